@@ -1,0 +1,41 @@
+"""App: every route, and what they are given.
+
+Owns the list of routes and the wiring of Litestar. Deliberately holds no behaviour.
+"""
+
+from litestar import Litestar, Response
+from litestar.di import Provide
+
+from appliance.api import exchange, problems
+from appliance.api.routes import account, embeddings, operator, public, rerank
+from appliance.api.services import Services
+
+
+def create_app(services: Services, guard: operator.OperatorGuard) -> Litestar:
+    """Return the ASGI application."""
+    return Litestar(
+        route_handlers=[
+            embeddings.create_embeddings,
+            rerank.create_ranking,
+            public.list_models,
+            public.show_model,
+            public.openapi,
+            public.health,
+            account.show_account,
+            operator.operator_router(guard),
+        ],
+        dependencies={"services": Provide(lambda: services, sync_to_thread=False)},
+        exception_handlers={
+            exchange.ClientGone: _nobody_reads,
+            Exception: problems.respond,
+        },
+        # Our own document is served; Litestar's would load pages from the network.
+        openapi_config=None,
+        # Bodies are bounded where they are read, so that the key is checked first.
+        request_max_body_size=None,
+        logging_config=None,
+    )
+
+
+def _nobody_reads(_: exchange.AnyRequest, __: Exception) -> Response[bytes]:
+    return Response(b"", status_code=499)  # nginx's number; no client sees it

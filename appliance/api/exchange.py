@@ -1,0 +1,170 @@
+"""Exchange: reading one request within its bounds, and watching whether its client is still there.
+
+Owns the request id, the body's limits in bytes and seconds, and the request headers we honour.
+Deliberately decodes no JSON.
+"""
+
+import asyncio
+import re
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from litestar import Request
+
+from appliance.core import ids
+from appliance.core.errors import BodyTooLarge, InvalidRequest
+from appliance.core.limits import Limits
+from appliance.pricing.tariff import Tier
+
+T = TypeVar("T")
+AnyRequest = Request[Any, Any, Any]
+
+DRAIN_FACTOR = 4
+"""A refused body is read and thrown away up to this many times the limit, so that a client that
+is still sending hears the 413 instead of a broken pipe."""
+
+_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}", re.ASCII)
+_WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,9})"?\s*(?=[,;]|$)', re.ASCII | re.IGNORECASE)
+
+
+class ClientGone(Exception):
+    """The client hung up; nobody reads an answer any more."""
+
+
+def request_id(request: AnyRequest) -> str:
+    """Return the client's own request id if it can be shown, else one of ours; always the same."""
+    known = request.scope["state"].get("request_id")
+    if known is None:
+        sent = request.headers.get("x-request-id", "")
+        known = sent if _REQUEST_ID.fullmatch(sent) else ids.request_id()
+        request.scope["state"]["request_id"] = known
+    return str(known)
+
+
+def credential(request: AnyRequest) -> str | None:
+    """Return the key that the request carries: bearer, else `x-api-key`, else `api-key`.
+
+    The first of these headers counts, whatever it holds: a second channel must not open what the
+    first refused.
+    """
+    headers = request.headers
+    authorization = headers.get("authorization")
+    if authorization is not None:
+        scheme, _, token = authorization.partition(" ")
+        return token.strip() if scheme.lower() == "bearer" else authorization
+    return headers.get("x-api-key", headers.get("api-key"))
+
+
+def tier(request: AnyRequest) -> Tier:
+    """Return the tier asked for, realtime if none is.
+
+    Raises:
+        InvalidRequest: there is no such tier.
+    """
+    asked = request.headers.get("x-tier", "realtime").strip().lower()
+    if asked == "realtime":
+        return "realtime"
+    if asked == "batch":
+        return "batch"
+    raise InvalidRequest(f"X-Tier is 'realtime' or 'batch', not {asked[:50]!r}", param="X-Tier")
+
+
+def preferred_wait(request: AnyRequest, limits: Limits) -> int | None:
+    """Return the seconds of `Prefer: wait=N`, capped, or None (RFC 7240: malformed is ignored)."""
+    match = _WAIT.search(request.headers.get("prefer", ""))
+    return min(int(match[1]), limits.wait_seconds_max) if match else None
+
+
+def is_dry_run(request: AnyRequest) -> bool:
+    """Say whether the client only wants to know the price.
+
+    Raises:
+        InvalidRequest: the header is neither true nor false.
+    """
+    asked = request.headers.get("x-dry-run", "false").strip().lower()
+    if asked not in ("true", "false", "1", "0"):
+        raise InvalidRequest("X-Dry-Run is 'true' or 'false'", param="X-Dry-Run")
+    return asked in ("true", "1")
+
+
+async def refuse_large(request: AnyRequest, limits: Limits) -> None:
+    """Refuse a body that says it is too large.
+
+    Raises:
+        BodyTooLarge: as said.
+    """
+    length = request.headers.get("content-length", "")
+    if length.isascii() and length.isdigit() and int(length[:20]) > limits.body_bytes_max:
+        await _throw_away(request, limits)
+        raise BodyTooLarge(bytes_max=limits.body_bytes_max)
+
+
+async def body(request: AnyRequest, limits: Limits) -> bytes:
+    """Return the whole body.
+
+    Raises:
+        BodyTooLarge: it has more bytes than allowed, whatever its length header said.
+        InvalidRequest: it took longer than allowed, or broke off.
+    """
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(limits.body_seconds_max):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > limits.body_bytes_max:
+                    break
+                chunks.append(chunk)
+    except TimeoutError:
+        raise InvalidRequest(
+            f"The body did not arrive within {limits.body_seconds_max:g} s."
+        ) from None
+    if size > limits.body_bytes_max:
+        await _throw_away(request, limits)
+        raise BodyTooLarge(bytes_max=limits.body_bytes_max)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+async def while_connected(request: AnyRequest, work: Coroutine[Any, Any, T]) -> T:
+    """Return the result of `work`, cancelling it as soon as the client hangs up.
+
+    Raises:
+        ClientGone: the client hung up first; `work` has ended.
+    """
+    working = asyncio.create_task(work)
+    watching = asyncio.create_task(_gone(request))
+    try:
+        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        working.cancel()
+        await asyncio.wait((working,))
+        if not working.cancelled() and working.exception() is None:
+            return working.result()
+        raise ClientGone
+    finally:
+        watching.cancel()
+        if not working.done():
+            working.cancel()
+
+
+async def _gone(request: AnyRequest) -> None:
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            return
+
+
+async def _throw_away(request: AnyRequest, limits: Limits) -> None:
+    left = limits.body_bytes_max * DRAIN_FACTOR
+    try:
+        async with asyncio.timeout(limits.body_seconds_max):
+            while left > 0:
+                message = await request.receive()
+                if message["type"] != "http.request":
+                    return
+                left -= len(message["body"])
+                if not message["more_body"]:
+                    return
+    except TimeoutError:
+        return

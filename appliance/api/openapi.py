@@ -1,0 +1,14 @@
+"""OpenAPI: the description of this API that the server hands out.
+
+Owns the file beside it: the published gigarouter contract with our additions. Deliberately
+generates nothing: a contract is written, and tests hold the code to it.
+"""
+
+from functools import cache
+from pathlib import Path
+
+
+@cache
+def document() -> bytes:
+    """Return the document as JSON."""
+    return Path(__file__).with_name("openapi.json").read_bytes()

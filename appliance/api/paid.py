@@ -1,0 +1,126 @@
+"""Paid: the HTTP side of a call that costs money.
+
+Owns the order of refusal (size of the body, key, shape of the body, then the pipeline's own order)
+and the headers of an answer. Deliberately knows neither task.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from litestar import Response
+
+from appliance.accounts.keyring import Keyring
+from appliance.accounts.limiter import Limiter
+from appliance.api import exchange
+from appliance.catalog.spec import ModelSpec
+from appliance.core.clock import Clock
+from appliance.core.limits import Limits
+from appliance.core.units import credits_text
+from appliance.engine.backend import Matrix
+from appliance.pipeline import Answer, Call, Pipeline, Question, Quote
+from appliance.tasks.embedding import Plan
+from appliance.wire.json import encode
+
+JSON = "application/json"
+NS_PER_MS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What an endpoint adds to a paid call."""
+
+    model: str
+    task: str
+    check: Callable[[ModelSpec], None]
+    """Refuses what can be refused before any work."""
+    question: Callable[[ModelSpec], Question]
+    answer: Callable[[ModelSpec, Plan, Matrix], bytes]
+
+
+class PaidCalls:
+    """Takes paid calls from HTTP to the pipeline and back."""
+
+    def __init__(
+        self, pipeline: Pipeline, keyring: Keyring, limiter: Limiter, *, clock: Clock,
+        default_wait_s: int,
+    ) -> None:  # fmt: skip
+        self._pipeline = pipeline
+        self._keyring = keyring
+        self._limiter = limiter
+        self._clock = clock
+        self._default_wait_s = default_wait_s
+        self.limits: Limits = pipeline.limits
+
+    async def serve(
+        self, request: exchange.AnyRequest, parse: Callable[[bytes, str], Task]
+    ) -> Response[bytes]:
+        """Answer one call.
+
+        `parse` makes a task of the body and the request id.
+
+        Raises:
+            ApplianceError: every refusal of the error table.
+            ClientGone: the client hung up.
+        """
+        began_ns = self._clock.monotonic_ns()
+        await exchange.refuse_large(request, self.limits)
+        key = self._keyring.authenticate(exchange.credential(request), self._clock.wall_us())
+        auth_ms = (self._clock.monotonic_ns() - began_ns) / NS_PER_MS
+        body = await exchange.body(request, self.limits)
+        request_id = exchange.request_id(request)
+        tier = exchange.tier(request)
+        dry_run = exchange.is_dry_run(request)
+        wait_s = exchange.preferred_wait(request, self.limits)
+        task = parse(body, request_id)
+        call = Call(
+            request_id=request_id,
+            key=key,
+            tier=tier,
+            wait_s=self._default_wait_s if wait_s is None else wait_s,
+        )
+        spec = self._pipeline.resolve(call, task.model, task.task)
+        task.check(spec)
+        question = task.question(spec)
+        if dry_run:
+            quote = await exchange.while_connected(
+                request, self._pipeline.quote(call, spec, question)
+            )
+            return self._quoted(call, spec, quote)
+        answer, content = await exchange.while_connected(
+            request, self._pipeline.run(call, spec, question, task.answer)
+        )
+        headers = self._headers(call, answer, auth_ms)
+        if wait_s is not None:
+            headers["preference-applied"] = f"wait={wait_s}"
+        return Response(content, status_code=200, media_type=JSON, headers=headers)
+
+    def _headers(self, call: Call, answer: Answer, auth_ms: float) -> dict[str, str]:
+        balance = answer.balance
+        stages = {"auth": auth_ms, **answer.timings.stages}
+        headers = {
+            "x-request-id": call.request_id,
+            "x-tier": call.tier,
+            "x-cost": credits_text(answer.cost),
+            "x-balance": "unlimited" if balance.unlimited else credits_text(balance.available),
+            "x-model-fingerprint": answer.spec.fingerprint,
+            "server-timing": ", ".join(f"{name};dur={ms:.3f}" for name, ms in stages.items()),
+            **self._limiter.headers(call.key),
+        }
+        if answer.plan.truncated:
+            headers["x-truncated"] = str(answer.plan.truncated)
+        return headers
+
+    def _quoted(self, call: Call, spec: ModelSpec, quote: Quote) -> Response[bytes]:
+        plan = quote.plan
+        document: dict[str, Any] = {
+            "object": "dry_run",
+            "model": spec.id,
+            "usage": {"prompt_tokens": plan.tokens, "total_tokens": plan.tokens},
+            "units": quote.units,
+            "unit": "tokens" if spec.task == "embeddings" else "documents",
+            "cost": quote.credits,
+            "would_truncate": plan.truncated,
+        }
+        headers = {"x-request-id": call.request_id, "x-tier": call.tier, "x-cost": "0"}
+        return Response(encode(document), status_code=200, media_type=JSON, headers=headers)

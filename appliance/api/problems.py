@@ -1,0 +1,109 @@
+"""Problems: from an error to a status, a body and headers. The only place with HTTP statuses.
+
+Owns the error table. Deliberately decides nothing: the error says what happened.
+"""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from litestar import Request, Response
+from litestar.exceptions import HTTPException
+
+from appliance.api import exchange
+from appliance.core import errors
+from appliance.wire.json import encode
+
+log = logging.getLogger("gigarouter.api")
+
+VALID_PATHS = (
+    "/v1/embeddings", "/v1/rerank", "/v1/models", "/v1/models/{id}", "/v1/openapi.json",
+    "/account", "/health",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the error table."""
+
+    status: int
+    kind: str
+    """OpenAI's `type`."""
+    should_retry: bool | None = None
+    """What the OpenAI SDK is told; None: it may decide by the status."""
+
+
+_BAD = Row(400, "invalid_request_error")
+_MISSING = Row(404, "not_found_error")
+_OURS = Row(500, "server_error")
+_LATER = Row(503, "server_error", should_retry=True)
+_SLOWER = Row(429, "rate_limit_error", should_retry=True)
+
+TABLE: dict[type[errors.ApplianceError], Row] = {
+    errors.InvalidRequest: _BAD,
+    errors.InputTooLong: _BAD,
+    errors.UnsupportedDimensions: _BAD,
+    errors.TokenInputUnsupported: _BAD,
+    errors.WrongTask: _BAD,
+    errors.InvalidModelFile: _BAD,
+    errors.MissingKey: Row(401, "authentication_error"),
+    errors.InvalidKey: Row(401, "authentication_error"),
+    errors.InsufficientCredit: Row(402, "billing_error", should_retry=False),
+    errors.ModelNotFound: _MISSING,
+    errors.ModelNotServed: _MISSING,
+    errors.LoadFailed: _MISSING,
+    errors.UnknownPath: _MISSING,
+    errors.KeyNotFound: _MISSING,
+    errors.MethodNotAllowed: Row(405, "invalid_request_error"),
+    errors.BodyTooLarge: Row(413, "invalid_request_error"),
+    errors.RateLimited: _SLOWER,
+    errors.QueueFull: _SLOWER,
+    errors.DailyBudgetExceeded: Row(429, "rate_limit_error", should_retry=False),
+    errors.InferenceFailed: _OURS,
+    errors.HoldNotOpen: _OURS,
+    errors.StoreFailed: _OURS,
+    errors.InvalidCatalog: _OURS,
+    errors.ModelWarming: _LATER,
+    errors.Draining: _LATER,
+    errors.EngineRestarting: _LATER,
+    errors.EngineDied: _LATER,
+}
+
+
+def respond(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """Return the answer for any exception; what is not ours becomes a 500 without details."""
+    known = _as_ours(request, error)
+    row = TABLE.get(type(known), _OURS)
+    headers = {"x-request-id": exchange.request_id(request)}
+    body: dict[str, Any] = {
+        "code": known.code or "inference_failed",
+        "message": known.message,
+        "type": row.kind,
+        "param": known.param,
+    }
+    if row.status in (429, 503):
+        retry_after_s = known.retry_after_s if isinstance(known, errors.RetryableError) else 1
+        body["retry_after_s"] = retry_after_s
+        headers["retry-after"] = str(retry_after_s)
+    if row.status == 401:  # noqa: PLR2004 - RFC 9110 asks for the challenge
+        headers["www-authenticate"] = "Bearer"
+    if row.should_retry is not None:
+        headers["x-should-retry"] = "true" if row.should_retry else "false"
+    # Jina's clients print `detail`, everyone else `error.message`.
+    content = encode({"error": body, "detail": known.message})
+    return Response(content, status_code=row.status, media_type="application/json", headers=headers)
+
+
+def _as_ours(request: Request[Any, Any, Any], error: Exception) -> errors.ApplianceError:
+    if isinstance(error, errors.ApplianceError):
+        return error
+    path = request.url.path[:200]
+    if isinstance(error, HTTPException):
+        if error.status_code == 404:  # noqa: PLR2004 - Litestar's own routing
+            return errors.UnknownPath(path=path, valid=VALID_PATHS)
+        if error.status_code == 405:  # noqa: PLR2004
+            return errors.MethodNotAllowed(method=request.method, path=path)
+        if error.status_code < 500:  # noqa: PLR2004
+            return errors.InvalidRequest(error.detail)
+    log.error("unexpected error at %s %s", request.method, path, exc_info=error)
+    return errors.InferenceFailed("unexpected error; the log says more")

@@ -1,0 +1,41 @@
+"""Embeddings: `POST /v1/embeddings`, OpenAI's request."""
+
+from litestar import Response, post
+
+from appliance.api import answers, exchange
+from appliance.api.paid import Task
+from appliance.api.services import Services
+from appliance.catalog.spec import ModelSpec
+from appliance.engine.loader import TextEncoder
+from appliance.pipeline import Question
+from appliance.tasks.embedding import Plan, plan_singles, require_dimensions
+from appliance.tasks.sequence import Tokens
+from appliance.wire.bodies import EmbeddingsRequest, embeddings_request
+
+
+@post(["/v1/embeddings", "/embeddings"])
+async def create_embeddings(request: exchange.AnyRequest, services: Services) -> Response[bytes]:
+    """Embed texts; billed by the token."""
+    return await services.paid.serve(
+        request, lambda body, _: _task(embeddings_request(body, services.limits))
+    )
+
+
+def _task(sent: EmbeddingsRequest) -> Task:
+    def check(spec: ModelSpec) -> None:
+        require_dimensions(sent.dimensions, spec.entry.dimensions, spec.entry.matryoshka)
+
+    def plan(tokens: list[Tokens], encoder: TextEncoder, tokens_max: int) -> Plan:
+        return plan_singles(
+            tokens, encoder.frame, tokens_max=tokens_max, truncate=sent.truncate, param="input"
+        )
+
+    return Task(
+        model=sent.model,
+        task="embeddings",
+        check=check,
+        question=lambda _: Question(texts=sent.texts, plan=plan, documents=None),
+        answer=lambda spec, plan, matrix: answers.embeddings(
+            matrix, sent=sent, spec=spec, plan=plan
+        ),
+    )

@@ -1,0 +1,45 @@
+"""Public: what needs no key: models, the API's own description, and health."""
+
+from typing import Any
+
+from litestar import Response, get
+
+from appliance.api.openapi import document
+from appliance.api.paid import JSON
+from appliance.api.services import Services
+from appliance.wire.admin import Health
+from appliance.wire.json import encode
+
+
+def answer(value: Any, status: int = 200) -> Response[bytes]:
+    """Return a value as JSON; decimals leave as exact numbers."""
+    return Response(encode(value), status_code=status, media_type=JSON)
+
+
+@get("/v1/models", sync_to_thread=False)
+def list_models(services: Services) -> Response[bytes]:
+    """List models with prices."""
+    return answer(services.admin.models())
+
+
+@get("/v1/models/{model_id:path}", sync_to_thread=False)
+def show_model(model_id: str, services: Services) -> Response[bytes]:
+    """Show one model, by id or alias."""
+    return answer(services.admin.model(model_id.lstrip("/")))
+
+
+@get("/v1/openapi.json", sync_to_thread=False)
+def openapi() -> Response[bytes]:
+    """Describe this API."""
+    return Response(document(), status_code=200, media_type=JSON)
+
+
+@get("/health", sync_to_thread=False)
+def health(services: Services) -> Response[bytes]:
+    """Say that the server answers; 503 while it drains, so that a balancer looks elsewhere."""
+    loaded = sum(view.loaded for view in services.admin.models().data)
+    state = "draining" if services.pipeline.draining else "ok"
+    return answer(
+        Health(status=state, version=services.admin.version, models_loaded=loaded),
+        503 if services.pipeline.draining else 200,
+    )

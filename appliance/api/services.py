@@ -1,0 +1,27 @@
+"""Services: what the routes work with.
+
+Owns nothing; it is the one thing that Litestar injects. Deliberately has no behaviour.
+"""
+
+from dataclasses import dataclass
+
+from appliance.accounts.keyring import Keyring
+from appliance.admin import Admin
+from appliance.api.paid import PaidCalls
+from appliance.core.clock import Clock
+from appliance.core.limits import Limits
+from appliance.ledger.ledger import Ledger
+from appliance.pipeline import Pipeline
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The parts of one server that routes may use."""
+
+    admin: Admin
+    paid: PaidCalls
+    pipeline: Pipeline
+    keyring: Keyring
+    ledger: Ledger
+    clock: Clock
+    limits: Limits

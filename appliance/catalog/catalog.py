@@ -1,0 +1,166 @@
+"""Catalogue: every model that could be served, shipped and the user's own.
+
+Owns reading `models.toml`, laying the user's file over the shipped one, and finding a model by
+name. Deliberately loads no weights.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from appliance.catalog.spec import ModelEntry, ModelSpec, checked_tariff
+from appliance.core.errors import InvalidCatalog, ModelNotFound, WrongTask
+from appliance.pricing.tariff import Task
+
+BUILTIN = "builtin:"
+SCHEMA = 1
+MODELS_MAX = 10_000
+NEAR_MAX = 3
+
+PACKAGE = Path(__file__).resolve().parent.parent
+STARTER = PACKAGE / "starter"
+
+
+def shipped_path() -> Path:
+    """Return the shipped `models.toml`: inside an installed package, else at the project's root."""
+    inside = PACKAGE / "models.toml"
+    return inside if inside.exists() else PACKAGE.parent / "models.toml"
+
+
+class Catalog:
+    """Models by id and alias."""
+
+    def __init__(self, specs: Sequence[ModelSpec]) -> None:
+        self._specs = {spec.id: spec for spec in specs}
+        self._names = {alias: spec for spec in specs for alias in spec.entry.aliases}
+        self._names.update(self._specs)
+        self._folded = {name.casefold(): spec for name, spec in self._names.items()}
+
+    def __repr__(self) -> str:
+        """Count what is listed."""
+        return f"<Catalog [{len(self._specs)} models]>"
+
+    def __iter__(self) -> Iterator[ModelSpec]:
+        """Yield every model in the order of the files."""
+        return iter(self._specs.values())
+
+    def find(self, name: str) -> ModelSpec:
+        """Return the model with this id or alias; letter case does not matter.
+
+        Raises:
+            ModelNotFound: no model has it; names near ones.
+        """
+        spec = self._names.get(name) or self._folded.get(name.casefold())
+        if spec is None:
+            near = difflib.get_close_matches(
+                name[:200].casefold(), self._folded, n=NEAR_MAX, cutoff=0.5
+            )
+            raise ModelNotFound(model=name[:200], near=[self._folded[n].id for n in near])
+        return spec
+
+    def resolve(self, name: str, task: Task) -> ModelSpec:
+        """Return the model with this name if it does the task.
+
+        Raises:
+            ModelNotFound: no model has this name.
+            WrongTask: it does something else.
+        """
+        spec = self.find(name)
+        if spec.task != task:
+            raise WrongTask(model=spec.id, task=spec.task, asked=task)
+        return spec
+
+
+def load(shipped: Path, own: Path, models: Path) -> Catalog:
+    """Read the shipped catalogue with the user's own laid over it.
+
+    `models` is the directory to which relative file names of the user's entries belong.
+
+    Raises:
+        InvalidCatalog: a file is wrong; names file, model and key.
+    """
+    entries: dict[str, tuple[ModelEntry, Path]] = {}
+    for path in (shipped, own):
+        if path.exists():
+            entries.update({entry.id: (entry, path) for entry in read_entries(path)})
+    specs = [_spec(entry, path, models) for entry, path in entries.values()]
+    _require_distinct(specs, own)
+    return Catalog(specs)
+
+
+def read_entries(path: Path) -> list[ModelEntry]:
+    """Return the entries of one file.
+
+    Raises:
+        InvalidCatalog: it is not TOML, has another schema, or an entry is wrong.
+    """
+    try:
+        # Decimal keeps prices exact; a float would not be what the operator wrote.
+        document = tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidCatalog(path, "file", str(error)) from None
+    unknown = set(document) - {"schema", "model"}
+    if unknown:
+        raise InvalidCatalog(path, min(unknown), "is not a key of a catalogue")
+    if document.get("schema") != SCHEMA:
+        raise InvalidCatalog(path, "schema", f"must be {SCHEMA}")
+    tables = document.get("model", [])
+    if not isinstance(tables, list) or len(tables) > MODELS_MAX:
+        raise InvalidCatalog(path, "model", f"must be at most {MODELS_MAX} [[model]] tables")
+    return [_entry(table, path, number) for number, table in enumerate(tables, start=1)]
+
+
+def _entry(table: Mapping[str, Any], path: Path, number: int) -> ModelEntry:
+    name = table.get("id", f"number {number}") if isinstance(table, dict) else f"number {number}"
+    try:
+        return msgspec.convert(_with_decimals(table), ModelEntry)
+    except msgspec.ValidationError as error:
+        reason, _, where = str(error).partition(" - at `$.")
+        raise InvalidCatalog(
+            path, f"model {name}: {where.rstrip('`') or 'entry'}", reason
+        ) from None
+
+
+def _with_decimals(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Let a price be written `1` as well as `1.0`."""
+    price = table.get("price")
+    if not isinstance(price, dict):
+        return dict(table)
+    exact = {k: Decimal(v) if type(v) is int else v for k, v in price.items()}
+    return {**table, "price": exact}
+
+
+def _spec(entry: ModelEntry, source: Path, models: Path) -> ModelSpec:
+    try:
+        tariff = checked_tariff(entry)
+        path = _file_path(entry.file, models)
+    except ValueError as error:
+        key, _, reason = str(error).partition(": ")
+        raise InvalidCatalog(source, f"model {entry.id}: {key}", reason) from None
+    return ModelSpec(entry=entry, tariff=tariff, path=path)
+
+
+def _file_path(name: str, models: Path) -> Path:
+    """Resolve a file name inside its own root, so that an entry cannot reach outside."""
+    if name.startswith(BUILTIN):
+        root, relative = STARTER, name.removeprefix(BUILTIN)
+    else:
+        root, relative = models, name
+    path = (root / relative).resolve()
+    if not path.is_relative_to(root.resolve()):
+        raise ValueError(f"file: {name!r} points outside {root.name}/")
+    return path
+
+
+def _require_distinct(specs: Sequence[ModelSpec], own: Path) -> None:
+    taken: dict[str, str] = {}
+    for spec in specs:
+        for name in (spec.id, *spec.entry.aliases):
+            other = taken.setdefault(name.casefold(), spec.id)
+            if other != spec.id:
+                raise InvalidCatalog(own, f"model {spec.id}: aliases", f"{name!r} is {other!r}")

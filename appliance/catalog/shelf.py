@@ -1,0 +1,166 @@
+"""Shelf: putting a local model into the user's catalogue.
+
+Owns what an entry says of a file, read from the file itself, and the writing of the user's
+`models.toml`. Deliberately loads no weights.
+"""
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+
+from appliance.catalog.catalog import read_entries
+from appliance.catalog.convert import convert_folder
+from appliance.catalog.header import Header, read_header
+from appliance.catalog.spec import ID_PATTERN
+from appliance.core.errors import InvalidModelFile, InvalidRequest
+from appliance.pricing.tariff import UNIT_OF, Task
+from appliance.store.datadir import write_private
+
+POOLING = {0: "mean", 1: "mean", 2: "cls", 3: "last", 4: "rank"}
+"""GGUF's pooling types; 0 (none) gives no vector for a text, so mean is what was meant."""
+
+FILE_TYPES = {
+    0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 12: "Q3_K_M",
+    14: "Q4_K_S", 15: "Q4_K_M", 17: "Q5_K_M", 18: "Q6_K", 32: "BF16",
+}  # fmt: skip
+
+ENCODERS = frozenset({
+    "bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3", "neo-bert",
+    "eurobert", "modern-bert", "gemma-embedding",
+})  # fmt: skip
+"""Architectures without a KV cache, as GGUF spells them."""
+
+DEFAULT_PRICE = "0.008"
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """The user's own models."""
+
+    catalog: Path
+    """The user's `models.toml`."""
+    models: Path
+    """Where files are kept."""
+
+    def add(self, source: Path, *, model_id: str | None, task: str | None, sha256: Any) -> str:
+        """Copy or convert a local model, write its entry, and return its id.
+
+        `sha256` is a function from a path to the hexadecimal digest.
+
+        Raises:
+            InvalidModelFile: the file or folder is damaged or of a kind we do not serve.
+            InvalidRequest: the id or the task is wrong.
+        """
+        name = model_id or source.name.removesuffix(".gguf")
+        if ID_PATTERN.fullmatch(name) is None:
+            raise InvalidRequest(
+                f"{name!r} cannot be a model's id; give one with --id, like name or owner/name",
+                param="id",
+            )
+        if not source.exists():
+            raise InvalidModelFile(source, "there is no such file or folder")
+        file = self.models / (name.replace("/", "--") + ".gguf")
+        part = file.with_name(file.name + ".part")
+        part.unlink(missing_ok=True)
+        try:
+            if source.is_dir():
+                convert_folder(source, part, name=name)
+            else:
+                read_header(source)  # refuse before copying gigabytes
+                _copy(source, part)
+            entry = describe(read_header(part), name=name, file=file.name, task=task)
+            entry["sha256"] = sha256(part)
+            part.replace(file)
+        finally:
+            part.unlink(missing_ok=True)
+        self._write(entry)
+        return name
+
+    def _write(self, entry: Mapping[str, Any]) -> None:
+        if self.catalog.exists():
+            read_entries(self.catalog)  # never rewrite a file that we cannot read
+            document = tomlkit.parse(self.catalog.read_text(encoding="utf-8"))
+        else:
+            document = tomlkit.document()
+            document.add(tomlkit.comment("Your own models; laid over the shipped catalogue."))
+            document["schema"] = 1
+        tables = document.setdefault("model", tomlkit.aot())
+        for index, table in enumerate(tables):
+            if table.get("id") == entry["id"]:
+                del tables[index]
+                break
+        table = tomlkit.table()
+        for key, value in entry.items():
+            table[key] = value
+        tables.append(table)
+        write_private(self.catalog, tomlkit.dumps(document).encode())
+
+
+def describe(header: Header, *, name: str, file: str, task: str | None) -> dict[str, Any]:
+    """Return the entry of a GGUF file, from what the file says of itself.
+
+    Raises:
+        InvalidModelFile: it is of a kind we do not serve.
+        InvalidRequest: the task asked for is not one that it can do.
+    """
+    architecture = header.architecture
+    if architecture not in ENCODERS:
+        served = ", ".join(sorted(ENCODERS))
+        raise InvalidModelFile(header.path, f"{architecture} is not served yet; served: {served}")
+    has_head = "cls.output.weight" in header.tensors or "cls.weight" in header.tensors
+    found: Task = "rerank" if has_head else "embeddings"
+    if task not in (None, "embeddings", "rerank"):
+        raise InvalidRequest(f"task is 'embeddings' or 'rerank', not {task!r}", param="task")
+    if task is not None and task != found:
+        raise InvalidRequest(f"this file is for {found}, not for {task}", param="task")
+    entry: dict[str, Any] = {
+        "id": name,
+        "task": found,
+        "description": f"Added from a local file: {header.get_str('general.name', name)}"[:500],
+        "file": file,
+        "quantization": FILE_TYPES.get(header.get_int("general.file_type", -1), ""),
+        "params": sum(_elements(tensor.shape) for tensor in header.tensors.values()),
+        "max_input_tokens": header.arch_int("context_length"),
+        "price": _price(found),
+    }
+    if found == "rerank":
+        entry["pooling"] = "rank"
+        activation = header.get_str("gigarouter.head.activation", "sigmoid")
+        entry["scores"] = "as-is" if activation == "identity" else "sigmoid"
+        entry["segments"] = architecture == "bert" and _segments(header)
+    else:
+        entry["pooling"] = POOLING[header.get_int(f"{architecture}.pooling_type", 1)]
+        entry["dimensions"] = header.arch_int("embedding_length")
+    return entry
+
+
+def _segments(header: Header) -> bool:
+    types = header.tensors.get("token_types.weight")
+    return types is not None and len(types.shape) > 1 and types.shape[0] > 1
+
+
+def _elements(shape: tuple[int, ...]) -> int:
+    product = 1
+    for size in shape:
+        product *= size
+    return product
+
+
+def _price(task: Task) -> Any:
+    price = tomlkit.inline_table()
+    price["unit"] = UNIT_OF[task]
+    price["realtime"] = tomlkit.value(DEFAULT_PRICE)
+    return price
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Share the bytes when both are on one disk, else copy them."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -1,0 +1,114 @@
+"""Spec: what is known of one model before it is loaded.
+
+Owns the shape of an entry in `models.toml` and the checks between its fields. Deliberately touches
+no files: paths are resolved by the catalogue.
+"""
+
+import hashlib
+import re
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from appliance.pricing.tariff import UNIT_OF, Tariff, Task
+
+Pooling = Literal["mean", "cls", "last", "rank"]
+Scores = Literal["cosine", "sigmoid", "as-is"]
+
+ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?", re.ASCII)
+"""`name` or `owner/name`: never a path, never a control character."""
+
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
+Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+Size = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+
+
+class PriceEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`price = { unit, realtime, batch }`."""
+
+    unit: Text
+    realtime: Decimal
+    batch: Decimal | None = None
+    """None: half the realtime price."""
+
+
+class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One `[[model]]` as it stands in the file."""
+
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    task: Task
+    file: Text
+    price: PriceEntry
+    max_input_tokens: Annotated[int, msgspec.Meta(ge=4, le=1_048_576)]
+    pooling: Pooling
+    aliases: tuple[str, ...] = ()
+    description: str = ""
+    license: str = ""
+    sha256: Sha256 | None = None
+    quantization: str = ""
+    params: Annotated[int, msgspec.Meta(ge=0)] = 0
+    dimensions: Size | None = None
+    matryoshka: tuple[Size, ...] = ()
+    scores: Scores | None = None
+    segments: bool = False
+    preload: bool = False
+
+
+class ModelSpec(msgspec.Struct, frozen=True):
+    """One model, checked, with its file's place on this machine."""
+
+    entry: ModelEntry
+    tariff: Tariff
+    path: Path
+    """Where the weights are, or would be."""
+
+    @property
+    def id(self) -> str:
+        """What clients send as `model`."""
+        return self.entry.id
+
+    @property
+    def task(self) -> Task:
+        """What the model does."""
+        return self.entry.task
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that change whenever vectors or scores could."""
+        entry = self.entry
+        what = f"{entry.sha256 or entry.file}|{entry.pooling}|{entry.scores}|{entry.segments}"
+        return hashlib.sha256(what.encode()).hexdigest()[:16]
+
+
+def checked_tariff(entry: ModelEntry) -> Tariff:
+    """Return the entry's prices after checking the entry's fields against each other.
+
+    Raises:
+        ValueError: `key: reason`.
+    """
+    for name in (entry.id, *entry.aliases):
+        if ID_PATTERN.fullmatch(name) is None:
+            raise ValueError(f"id: {name!r} must look like name or owner/name")
+    if entry.task == "embeddings" and entry.dimensions is None:
+        raise ValueError("dimensions: is missing")
+    if entry.task == "rerank" and entry.scores is None:
+        raise ValueError("scores: is missing")
+    if entry.task == "rerank" and (entry.pooling == "rank") != (entry.scores != "cosine"):
+        raise ValueError('scores: "cosine" goes with vectors, "sigmoid" and "as-is" with "rank"')
+    if entry.task == "embeddings" and entry.pooling == "rank":
+        raise ValueError('pooling: "rank" is for rerank models')
+    if entry.dimensions is not None and any(s >= entry.dimensions for s in entry.matryoshka):
+        raise ValueError("matryoshka: sizes must be smaller than dimensions")
+    if entry.price.unit != UNIT_OF[entry.task]:
+        raise ValueError(f'price.unit: must be "{UNIT_OF[entry.task]}" for {entry.task}')
+    batch = entry.price.batch
+    try:
+        return Tariff(
+            entry.task,
+            entry.price.realtime,
+            entry.price.realtime / 2 if batch is None else batch,
+        )
+    except ValueError as error:
+        raise ValueError(f"price.{error}") from None

@@ -1,0 +1,201 @@
+"""Operator: the verbs of the command line, done by the running server or without one.
+
+Owns the choice between the two: with a server running, its admin API; without one, the data
+directory under its lock. The result is the same. Deliberately prints nothing.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+
+import msgspec
+
+from appliance.core.errors import ApplianceError, ServerUnreachable
+from appliance.store.datadir import DataDir, ServerNote
+from appliance.wire.admin import (
+    AddModelOrder,
+    KeyView,
+    MintedKey,
+    MintOrder,
+    ModelList,
+    ModelView,
+    TopUpOrder,
+)
+
+if TYPE_CHECKING:
+    from appliance.admin import Admin
+
+T = TypeVar("T")
+
+ANSWER_SECONDS = 600.0
+"""Adding a model copies or converts gigabytes."""
+CONNECT_SECONDS = 5.0
+STARTING_ATTEMPTS = 50
+"""Tries, a tenth of a second apart, while a server holds the lock and does not listen yet."""
+
+
+class _KeyList(msgspec.Struct):
+    data: list[KeyView]
+
+
+class Operator(Protocol):
+    """What an operator can do."""
+
+    def mint(self, order: MintOrder) -> MintedKey: ...
+    def keys(self) -> list[KeyView]: ...
+    def key(self, key_id: str) -> KeyView: ...
+    def top_up(self, key_id: str, order: TopUpOrder) -> KeyView: ...
+    def revoke(self, key_id: str) -> KeyView: ...
+    def models(self) -> ModelList: ...
+    def model(self, name: str) -> ModelView: ...
+    def add_model(self, order: AddModelOrder) -> ModelView: ...
+
+
+@contextmanager
+def reach(directory: DataDir) -> Iterator[Operator]:
+    """Yield the operator of a data directory.
+
+    Raises:
+        ServerUnreachable: a server owns the directory and does not answer.
+        StoreFailed: no server runs and the database cannot be opened.
+    """
+    if not directory.is_locked():
+        with _locally(directory) as operator:
+            yield operator
+        return
+    note = _note_of_server(directory)
+    with Remote(note.url, directory.admin_token()) as remote:
+        yield remote
+
+
+def _note_of_server(directory: DataDir) -> ServerNote:
+    import time  # noqa: PLC0415 - only here
+
+    for _ in range(STARTING_ATTEMPTS):
+        note = directory.read_note()
+        if note is not None:
+            return note
+        time.sleep(0.1)
+    raise ServerUnreachable(f"a process owns {directory.path} but serves nothing; is it starting?")
+
+
+@contextmanager
+def _locally(directory: DataDir) -> "Iterator[Local]":
+    # Imported late: these bring numpy and SQLite, which a remote command does not need.
+    from appliance.admin import Admin, Models  # noqa: PLC0415
+        from appliance.core.clock import SystemClock  # noqa: PLC0415
+    from appliance.core.limits import Limits  # noqa: PLC0415
+    from appliance.ledger.books import open_books  # noqa: PLC0415
+
+    clock, limits = SystemClock(), Limits()
+    with directory.locked(), open_books(directory, clock, limits) as books:
+        models = Models.read(directory)
+        yield Local(Admin(books.writer, books.keyring, models, clock=clock, limits=limits))
+
+
+class Local:
+    """Acts on the data directory itself."""
+
+    def __init__(self, admin: "Admin") -> None:
+        self._admin = admin
+
+    def _do(self, verb: Callable[..., Coroutine[Any, Any, T]], *arguments: object) -> T:
+        return asyncio.run(verb(*arguments))
+
+    def mint(self, order: MintOrder) -> MintedKey:
+        return self._do(self._admin.mint, order)
+
+    def keys(self) -> list[KeyView]:
+        return self._do(self._admin.keys)
+
+    def key(self, key_id: str) -> KeyView:
+        return self._do(self._admin.key, key_id)
+
+    def top_up(self, key_id: str, order: TopUpOrder) -> KeyView:
+        return self._do(self._admin.top_up, key_id, order)
+
+    def revoke(self, key_id: str) -> KeyView:
+        return self._do(self._admin.revoke, key_id)
+
+    def models(self) -> ModelList:
+        return self._admin.models()
+
+    def model(self, name: str) -> ModelView:
+        return self._admin.model(name)
+
+    def add_model(self, order: AddModelOrder) -> ModelView:
+        return self._do(self._admin.add_model, order)
+
+
+class Remote:
+    """Asks the running server."""
+
+    def __init__(self, url: str, token: str) -> None:
+        import httpx2  # noqa: PLC0415 - a tenth of a second that other commands need not wait
+
+        self._errors = httpx2.HTTPError
+        self._client = httpx2.Client(
+            base_url=f"{url.replace('0.0.0.0', '127.0.0.1')}/admin/v1",  # noqa: S104 - as bound
+            headers={"authorization": f"Bearer {token}"},
+            timeout=httpx2.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
+            trust_env=False,  # a proxy from the environment must not see the admin token
+            verify=False,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def _ask(self, method: str, path: str, kind: type[T], order: Any = None) -> T:
+        content = None if order is None else msgspec.json.encode(order)
+        try:
+            answer = self._client.request(method, path, content=content)
+        except self._errors as error:
+            raise ServerUnreachable(f"the server does not answer: {error}") from None
+        if answer.status_code >= 400:  # noqa: PLR2004
+            raise _as_error(answer.content)
+        return msgspec.json.decode(answer.content, type=kind)
+
+    def mint(self, order: MintOrder) -> MintedKey:
+        return self._ask("POST", "/keys", MintedKey, order)
+
+    def keys(self) -> list[KeyView]:
+        return self._ask("GET", "/keys", _KeyList).data
+
+    def key(self, key_id: str) -> KeyView:
+        return self._ask("GET", f"/keys/{_quoted(key_id)}", KeyView)
+
+    def top_up(self, key_id: str, order: TopUpOrder) -> KeyView:
+        return self._ask("POST", f"/keys/{_quoted(key_id)}/topup", KeyView, order)
+
+    def revoke(self, key_id: str) -> KeyView:
+        return self._ask("POST", f"/keys/{_quoted(key_id)}/revoke", KeyView)
+
+    def models(self) -> ModelList:
+        return self._ask("GET", "/models", ModelList)
+
+    def model(self, name: str) -> ModelView:
+        return self._ask("GET", f"/models/{_quoted(name, safe='/')}", ModelView)
+
+    def add_model(self, order: AddModelOrder) -> ModelView:
+        return self._ask("POST", "/models", ModelView, order)
+
+
+class _ErrorBody(msgspec.Struct):
+    detail: str
+
+
+def _as_error(content: bytes) -> ApplianceError:
+    try:
+        return ServerUnreachable(msgspec.json.decode(content, type=_ErrorBody).detail)
+    except msgspec.DecodeError:
+        return ServerUnreachable("the server answered something that is not ours")
+
+
+def _quoted(text: str, safe: str = "") -> str:
+    from urllib.parse import quote  # noqa: PLC0415
+
+    return quote(text, safe=safe) or "-"

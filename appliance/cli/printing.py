@@ -1,0 +1,109 @@
+"""Printing: what a command says, as a table for people or as one JSON document for programs.
+
+Owns standard output. Deliberately fetches nothing.
+"""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+import click
+
+from appliance.wire.admin import KeyView, MintedKey, ModelView
+from appliance.wire.json import encode
+
+
+def document(value: Any) -> None:
+    """Print one JSON document."""
+    click.echo(encode(value))
+
+
+def minted(key: MintedKey) -> None:
+    """Print a new key, with what a person needs next."""
+    click.echo(key.key)
+    click.echo(
+        f"Key {key.id} ({key.name}) has {credit(key.credit)}. It is shown this once: keep it.",
+        err=True,
+    )
+
+
+def keys(views: Sequence[KeyView]) -> None:
+    """Print keys as a table."""
+    table(
+        ("ID", "NAME", "KEY", "CREDIT", "SPENT TODAY", "STATE"),
+        [(v.id, v.name, v.hint, credit(v.credit), f"{v.spent_today:f}", state(v)) for v in views],
+    )
+
+
+def key(view: KeyView) -> None:
+    """Print one key, a line for each fact."""
+    facts = {
+        "id": view.id, "name": view.name, "key": view.hint, "state": state(view),
+        "credit": credit(view.credit), "spent today": f"{view.spent_today:f}",
+        "daily budget": credit(view.daily_budget, none="none"),
+        "requests/min": view.rpm or "any", "tokens/min": view.tpm or "any",
+        "concurrency": view.concurrency or "any",
+        "models": ", ".join(view.models) if view.models else "all",
+        "created": view.created, "expires": view.expires or "never",
+    }  # fmt: skip
+    pairs(facts)
+
+
+def models(views: Sequence[ModelView]) -> None:
+    """Print models as a table."""
+    table(
+        ("ID", "TASK", "SIZE", "PRICE", "STATE"),
+        [
+            (
+                view.id,
+                view.task,
+                f"{view.dimensions} dims" if view.dimensions else "-",
+                f"{view.pricing.realtime:f} / {view.pricing.unit}",
+                "loaded" if view.loaded else "available" if view.available else "not here",
+            )
+            for view in views
+        ],
+    )
+
+
+def model(view: ModelView) -> None:
+    """Print one model, a line for each fact."""
+    pairs({
+        "id": view.id, "aliases": ", ".join(view.aliases) or "none", "task": view.task,
+        "description": view.description, "available": "yes" if view.available else view.reason,
+        "loaded": "yes" if view.loaded else "no", "dimensions": view.dimensions or "-",
+        "max input tokens": view.max_input_tokens, "parameters": f"{view.params:,}",
+        "quantization": view.quantization or "-", "license": view.license or "not stated",
+        "price": f"{view.pricing.realtime:f} / {view.pricing.unit}",
+        "batch price": f"{view.pricing.batch:f} / {view.pricing.unit}",
+    })  # fmt: skip
+
+
+def credit(amount: Decimal | None, *, none: str = "unlimited") -> str:
+    """Return an amount as people read it."""
+    return none if amount is None else f"{amount:f} credits"
+
+
+def state(view: KeyView) -> str:
+    """Return whether a key works, in a word."""
+    return f"revoked {view.revoked}" if view.revoked else "live"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print aligned columns; a cell cannot steer the terminal."""
+    shown = [[_inert(cell) for cell in row] for row in (head, *rows)]
+    widths = [max(len(row[column]) for row in shown) for column in range(len(head))]
+    for row in shown:
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo(line.rstrip())
+
+
+def pairs(facts: dict[str, Any]) -> None:
+    """Print one fact a line."""
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        click.echo(f"{name.ljust(width)}  {_inert(str(value))}")
+
+
+def _inert(text: str) -> str:
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -1,0 +1,92 @@
+"""Compose: the only place where objects are wired together.
+
+Owns the order in which a server's parts are made and unmade. Deliberately listens to nothing.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from appliance.accounts.limiter import Limiter
+from appliance.admin import Admin, Models
+from appliance.api.app import create_app
+from appliance.api.paid import PaidCalls
+from appliance.api.routes.operator import OperatorGuard
+from appliance.api.services import Services
+from appliance.core.clock import Clock
+from appliance.core.limits import Limits
+from appliance.engine.loader import FakeLoader, LlamaLoader, Loader
+from appliance.ledger.books import Books
+from appliance.ledger.ledger import Ledger
+from appliance.pipeline import Pipeline
+from appliance.scheduler.residency import Residency
+from appliance.scheduler.threads import ThreadPool
+from appliance.settings import Settings, cores
+from appliance.store.datadir import DataDir
+
+
+@dataclass(frozen=True, slots=True)
+class Appliance:
+    """Everything that one server is made of."""
+
+    app: object
+    """The ASGI application."""
+    pipeline: Pipeline
+    residency: Residency
+    admin: Admin
+    models: Models
+    loader: Loader
+
+    async def preload(self) -> None:
+        """Load what the catalogue wants loaded at start."""
+        await self.residency.preload(
+            spec for spec in self.models.catalog if spec.entry.preload and spec.path.exists()
+        )
+
+
+@asynccontextmanager
+async def open_appliance(
+    directory: DataDir, books: Books, settings: Settings, clock: Clock, limits: Limits
+) -> AsyncIterator[Appliance]:
+    """Wire a server over open books; free its models at the end of the block.
+
+    Raises:
+        InvalidCatalog: a catalogue file is wrong.
+    """
+    models = Models.read(directory)
+    loader: Loader = (
+        FakeLoader() if settings.fake_engine else LlamaLoader(threads=settings.threads or cores())
+    )
+    threads = ThreadPool(workers=2, calls_max=limits.tokenizing_calls_max)
+    residency = Residency(loader, threads, clock=clock, limits=limits)
+    limiter = Limiter(clock)
+    books_ledger = Ledger(books.writer, clock)
+    pipeline = Pipeline(
+        catalog=lambda: models.catalog,
+        residency=residency,
+        threads=threads,
+        limiter=limiter,
+        ledger=books_ledger,
+        clock=clock,
+        limits=limits,
+    )
+    admin = Admin(
+        books.writer,
+        books.keyring,
+        models,
+        clock=clock,
+        limits=limits,
+        is_loaded=residency.is_loaded,
+        reason=residency.reason,
+    )
+    paid = PaidCalls(
+        pipeline, books.keyring, limiter, clock=clock, default_wait_s=settings.default_wait_s
+    )
+    services = Services(admin, paid, pipeline, books.keyring, books_ledger, clock, limits)
+    guard = OperatorGuard(directory.admin_token(), allow_remote=settings.admin.allow_remote)
+    try:
+        yield Appliance(create_app(services, guard), pipeline, residency, admin, models, loader)
+    finally:
+        await asyncio.to_thread(residency.close)
+        threads.close()

@@ -1,0 +1,327 @@
+"""Errors: everything that can go wrong on purpose, as types that carry fields.
+
+Owns the words a caller reads and the stable `code` of each. Deliberately knows no HTTP: statuses
+live in `api/problems.py`, one row for each leaf.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+
+class ApplianceError(Exception):
+    """Root of every error that a caller can provoke or must be told of."""
+
+    code: ClassVar[str] = ""
+    """Stable, lower-case name that clients switch on; empty on branches."""
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        """The request field at fault, or None."""
+
+
+class RetryableError(ApplianceError):
+    """An error that goes away by itself; `retry_after_s` says when to come back."""
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = max(1, retry_after_s)
+        """Whole seconds, at least 1."""
+
+
+# -- the request is wrong ---------------------------------------------------------------------
+
+
+class InvalidRequest(ApplianceError):
+    """The body or a header is wrong; `param` names the field and the message the fix."""
+
+    code = "invalid_request"
+
+
+COUNTED_MAX = 100_000
+"""Tokens of one text are counted exactly below this."""
+
+
+class InputTooLong(ApplianceError):
+    """A text has more tokens than the model takes and the caller forbade truncation."""
+
+    code = "input_too_long"
+
+    def __init__(self, *, index: int, tokens: int, tokens_max: int, param: str) -> None:
+        count = f"at least {tokens}" if tokens >= COUNTED_MAX else str(tokens)
+        super().__init__(
+            f"{param}[{index}] has {count} tokens; this model takes {tokens_max}. "
+            'Shorten it, or leave out "truncate": false.',
+            param=param,
+        )
+        self.index = index
+        self.tokens = tokens
+        self.tokens_max = tokens_max
+
+
+class UnsupportedDimensions(ApplianceError):
+    """The model cannot answer vectors of the size asked for."""
+
+    code = "unsupported_dimensions"
+
+    def __init__(self, *, asked: int, dimensions: int, sizes: Sequence[int]) -> None:
+        allowed = ", ".join(str(size) for size in (*sizes, dimensions))
+        reason = "" if sizes else " It was not trained for shorter (Matryoshka) vectors."
+        super().__init__(
+            f"dimensions={asked} is not available: this model answers {allowed}.{reason}",
+            param="dimensions",
+        )
+
+
+class TokenInputUnsupported(ApplianceError):
+    """The input is token ids, which are another tokenizer's and would give wrong vectors."""
+
+    code = "token_input_unsupported"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "input holds token ids; send text instead. In LangChain set "
+            "check_embedding_ctx_length=False.",
+            param="input",
+        )
+
+
+class WrongTask(ApplianceError):
+    """The model exists but does something else."""
+
+    code = "wrong_task"
+
+    def __init__(self, *, model: str, task: str, asked: str) -> None:
+        super().__init__(f"{model!r} is for {task}, not for {asked}.", param="model")
+
+
+class ModelNotFound(ApplianceError):
+    """No model has this name."""
+
+    code = "model_not_found"
+
+    def __init__(self, *, model: str, near: Sequence[str]) -> None:
+        hint = f" Did you mean {', '.join(near)}?" if near else " GET /v1/models lists them."
+        super().__init__(f"There is no model {model!r}.{hint}", param="model")
+
+
+class ModelNotServed(ApplianceError):
+    """The model is in the catalogue but its file is not on this machine, or is unusable."""
+
+    code = "model_not_served"
+
+    def __init__(self, *, model: str, reason: str) -> None:
+        super().__init__(f"{model!r} is not served here: {reason}", param="model")
+
+
+class UnknownPath(ApplianceError):
+    """No route has this path."""
+
+    code = "unknown_path"
+
+    def __init__(self, *, path: str, valid: Sequence[str]) -> None:
+        super().__init__(f"There is nothing at {path}. Valid paths: {', '.join(valid)}.")
+
+
+class MethodNotAllowed(ApplianceError):
+    """The path exists, for another method."""
+
+    code = "method_not_allowed"
+
+    def __init__(self, *, method: str, path: str) -> None:
+        super().__init__(f"{method} is not for {path}.")
+
+
+class BodyTooLarge(ApplianceError):
+    """The body has more bytes than the server reads."""
+
+    code = "body_too_large"
+
+    def __init__(self, *, bytes_max: int) -> None:
+        super().__init__(
+            f"The body is larger than {bytes_max} bytes; send fewer inputs in each call."
+        )
+
+
+# -- who is asking, and can they pay ----------------------------------------------------------
+
+
+class MissingKey(ApplianceError):
+    """The request carries no key."""
+
+    code = "missing_api_key"
+
+    def __init__(self) -> None:
+        super().__init__("Send your key as 'Authorization: Bearer gr-...'.")
+
+
+class InvalidKey(ApplianceError):
+    """The key is malformed, unknown, revoked or expired; the answer never says which."""
+
+    code = "invalid_api_key"
+
+    def __init__(self) -> None:
+        super().__init__("This key is not valid here. Mint one with: gigarouter keys mint NAME")
+
+
+class InsufficientCredit(ApplianceError):
+    """The balance does not cover the exact price; nothing was computed or charged."""
+
+    code = "insufficient_credit"
+
+    def __init__(self, *, required: str, available: str) -> None:
+        super().__init__(
+            f"This call costs {required} credits and {available} are available. "
+            "Ask the operator to top up the key."
+        )
+        self.required = required
+        self.available = available
+
+
+# -- not now ----------------------------------------------------------------------------------
+
+
+class RateLimited(RetryableError):
+    """The key's own rate is used up for now."""
+
+    code = "rate_limited"
+
+    def __init__(self, *, limit: str, retry_after_s: int) -> None:
+        super().__init__(f"This key is limited to {limit}.", retry_after_s=retry_after_s)
+
+
+class DailyBudgetExceeded(RetryableError):
+    """The key's budget of this UTC day is used up."""
+
+    code = "daily_budget_exceeded"
+
+    def __init__(self, *, retry_after_s: int) -> None:
+        super().__init__(
+            "This key's daily budget is used up; it renews at midnight UTC.",
+            retry_after_s=retry_after_s,
+        )
+
+
+class QueueFull(RetryableError):
+    """The model's queue has no room for this call."""
+
+    code = "queue_full"
+
+    def __init__(self, *, retry_after_s: int) -> None:
+        super().__init__("The queue is full.", retry_after_s=retry_after_s)
+
+
+class ModelWarming(RetryableError):
+    """The model is being loaded."""
+
+    code = "model_warming"
+
+    def __init__(self, *, model: str, retry_after_s: int) -> None:
+        super().__init__(
+            f"{model!r} is being loaded; retry, or send 'Prefer: wait=30'.",
+            retry_after_s=retry_after_s,
+        )
+
+
+class Draining(RetryableError):
+    """The server is stopping and takes no new calls."""
+
+    code = "draining"
+
+    def __init__(self, *, retry_after_s: int = 5) -> None:
+        super().__init__("The server is shutting down.", retry_after_s=retry_after_s)
+
+
+class EngineRestarting(RetryableError):
+    """The model's engine died and is being started again."""
+
+    code = "engine_restarting"
+
+    def __init__(self, *, model: str, retry_after_s: int) -> None:
+        super().__init__(
+            f"The engine of {model!r} is being restarted.", retry_after_s=retry_after_s
+        )
+
+
+# -- our side ---------------------------------------------------------------------------------
+
+
+class InferenceFailed(ApplianceError):
+    """The engine refused this call's batch; the call is not charged."""
+
+    code = "inference_failed"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The model could not compute this call: {reason}")
+
+
+class EngineDied(ApplianceError):
+    """The engine can compute nothing any more and must be loaded again."""
+
+    code = "engine_restarting"
+
+
+class LoadFailed(ApplianceError):
+    """A model file could not be loaded."""
+
+    code = "model_not_served"
+
+
+class InvalidCatalog(ApplianceError):
+    """A catalogue file is wrong; names file, model and key."""
+
+    def __init__(self, path: Path, where: str, reason: str) -> None:
+        super().__init__(f"{path}: {where}: {reason}")
+
+
+class InvalidModelFile(ApplianceError):
+    """A model file is damaged or not of a kind we can use."""
+
+    code = "invalid_request"
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}", param="path")
+
+
+class InvalidSettings(ApplianceError):
+    """A setting is unknown or wrong; names where it came from and the key."""
+
+    def __init__(self, source: str, key: str, reason: str) -> None:
+        super().__init__(f"{source}: {key}: {reason}")
+
+
+class KeyNotFound(ApplianceError):
+    """No key has this id."""
+
+    code = "key_not_found"
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(f"There is no key {key_id!r}. List them with: gigarouter keys list")
+
+
+class HoldNotOpen(ApplianceError):
+    """A hold was settled or released already; it resolves at most once."""
+
+    code = "inference_failed"
+
+    def __init__(self, hold_id: int) -> None:
+        super().__init__(f"hold {hold_id} is not open")
+
+
+class StoreFailed(ApplianceError):
+    """The database could not be opened, read or written."""
+
+    code = "inference_failed"
+
+
+class DataDirBusy(ApplianceError):
+    """Another process owns the data directory."""
+
+    def __init__(self, path: Path, owner: str) -> None:
+        super().__init__(f"{path} is in use by another gigarouter{owner}; stop it first.")
+
+
+class ServerUnreachable(ApplianceError):
+    """The running server did not answer, or refused the command."""

@@ -1,0 +1,21 @@
+"""Ids: names for requests and keys that nobody can guess or collide.
+
+Owns the alphabets. Deliberately keeps no registry of what was handed out.
+"""
+
+import secrets
+import string
+
+BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
+KEY_ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+"""Crockford's base 32 in lower case: no letter is mistaken for another when read aloud."""
+
+
+def request_id() -> str:
+    """Return a new request id: `req_` and 96 random bits in hexadecimal."""
+    return f"req_{secrets.token_hex(12)}"
+
+
+def key_id() -> str:
+    """Return a new key id: `key_` and 50 random bits."""
+    return "key_" + "".join(secrets.choice(KEY_ID_ALPHABET) for _ in range(10))

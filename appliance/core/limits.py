@@ -1,0 +1,46 @@
+"""Limits: every bound of the appliance, in one place.
+
+Owns the numbers and the relations between them. Deliberately holds no per-key limits: those are
+facts of a key.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The bounds of one server."""
+
+    body_bytes_max: int = 32_000_000
+    """Bytes of a request body; above it 413."""
+    body_seconds_max: float = 30.0
+    """Seconds a client may take to send its body."""
+    inputs_max: int = 2_048
+    """Texts or documents in one call (OpenAI's own limit)."""
+    text_bytes_max: int = 1_000_000
+    """UTF-8 bytes of one text; bounds the tokenizer's work before it starts (about a second)."""
+    request_tokens_max: int = 1_000_000
+    """Tokens of one call after truncation; 2,048 full inputs of 488 tokens."""
+    queue_tokens_max: int = 4_000_000
+    """Tokens that may wait for one engine; above it 429 queue_full."""
+    tokenizing_calls_max: int = 256
+    """Calls that may wait for a tokenizer thread; above it 429 queue_full."""
+    writes_max: int = 10_000
+    """Operations that may wait for the ledger's writer thread."""
+    warming_waiters_max: int = 64
+    """Calls that may wait for one model to load."""
+    wait_seconds_max: int = 60
+    """The longest that `Prefer: wait=N` holds a call."""
+    call_seconds_max: float = 600.0
+    """Seconds until a call is given up (the OpenAI SDK's own time-out)."""
+    drain_seconds_max: float = 30.0
+    """Seconds that calls in flight may take to finish once the server stops."""
+    keys_max: int = 100_000
+    """Keys in one store; all of them are held in memory."""
+    name_chars_max: int = 200
+    """Characters in the name of a key or a model."""
+
+    def __post_init__(self) -> None:
+        """Check the relations between bounds."""
+        assert self.text_bytes_max <= self.body_bytes_max
+        assert self.request_tokens_max <= self.queue_tokens_max

@@ -1,0 +1,56 @@
+"""Units: integer money and token counts, and their exact passage to and from text.
+
+Owns the only arithmetic that turns decimal credits into integers and back. Deliberately knows no
+prices and no accounts.
+"""
+
+from decimal import Decimal, InvalidOperation
+from typing import NewType
+
+Picocredits = NewType("Picocredits", int)
+"""Money: 10^-12 credits (1 credit = 1 USD). Always an int that fits in 64 bits."""
+
+TokenCount = NewType("TokenCount", int)
+"""Model tokens, special tokens included. Never characters or bytes."""
+
+PICOCREDITS_PER_CREDIT = 10**12
+CREDITS_MAX = 1_000_000
+"""The most credits that one amount may carry: nine times below the int64 limit of 9.2 million."""
+
+
+def picocredits(text: str | Decimal) -> Picocredits:
+    """Return the exact integer for a decimal amount of credits.
+
+    Raises:
+        ValueError: not a finite decimal, finer than 10^-12, negative, or above `CREDITS_MAX`.
+    """
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        message = f"{text!r} is not a decimal number"
+        raise ValueError(message) from None
+    if not amount.is_finite() or not 0 <= amount <= CREDITS_MAX:
+        message = f"{text} is not between 0 and {CREDITS_MAX} credits"
+        raise ValueError(message)
+    scaled = amount * PICOCREDITS_PER_CREDIT
+    if scaled != scaled.to_integral_value():
+        message = f"{text} is finer than 10^-12 credits"
+        raise ValueError(message)
+    return Picocredits(int(scaled))
+
+
+def credits_of(amount: int) -> Decimal:
+    """Return the exact decimal credits of an integer amount, without trailing zeros."""
+    whole = Decimal(amount).scaleb(-12).normalize()
+    # normalize() turns 100 into 1E+2; quantize brings the plain form back.
+    return whole.quantize(Decimal(1)) if whole == whole.to_integral_value() else whole
+
+
+def credits_text(amount: int) -> str:
+    """Return plain decimal text of an integer amount: `"0.000072"`, never an exponent."""
+    return format(credits_of(amount), "f")
+
+
+def ceil_div(numerator: int, denominator: int) -> int:
+    """Return the quotient rounded up, in integers."""
+    return -(-numerator // denominator)

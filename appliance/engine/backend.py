@@ -1,0 +1,91 @@
+"""Backend: what the scheduler asks of one loaded model.
+
+Owns the seam between scheduling and native code, and the invariants that keep native code from
+aborting the process. Deliberately knows neither llama.cpp nor requests.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from appliance.tasks.sequence import TokenSequence
+
+Matrix = npt.NDArray[np.float32]
+"""float32[n_sequences, width]"""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLimits:
+    """What one call to the backend may hold."""
+
+    ubatch_tokens_max: int
+    """Tokens in one call; also the longest sequence."""
+    bin_tokens: int
+    """Tokens at which a bin of several sequences is closed: attention is computed over all of it
+    (llama.cpp has no per-sequence attention without a KV cache), so small bins are faster."""
+    sequences_max: int
+    """Sequences in one call."""
+
+    def __post_init__(self) -> None:
+        """Check that any admitted sequence can be computed alone."""
+        assert 0 < self.bin_tokens <= self.ubatch_tokens_max
+        assert 0 < self.sequences_max <= 256  # noqa: PLR2004 - LLAMA_MAX_SEQ
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What a loaded model is."""
+
+    vocabulary: int
+    """Token ids are below this."""
+    width: int
+    """Numbers in one output row: dimensions of a vector, or scores of a rank head."""
+    tokens_max: int
+    """Positions the model was trained for: the longest sequence, special tokens included."""
+    description: str
+
+
+class Backend(Protocol):
+    """One loaded model; used by one thread only, the one that created it."""
+
+    limits: EngineLimits
+    facts: ModelFacts
+
+    def compute(self, sequences: Sequence[TokenSequence]) -> Matrix:
+        """Return one row for each sequence, unnormalised, float32[n_sequences, facts.width].
+
+        Raises:
+            InferenceFailed: the library refused this bin; the next may succeed.
+            EngineDied: nothing more can be computed.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free everything; the backend is not used again."""
+        ...
+
+
+def require_computable(
+    sequences: Sequence[TokenSequence], limits: EngineLimits, facts: ModelFacts
+) -> int:
+    """Return the bin's tokens after checking every precondition of the native call.
+
+    Each of these would otherwise be a `GGML_ASSERT` that ends the process, or memory out of
+    bounds; so they are assertions about our own scheduler, not about users.
+    """
+    assert 0 < len(sequences) <= limits.sequences_max
+    total = 0
+    for sequence in sequences:
+        tokens = sequence.tokens
+        assert tokens.dtype == np.int32
+        assert tokens.ndim == 1
+        assert 0 < len(tokens) <= facts.tokens_max
+        assert 0 <= sequence.segment_b <= len(tokens)
+        assert int(tokens.min()) >= 0
+        assert int(tokens.max()) < facts.vocabulary
+        total += len(tokens)
+    assert total <= limits.ubatch_tokens_max
+    return total

@@ -1,0 +1,61 @@
+"""Fake: a backend without a model, for tests and for trying clients (`serve` with `fake_engine`).
+
+Owns vectors made from the token ids alone, so that the same text always gives the same vector.
+Deliberately imports nothing native. It can be slow, refuse and die on command.
+"""
+
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+
+from appliance.core.errors import EngineDied, InferenceFailed
+from appliance.engine.backend import EngineLimits, Matrix, ModelFacts, require_computable
+from appliance.tasks.sequence import TokenSequence
+
+
+class FakeBackend:
+    """Computes repeatable nonsense."""
+
+    def __init__(self, facts: ModelFacts, limits: EngineLimits) -> None:
+        self.facts = facts
+        self.limits = limits
+        self.gate = threading.Event()
+        """Cleared: every computation waits until it is set."""
+        self.gate.set()
+        self.refuse = False
+        """True: the next computations fail as a bad bin does."""
+        self.die = False
+        """True: the next computation is the last."""
+        self.computed: list[list[int]] = []
+        """The length of each sequence of each bin, in order."""
+        self.closed = False
+
+    def compute(self, sequences: Sequence[TokenSequence]) -> Matrix:
+        """Return one row for each sequence, float32[n_sequences, facts.width].
+
+        Raises:
+            InferenceFailed: `refuse` is set.
+            EngineDied: `die` is set.
+        """
+        self.gate.wait()
+        require_computable(sequences, self.limits, self.facts)
+        if self.die:
+            raise EngineDied("the fake engine was told to die")
+        if self.refuse:
+            raise InferenceFailed("the fake engine was told to refuse")
+        self.computed.append([len(sequence) for sequence in sequences])
+        return np.stack([self._row(sequence) for sequence in sequences])
+
+    def close(self) -> None:
+        """Say that nothing more comes."""
+        self.closed = True
+
+    def _row(self, sequence: TokenSequence) -> Matrix:
+        # A sum of one repeatable random row per token: similar texts get similar vectors.
+        row = np.zeros(self.facts.width, np.float32)
+        for token in sequence.tokens[:64]:
+            row += np.random.default_rng(int(token)).standard_normal(
+                self.facts.width, dtype=np.float32
+            )
+        return row

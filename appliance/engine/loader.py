@@ -1,0 +1,189 @@
+"""Loader: from a catalogue entry to a backend and a tokenizer.
+
+Owns the choice of pooling, of limits and of the tokenizer for a file. Deliberately keeps nothing
+that it opened: residency does.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from appliance.catalog.header import Header, read_header
+from appliance.catalog.spec import ModelSpec
+from appliance.catalog.weights import read_tensor_f32
+from appliance.core.errors import LoadFailed
+from appliance.engine.backend import Backend, EngineLimits, ModelFacts
+from appliance.engine.fake import FakeBackend
+from appliance.engine.tokenizer import Tokenizer, reference_tokenizer, special_tokens
+from appliance.tasks.sequence import Frame
+
+OUTPUT_BYTES_MAX = 1 << 30
+"""llama.cpp reserves logits for every token of a ubatch, also where there are none (4 bytes for
+each entry of the vocabulary): bounds the ubatch of models with large vocabularies."""
+BIN_TOKENS = 256
+SEQUENCES_MAX = 64
+
+
+@dataclass(frozen=True, slots=True)
+class TextEncoder:
+    """A model's tokenizer and the special tokens that frame a sequence."""
+
+    tokenizer: Tokenizer
+    frame: Frame
+
+
+class Loader(Protocol):
+    """Opens models."""
+
+    def open_backend(self, spec: ModelSpec) -> Backend:
+        """Return the loaded model; called on the thread that will use it.
+
+        Raises:
+            LoadFailed: the file is missing, damaged or of a kind we do not serve.
+        """
+        ...
+
+    def open_encoder(self, spec: ModelSpec) -> TextEncoder:
+        """Return the model's tokenizer; needs no weights.
+
+        Raises:
+            LoadFailed: the file is missing or damaged.
+        """
+        ...
+
+
+class LlamaLoader:
+    """Opens GGUF files with llama.cpp."""
+
+    def __init__(self, *, threads: int) -> None:
+        self._threads = threads
+        self._started = False
+
+    def open_backend(self, spec: ModelSpec) -> Backend:
+        """Return the loaded model.
+
+        Raises:
+            LoadFailed: the file is missing, damaged or of a kind we do not serve.
+        """
+        # Imported late: it loads native libraries, which commands without a model do not need.
+        from appliance.engine import llama  # noqa: PLC0415
+
+        if not self._started:
+            llama.start()
+            self._started = True
+        header = read_header(spec.path)
+        require_hash(spec)
+        require_kind(spec, header)
+        rows = difference = None
+        if spec.entry.segments:
+            rows = read_tensor_f32(header, "token_embd.weight")
+            types = read_tensor_f32(header, "token_types.weight")
+            difference = types[1] - types[0]
+        return llama.LlamaBackend(
+            spec.path,
+            pooling=spec.entry.pooling,
+            threads=self._threads,
+            limits=engine_limits(spec, header),
+            type_difference=difference,
+            token_rows=rows,
+        )
+
+    def open_encoder(self, spec: ModelSpec) -> TextEncoder:
+        """Return the reference's tokenizer where it can be rebuilt, else llama.cpp's own.
+
+        Raises:
+            LoadFailed: the file is missing or damaged.
+        """
+        header = read_header(spec.path)
+        tokenizer = reference_tokenizer(header.metadata)
+        if tokenizer is None:
+            from appliance.engine import llama  # noqa: PLC0415
+
+            tokenizer = llama.LlamaTokenizer(spec.path)
+        return TextEncoder(tokenizer, frame_of(header))
+
+
+class FakeLoader:
+    """Opens the fake backend with the real file's tokenizer and shape."""
+
+    def __init__(self) -> None:
+        self.opened: list[FakeBackend] = []
+        """Every backend so far, so that a test can slow it, refuse or kill."""
+
+    def open_backend(self, spec: ModelSpec) -> Backend:
+        """Return a fake of the model's shape."""
+        header = read_header(spec.path)
+        facts = ModelFacts(
+            vocabulary=len(header.get_list("tokenizer.ggml.tokens")),
+            width=1 if spec.entry.pooling == "rank" else header.arch_int("embedding_length"),
+            tokens_max=header.arch_int("context_length"),
+            description="fake",
+        )
+        backend = FakeBackend(facts, engine_limits(spec, header))
+        self.opened.append(backend)
+        return backend
+
+    def open_encoder(self, spec: ModelSpec) -> TextEncoder:
+        """Return the real tokenizer."""
+        header = read_header(spec.path)
+        tokenizer = reference_tokenizer(header.metadata)
+        if tokenizer is None:
+            raise LoadFailed(f"the fake engine has no tokenizer for {spec.path.name}")
+        return TextEncoder(tokenizer, frame_of(header))
+
+
+def frame_of(header: Header) -> Frame:
+    """Return the special tokens that frame a sequence of this model."""
+    specials = special_tokens(header.metadata)
+    return Frame(cls=specials.cls, sep=specials.sep)
+
+
+def engine_limits(spec: ModelSpec, header: Header) -> EngineLimits:
+    """Return how much one call may hold, within the memory that llama.cpp reserves for it."""
+    vocabulary = len(header.get_list("tokenizer.ggml.tokens"))
+    affordable = max(BIN_TOKENS, OUTPUT_BYTES_MAX // (4 * max(1, vocabulary)))
+    trained = header.arch_int("context_length")
+    longest = min(trained, spec.entry.max_input_tokens, affordable)
+    return EngineLimits(
+        ubatch_tokens_max=max(BIN_TOKENS, longest),
+        bin_tokens=BIN_TOKENS,
+        sequences_max=SEQUENCES_MAX,
+    )
+
+
+def require_hash(spec: ModelSpec) -> None:
+    """Refuse a file that is not the one the catalogue names.
+
+    Raises:
+        LoadFailed: the SHA-256 differs.
+    """
+    if spec.entry.sha256 is not None and sha256_of(spec.path) != spec.entry.sha256:
+        raise LoadFailed(f"{spec.path.name} is not the file that the catalogue names (sha256).")
+
+
+def sha256_of(path: Path) -> str:
+    """Return a file's SHA-256 in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def require_kind(spec: ModelSpec, header: Header) -> None:
+    """Refuse a file that llama.cpp would abort on, or whose rank head is not what we read.
+
+    Reading a rank head that is not there would return other numbers silently.
+
+    Raises:
+        LoadFailed: as said.
+    """
+    tokens = header.get_strings("tokenizer.ggml.tokens")
+    if len(set(tokens)) != len(tokens):
+        raise LoadFailed(f"{spec.path.name} has a token twice in its vocabulary.")
+    if spec.entry.pooling != "rank":
+        return
+    if "cls.weight" not in header.tensors and "cls.output.weight" not in header.tensors:
+        raise LoadFailed(f"{spec.path.name} has no classification head; it cannot rerank.")
+    if header.architecture != "bert" or header.metadata.get("tokenizer.ggml.model") != "bert":
+        raise LoadFailed(f"{header.architecture} rerankers are not served yet, only BERT's.")
+    if spec.entry.segments and "token_types.weight" not in header.tensors:
+        raise LoadFailed(f"{spec.path.name} has no token types, which segments = true needs.")

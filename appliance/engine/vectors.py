@@ -1,0 +1,47 @@
+"""Vectors: arithmetic on the matrices that come out of an engine.
+
+Owns normalisation, truncation, similarity and the two ways a vector is written. Pure numpy; holds
+no state.
+"""
+
+import base64
+
+import numpy as np
+import numpy.typing as npt
+
+Matrix = npt.NDArray[np.float32]
+"""float32[n_rows, width]"""
+
+
+def l2_normalise(matrix: Matrix) -> Matrix:
+    """Return rows of length 1, float32[n_rows, width]; a row of zeros stays zeros."""
+    norms = np.linalg.norm(matrix, axis=1, keepdims=True)
+    unit: Matrix = np.divide(matrix, norms, out=np.zeros_like(matrix), where=norms != 0)
+    return unit
+
+
+def truncate_dimensions(matrix: Matrix, dimensions: int) -> Matrix:
+    """Return the first `dimensions` numbers of each row, normalised again.
+
+    This is how Matryoshka models are meant to be shortened (arXiv:2205.13147).
+    """
+    return l2_normalise(np.ascontiguousarray(matrix[:, :dimensions]))
+
+
+def cosine_to_first(matrix: Matrix) -> npt.NDArray[np.float32]:
+    """Return the cosine of the first row with each of the others, float32[n_rows - 1]."""
+    unit = l2_normalise(matrix)
+    similar: npt.NDArray[np.float32] = unit[1:] @ unit[0]
+    return similar
+
+
+def sigmoid(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Return 1 / (1 + e^-x), float64, without overflow for any finite x."""
+    # tanh saturates where exp would overflow.
+    squashed: npt.NDArray[np.float64] = 0.5 * (1 + np.tanh(0.5 * logits.astype(np.float64)))
+    return squashed
+
+
+def to_base64(row: npt.NDArray[np.float32]) -> str:
+    """Return little-endian float32 bytes as base64, as the OpenAI SDK decodes them."""
+    return base64.b64encode(row.astype("<f4", copy=False).tobytes()).decode("ascii")

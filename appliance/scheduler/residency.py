@@ -1,0 +1,215 @@
+"""Residency: which models are loaded, being loaded, or not.
+
+Owns one lane for each file of weights, the single flight of every load, and how long a caller of a
+cold model waits. Deliberately evicts nothing yet: what was loaded stays until the server stops.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from appliance.catalog.spec import ModelSpec
+from appliance.core.clock import Clock
+from appliance.core.errors import (
+    ApplianceError,
+    EngineRestarting,
+    ModelNotServed,
+    ModelWarming,
+    RetryableError,
+)
+from appliance.core.limits import Limits
+from appliance.engine.loader import Loader, TextEncoder
+from appliance.scheduler.lane import Lane
+from appliance.scheduler.threads import ThreadPool
+
+log = logging.getLogger("gigarouter.residency")
+
+Weights = tuple[Path, str]
+"""File and pooling: two models over the same weights share one lane."""
+
+LOAD_BYTES_PER_S = 200_000_000
+"""The first guess of how fast a file is loaded; real loads replace it."""
+NS_PER_S = 1_000_000_000
+RELOADS_MAX = 5
+"""Deaths in a row after which a model is given up until the server is restarted."""
+
+
+@dataclass(slots=True)
+class _Slot:
+    lane: Lane
+    began_ns: int
+    expected_s: float
+    restarting: bool
+    waiters: int = 0
+    reason: str = ""
+    """Why it could not be loaded; empty otherwise."""
+
+
+@dataclass(slots=True)
+class _Encoder:
+    task: asyncio.Task[TextEncoder]
+    value: TextEncoder | None = field(default=None)
+
+
+class Residency:
+    """Loads models when they are first called."""
+
+    def __init__(
+        self, loader: Loader, threads: ThreadPool, *, clock: Clock, limits: Limits
+    ) -> None:
+        self._loader = loader
+        self._threads = threads
+        self._clock = clock
+        self._limits = limits
+        self._slots: dict[Weights, _Slot] = {}
+        self._encoders: dict[Path, _Encoder] = {}
+        self._load_s: dict[Weights, float] = {}
+        self._deaths: dict[Weights, int] = {}
+
+    def __repr__(self) -> str:
+        """Count lanes."""
+        return f"<Residency [{len(self._slots)} lanes]>"
+
+    def is_loaded(self, spec: ModelSpec) -> bool:
+        """Say whether the model can compute now."""
+        slot = self._slots.get(_weights(spec))
+        return slot is not None and slot.lane.facts is not None
+
+    def reason(self, spec: ModelSpec) -> str | None:
+        """Return why the model cannot be served, or None."""
+        if not spec.path.exists():
+            return f"its file {spec.path.name} is not on this machine"
+        slot = self._slots.get(_weights(spec))
+        return (slot.reason or None) if slot else None
+
+    def require_served(self, spec: ModelSpec) -> None:
+        """Refuse a model whose file is missing or was found to be unusable.
+
+        Raises:
+            ModelNotServed: as said.
+        """
+        reason = self.reason(spec)
+        if reason is not None:
+            raise ModelNotServed(model=spec.id, reason=reason)
+
+    async def encoder(self, spec: ModelSpec) -> TextEncoder:
+        """Return the model's tokenizer, built once; needs no weights.
+
+        Raises:
+            ModelNotServed: the file has none that we can use.
+        """
+        known = self._encoders.get(spec.path)
+        if known is None:
+            task = asyncio.create_task(self._threads.run(self._loader.open_encoder, spec))
+            known = self._encoders[spec.path] = _Encoder(task)
+        if known.value is None:
+            try:
+                known.value = await asyncio.shield(known.task)
+            except ApplianceError as error:
+                self._encoders.pop(spec.path, None)
+                raise ModelNotServed(model=spec.id, reason=error.message) from error
+        return known.value
+
+    def ready(self, spec: ModelSpec) -> Lane | None:
+        """Return the model's lane if it can compute now, and start loading it if not."""
+        slot = self._slots.get(_weights(spec))
+        if slot is None:
+            slot = self._load(spec, restarting=False)
+        return slot.lane if slot.lane.facts is not None else None
+
+    async def wait(self, spec: ModelSpec, *, wait_s: float) -> Lane:
+        """Return the model's lane, waiting at most `wait_s` seconds for it to load.
+
+        Raises:
+            ModelWarming: it is still being loaded, or too many calls wait for it already.
+            EngineRestarting: the same, after its engine died.
+            ModelNotServed: it could not be loaded.
+        """
+        lane = self.ready(spec)
+        if lane is not None:
+            return lane
+        slot = self._slots[_weights(spec)]
+        if wait_s <= 0 or slot.waiters >= self._limits.warming_waiters_max:
+            self.require_served(spec)
+            raise self._later(spec, slot)
+        slot.waiters += 1
+        try:
+            async with asyncio.timeout(wait_s):
+                await asyncio.shield(slot.lane.loaded)
+        except TimeoutError:
+            raise self._later(spec, slot) from None
+        except (ApplianceError, OSError) as error:
+            raise ModelNotServed(model=spec.id, reason=_reason_of(error)) from error
+        finally:
+            slot.waiters -= 1
+        return slot.lane
+
+    async def preload(self, specs: Iterable[ModelSpec]) -> None:
+        """Load models and their tokenizers; one that fails is logged and left to its callers."""
+        for spec in specs:
+            try:
+                await self.encoder(spec)
+                await self.wait(spec, wait_s=self._limits.call_seconds_max)
+            except ApplianceError as error:
+                log.error("%s cannot be preloaded: %s", spec.id, error.message)  # noqa: TRY400
+
+    def close(self) -> None:
+        """Stop every lane and free every model."""
+        for slot in self._slots.values():
+            slot.lane.close()
+
+    def _later(self, spec: ModelSpec, slot: _Slot) -> RetryableError:
+        elapsed_s = (self._clock.monotonic_ns() - slot.began_ns) / NS_PER_S
+        left_s = max(1, min(60, round(slot.expected_s - elapsed_s + 0.5)))
+        if slot.restarting:
+            return EngineRestarting(model=spec.id, retry_after_s=left_s)
+        return ModelWarming(model=spec.id, retry_after_s=left_s)
+
+    def _load(self, spec: ModelSpec, *, restarting: bool) -> _Slot:
+        weights = _weights(spec)
+        guess_s = spec.path.stat().st_size / LOAD_BYTES_PER_S if spec.path.exists() else 0.0
+        lane = Lane(
+            spec.id,
+            lambda: self._loader.open_backend(spec),
+            clock=self._clock,
+            queue_tokens_max=self._limits.queue_tokens_max,
+            on_death=lambda: self._died(spec),
+        )
+        slot = self._slots[weights] = _Slot(
+            lane=lane,
+            began_ns=self._clock.monotonic_ns(),
+            expected_s=self._load_s.get(weights, guess_s),
+            restarting=restarting,
+        )
+        lane.loaded.add_done_callback(lambda future: self._loaded(spec, slot, future))
+        return slot
+
+    def _loaded(self, spec: ModelSpec, slot: _Slot, future: asyncio.Future[None]) -> None:
+        error = future.exception()
+        if error is not None:
+            slot.reason = _reason_of(error)
+            log.error("%s could not be loaded: %s", spec.id, slot.reason)
+            return
+        took_s = (self._clock.monotonic_ns() - slot.began_ns) / NS_PER_S
+        self._load_s[_weights(spec)] = took_s
+        assert slot.lane.facts is not None
+        log.info("%s is loaded in %.2f s: %s", spec.id, took_s, slot.lane.facts.description)
+
+    def _died(self, spec: ModelSpec) -> None:
+        weights = _weights(spec)
+        self._deaths[weights] = self._deaths.get(weights, 0) + 1
+        if self._deaths[weights] <= RELOADS_MAX:
+            self._load(spec, restarting=True)
+        else:
+            self._slots[weights].lane.facts = None
+            self._slots[weights].reason = f"its engine died {RELOADS_MAX + 1} times"
+
+
+def _weights(spec: ModelSpec) -> Weights:
+    return spec.path, spec.entry.pooling
+
+
+def _reason_of(error: BaseException) -> str:
+    return error.message if isinstance(error, ApplianceError) else repr(error)

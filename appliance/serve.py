@@ -1,0 +1,192 @@
+"""Serve: the process. Granian embedded in our own event loop.
+
+Owns the order of starting and stopping, signals, and the promise that one data directory and one
+port have one server. Deliberately handles no request.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import uvloop
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.server.embed import Server
+
+from appliance import logs
+from appliance.api.routes.operator import is_loopback
+from appliance.compose import Appliance, open_appliance
+from appliance.core.clock import Clock, SystemClock, iso
+from appliance.core.errors import ApplianceError, InvalidSettings, ServerUnreachable
+from appliance.core.limits import Limits
+from appliance.ledger.books import open_books
+from appliance.settings import Settings, quiet_native_crashes
+from appliance.store.datadir import DataDir, ServerNote
+
+log = logging.getLogger("gigarouter.serve")
+
+CONNECTIONS_MAX = 4096
+"""Granian counts connections, idle ones too, and stops accepting silently; calls are bounded by
+the queue instead."""
+HEADER_TIMEOUT_MS = 10_000
+STOP_SECONDS = 3.0
+"""How long Granian may take once no call is in flight: a stalled body holds it for ever."""
+SWITCH_INTERVAL_S = 0.001
+"""How soon a thread that waits for the GIL gets it; five times sooner than Python's own."""
+
+
+def serve(directory: DataDir, settings: Settings) -> int:
+    """Run a server until it is told to stop; return the exit code.
+
+    Raises:
+        DataDirBusy: another process owns the data directory.
+        InvalidSettings: the port is taken, or the address is open and there is no key.
+        StoreFailed: the database cannot be opened.
+    """
+    assert __debug__, "the appliance relies on its assertions: do not run it with -O"
+    quiet_native_crashes()
+    logs.configure(settings.log_format)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    os.umask(0o077)
+    clock = SystemClock()
+    limits = Limits()
+    with directory.locked(), open_books(directory, clock, limits) as books:
+        require_free(settings.host, settings.port)
+        if not is_loopback(settings.host) and not books.keyring.has_live(clock.wall_us()):
+            raise InvalidSettings(
+                "settings", "host", f"{settings.host} is open to the network; mint a key first"
+            )
+        if books.released:
+            log.info("released %d holds of calls that the last run cut off", books.released)
+
+        async def run() -> None:
+            async with open_appliance(directory, books, settings, clock, limits) as appliance:
+                await _Serving(directory, settings, appliance, clock, limits).run()
+
+        uvloop.run(run())
+    return 0
+
+
+def require_free(host: str, port: int) -> None:
+    """Refuse a port that someone listens on.
+
+    Granian sets SO_REUSEPORT: it would share the port with another server of ours, silently.
+
+    Raises:
+        InvalidSettings: as said.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        # Connections of a server that just ended may linger; they are no reason to refuse.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise InvalidSettings(
+                "settings", "port", f"cannot listen on {host}:{port}: {error.strerror}"
+            ) from None
+
+
+class _Serving:
+    """One run of the server."""
+
+    def __init__(
+        self, directory: DataDir, settings: Settings, appliance: Appliance, clock: Clock,
+        limits: Limits,
+    ) -> None:  # fmt: skip
+        self._directory = directory
+        self._settings = settings
+        self._appliance = appliance
+        self._clock = clock
+        self._limits = limits
+        self._stop = asyncio.Event()
+        scheme = "https" if settings.tls.cert else "http"
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        self._url = f"{scheme}://{host}:{settings.port}"
+
+    async def run(self) -> None:
+        """Load, listen, and stop when told to."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._told_to_stop)
+        preloading = asyncio.create_task(self._appliance.preload())
+        stopping = asyncio.create_task(self._stop.wait())
+        await asyncio.wait((preloading, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if not preloading.done():
+            preloading.cancel()
+            return
+        preloading.result()
+        server = self._server()
+        serving = asyncio.create_task(server.serve())
+        try:
+            await self._announce(serving)
+            await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if serving.done():
+                await serving
+                raise ServerUnreachable("the HTTP server ended by itself; the log says why.")
+        finally:
+            self._directory.remove_note()
+            await self._drain(server, serving)
+
+    def _server(self) -> Server:
+        settings = self._settings
+        secure = bool(settings.tls.cert)
+        return Server(
+            self._appliance.app,
+            address=settings.host,
+            port=settings.port,
+            interface=Interfaces.ASGI,
+            http=HTTPModes.http1,
+            websockets=False,
+            backlog=CONNECTIONS_MAX,
+            backpressure=CONNECTIONS_MAX,
+            http1_settings=HTTP1Settings(header_read_timeout=HEADER_TIMEOUT_MS),
+            log_enabled=False,
+            ssl_cert=Path(settings.tls.cert) if secure else None,
+            ssl_key=Path(settings.tls.key) if secure else None,
+        )
+
+    async def _announce(self, serving: "asyncio.Task[None]") -> None:
+        """Tell people and commands where we listen, once we do."""
+        host = "127.0.0.1" if self._settings.host == "0.0.0.0" else self._settings.host  # noqa: S104
+        for _ in range(200):
+            if serving.done():
+                return
+            with suppress(OSError):
+                _, writer = await asyncio.open_connection(host, self._settings.port)
+                writer.close()
+                break
+            await asyncio.sleep(0.02)
+        started = iso(self._clock.wall_us()) or ""
+        self._directory.write_note(ServerNote(url=self._url, pid=os.getpid(), started=started))
+        log.info("listening on %s (data in %s)", self._url, self._directory.path)
+
+    def _told_to_stop(self) -> None:
+        if self._stop.is_set():
+            log.warning("told to stop twice: stopping without waiting")
+            os._exit(1)
+        self._stop.set()
+
+    async def _drain(self, server: Server, serving: "asyncio.Task[None]") -> None:
+        """Refuse new calls, let those in flight finish, then stop listening."""
+        pipeline = self._appliance.pipeline
+        pipeline.draining = True
+        if serving.done():
+            return
+        log.info("stopping: %d calls in flight", pipeline.in_flight)
+        # The listener closes at once; calls in flight go on.
+        server.stop()  # type: ignore[no-untyped-call]  # Granian's is not annotated
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.drain_seconds_max):
+                await pipeline.idle()
+        done, _ = await asyncio.wait((serving,), timeout=STOP_SECONDS)
+        if not done:
+            log.warning("connections that never finish are cut")
+        else:
+            with suppress(ApplianceError):
+                serving.exception()

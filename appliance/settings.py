@@ -1,0 +1,168 @@
+"""Settings: what the operator chose, from a file, the environment and flags, in that order.
+
+Owns every read of the environment. Deliberately has no settings for what can be measured.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_type_hints
+
+import msgspec
+import platformdirs
+
+from appliance.core.errors import InvalidSettings
+
+PREFIX = "GIGAROUTER_"
+DATA_DIR = "GIGAROUTER_DATA_DIR"
+CONFIG_FILE = "config.toml"
+
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+
+
+class AdminSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[admin]`: the operator's own API."""
+
+    allow_remote: bool = False
+    """False: the admin API answers only on loopback, whatever the server binds."""
+
+
+class TlsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[tls]`: both or neither."""
+
+    cert: str = ""
+    """Path of a PEM certificate chain; empty: plain HTTP."""
+    key: str = ""
+    """Path of its PKCS#8 private key."""
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything an operator can choose; the defaults serve one machine."""
+
+    host: str = "127.0.0.1"
+    """Address to bind. Anything but loopback needs at least one key."""
+    port: Port = 8642
+    log_format: Literal["text", "json"] = "text"
+    threads: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
+    """Compute threads of one engine; 0: all cores that this process may use."""
+    default_wait_s: Annotated[int, msgspec.Meta(ge=0, le=60)] = 0
+    """How long a call to a cold model is held when it sends no `Prefer: wait`; for clients that
+    cannot retry. 0: it gets 503 at once."""
+    fake_engine: bool = False
+    """True: vectors are made up from the text; for trying clients and for tests."""
+    admin: AdminSettings = AdminSettings()
+    tls: TlsSettings = TlsSettings()
+
+
+def data_dir(flag: Path | None) -> Path:
+    """Return the data directory: the flag, else the environment's, else this user's own."""
+    if flag is not None:
+        return flag.absolute()
+    chosen = os.environ.get(DATA_DIR, "")
+    if chosen:
+        return Path(chosen).absolute()
+    return Path(platformdirs.user_data_dir("gigarouter", appauthor=False))
+
+
+def cores() -> int:
+    """Return how many cores this process may use, at least 1."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return max(1, os.cpu_count() or 1)
+
+
+def quiet_native_crashes() -> None:
+    """Keep llama.cpp from forking a debugger when it aborts: a fork would share our database."""
+    os.environ.setdefault("GGML_NO_BACKTRACE", "1")
+
+
+def keep_tokenizers_single_threaded() -> None:
+    """Keep the tokenizers library from spreading a batch over the engine's cores.
+
+    The environment is the library's only switch; it is read at each call.
+    """
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def load(directory: Path, flags: Mapping[str, Any]) -> Settings:
+    """Return the settings for a data directory.
+
+    `flags` holds settings by their dotted name; a value of None means that the flag was not given.
+
+    Raises:
+        InvalidSettings: an unknown key or a wrong value, naming where it stands.
+    """
+    path = directory / CONFIG_FILE
+    settings = _read_file(path)
+    settings = _overlay(settings, _from_environment(), source=PREFIX + "…")
+    given = {key: value for key, value in flags.items() if value is not None}
+    settings = _overlay(settings, given, source="command line")
+    if bool(settings.tls.cert) != bool(settings.tls.key):
+        raise InvalidSettings(str(path), "tls", "needs both cert and key")
+    return settings
+
+
+def _read_file(path: Path) -> Settings:
+    if not path.exists():
+        return Settings()
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidSettings(str(path), "file", str(error)) from None
+    return _convert(raw, source=str(path), strict=True)
+
+
+def _overlay(settings: Settings, values: Mapping[str, Any], *, source: str) -> Settings:
+    tree: dict[str, Any] = msgspec.to_builtins(settings)
+    for dotted, value in values.items():
+        *parents, leaf = dotted.split(".")
+        branch = tree
+        for parent in parents:
+            branch = branch[parent]
+        branch[leaf] = value
+    return _convert(tree, source=source, strict=False)
+
+
+def _convert(tree: dict[str, Any], *, source: str, strict: bool) -> Settings:
+    try:
+        return msgspec.convert(tree, Settings, strict=strict)
+    except msgspec.ValidationError as error:
+        reason, _, where = str(error).partition(" - at `$.")
+        raise InvalidSettings(source, where.rstrip("`") or "settings", reason) from None
+
+
+def _from_environment() -> dict[str, str]:
+    known = {PREFIX + name.replace(".", "_").upper(): name for name in names()}
+    found = {}
+    for variable, value in os.environ.items():
+        if not variable.startswith(PREFIX) or variable in (DATA_DIR, FAILPOINT):
+            continue
+        if variable not in known:
+            raise InvalidSettings(
+                "environment", variable, f"is not a setting; known: {', '.join(sorted(known))}"
+            )
+        found[known[variable]] = value
+    return found
+
+
+def names() -> list[str]:
+    """Return the dotted name of every setting, in the order of declaration."""
+    found = []
+    for name, kind in get_type_hints(Settings).items():
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+            found += [f"{name}.{leaf}" for leaf in get_type_hints(kind)]
+        else:
+            found.append(name)
+    return found
+
+
+FAILPOINT = "GIGAROUTER_FAILPOINT"
+
+
+def failpoint() -> str:
+    """Return the named moment at which a test wants this process to die, or `""`."""
+    return os.environ.get(FAILPOINT, "")
+
+
+LOG_FORMATS: tuple[str, ...] = get_args(get_type_hints(Settings)["log_format"])

@@ -1,0 +1,129 @@
+"""Data directory: where one server keeps everything, and the lock that makes it the only one.
+
+Owns file names and modes (directory 0700, files 0600), the lock, and the note that tells commands
+where the server listens. Deliberately does not open the database.
+"""
+
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import msgspec
+
+from appliance.core.errors import DataDirBusy
+
+
+class ServerNote(msgspec.Struct, frozen=True):
+    """`server.json`: how to reach the running server."""
+
+    url: str
+    pid: int
+    started: str
+
+
+class DataDir:
+    """One data directory; created on first use."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.database = path / "gigarouter.db"
+        self.models = path / "models"
+        self.catalog = path / "models.toml"
+        self._lock = path / "lock"
+        self._note = path / "server.json"
+        self._token = path / "admin.token"
+
+    def create(self) -> None:
+        """Make the directories, readable by their owner only."""
+        for directory in (self.path, self.models):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            directory.chmod(0o700)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Own the directory until the block ends; the kernel frees it when the process dies.
+
+        Raises:
+            DataDirBusy: another process owns it.
+        """
+        self.create()
+        handle = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise DataDirBusy(self.path, self._owner()) from None
+            os.ftruncate(handle, 0)
+            os.write(handle, f"{os.getpid()}\n".encode())
+            yield
+        finally:
+            os.close(handle)
+
+    def is_locked(self) -> bool:
+        """Say whether some process owns the directory now."""
+        if not self._lock.exists():
+            return False
+        handle = os.open(self._lock, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        else:
+            return False
+        finally:
+            os.close(handle)
+
+    def _owner(self) -> str:
+        with suppress(OSError, ValueError):
+            return f" by process {int(self._lock.read_text().strip())}"
+        return ""
+
+    def admin_token(self) -> str:
+        """Return the operator's secret, made on first use."""
+        self.create()
+        with suppress(FileNotFoundError):
+            token = self._token.read_text(encoding="ascii").strip()
+            if token:
+                return token
+        token = secrets.token_urlsafe(32)
+        write_private(self._token, f"{token}\n".encode())
+        return token
+
+    def write_note(self, note: ServerNote) -> None:
+        """Tell commands where the server listens."""
+        write_private(self._note, msgspec.json.encode(note) + b"\n")
+
+    def read_note(self) -> ServerNote | None:
+        """Return where the server listens, or None when no readable note is there."""
+        with suppress(OSError, msgspec.DecodeError):
+            return msgspec.json.decode(self._note.read_bytes(), type=ServerNote)
+        return None
+
+    def remove_note(self) -> None:
+        """Forget the server; it is stopping."""
+        self._note.unlink(missing_ok=True)
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Replace a file in one step, 0600, durable before this returns."""
+    part = path.with_name(path.name + ".part")
+    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(handle, content)
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    part.replace(path)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make the directory's own entries durable."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

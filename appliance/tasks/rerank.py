@@ -1,0 +1,71 @@
+"""Rerank: a query and documents to sequences, and scores to a ranking.
+
+Owns what a rerank call is: documents in the order of their scores, billed by the document.
+Deliberately computes no scores.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from appliance.core.errors import InputTooLong
+from appliance.tasks.embedding import Plan
+from appliance.tasks.sequence import PAIR_SPECIALS, Frame, Tokens, frame_pair, frame_single
+
+
+def plan_pairs(
+    query: Tokens, documents: Sequence[Tokens], frame: Frame, *, tokens_max: int, truncate: bool
+) -> Plan:
+    """Return one framed pair for each document.
+
+    Raises:
+        InputTooLong: a pair does not fit and `truncate` is False.
+    """
+    sequences = [frame_pair(query, tokens, frame, tokens_max=tokens_max) for tokens in documents]
+    for index, (sequence, tokens) in enumerate(zip(sequences, documents, strict=True)):
+        if sequence.truncated and not truncate:
+            raise _too_long(index, len(query) + len(tokens) + PAIR_SPECIALS, tokens_max)
+    return Plan(
+        sequences=sequences,
+        tokens=sum(map(len, sequences)),
+        truncated=sum(sequence.truncated for sequence in sequences),
+    )
+
+
+def plan_cosine(
+    query: Tokens, documents: Sequence[Tokens], frame: Frame, *, tokens_max: int, truncate: bool
+) -> Plan:
+    """Return the query's sequence followed by one for each document.
+
+    Raises:
+        InputTooLong: a text does not fit and `truncate` is False.
+    """
+    first = frame_single(query, frame, tokens_max=tokens_max)
+    if first.truncated and not truncate:
+        raise InputTooLong(index=0, tokens=len(query) + 2, tokens_max=tokens_max, param="query")
+    rest = [frame_single(tokens, frame, tokens_max=tokens_max) for tokens in documents]
+    for index, (sequence, tokens) in enumerate(zip(rest, documents, strict=True)):
+        if sequence.truncated and not truncate:
+            raise _too_long(index, len(tokens) + 2, tokens_max)
+    sequences = [first, *rest]
+    return Plan(
+        sequences=sequences,
+        tokens=sum(map(len, sequences)),
+        truncated=sum(sequence.truncated for sequence in sequences),
+    )
+
+
+def ranking(scores: npt.NDArray[np.floating], top_n: int | None) -> list[tuple[int, float]]:
+    """Return (index, score), best first, equal scores in the order of the documents.
+
+    `top_n` above the number of documents means all of them.
+    """
+    order = np.argsort(-scores, kind="stable")
+    if top_n is not None:
+        order = order[:top_n]
+    return [(int(index), float(scores[index])) for index in order]
+
+
+def _too_long(index: int, tokens: int, tokens_max: int) -> InputTooLong:
+    return InputTooLong(index=index, tokens=tokens, tokens_max=tokens_max, param="documents")

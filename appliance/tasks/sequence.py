@@ -1,0 +1,64 @@
+"""Sequence: one tokenized input, as the engine computes it.
+
+Owns the framing of texts by special tokens: `[CLS] a [SEP]` and `[CLS] a [SEP] b [SEP]`.
+Deliberately tokenizes nothing.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from appliance.tasks.truncation import pair_lengths, single
+
+Tokens = npt.NDArray[np.int32]
+"""int32[n_tokens]"""
+
+SINGLE_SPECIALS = 2
+PAIR_SPECIALS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The ids that frame a sequence."""
+
+    cls: int
+    sep: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSequence:
+    """One tokenized input, special tokens included, no longer than its model takes."""
+
+    tokens: Tokens
+    segment_b: int
+    """Index at which the second text (token type 1) begins; `len(tokens)` when there is none."""
+    truncated: bool
+
+    def __len__(self) -> int:
+        """Count tokens, special ones included: what is computed and billed."""
+        return len(self.tokens)
+
+
+def frame_single(tokens: Tokens, frame: Frame, *, tokens_max: int) -> TokenSequence:
+    """Return `[CLS] tokens [SEP]`, cut so that the closing special token stays."""
+    kept = single(len(tokens), tokens_max - SINGLE_SPECIALS)
+    framed = np.empty(kept + SINGLE_SPECIALS, np.int32)
+    framed[0] = frame.cls
+    framed[1:-1] = tokens[:kept]
+    framed[-1] = frame.sep
+    return TokenSequence(framed, len(framed), truncated=kept < len(tokens))
+
+
+def frame_pair(first: Tokens, second: Tokens, frame: Frame, *, tokens_max: int) -> TokenSequence:
+    """Return `[CLS] first [SEP] second [SEP]`, the longer text cut first."""
+    kept_first, kept_second = pair_lengths(len(first), len(second), tokens_max - PAIR_SPECIALS)
+    framed = np.empty(kept_first + kept_second + PAIR_SPECIALS, np.int32)
+    middle = kept_first + 1
+    framed[0] = frame.cls
+    framed[1:middle] = first[:kept_first]
+    framed[middle] = frame.sep
+    framed[middle + 1 : -1] = second[:kept_second]
+    framed[-1] = frame.sep
+    truncated = kept_first < len(first) or kept_second < len(second)
+    return TokenSequence(framed, middle + 1, truncated=truncated)

@@ -1,0 +1,119 @@
+"""Bodies: what the two paid endpoints accept.
+
+Owns the fields of OpenAI's embeddings request and the union of the Cohere, Jina, Voyage and TEI
+rerank requests. Unknown fields are ignored, nulls mean "not given". Deliberately checks no model.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from appliance.core.errors import InvalidRequest
+from appliance.core.limits import Limits
+from appliance.wire.json import decode
+from appliance.wire.texts import embedding_inputs, require_text, rerank_documents
+
+Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+ModelName = Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
+
+
+class EmbeddingsBody(msgspec.Struct):
+    """`POST /v1/embeddings` as sent."""
+
+    model: ModelName
+    input: msgspec.Raw
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: Count | None = None
+    truncate: bool | None = None
+
+
+class RerankBody(msgspec.Struct):
+    """`POST /v1/rerank` as sent."""
+
+    model: ModelName
+    query: str
+    documents: msgspec.Raw = msgspec.Raw()
+    texts: msgspec.Raw = msgspec.Raw()
+    top_n: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] | None = None
+    top_k: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] | None = None
+    return_documents: bool | None = None
+    return_text: bool | None = None
+    raw_scores: bool | None = None
+    truncate: bool | None = None
+    truncation: bool | None = None
+    max_tokens_per_doc: Count | None = None
+    max_doc_length: Count | None = None
+    rank_fields: list[str] | None = None
+
+
+class EmbeddingsRequest(msgspec.Struct, frozen=True):
+    """A checked request for vectors."""
+
+    model: str
+    texts: list[str]
+    base64: bool
+    dimensions: int | None
+    truncate: bool
+
+
+class RerankRequest(msgspec.Struct, frozen=True):
+    """A checked request for a ranking."""
+
+    model: str
+    query: str
+    documents: list[str]
+    top_n: int | None
+    """None: all of them."""
+    return_documents: bool
+    raw_scores: bool
+    truncate: bool
+    document_tokens_max: int | None
+    """None: as many as the model takes."""
+
+
+def embeddings_request(body: bytes, limits: Limits) -> EmbeddingsRequest:
+    """Return the checked request.
+
+    Raises:
+        InvalidRequest: the body is wrong; `param` names the field.
+        TokenInputUnsupported: `input` holds token ids.
+    """
+    sent = decode(body, EmbeddingsBody)
+    return EmbeddingsRequest(
+        model=sent.model,
+        texts=embedding_inputs(sent.input, limits),
+        base64=sent.encoding_format == "base64",
+        dimensions=sent.dimensions,
+        truncate=sent.truncate is not False,
+    )
+
+
+def rerank_request(body: bytes, limits: Limits) -> RerankRequest:
+    """Return the checked request.
+
+    Raises:
+        InvalidRequest: the body is wrong; `param` names the field.
+    """
+    sent = decode(body, RerankBody)
+    require_text(sent.query, limits, param="query")
+    param, raw = (
+        ("documents", sent.documents) if _is_given(sent.documents) else ("texts", sent.texts)
+    )
+    if not _is_given(raw):
+        raise InvalidRequest("documents is missing", param="documents")
+    documents = rerank_documents(raw, limits, param=param, fields=sent.rank_fields)
+    top_n = sent.top_n if sent.top_n is not None else sent.top_k
+    return RerankRequest(
+        model=sent.model,
+        query=sent.query,
+        documents=documents,
+        top_n=top_n or None,  # 0 means all, as in vLLM
+        return_documents=bool(sent.return_documents or sent.return_text),
+        raw_scores=bool(sent.raw_scores),
+        truncate=sent.truncate is not False and sent.truncation is not False,
+        document_tokens_max=sent.max_tokens_per_doc or sent.max_doc_length,
+    )
+
+
+def _is_given(raw: msgspec.Raw) -> bool:
+    return bytes(raw).strip() not in (b"", b"null")

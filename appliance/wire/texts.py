@@ -1,0 +1,122 @@
+"""Texts: the bulk of a body, checked before it becomes Python objects.
+
+Owns the rules for `input` and `documents`: how many, how large, and which kinds. Deliberately
+tokenizes nothing.
+"""
+
+from typing import Any
+
+import msgspec
+
+from appliance.core.errors import InvalidRequest, TokenInputUnsupported
+from appliance.core.limits import Limits
+from appliance.wire.json import decode
+
+_NUMBER_OR_LIST = (b"[", b"-", *(b"%d" % digit for digit in range(10)))
+
+
+class TextObject(msgspec.Struct):
+    """`{"text": …}`; what else the object holds is skipped, not kept."""
+
+    text: str
+
+
+def embedding_inputs(raw: msgspec.Raw, limits: Limits) -> list[str]:
+    """Return the texts of `input`: a string, or a list of strings.
+
+    Raises:
+        TokenInputUnsupported: token ids.
+        InvalidRequest: empty, too many, too large, or of another kind.
+    """
+    body = bytes(raw).lstrip()
+    if body.startswith(b'"'):
+        texts = [decode(body, str, param="input")]
+    elif body.startswith(b"["):
+        if body[1:65].lstrip()[:1] in _NUMBER_OR_LIST:
+            raise TokenInputUnsupported
+        _require_count(body, limits, param="input")
+        texts = decode(body, list[str], param="input")
+    else:
+        raise InvalidRequest("input must be a string or a list of strings", param="input")
+    _require_bounds(texts, limits, param="input")
+    for index, text in enumerate(texts):
+        if not text:
+            raise InvalidRequest(f"input[{index}] is empty", param="input")
+    return texts
+
+
+def rerank_documents(
+    raw: msgspec.Raw, limits: Limits, *, param: str, fields: list[str] | None
+) -> list[str]:
+    """Return the texts to score: of strings, or of objects with a `text` or the given `fields`.
+
+    Raises:
+        InvalidRequest: empty, too many, too large, or of another kind.
+    """
+    body = bytes(raw).lstrip()
+    if not body.startswith(b"["):
+        raise InvalidRequest(f"{param} must be a list of strings", param=param)
+    if body[1:65].lstrip().startswith(b'"'):
+        _require_count(body, limits, param=param)
+    if fields:
+        texts = _joined(decode(body, list[str | dict[str, Any]], param=param), param, fields)
+    else:
+        documents = decode(body, list[str | TextObject], param=param)
+        texts = [d if isinstance(d, str) else d.text for d in documents]
+    _require_bounds(texts, limits, param=param)
+    return texts
+
+
+def require_text(text: str, limits: Limits, *, param: str) -> None:
+    """Refuse an empty or oversized single text.
+
+    Raises:
+        InvalidRequest: as said.
+    """
+    if not text:
+        raise InvalidRequest(f"{param} is empty", param=param)
+    _require_bounds([text], limits, param=param)
+
+
+def _require_count(body: bytes, limits: Limits, *, param: str) -> None:
+    """Refuse millions of strings before any of them becomes an object.
+
+    A string has two quotes without a backslash before them, so this never counts more strings
+    than there are. Objects have several strings each; their lists are counted once decoded.
+    """
+    if b"{" not in body:
+        strings = (body.count(b'"') - body.count(b'\\"')) // 2
+        if strings > limits.inputs_max:
+            raise InvalidRequest(
+                f"{param} has more than {limits.inputs_max} items; split it", param=param
+            )
+
+
+def _require_bounds(texts: list[str], limits: Limits, *, param: str) -> None:
+    if not texts:
+        raise InvalidRequest(f"{param} is empty", param=param)
+    if len(texts) > limits.inputs_max:
+        raise InvalidRequest(
+            f"{param} has {len(texts)} items; {limits.inputs_max} at most", param=param
+        )
+    for index, text in enumerate(texts):
+        # len() counts characters; a character has at most 4 bytes.
+        if len(text) * 4 > limits.text_bytes_max and len(text.encode()) > limits.text_bytes_max:
+            raise InvalidRequest(
+                f"{param}[{index}] is larger than {limits.text_bytes_max} bytes", param=param
+            )
+
+
+def _joined(documents: list[str | dict[str, Any]], param: str, fields: list[str]) -> list[str]:
+    texts = []
+    for index, document in enumerate(documents):
+        if isinstance(document, str):
+            texts.append(document)
+            continue
+        parts = [document[field] for field in fields if field in document]
+        if not parts or not all(isinstance(part, str) for part in parts):
+            raise InvalidRequest(
+                f"{param}[{index}] has no string {' or '.join(fields)!r}", param=param
+            )
+        texts.append("\n".join(parts))
+    return texts
