@@ -84,7 +84,7 @@ def _note_of_server(directory: DataDir) -> ServerNote:
 def _locally(directory: DataDir) -> "Iterator[Local]":
     # Imported late: these bring numpy and SQLite, which a remote command does not need.
     from appliance.admin import Admin, Models  # noqa: PLC0415
-        from appliance.core.clock import SystemClock  # noqa: PLC0415
+    from appliance.core.clock import SystemClock  # noqa: PLC0415
     from appliance.core.limits import Limits  # noqa: PLC0415
     from appliance.ledger.books import open_books  # noqa: PLC0415
 

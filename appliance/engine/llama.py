@@ -28,8 +28,8 @@ CONTEXT_MULTIPLE = 256
 
 _LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.INFO, 4: logging.ERROR}
 """ggml's levels (debug 1, info 2, warning 3, error 4) to ours; the binding's own table is an
-older numbering that loses errors. The library's "info" is a page for each load, and its warnings are
-guesses about vocabularies ("special_eos_id is not in special_eog_ids" for every BERT)."""
+older numbering that loses errors. The library's "info" is a page for each load, and its warnings
+guess at vocabularies ("special_eos_id is not in special_eog_ids" for every BERT)."""
 
 
 class _LogRoute:

@@ -1,7 +1,7 @@
 """Books: the store, opened and recovered, and the operator's operations on it.
 
-Owns the order of opening and the pairing of a key's row with its account. Deliberately checks no words: amounts and names
-arrive checked.
+Owns the order of opening and the pairing of a key's row with its account. Deliberately checks no
+words: amounts and names arrive checked.
 """
 
 import sqlite3
