@@ -71,6 +71,11 @@ class Lane:
         )
 
     @property
+    def is_usable(self) -> bool:
+        """Say whether jobs can be submitted."""
+        return self.facts is not None and not self._dead
+
+    @property
     def loaded(self) -> asyncio.Future[None]:
         """Done when the model can compute, or holds the error that it could not be loaded."""
         return self._loaded
@@ -201,6 +206,9 @@ class Lane:
             owed = list(self._jobs)
             self._jobs.clear()
             self._queued_tokens = 0
+        if not self._closing:
+            # First of all: whoever hears of the death and calls again finds the next load begun.
+            self._tell(self._on_death)
         error = EngineRestarting(model=self.name, retry_after_s=RESTART_RETRY_S)
         for job in (*self._in_flight, *owed):
             if job.left:
@@ -209,8 +217,6 @@ class Lane:
             backend.close()
         except ApplianceError:
             log.exception("closing %s failed", self.name)
-        if not self._closing:
-            self._tell(self._on_death)
 
     def _set_loaded(self, error: BaseException | None) -> None:
         if error is None:

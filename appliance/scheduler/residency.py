@@ -75,7 +75,7 @@ class Residency:
     def is_loaded(self, spec: ModelSpec) -> bool:
         """Say whether the model can compute now."""
         slot = self._slots.get(_weights(spec))
-        return slot is not None and slot.lane.facts is not None
+        return slot is not None and slot.lane.is_usable
 
     def reason(self, spec: ModelSpec) -> str | None:
         """Return why the model cannot be served, or None."""
@@ -117,7 +117,7 @@ class Residency:
         slot = self._slots.get(_weights(spec))
         if slot is None:
             slot = self._load(spec, restarting=False)
-        return slot.lane if slot.lane.facts is not None else None
+        return slot.lane if slot.lane.is_usable else None
 
     async def wait(self, spec: ModelSpec, *, wait_s: float) -> Lane:
         """Return the model's lane, waiting at most `wait_s` seconds for it to load.
@@ -203,7 +203,6 @@ class Residency:
         if self._deaths[weights] <= RELOADS_MAX:
             self._load(spec, restarting=True)
         else:
-            self._slots[weights].lane.facts = None
             self._slots[weights].reason = f"its engine died {RELOADS_MAX + 1} times"
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 from litestar import Response, get
+from litestar.di import NamedDependency
 
 from appliance.accounts.key import Key
 from appliance.api import exchange
@@ -31,7 +32,9 @@ class AccountView(msgspec.Struct, frozen=True):
 
 
 @get("/account")
-async def show_account(request: exchange.AnyRequest, services: Services) -> Response[bytes]:
+async def show_account(
+    request: exchange.AnyRequest, services: NamedDependency[Services]
+) -> Response[bytes]:
     """Show the balance and limits of the key that asks, as bearer or as `?key=`."""
     text = exchange.credential(request)
     if text is None:

@@ -1,6 +1,7 @@
 """Embeddings: `POST /v1/embeddings`, OpenAI's request."""
 
 from litestar import Response, post
+from litestar.di import NamedDependency
 
 from appliance.api import answers, exchange
 from appliance.api.paid import Task
@@ -14,7 +15,9 @@ from appliance.wire.bodies import EmbeddingsRequest, embeddings_request
 
 
 @post(["/v1/embeddings", "/embeddings"])
-async def create_embeddings(request: exchange.AnyRequest, services: Services) -> Response[bytes]:
+async def create_embeddings(
+    request: exchange.AnyRequest, services: NamedDependency[Services]
+) -> Response[bytes]:
     """Embed texts; billed by the token."""
     return await services.paid.serve(
         request, lambda body, _: _task(embeddings_request(body, services.limits))

@@ -9,7 +9,9 @@ from typing import Any
 
 from litestar import Response, Router, get, post
 from litestar.connection import ASGIConnection
+from litestar.di import NamedDependency
 from litestar.handlers import BaseRouteHandler
+from litestar.params import FromPath
 
 from appliance.api import exchange
 from appliance.api.routes.public import answer
@@ -58,27 +60,29 @@ def is_loopback(host: str) -> bool:
 
 
 @get("/keys")
-async def list_keys(services: Services) -> Response[bytes]:
+async def list_keys(services: NamedDependency[Services]) -> Response[bytes]:
     """List every key."""
     return answer({"data": await services.admin.keys()})
 
 
 @post("/keys")
-async def mint_key(request: exchange.AnyRequest, services: Services) -> Response[bytes]:
+async def mint_key(
+    request: exchange.AnyRequest, services: NamedDependency[Services]
+) -> Response[bytes]:
     """Mint a key; its plaintext is in this answer and nowhere else."""
     order = decode(await exchange.body(request, services.limits), MintOrder)
     return answer(await services.admin.mint(order), 201)
 
 
 @get("/keys/{key_id:str}")
-async def show_key(key_id: str, services: Services) -> Response[bytes]:
+async def show_key(key_id: FromPath[str], services: NamedDependency[Services]) -> Response[bytes]:
     """Show one key."""
     return answer(await services.admin.key(key_id))
 
 
 @post("/keys/{key_id:str}/topup")
 async def top_up_key(
-    key_id: str, request: exchange.AnyRequest, services: Services
+    key_id: FromPath[str], request: exchange.AnyRequest, services: NamedDependency[Services]
 ) -> Response[bytes]:
     """Add credits."""
     order = decode(await exchange.body(request, services.limits), TopUpOrder)
@@ -86,25 +90,27 @@ async def top_up_key(
 
 
 @post("/keys/{key_id:str}/revoke")
-async def revoke_key(key_id: str, services: Services) -> Response[bytes]:
+async def revoke_key(key_id: FromPath[str], services: NamedDependency[Services]) -> Response[bytes]:
     """Refuse the key from now on."""
     return answer(await services.admin.revoke(key_id))
 
 
 @get("/models", sync_to_thread=False)
-def list_models(services: Services) -> Response[bytes]:
+def list_models(services: NamedDependency[Services]) -> Response[bytes]:
     """List models."""
     return answer(services.admin.models())
 
 
 @get("/models/{model_id:path}", sync_to_thread=False)
-def show_model(model_id: str, services: Services) -> Response[bytes]:
+def show_model(model_id: FromPath[str], services: NamedDependency[Services]) -> Response[bytes]:
     """Show one model."""
     return answer(services.admin.model(model_id.lstrip("/")))
 
 
 @post("/models")
-async def add_model(request: exchange.AnyRequest, services: Services) -> Response[bytes]:
+async def add_model(
+    request: exchange.AnyRequest, services: NamedDependency[Services]
+) -> Response[bytes]:
     """Put a local model into the user's catalogue."""
     order = decode(await exchange.body(request, services.limits), AddModelOrder)
     return answer(await services.admin.add_model(order), 201)

@@ -3,6 +3,8 @@
 from typing import Any
 
 from litestar import Response, get
+from litestar.di import NamedDependency
+from litestar.params import FromPath
 
 from appliance.api.openapi import document
 from appliance.api.paid import JSON
@@ -17,13 +19,13 @@ def answer(value: Any, status: int = 200) -> Response[bytes]:
 
 
 @get("/v1/models", sync_to_thread=False)
-def list_models(services: Services) -> Response[bytes]:
+def list_models(services: NamedDependency[Services]) -> Response[bytes]:
     """List models with prices."""
     return answer(services.admin.models())
 
 
 @get("/v1/models/{model_id:path}", sync_to_thread=False)
-def show_model(model_id: str, services: Services) -> Response[bytes]:
+def show_model(model_id: FromPath[str], services: NamedDependency[Services]) -> Response[bytes]:
     """Show one model, by id or alias."""
     return answer(services.admin.model(model_id.lstrip("/")))
 
@@ -35,7 +37,7 @@ def openapi() -> Response[bytes]:
 
 
 @get("/health", sync_to_thread=False)
-def health(services: Services) -> Response[bytes]:
+def health(services: NamedDependency[Services]) -> Response[bytes]:
     """Say that the server answers; 503 while it drains, so that a balancer looks elsewhere."""
     loaded = sum(view.loaded for view in services.admin.models().data)
     state = "draining" if services.pipeline.draining else "ok"

@@ -1,6 +1,7 @@
 """Rerank: `POST /v1/rerank`, the union of the Cohere, Jina, Voyage and TEI requests."""
 
 from litestar import Response, post
+from litestar.di import NamedDependency
 
 from appliance.api import answers, exchange
 from appliance.api.paid import Task
@@ -18,7 +19,9 @@ COHERE_PATHS = ("/v2/rerank", "/v1/v2/rerank")
 
 
 @post(["/v1/rerank", "/rerank", "/v1/reranking", "/reranking", *COHERE_PATHS])
-async def create_ranking(request: exchange.AnyRequest, services: Services) -> Response[bytes]:
+async def create_ranking(
+    request: exchange.AnyRequest, services: NamedDependency[Services]
+) -> Response[bytes]:
     """Score documents against a query; billed by the document."""
     is_cohere = request.url.path.rstrip("/") in COHERE_PATHS
     return await services.paid.serve(

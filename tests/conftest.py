@@ -1,0 +1,31 @@
+"""Fixtures: a real server for the session, an appliance with a fake engine for each test."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.server import Server
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A really started server with the starter model; tests must not stop it."""
+    running = Server(tmp_path_factory.mktemp("server") / "data").start()
+    yield running
+    assert running.stop() == 0
+    assert "Traceback" not in running.log.read_text()
+
+
+@pytest.fixture
+def make_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Make servers of the test's own; they are ended with it."""
+    made: list[Server] = []
+
+    def make(name: str = "data") -> Server:
+        made.append(Server(tmp_path / name))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
