@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from litestar import Litestar
-from litestar.testing import AsyncTestClient
+import httpx2
 
 from appliance.compose import Appliance, open_appliance
 from appliance.core.limits import Limits
@@ -43,7 +42,7 @@ class Bench:
 
     appliance: Appliance
     books: Books
-    client: AsyncTestClient[Litestar]
+    client: httpx2.AsyncClient
     directory: DataDir
     clock: HandClock
     limits: Limits
@@ -76,6 +75,9 @@ async def bench(
         async with open_appliance(directory, books, chosen, clock, bounds) as appliance:
             if preload:
                 await appliance.preload()
-            assert isinstance(appliance.app, Litestar)
-            async with AsyncTestClient(appliance.app) as client:
+            # In this loop, unlike Litestar's own test client, which would be a second one.
+            transport = httpx2.ASGITransport(app=appliance.app, client=("127.0.0.1", 50_000))
+            async with httpx2.AsyncClient(
+                transport=transport, base_url="http://127.0.0.1:8642", timeout=60
+            ) as client:
                 yield Bench(appliance, books, client, directory, clock, bounds)
