@@ -200,19 +200,19 @@ class Pipeline:
             await self._ledger.require(purchase)
             lane = await self._residency.wait(spec, wait_s=call.wait_s)
         hold = await self._hold(purchase)
-        settled = False
+        settling: asyncio.Task[Balance] | None = None
         try:
             matrix = await self._compute(lane, plan, timings)
             body = finish(spec, plan, matrix)
             began_ns = self._clock.monotonic_ns()
             settling = asyncio.create_task(self._ledger.settle(hold))
-            settled = True
             # Once begun, settling is not undone by a client that leaves.
             balance = await asyncio.shield(settling)
             timings.add("settle", began_ns, self._clock.monotonic_ns())
-        finally:
-            if not settled:
+        except BaseException:
+            if settling is None or (settling.done() and settling.exception() is not None):
                 await self._release(hold)
+            raise
         return Answer(spec, plan, purchase.amount, balance, timings), body
 
     async def _price(

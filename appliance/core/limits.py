@@ -19,9 +19,9 @@ class Limits:
     """Texts or documents in one call (OpenAI's own limit)."""
     text_bytes_max: int = 1_000_000
     """UTF-8 bytes of one text; bounds the tokenizer's work before it starts (about a second)."""
-    request_tokens_max: int = 1_000_000
-    """Tokens of one call after truncation; 2,048 full inputs of 488 tokens."""
-    queue_tokens_max: int = 4_000_000
+    request_tokens_max: int = 2_000_000
+    """Tokens of one call after truncation: 2,048 full inputs of the starter model fit, almost twice."""
+    queue_tokens_max: int = 8_000_000
     """Tokens that may wait for one engine; above it 429 queue_full."""
     tokenizing_calls_max: int = 256
     """Calls that may wait for a tokenizer thread; above it 429 queue_full."""

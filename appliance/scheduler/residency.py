@@ -26,8 +26,9 @@ from appliance.scheduler.threads import ThreadPool
 
 log = logging.getLogger("gigarouter.residency")
 
-Weights = tuple[Path, str]
-"""File and pooling: two models over the same weights share one lane."""
+Weights = tuple[Path, str, str | None]
+"""File, pooling and SHA-256: two models over the same weights share one lane, and a file that was
+replaced gets a new one."""
 
 LOAD_BYTES_PER_S = 200_000_000
 """The first guess of how fast a file is loaded; real loads replace it."""
@@ -64,7 +65,7 @@ class Residency:
         self._clock = clock
         self._limits = limits
         self._slots: dict[Weights, _Slot] = {}
-        self._encoders: dict[Path, _Encoder] = {}
+        self._encoders: dict[Weights, _Encoder] = {}
         self._load_s: dict[Weights, float] = {}
         self._deaths: dict[Weights, int] = {}
 
@@ -100,15 +101,15 @@ class Residency:
         Raises:
             ModelNotServed: the file has none that we can use.
         """
-        known = self._encoders.get(spec.path)
+        known = self._encoders.get(_weights(spec))
         if known is None:
             task = asyncio.create_task(self._threads.run(self._loader.open_encoder, spec))
-            known = self._encoders[spec.path] = _Encoder(task)
+            known = self._encoders[_weights(spec)] = _Encoder(task)
         if known.value is None:
             try:
                 known.value = await asyncio.shield(known.task)
             except ApplianceError as error:
-                self._encoders.pop(spec.path, None)
+                self._encoders.pop(_weights(spec), None)
                 raise ModelNotServed(model=spec.id, reason=error.message) from error
         return known.value
 
@@ -207,7 +208,7 @@ class Residency:
 
 
 def _weights(spec: ModelSpec) -> Weights:
-    return spec.path, spec.entry.pooling
+    return spec.path, spec.entry.pooling, spec.entry.sha256
 
 
 def _reason_of(error: BaseException) -> str:
