@@ -18,7 +18,7 @@ class Limits:
     inputs_max: int = 2_048
     """Texts or documents in one call (OpenAI's own limit)."""
     text_bytes_max: int = 1_000_000
-    """UTF-8 bytes of one text; bounds the tokenizer's work before it starts (about a second)."""
+    """UTF-8 bytes of one text: about a second of the tokenizer's work at worst."""
     request_tokens_max: int = 2_000_000
     """Tokens of one call after truncation: 2,048 full inputs of the starter model fit, almost twice."""
     queue_tokens_max: int = 8_000_000

@@ -9,6 +9,7 @@ rank heads out of bounds and redirects the process's standard streams), and know
 import ctypes
 import logging
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import llama_cpp
@@ -59,8 +60,9 @@ _quick.llama_get_embeddings_seq.restype = ctypes.c_void_p
 _quick.llama_get_embeddings_seq.argtypes = (ctypes.c_void_p, ctypes.c_int32)
 
 
+@cache
 def start() -> None:
-    """Prepare the library, once in a process, before the first load."""
+    """Prepare the library before its first use; later calls do nothing."""
     llama_cpp.llama_log_set(_silent, ctypes.c_void_p())
     llama_cpp.llama_backend_init()
 
@@ -71,6 +73,7 @@ def _load(path: Path, *, vocabulary_only: bool) -> int:
     Raises:
         LoadFailed: the library cannot use this file.
     """
+    start()
     parameters = llama_cpp.llama_model_default_params()
     parameters.n_gpu_layers = -1
     parameters.vocab_only = vocabulary_only

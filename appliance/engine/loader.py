@@ -58,7 +58,6 @@ class LlamaLoader:
 
     def __init__(self, *, threads: int) -> None:
         self._threads = threads
-        self._started = False
 
     def open_backend(self, spec: ModelSpec) -> Backend:
         """Return the loaded model.
@@ -69,9 +68,6 @@ class LlamaLoader:
         # Imported late: it loads native libraries, which commands without a model do not need.
         from appliance.engine import llama  # noqa: PLC0415
 
-        if not self._started:
-            llama.start()
-            self._started = True
         header = read_header(spec.path)
         require_hash(spec)
         require_kind(spec, header)

@@ -100,6 +100,7 @@ class Residency:
 
         Raises:
             ModelNotServed: the file has none that we can use.
+            QueueFull: too many calls wait for a tokenizer thread.
         """
         known = self._encoders.get(_weights(spec))
         if known is None:
@@ -108,9 +109,12 @@ class Residency:
         if known.value is None:
             try:
                 known.value = await asyncio.shield(known.task)
-            except ApplianceError as error:
+            except RetryableError:
                 self._encoders.pop(_weights(spec), None)
-                raise ModelNotServed(model=spec.id, reason=error.message) from error
+                raise
+            except (ApplianceError, OSError) as error:
+                self._encoders.pop(_weights(spec), None)
+                raise ModelNotServed(model=spec.id, reason=_reason_of(error)) from error
         return known.value
 
     def ready(self, spec: ModelSpec) -> Lane | None:
