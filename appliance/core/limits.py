@@ -20,7 +20,7 @@ class Limits:
     text_bytes_max: int = 1_000_000
     """UTF-8 bytes of one text: about a second of the tokenizer's work at worst."""
     request_tokens_max: int = 2_000_000
-    """Tokens of one call after truncation: 2,048 full inputs of the starter model fit, almost twice."""
+    """Tokens of one call after truncation: almost twice 2,048 full inputs of the starter model."""
     queue_tokens_max: int = 8_000_000
     """Tokens that may wait for one engine; above it 429 queue_full."""
     tokenizing_calls_max: int = 256
