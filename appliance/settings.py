@@ -108,7 +108,7 @@ def _read_file(path: Path) -> Settings:
         return Settings()
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise InvalidSettings(str(path), "file", str(error)) from None
     return _convert(raw, source=str(path), strict=True)
 

@@ -10,6 +10,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from litestar import Request
+from litestar.exceptions import InternalServerException
 
 from appliance.core import ids
 from appliance.core.errors import BodyTooLarge, InvalidRequest
@@ -119,6 +120,10 @@ async def body(request: AnyRequest, limits: Limits) -> bytes:
         raise InvalidRequest(
             f"The body did not arrive within {limits.body_seconds_max:g} s."
         ) from None
+    except InternalServerException:
+        # Litestar's word for a client that hung up within its body; one that closed only its own
+        # side still reads.
+        raise InvalidRequest("The body broke off.") from None
     if size > limits.body_bytes_max:
         await _throw_away(request, limits)
         raise BodyTooLarge(bytes_max=limits.body_bytes_max)

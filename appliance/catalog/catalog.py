@@ -6,7 +6,7 @@ name. Deliberately loads no weights.
 
 import difflib
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,7 @@ def read_entries(path: Path) -> list[ModelEntry]:
     try:
         # Decimal keeps prices exact; a float would not be what the operator wrote.
         document = tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidCatalog(path, "file", str(error)) from None
     unknown = set(document) - {"schema", "model"}
     if unknown:
@@ -112,10 +112,16 @@ def read_entries(path: Path) -> list[ModelEntry]:
     tables = document.get("model", [])
     if not isinstance(tables, list) or len(tables) > MODELS_MAX:
         raise InvalidCatalog(path, "model", f"must be at most {MODELS_MAX} [[model]] tables")
-    return [_entry(table, path, number) for number, table in enumerate(tables, start=1)]
+    entries = [_entry(table, path, number) for number, table in enumerate(tables, start=1)]
+    seen: set[str] = set()
+    for entry in entries:
+        if entry.id in seen:
+            raise InvalidCatalog(path, f"model {entry.id}: id", "stands twice in this file")
+        seen.add(entry.id)
+    return entries
 
 
-def _entry(table: Mapping[str, Any], path: Path, number: int) -> ModelEntry:
+def _entry(table: Any, path: Path, number: int) -> ModelEntry:
     name = table.get("id", f"number {number}") if isinstance(table, dict) else f"number {number}"
     try:
         return msgspec.convert(_with_decimals(table), ModelEntry)
@@ -126,11 +132,11 @@ def _entry(table: Mapping[str, Any], path: Path, number: int) -> ModelEntry:
         ) from None
 
 
-def _with_decimals(table: Mapping[str, Any]) -> dict[str, Any]:
+def _with_decimals(table: Any) -> Any:
     """Let a price be written `1` as well as `1.0`."""
-    price = table.get("price")
+    price = table.get("price") if isinstance(table, dict) else None
     if not isinstance(price, dict):
-        return dict(table)
+        return table
     exact = {k: Decimal(v) if type(v) is int else v for k, v in price.items()}
     return {**table, "price": exact}
 
@@ -151,6 +157,8 @@ def _file_path(name: str, models: Path) -> Path:
         root, relative = STARTER, name.removeprefix(BUILTIN)
     else:
         root, relative = models, name
+    if not name.isprintable():
+        raise ValueError(f"file: {name!r} holds a control character")
     path = (root / relative).resolve()
     if not path.is_relative_to(root.resolve()):
         raise ValueError(f"file: {name!r} points outside {root.name}/")

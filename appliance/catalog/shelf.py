@@ -13,16 +13,17 @@ from typing import Any
 
 import tomlkit
 
-from appliance.catalog.catalog import read_entries
+from appliance.catalog.catalog import load, read_entries, shipped_path
 from appliance.catalog.convert import convert_folder
 from appliance.catalog.header import Header, read_header
 from appliance.catalog.spec import ID_PATTERN
-from appliance.core.errors import InvalidModelFile, InvalidRequest
+from appliance.core.errors import InvalidCatalog, InvalidModelFile, InvalidRequest
 from appliance.pricing.tariff import UNIT_OF, Task
-from appliance.store.datadir import write_private
+from appliance.store.datadir import sync_directory, write_private
 
-POOLING = {0: "mean", 1: "mean", 2: "cls", 3: "last", 4: "rank"}
-"""GGUF's pooling types; 0 (none) gives no vector for a text, so mean is what was meant."""
+POOLING = {0: "mean", 1: "mean", 2: "cls", 3: "last"}
+"""GGUF's pooling types; 0 (none) gives no vector for a text, so mean is what was meant. 4 (rank) is
+for files with a head, which need no entry here."""
 
 FILE_TYPES = {
     0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 12: "Q3_K_M",
@@ -67,6 +68,7 @@ class Shelf:
         file = self.models / (name.replace("/", "--") + ".gguf")
         part = file.with_name(file.name + ".part")
         part.unlink(missing_ok=True)
+        draft = self.catalog.with_name(self.catalog.name + ".draft")
         try:
             if source.is_dir():
                 convert_folder(source, part, name=name)
@@ -75,13 +77,30 @@ class Shelf:
                 _copy(source, part)
             entry = describe(read_header(part), name=name, file=file.name, task=task)
             entry["sha256"] = sha256(part)
+            write_private(draft, self._with(entry))
+            self._require_readable(draft, name, file)
             part.replace(file)
+            draft.replace(self.catalog)
+            sync_directory(self.catalog.parent)
         finally:
             part.unlink(missing_ok=True)
-        self._write(entry)
+            draft.unlink(missing_ok=True)
         return name
 
-    def _write(self, entry: Mapping[str, Any]) -> None:
+    def _require_readable(self, draft: Path, name: str, file: Path) -> None:
+        """Refuse an entry with which the catalogue would not be read at the next start."""
+        try:
+            models = load(shipped_path(), draft, self.models)
+        except InvalidCatalog as error:
+            raise InvalidRequest(
+                f"{name!r} does not fit into the catalogue: {error.message}", param="id"
+            ) from None
+        others = [spec.id for spec in models if spec.path == file.resolve() and spec.id != name]
+        if others:
+            raise InvalidRequest(f"{file.name} belongs to {others[0]!r}", param="id")
+
+    def _with(self, entry: Mapping[str, Any]) -> bytes:
+        """Return the user's catalogue with this entry in it."""
         if self.catalog.exists():
             read_entries(self.catalog)  # never rewrite a file that we cannot read
             document = tomlkit.parse(self.catalog.read_text(encoding="utf-8"))
@@ -98,7 +117,7 @@ class Shelf:
         for key, value in entry.items():
             table[key] = value
         tables.append(table)
-        write_private(self.catalog, tomlkit.dumps(document).encode())
+        return tomlkit.dumps(document).encode()
 
 
 def describe(header: Header, *, name: str, file: str, task: str | None) -> dict[str, Any]:
@@ -129,14 +148,27 @@ def describe(header: Header, *, name: str, file: str, task: str | None) -> dict[
         "price": _price(found),
     }
     if found == "rerank":
+        _require_one_score(header)
         entry["pooling"] = "rank"
         activation = header.get_str("gigarouter.head.activation", "sigmoid")
         entry["scores"] = "as-is" if activation == "identity" else "sigmoid"
         entry["segments"] = architecture == "bert" and _segments(header)
     else:
-        entry["pooling"] = POOLING[header.get_int(f"{architecture}.pooling_type", 1)]
+        pooling = header.get_int(f"{architecture}.pooling_type", 1)
+        if pooling not in POOLING:
+            raise InvalidModelFile(header.path, f"its pooling type {pooling} gives no vectors")
+        entry["pooling"] = POOLING[pooling]
         entry["dimensions"] = header.arch_int("embedding_length")
     return entry
+
+
+def _require_one_score(header: Header) -> None:
+    output = header.tensors.get("cls.output.weight")
+    if output is not None and len(output.shape) > 1 and output.shape[0] > 1:
+        raise InvalidModelFile(
+            header.path,
+            f"its head tells {output.shape[0]} labels apart; a reranker's has one score",
+        )
 
 
 def _segments(header: Header) -> bool:

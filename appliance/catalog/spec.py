@@ -88,9 +88,9 @@ def checked_tariff(entry: ModelEntry) -> Tariff:
     Raises:
         ValueError: `key: reason`.
     """
-    for name in (entry.id, *entry.aliases):
+    for key, name in (("id", entry.id), *(("aliases", alias) for alias in entry.aliases)):
         if ID_PATTERN.fullmatch(name) is None:
-            raise ValueError(f"id: {name!r} must look like name or owner/name")
+            raise ValueError(f"{key}: {name!r} must look like name or owner/name")
     if entry.task == "embeddings" and entry.dimensions is None:
         raise ValueError("dimensions: is missing")
     if entry.task == "rerank" and entry.scores is None:
@@ -103,6 +103,10 @@ def checked_tariff(entry: ModelEntry) -> Tariff:
         raise ValueError("matryoshka: sizes must be smaller than dimensions")
     if entry.price.unit != UNIT_OF[entry.task]:
         raise ValueError(f'price.unit: must be "{UNIT_OF[entry.task]}" for {entry.task}')
+    return _tariff(entry)
+
+
+def _tariff(entry: ModelEntry) -> Tariff:
     batch = entry.price.batch
     try:
         return Tariff(
@@ -110,5 +114,8 @@ def checked_tariff(entry: ModelEntry) -> Tariff:
             entry.price.realtime,
             entry.price.realtime / 2 if batch is None else batch,
         )
+    except ArithmeticError:
+        raise ValueError("price: is no number that can be computed with") from None
     except ValueError as error:
-        raise ValueError(f"price.{error}") from None
+        tier, _, reason = str(error).partition(" ")
+        raise ValueError(f"price.{tier}: {reason}") from None

@@ -6,6 +6,7 @@ error says why and what to do), 2 wrong usage. Deliberately does nothing itself.
 
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
@@ -46,6 +47,12 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except ApplianceError as error:
             click.echo(f"gigarouter: {error.message}", err=True)
+            ctx.exit(1)
+        except OSError as error:
+            if error.filename is None:
+                raise
+            # A path that is not ours to read, or not what we need there.
+            click.echo(f"gigarouter: {error.filename}: {error.strerror}", err=True)
             ctx.exit(1)
 
 
@@ -183,6 +190,48 @@ def add(
     with reach(directory) as operator:
         view = operator.add_model(order)
     printing.document(view) if as_json else printing.model(view)
+
+
+@cli.command()
+@click.option("--url", help="Server to measure.  [default: the one of this data directory]")
+@click.option("--key", default="none", help="Its key, with --url.")
+@click.option("--path", default="/v1/embeddings", help="Its embeddings path.")
+@click.option("--rerank-path", default="/v1/rerank", help="Its rerank path.")
+@click.option("--against", help="A peer: both are measured in turn, and ratios are printed.")
+@click.option("--against-key", default="none")
+@click.option("--against-path", default="/v1/embeddings")
+@click.option("--against-rerank-path", default="/v1/rerank")
+@click.option("--against-model", default="", help="What the peer calls the model.")
+@click.option("--workloads", help="Names, separated by commas.  [default: all]")
+@click.option("--seconds", default=5.0, help="Of each run.", show_default=True)
+@click.option("--rounds", default=5, help="Runs of each workload.", show_default=True)
+@click.option("--engine", is_flag=True, help="The raw engine in this process: the ceiling.")
+@everywhere
+def bench(
+    directory: DataDir, *, as_json: bool, url: str | None, key: str, path: str, rerank_path: str,
+    against: str | None, against_key: str, against_path: str, against_rerank_path: str,
+    against_model: str, workloads: str | None, seconds: float, rounds: int, engine: bool,
+) -> None:  # fmt: skip
+    """Measure a server with fixed, seeded loads, alone or in turn with a peer."""
+    from appliance.bench.comparison import Side  # noqa: PLC0415
+    from appliance.bench.driver import Target  # noqa: PLC0415
+    from appliance.cli import bench as command  # noqa: PLC0415
+
+    loads = command.chosen(workloads)
+    if engine:
+        command.run_ceiling(directory, loads, seconds=seconds, as_json=as_json)
+        return
+    theirs = against and Side(
+        Target(against, against_path, against_key), against_rerank_path,
+        against_model or command.EMBED, against_model or command.RERANK,
+    )  # fmt: skip
+    mine = (
+        nullcontext(Side(Target(url, path, key), rerank_path, command.EMBED, command.RERANK))
+        if url
+        else command.own_side(directory, path=path, rerank_path=rerank_path)
+    )
+    with mine as ours:
+        command.run(ours, theirs or None, loads, seconds=seconds, rounds=rounds, as_json=as_json)
 
 
 def main() -> None:

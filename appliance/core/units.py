@@ -4,7 +4,7 @@ Owns the only arithmetic that turns decimal credits into integers and back. Deli
 prices and no accounts.
 """
 
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, Inexact, InvalidOperation, localcontext
 from typing import NewType
 
 Picocredits = NewType("Picocredits", int)
@@ -32,11 +32,23 @@ def picocredits(text: str | Decimal) -> Picocredits:
     if not amount.is_finite() or not 0 <= amount <= CREDITS_MAX:
         message = f"{text} is not between 0 and {CREDITS_MAX} credits"
         raise ValueError(message)
-    scaled = amount * PICOCREDITS_PER_CREDIT
-    if scaled != scaled.to_integral_value():
+    whole = whole_picocredits(amount)
+    if whole is None:
         message = f"{text} is finer than 10^-12 credits"
         raise ValueError(message)
-    return Picocredits(int(scaled))
+    return whole
+
+
+def whole_picocredits(amount: Decimal, *, parts: int = 1) -> Picocredits | None:
+    """Return one of `parts` equal parts of an amount, or None if it is no whole number."""
+    with localcontext() as context:
+        # Decimal arithmetic rounds to 28 digits without a word unless it is told not to.
+        context.traps[Inexact] = True
+        try:
+            scaled = amount * PICOCREDITS_PER_CREDIT / parts
+        except Inexact:
+            return None
+        return Picocredits(int(scaled)) if scaled == scaled.to_integral_value() else None
 
 
 def credits_of(amount: int) -> Decimal:

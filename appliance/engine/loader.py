@@ -96,6 +96,8 @@ class LlamaLoader:
         if tokenizer is None:
             from appliance.engine import llama  # noqa: PLC0415
 
+            require_hash(spec)
+            require_vocabulary(header)
             tokenizer = llama.LlamaTokenizer(spec.path)
         return TextEncoder(tokenizer, frame_of(header))
 
@@ -172,9 +174,7 @@ def require_kind(spec: ModelSpec, header: Header) -> None:
     Raises:
         LoadFailed: as said.
     """
-    tokens = header.get_strings("tokenizer.ggml.tokens")
-    if len(set(tokens)) != len(tokens):
-        raise LoadFailed(f"{spec.path.name} has a token twice in its vocabulary.")
+    require_vocabulary(header)
     if spec.entry.pooling != "rank":
         return
     if "cls.weight" not in header.tensors and "cls.output.weight" not in header.tensors:
@@ -183,3 +183,14 @@ def require_kind(spec: ModelSpec, header: Header) -> None:
         raise LoadFailed(f"{header.architecture} rerankers are not served yet, only BERT's.")
     if spec.entry.segments and "token_types.weight" not in header.tensors:
         raise LoadFailed(f"{spec.path.name} has no token types, which segments = true needs.")
+
+
+def require_vocabulary(header: Header) -> None:
+    """Refuse a vocabulary that llama.cpp would abort on.
+
+    Raises:
+        LoadFailed: it has a token twice.
+    """
+    tokens = header.get_strings("tokenizer.ggml.tokens")
+    if len(set(tokens)) != len(tokens):
+        raise LoadFailed(f"{header.path.name} has a token twice in its vocabulary.")

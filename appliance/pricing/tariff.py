@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
-from appliance.core.units import PICOCREDITS_PER_CREDIT, Picocredits
+from appliance.core.units import PICOCREDITS_PER_CREDIT, Picocredits, whole_picocredits
 
 Task = Literal["embeddings", "rerank"]
 Tier = Literal["realtime", "batch"]
@@ -46,8 +46,7 @@ class Tariff:
             price = getattr(self, tier)
             if not price.is_finite() or not 0 <= price <= PRICE_MAX:
                 raise ValueError(f"{tier} must be between 0 and {PRICE_MAX}")
-            scaled = price * PICOCREDITS_PER_CREDIT / UNIT_SIZE[self.task]
-            if scaled != scaled.to_integral_value():
+            if whole_picocredits(price, parts=UNIT_SIZE[self.task]) is None:
                 raise ValueError(f"{tier} is finer than 10^-12 credits a token or document")
 
     @property

@@ -88,6 +88,7 @@ class Lane:
             EngineRestarting: the backend died.
         """
         assert self.facts is not None
+        assert sequences
         tokens = sum(map(len, sequences))
         with self._changed:
             if self._dead or self._closing:
@@ -183,13 +184,14 @@ class Lane:
         now_ns = self._clock.monotonic_ns()
         elapsed = max(1, now_ns - started_ns)
         self._rate += 0.1 * (tokens * NS_PER_SECOND / elapsed - self._rate)
+        with self._changed:
+            # First: whoever hears of the result and calls again finds the room.
+            self._queued_tokens -= tokens
         for row, (job, index) in enumerate(picks):
             job.matrix[index] = matrix[row]
             job.left -= 1
             if job.left == 0:
                 job.finish(None, now_ns)
-        with self._changed:
-            self._queued_tokens -= tokens
 
     def _fail(self, job: Job, error: InferenceFailed, tokens: int) -> None:
         log.warning("a bin of %s failed: %s", self.name, error.message)

@@ -9,6 +9,7 @@ sqlite.org/wal.html#walresetbug, needs two).
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import sqlite_utils
@@ -33,31 +34,49 @@ def connect(path: Path, migrations: Sequence[Migration]) -> sqlite3.Connection:
         StoreFailed: the file is damaged, foreign, newer than this program, or cannot be opened.
     """
     try:
-        fresh = not path.exists() or path.stat().st_size == 0
+        if path.exists() and path.stat().st_size > 0:
+            _require_ours(path)
+            _require_whole(path)
+        # Before SQLite opens it: the log and its index get the mode of the file.
+        path.touch(mode=0o600)
+        path.chmod(0o600)
         connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=5)
         try:
-            _identify(connection, path, fresh=fresh)
+            if connection.execute("PRAGMA page_count").fetchone()[0] == 0:
+                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             _configure(connection)
             _migrate(connection, path, migrations)
         except BaseException:
             connection.close()
             raise
-        path.chmod(0o600)
     except (sqlite3.Error, OSError) as error:
         raise StoreFailed(f"{path}: {error}. Nothing was changed; restore a backup.") from error
     return connection
 
 
-def _identify(connection: sqlite3.Connection, path: Path, *, fresh: bool) -> None:
-    if fresh:
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        return
-    found = connection.execute("PRAGMA application_id").fetchone()[0]
+def _require_ours(path: Path) -> None:
+    """Refuse a foreign file; "immutable" leaves even its log alone."""
+    with closing(_reader(path, "immutable=1")) as reader:
+        found = reader.execute("PRAGMA application_id").fetchone()[0]
     if found != APPLICATION_ID:
         raise StoreFailed(f"{path} is not a gigarouter database; nothing was changed.")
-    verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+
+
+def _require_whole(path: Path) -> None:
+    """Refuse a damaged file; a connection that writes would fold its log into it on closing."""
+    try:
+        with closing(_reader(path, "mode=ro")) as reader:
+            verdict = reader.execute("PRAGMA quick_check(1)").fetchone()[0]
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorname == "SQLITE_READONLY_ROLLBACK":
+            return  # its making was cut off; opening it undoes that
+        raise
     if verdict != "ok":
         raise StoreFailed(f"{path} is damaged ({verdict}); nothing was changed. Restore a backup.")
+
+
+def _reader(path: Path, how: str) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True)
 
 
 def _configure(connection: sqlite3.Connection) -> None:
@@ -66,6 +85,8 @@ def _configure(connection: sqlite3.Connection) -> None:
         "synchronous = FULL",
         "foreign_keys = ON",
         "secure_delete = ON",
+        # Without it INSERT OR REPLACE deletes rows behind the back of their triggers.
+        "recursive_triggers = ON",
         "wal_autocheckpoint = 1000",
         # macOS: fsync alone does not reach the platter.
         "fullfsync = ON",

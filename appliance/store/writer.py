@@ -11,6 +11,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -65,10 +66,15 @@ class _Awaiting:
         self.future: asyncio.Future[Any] = loop.create_future()
 
     def done(self, result: Any) -> None:
-        self.loop.call_soon_threadsafe(self._finish, result, None)
+        self._tell(result, None)
 
     def failed(self, error: BaseException) -> None:
-        self.loop.call_soon_threadsafe(self._finish, None, error)
+        self._tell(None, error)
+
+    def _tell(self, result: Any, error: BaseException | None) -> None:
+        # A loop that has ended meanwhile refuses: nobody waits any more.
+        with suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(self._finish, result, error)
 
     def _finish(self, result: Any, error: BaseException | None) -> None:
         if self.future.done():

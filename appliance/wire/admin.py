@@ -5,6 +5,7 @@ Deliberately holds no behaviour.
 """
 
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 
@@ -44,6 +45,14 @@ class MintedKey(msgspec.Struct, frozen=True):
     models: tuple[str, ...] | None
     created: str
     expires: str | None
+
+    def __repr__(self) -> str:
+        """Name the key without its plaintext: tracebacks and logs print values."""
+        return f"<MintedKey {self.id}>"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """Say the same to Rich, which prints the values of a traceback's variables."""
+        return [("id", self.id)]
 
 
 class MintOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

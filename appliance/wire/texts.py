@@ -115,8 +115,7 @@ def _joined(documents: list[str | dict[str, Any]], param: str, fields: list[str]
             continue
         parts = [document[field] for field in fields if field in document]
         if not parts or not all(isinstance(part, str) for part in parts):
-            raise InvalidRequest(
-                f"{param}[{index}] has no string {' or '.join(fields)!r}", param=param
-            )
+            wanted = " or ".join(map(repr, fields))
+            raise InvalidRequest(f"{param}[{index}] has no string {wanted}", param=param)
         texts.append("\n".join(parts))
     return texts

@@ -1,0 +1,124 @@
+"""Bench: the command that measures this server, a peer, and the raw engine.
+
+Owns its flags and its table. Deliberately measures nothing itself.
+"""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import click
+
+from appliance.bench.ceiling import Ceiling, measure
+from appliance.bench.comparison import Figures, Result, Side, compare
+from appliance.bench.driver import Target
+from appliance.bench.workload import WORKLOADS, Workload, named
+from appliance.catalog.catalog import load, shipped_path
+from appliance.cli import printing
+from appliance.cli.operator import reach
+from appliance.core.clock import SystemClock
+from appliance.core.errors import ServerUnreachable
+from appliance.settings import cores
+from appliance.store.datadir import DataDir
+from appliance.wire.admin import MintOrder
+
+EMBED = "sentence-transformers/all-MiniLM-L6-v2"
+RERANK = "gigarouter/starter-rerank"
+
+
+@contextmanager
+def own_side(directory: DataDir, *, path: str, rerank_path: str) -> Iterator[Side]:
+    """Yield the running server of this data directory with a key that is revoked at the end.
+
+    Raises:
+        ServerUnreachable: none runs.
+    """
+    note = directory.read_note() if directory.is_locked() else None
+    if note is None:
+        raise ServerUnreachable(
+            f"no server runs for {directory.path}; start one, or give --url and --key"
+        )
+    with reach(directory) as operator:
+        key = operator.mint(MintOrder(name="bench", credit="unlimited"))
+        try:
+            yield Side(Target(note.url, path, key.key), rerank_path, EMBED, RERANK)
+        finally:
+            operator.revoke(key.id)
+
+
+def run(
+    ours: Side,
+    theirs: Side | None,
+    workloads: Sequence[Workload],
+    *,
+    seconds: float,
+    rounds: int,
+    as_json: bool,
+) -> None:
+    """Measure, and print each workload as soon as it is done."""
+
+    async def collect() -> list[Result]:
+        found = []
+        async for result in compare(
+            workloads, ours, theirs, seconds=seconds, rounds=rounds, clock=SystemClock()
+        ):
+            found.append(result)
+            if not as_json:
+                _print(result)
+        return found
+
+    results = asyncio.run(collect())
+    if as_json:
+        printing.document(results)
+
+
+def run_ceiling(
+    directory: DataDir, workloads: Sequence[Workload], *, seconds: float, as_json: bool
+) -> None:
+    """Measure the raw engine with all cores, and print it."""
+    spec = load(shipped_path(), directory.catalog, directory.models).find(EMBED)
+    found: list[Ceiling] = []
+    for workload in workloads:
+        if workload.kind == "embeddings":
+            ceiling = measure(spec, workload, threads=cores(), seconds=seconds, clock=SystemClock())
+            found.append(ceiling)
+            if not as_json:
+                click.echo(
+                    f"{ceiling.workload:10} {ceiling.threads} threads  "
+                    f"{ceiling.texts_per_s:9.1f} texts/s {ceiling.tokens_per_s:9.0f} tokens/s "
+                    f"{ceiling.bin_ms:8.1f} ms a bin"
+                )
+    if as_json:
+        printing.document(found)
+
+
+def chosen(names: str | None) -> list[Workload]:
+    """Return the workloads of a comma-separated list.
+
+    Raises:
+        BadParameter: one of them is unknown.
+    """
+    try:
+        return named([name.strip() for name in (names or "").split(",") if name.strip()])
+    except KeyError as error:
+        known = ", ".join(workload.name for workload in WORKLOADS)
+        raise click.BadParameter(f"{error.args[0]!r} is not one of {known}") from None
+
+
+def _print(result: Result) -> None:
+    click.echo(f"{result.workload:10} {_line(result.ours)}")
+    if result.theirs is not None:
+        click.echo(f"{'  against':10} {_line(result.theirs)}")
+        click.echo(
+            f"{'  ratio':10} {result.ratio:9.2f} req/s, median of {result.rounds} rounds "
+            f"({result.ratio_min:.2f} to {result.ratio_max:.2f})"
+        )
+
+
+def _line(figures: Figures) -> str:
+    errors = f"  {figures.errors} errors: {figures.first_error}" if figures.errors else ""
+    return (
+        f"{figures.requests_per_s:9.2f} req/s {figures.texts_per_s:9.1f} texts/s "
+        f"{figures.tokens_per_s:9.0f} tokens/s   p50 {figures.p50_ms:8.2f}  "
+        f"p95 {figures.p95_ms:8.2f}  p99 {figures.p99_ms:8.2f} ms{errors}"
+    )

@@ -1,0 +1,206 @@
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.accounts.key import Key, KeyLimits
+from appliance.accounts.limiter import RETRY_MAX_S, Limiter
+from appliance.core.errors import RateLimited
+from tests.appliance import HandClock
+
+NS = 1_000_000_000
+PLAIN = Key(
+    id="key_a", name="n", digest=b"d" * 32, hint="gr-AbCd…wxyz", unlimited=True,
+    limits=KeyLimits(), created_us=0, expires_us=None, revoked_us=None,
+)  # fmt: skip
+
+
+def key(key_id="key_a", **limits):
+    return replace(PLAIN, id=key_id, limits=KeyLimits(**limits))
+
+
+def call(limiter, who):
+    with limiter.call(who):
+        pass
+
+
+def test_a_key_without_limits_is_never_refused_and_told_of_none():
+    limiter = Limiter(HandClock())
+    for _ in range(10_000):
+        with limiter.call(PLAIN):
+            limiter.take_tokens(PLAIN, 10**9)
+    assert limiter.headers(PLAIN) == {}
+
+
+def test_a_minutes_worth_of_requests_passes_at_once_and_then_one_at_a_time():
+    clock = HandClock()
+    limiter, who = Limiter(clock), key(rpm=60)
+    for _ in range(60):
+        call(limiter, who)
+    with pytest.raises(RateLimited, match="60 requests a minute") as refusal:
+        call(limiter, who)
+    assert refusal.value.retry_after_s == 1
+    clock.mono_ns += NS - 1
+    with pytest.raises(RateLimited):
+        call(limiter, who)
+    clock.mono_ns += 1
+    call(limiter, who)
+    with pytest.raises(RateLimited):
+        call(limiter, who)
+
+
+@pytest.mark.parametrize(
+    ("rpm", "used", "after_s"), [(1, 1, 60), (2, 2, 30), (7, 7, 9), (60, 60, 1), (100_000, 100_000, 1)]
+)  # fmt: skip
+def test_a_refusal_says_the_whole_seconds_after_which_the_call_passes(rpm, used, after_s):
+    clock = HandClock()
+    limiter, who = Limiter(clock), key(rpm=rpm)
+    for _ in range(used):
+        call(limiter, who)
+    with pytest.raises(RateLimited) as refusal:
+        call(limiter, who)
+    assert refusal.value.retry_after_s == after_s
+    clock.mono_ns += after_s * NS
+    call(limiter, who)
+
+
+def test_a_rest_never_saves_up_more_than_one_minutes_worth():
+    clock = HandClock()
+    limiter, who = Limiter(clock), key(rpm=3)
+    call(limiter, who)
+    clock.mono_ns += 3_600 * NS
+    for _ in range(3):
+        call(limiter, who)
+    with pytest.raises(RateLimited):
+        call(limiter, who)
+
+
+steps = st.lists(
+    st.tuples(
+        st.integers(min_value=0, max_value=90 * NS), st.integers(min_value=0, max_value=3_000)
+    ),
+    max_size=30,
+)
+
+
+@given(rate=st.integers(min_value=1, max_value=1_000), steps=steps)
+def test_the_token_bucket_is_exact_over_any_history(rate, steps):
+    clock = HandClock()
+    limiter, who = Limiter(clock), key(tpm=rate)
+    level = Fraction(rate)
+    for wait_ns, units in steps:
+        clock.mono_ns += wait_ns
+        level = min(Fraction(rate), level + Fraction(wait_ns * rate, 60 * NS))
+        fits = level >= min(units, rate)
+        try:
+            limiter.take_tokens(who, units)
+        except RateLimited as refusal:
+            assert not fits
+            missing_s = (min(units, rate) - level) * 60 / rate
+            assert refusal.retry_after_s == min(RETRY_MAX_S, max(1, -(-missing_s // 1)))
+        else:
+            assert fits
+            level -= units
+        headers = limiter.headers(who)
+        assert headers["x-ratelimit-limit-tokens"] == str(rate)
+        assert headers["x-ratelimit-remaining-tokens"] == str(max(0, level // 1))
+        full_s = (rate - level) * 60 / rate
+        assert headers["x-ratelimit-reset-tokens"] == f"{-(-full_s // 1)}s"
+
+
+def test_a_call_larger_than_the_bucket_passes_when_it_is_full_and_leaves_a_debt():
+    clock = HandClock()
+    limiter, who = Limiter(clock), key(tpm=100)
+    limiter.take_tokens(who, 150)
+    assert limiter.headers(who) == {
+        "x-ratelimit-limit-tokens": "100",
+        "x-ratelimit-remaining-tokens": "0",
+        "x-ratelimit-reset-tokens": "90s",
+    }
+    with pytest.raises(RateLimited, match="100 tokens a minute") as refusal:
+        limiter.take_tokens(who, 1)
+    assert refusal.value.retry_after_s == 31
+    clock.mono_ns += 31 * NS
+    limiter.take_tokens(who, 1)
+
+
+def test_a_refused_call_takes_nothing():
+    clock = HandClock()
+    limiter, who = Limiter(clock), key(rpm=2, tpm=10)
+    limiter.take_tokens(who, 10)
+    for _ in range(5):
+        with pytest.raises(RateLimited):
+            limiter.take_tokens(who, 1)
+    clock.mono_ns += 6 * NS
+    limiter.take_tokens(who, 1)
+    call(limiter, who)
+    call(limiter, who)
+    for _ in range(5):
+        with pytest.raises(RateLimited):
+            call(limiter, who)
+    clock.mono_ns += 30 * NS
+    call(limiter, who)
+
+
+def test_only_as_many_calls_as_allowed_run_at_one_time_and_an_end_makes_room():
+    limiter, who = Limiter(HandClock()), key(concurrency=2)
+    with limiter.call(who):
+        with limiter.call(who):
+            with pytest.raises(RateLimited, match="2 calls at one time") as refusal:
+                call(limiter, who)
+            assert refusal.value.retry_after_s == 1
+        call(limiter, who)
+    assert limiter._running == {}
+
+
+def test_a_call_that_fails_frees_its_place():
+    limiter, who = Limiter(HandClock()), key(concurrency=1)
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError), limiter.call(who):
+            _ = 1 / 0
+    call(limiter, who)
+    assert limiter._running == {}
+
+
+def test_a_call_refused_for_its_rate_takes_no_place():
+    limiter, who = Limiter(HandClock()), key(rpm=1, concurrency=1)
+    call(limiter, who)
+    for _ in range(3):
+        with pytest.raises(RateLimited, match="requests a minute"):
+            call(limiter, who)
+    assert limiter._running == {}
+
+
+def test_a_call_refused_for_concurrency_uses_up_no_request():
+    limiter, who = Limiter(HandClock()), key(rpm=2, concurrency=1)
+    with limiter.call(who):
+        for _ in range(5):
+            with pytest.raises(RateLimited, match="at one time"):
+                call(limiter, who)
+    call(limiter, who)
+
+
+def test_keys_do_not_use_up_each_others_rates():
+    limiter = Limiter(HandClock())
+    first, second = key("key_a", rpm=1, tpm=5, concurrency=1), key("key_b", rpm=1, tpm=5, concurrency=1)
+    with limiter.call(first), limiter.call(second):
+        limiter.take_tokens(first, 5)
+        limiter.take_tokens(second, 5)
+    for who in (first, second):
+        with pytest.raises(RateLimited):
+            call(limiter, who)
+
+
+def test_headers_tell_what_is_left_and_when_it_is_full_again():
+    clock = HandClock()
+    limiter, who = Limiter(clock), key(rpm=60)
+    for _ in range(15):
+        call(limiter, who)
+    clock.mono_ns += NS // 2
+    assert limiter.headers(who) == {
+        "x-ratelimit-limit-requests": "60",
+        "x-ratelimit-remaining-requests": "45",
+        "x-ratelimit-reset-requests": "15s",
+    }

@@ -1,0 +1,65 @@
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.core.clock import (
+    MICROSECONDS_PER_DAY,
+    SystemClock,
+    iso,
+    seconds_to_midnight,
+    utc_day,
+)
+
+NOON = 20_000 * MICROSECONDS_PER_DAY + MICROSECONDS_PER_DAY // 2
+moments = st.integers(min_value=0, max_value=300 * 365 * MICROSECONDS_PER_DAY)
+
+
+@pytest.mark.parametrize(
+    ("wall_us", "day", "left_s"),
+    [
+        (0, 0, 86_400),
+        (1, 0, 86_400),
+        (1_000_000, 0, 86_399),
+        (MICROSECONDS_PER_DAY - 1_000_000, 0, 1),
+        (MICROSECONDS_PER_DAY - 1, 0, 1),
+        (MICROSECONDS_PER_DAY, 1, 86_400),
+        (NOON, 20_000, 43_200),
+        (NOON + 1, 20_000, 43_200),
+    ],
+)
+def test_the_day_turns_at_utc_midnight(wall_us, day, left_s):
+    assert utc_day(wall_us) == day
+    assert seconds_to_midnight(wall_us) == left_s
+
+
+@given(moments)
+def test_waiting_until_midnight_reaches_the_next_day_and_not_a_second_later(now_us):
+    wait_s = seconds_to_midnight(now_us)
+    assert 1 <= wait_s <= 86_400
+    assert utc_day(now_us + wait_s * 1_000_000) == utc_day(now_us) + 1
+    assert utc_day(now_us + (wait_s - 1) * 1_000_000) == utc_day(now_us)
+
+
+@pytest.mark.parametrize(
+    ("wall_us", "text"),
+    [
+        (None, None),
+        (0, "1970-01-01T00:00:00Z"),
+        (999_999, "1970-01-01T00:00:00Z"),
+        (951_827_696_000_000, "2000-02-29T12:34:56Z"),
+        (4_102_444_799_999_999, "2099-12-31T23:59:59Z"),
+    ],
+)
+def test_a_moment_reads_as_rfc_3339_in_utc(wall_us, text):
+    assert iso(wall_us) == text
+
+
+def test_the_system_clock_tells_the_machines_time_and_never_runs_backwards():
+    clock = SystemClock()
+    before_us = time.time_ns() // 1000
+    wall_us = clock.wall_us()
+    assert before_us <= wall_us <= time.time_ns() // 1000
+    readings = [clock.monotonic_ns() for _ in range(10_000)]
+    assert readings == sorted(readings)

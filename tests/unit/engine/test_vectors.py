@@ -1,0 +1,78 @@
+import base64
+import math
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from appliance.engine import vectors
+
+finite = st.floats(-(2.0**50), 2.0**50, width=32)
+matrices = arrays.arrays(
+    np.float32,
+    st.tuples(st.integers(1, 6), st.integers(2, 8)),
+    elements=finite.map(lambda x: 0.0 if abs(x) < 1e-12 else x),
+)
+
+
+@given(matrices)
+def test_every_row_has_length_one_and_a_row_of_zeros_stays_zeros(matrix):
+    unit = vectors.l2_normalise(matrix)
+    assert unit.dtype == np.float32
+    assert unit.shape == matrix.shape
+    for before, after in zip(matrix, unit, strict=True):
+        expected = 1.0 if before.any() else 0.0
+        assert np.linalg.norm(after.astype(np.float64)) == pytest.approx(expected, abs=1e-5)
+
+
+def test_normalising_keeps_the_direction_and_leaves_its_input_alone():
+    matrix = np.array([[3, 4], [0, 0], [-5, 0]], np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        unit = vectors.l2_normalise(matrix)
+    np.testing.assert_allclose(unit, [[0.6, 0.8], [0, 0], [-1, 0]], rtol=1e-6)
+    assert matrix[0].tolist() == [3, 4]
+
+
+@given(matrices, st.integers(1, 8))
+def test_a_shortened_vector_is_its_beginning_with_length_one(matrix, dimensions):
+    short = vectors.truncate_dimensions(matrix, dimensions)
+    assert short.flags.c_contiguous
+    assert short.shape == (len(matrix), min(dimensions, matrix.shape[1]))
+    np.testing.assert_allclose(short, vectors.l2_normalise(matrix[:, :dimensions]), atol=1e-6)
+
+
+def test_the_cosine_is_with_the_first_row():
+    matrix = np.array([[2, 0], [1, 0], [0, 3], [-4, 0], [1, 1], [0, 0]], np.float32)
+    found = vectors.cosine_to_first(matrix)
+    np.testing.assert_allclose(found, [1, 0, -1, math.sqrt(0.5), 0], atol=1e-6)
+    assert vectors.cosine_to_first(matrix[:1]).shape == (0,)
+
+
+@given(st.floats(-80, 80, width=32))
+def test_the_sigmoid_is_the_sigmoid(logit):
+    [found] = vectors.sigmoid(np.array([logit], np.float32))
+    assert found == pytest.approx(1 / (1 + math.exp(-logit)), rel=1e-9, abs=1e-12)
+
+
+def test_the_sigmoid_of_huge_logits_neither_overflows_nor_leaves_zero_to_one():
+    logits = np.array([-3e38, -1000, 0, 1000, 3e38], np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = vectors.sigmoid(logits)
+    assert found.tolist() == [0, 0, 0.5, 1, 1]
+    assert found.dtype == np.float64
+
+
+@given(arrays.arrays(np.float32, st.integers(0, 20), elements=st.floats(width=32)))
+def test_base64_is_little_endian_float32_as_the_openai_sdk_reads_it(row):
+    text = vectors.to_base64(row)
+    assert np.frombuffer(base64.b64decode(text), "<f4").tobytes() == row.tobytes()
+
+
+def test_a_row_of_another_byte_order_is_written_the_same():
+    row = np.array([1.5, -2.25], np.float32)
+    assert vectors.to_base64(row.astype(">f4")) == vectors.to_base64(row) == "AADAPwAAEMA="

@@ -1,0 +1,398 @@
+"""The real ledger beside a model of it in plain Python, through any history Hypothesis can think of.
+
+`MODEL_RUNS` histories are played (60 unless the environment says otherwise), 50 steps each.
+"""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import tempfile
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
+
+from appliance.accounts.key import Key, KeyLimits
+from appliance.core.clock import MICROSECONDS_PER_DAY, utc_day
+from appliance.core.errors import (
+    ApplianceError,
+    DailyBudgetExceeded,
+    HoldNotOpen,
+    InsufficientCredit,
+    KeyNotFound,
+)
+from appliance.core.limits import Limits
+from appliance.core.units import picocredits
+from appliance.ledger import books, ledger
+from appliance.ledger.books import open_books
+from appliance.ledger.entry import Hold, Purchase
+from appliance.ledger.ledger import Ledger
+from appliance.store.datadir import DataDir
+from tests.appliance import HandClock
+from tests.money.audit import problems
+
+RUNS = int(os.environ.get("MODEL_RUNS", "60"))
+STEPS = 50
+NAMES = ("A", "B", "C")
+MEMORY = Path("/dev/shm")
+"""Where there is one, histories play there: what a flush costs is not the question here."""
+
+
+# -- the model ---------------------------------------------------------------------------------
+
+
+@dataclass
+class Account:
+    unlimited: bool
+    budget: int | None
+    posted: int = 0
+    held: int = 0
+    day: int = 0
+    spent: int = 0
+
+    def spent_on(self, day):
+        return self.spent if day == self.day else 0
+
+
+@dataclass
+class Model:
+    """What the ledger promises, without a database."""
+
+    accounts: dict[str, Account] = field(default_factory=dict)
+    open: dict[int, tuple[str, int]] = field(default_factory=dict)
+
+    def grant(self, name, amount):
+        if name not in self.accounts:
+            return "no_key"
+        self.accounts[name].posted += amount
+        return "ok"
+
+    def require(self, name, amount, day):
+        account = self.accounts.get(name)
+        if account is None:
+            return "no_key"
+        if account.budget is not None:
+            if account.spent_on(day) + account.held + amount > account.budget:
+                return "over_budget"
+        if not account.unlimited and account.posted - account.held < amount:
+            return f"insufficient {account.posted - account.held}"
+        return "ok"
+
+    def hold(self, name, amount, day, hold_id):
+        verdict = self.require(name, amount, day)
+        if verdict == "ok":
+            self.accounts[name].held += amount
+            self.open[hold_id] = name, amount
+        return verdict
+
+    def settle(self, hold_id, day):
+        if hold_id not in self.open:
+            return "not_open"
+        name, amount = self.open.pop(hold_id)
+        account = self.accounts[name]
+        account.posted -= amount
+        account.held -= amount
+        account.spent, account.day = account.spent_on(day) + amount, day
+        return "ok"
+
+    def release(self, hold_id):
+        if hold_id not in self.open:
+            return "not_open"
+        name, amount = self.open.pop(hold_id)
+        self.accounts[name].held -= amount
+        return "ok"
+
+    def recover(self):
+        found = len(self.open)
+        self.open.clear()
+        for account in self.accounts.values():
+            account.held = 0
+        return found
+
+
+# -- the machine -------------------------------------------------------------------------------
+
+names = st.sampled_from(NAMES)
+amounts = st.one_of(
+    st.integers(min_value=0, max_value=120), st.integers(min_value=0, max_value=10**15)
+)
+actions = st.lists(
+    st.one_of(
+        st.tuples(st.just("grant"), names, amounts),
+        st.tuples(st.just("hold"), names, amounts),
+        st.tuples(st.just("require"), names, amounts),
+        st.tuples(st.just("settle"), st.integers(min_value=0, max_value=5), st.just(0)),
+        st.tuples(st.just("release"), st.integers(min_value=0, max_value=5), st.just(0)),
+        st.tuples(st.just("break"), names, amounts),
+    ),
+    min_size=2,
+    max_size=12,
+)
+seen: Counter[str] = Counter()
+"""What the generator reached; a machine that never meets a refusal proves nothing."""
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Plays one history; `holds` are all the holds ever opened, resolved or not."""
+
+    holds = Bundle("holds")
+
+    def __init__(self):
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.root = Path(tempfile.mkdtemp(dir=MEMORY if MEMORY.is_dir() else None))
+        self.clock = HandClock(20_000 * MICROSECONDS_PER_DAY)
+        self.model = Model()
+        self.ever: list[Hold] = []
+        self.runs = 0
+        self.stack = ExitStack()
+        self.open()
+
+    def open(self):
+        directory = DataDir(self.root / str(self.runs))
+        self.stack.enter_context(directory.locked())
+        self.books = self.stack.enter_context(open_books(directory, self.clock, Limits()))
+        self.ledger = Ledger(self.books.writer, self.clock)
+
+    def teardown(self):
+        self.stack.close()
+        self.loop.close()
+        shutil.rmtree(self.root)
+
+    def do(self, awaitable):
+        return self.loop.run_until_complete(awaitable)
+
+    def now(self):
+        return self.clock.wall
+
+    def purchase(self, name, amount):
+        account = self.model.accounts.get(name)
+        return Purchase(
+            key_id=name, request_id=f"req_{len(self.ever)}", model="m", tier="realtime",
+            units=amount % 1_000, amount=amount,
+            daily_budget=None if account is None else account.budget,
+        )  # fmt: skip
+
+    async def verdict(self, awaitable):
+        """Return the hold that was opened, `ok`, or the refusal in the model's words."""
+        try:
+            end = await awaitable
+        except InsufficientCredit as refusal:
+            return f"insufficient {picocredits(refusal.available)}"
+        except DailyBudgetExceeded:
+            return "over_budget"
+        except HoldNotOpen:
+            return "not_open"
+        except KeyNotFound:
+            return "no_key"
+        except ZeroDivisionError:
+            return "broken"
+        return end if isinstance(end, Hold) else "ok"
+
+    def agree(self, rule_name, real, modelled):
+        seen[f"{rule_name} {str(modelled).partition(' ')[0]}"] += 1
+        assert real == modelled, (rule_name, real, modelled)
+
+    @initialize(budget=st.none() | st.integers(min_value=0, max_value=200))
+    def first_keys(self, budget):
+        self.mint("A", unlimited=False, budget=None, granted=100)
+        self.mint("B", unlimited=True, budget=budget, granted=0)
+
+    def mint(self, name, *, unlimited, budget, granted):
+        key = Key(
+            id=name, name=name, digest=name.encode().ljust(32), hint="h", unlimited=unlimited,
+            limits=KeyLimits(daily_budget=budget), created_us=0, expires_us=None, revoked_us=None,
+        )  # fmt: skip
+        self.books.writer.call(books.mint(key, granted, self.now()))
+        self.model.accounts[name] = Account(unlimited, budget, granted)
+
+    @rule(unlimited=st.booleans(), budget=st.none() | amounts, granted=amounts)
+    def mint_third(self, unlimited, budget, granted):
+        if "C" not in self.model.accounts:
+            self.mint("C", unlimited=unlimited, budget=budget, granted=granted)
+
+    @rule(name=names, amount=amounts)
+    def grant(self, name, amount):
+        operation = books.top_up(name, amount, self.now())
+        real = self.do(self.verdict(self.books.writer.run(operation)))
+        self.agree("grant", real, self.model.grant(name, amount))
+
+    @rule(target=holds, name=names, amount=amounts)
+    def hold(self, name, amount):
+        real = self.do(self.verdict(self.ledger.hold(self.purchase(name, amount))))
+        opened = real if isinstance(real, Hold) else None
+        modelled = self.model.hold(name, amount, utc_day(self.now()), opened and opened.id)
+        self.agree("hold", "ok" if opened else real, modelled)
+        if opened is None:
+            return multiple()
+        assert (opened.key_id, opened.amount) == (name, amount)
+        self.ever.append(opened)
+        return opened
+
+    @rule(name=names, share=st.integers(min_value=0, max_value=2))
+    def spend_exactly(self, name, share):
+        """One less, all, or one more than what is there: the edge that counts."""
+        account = self.model.accounts.get(name)
+        if account is not None and account.posted - account.held > 0:
+            self.hold(name, account.posted - account.held - 1 + share)
+
+    @rule(name=names, amount=amounts)
+    def require(self, name, amount):
+        real = self.do(self.verdict(self.ledger.require(self.purchase(name, amount))))
+        self.agree("require", real, self.model.require(name, amount, utc_day(self.now())))
+
+    @rule(hold=holds)
+    def settle(self, hold):
+        real = self.do(self.verdict(self.ledger.settle(hold)))
+        self.agree("settle", real, self.model.settle(hold.id, utc_day(self.now())))
+
+    @rule(hold=holds)
+    def release(self, hold):
+        real = self.do(self.verdict(self.ledger.release(hold)))
+        self.agree("release", real, self.model.release(hold.id))
+
+    @rule(actions=actions)
+    def together(self, actions):
+        """Many at once share a transaction; the one that breaks is undone alone."""
+
+        async def run():
+            tasks = [asyncio.ensure_future(self.verdict(self.begin(*each))) for each in actions]
+            return await asyncio.gather(*tasks)
+
+        known = list(self.ever)
+        ends = self.do(run())
+        day = utc_day(self.now())
+        for (verb, subject, amount), end in zip(actions, ends, strict=True):
+            opened = end if isinstance(end, Hold) else None
+            if verb in ("settle", "release"):
+                hold_id = known[-1 - subject].id if subject < len(known) else -1
+                modelled = (
+                    self.model.settle(hold_id, day)
+                    if verb == "settle"
+                    else self.model.release(hold_id)
+                )
+            elif verb == "hold":
+                modelled = self.model.hold(subject, amount, day, opened and opened.id)
+            elif verb == "require":
+                modelled = self.model.require(subject, amount, day)
+            elif verb == "grant":
+                modelled = self.model.grant(subject, amount)
+            else:
+                modelled = "broken" if subject in self.model.accounts else "no_key"
+            self.agree(f"together: {verb}", "ok" if opened else end, modelled)
+            if opened:
+                self.ever.append(opened)
+
+    def begin(self, verb, subject, amount):
+        if verb in ("settle", "release"):
+            known = self.ever[-1 - subject] if subject < len(self.ever) else Hold(-1, "A", 0)
+            return self.ledger.settle(known) if verb == "settle" else self.ledger.release(known)
+        if verb == "hold":
+            return self.ledger.hold(self.purchase(subject, amount))
+        if verb == "require":
+            return self.ledger.require(self.purchase(subject, amount))
+        if verb == "grant":
+            return self.books.writer.run(books.top_up(subject, amount, self.now()))
+
+        def broken(connection):
+            ledger.grant(connection, subject, amount, self.now())
+            with contextlib.suppress(ApplianceError):
+                ledger.open_hold(connection, self.purchase(subject, amount), self.now())
+            _ = 1 / 0
+
+        return self.books.writer.run(broken)
+
+    @rule()
+    def crash(self):
+        """The process is killed: what is on the disk then is what the next one finds."""
+        shutil.copytree(self.root / str(self.runs), self.root / str(self.runs + 1))
+        self.restart()
+
+    @rule()
+    def stop_and_start(self):
+        self.stack.close()
+        shutil.copytree(self.root / str(self.runs), self.root / str(self.runs + 1))
+        self.restart()
+
+    def restart(self):
+        self.stack.close()
+        shutil.rmtree(self.root / str(self.runs))
+        self.runs += 1
+        self.open()
+        found = self.model.recover()
+        self.agree("restart", self.books.released, found)
+        seen["restart with open holds"] += found > 0
+
+    @rule(
+        seconds=st.one_of(
+            st.integers(min_value=-3 * 86_400, max_value=3 * 86_400),
+            st.sampled_from([-86_400, 86_400, 1, -1]),
+        )
+    )
+    def the_clock_steps(self, seconds):
+        before = utc_day(self.now())
+        self.clock.advance(seconds)
+        seen[f"midnight {(utc_day(self.now()) > before) - (utc_day(self.now()) < before)}"] += 1
+
+    @invariant()
+    def the_books_agree_with_themselves(self):
+        seen["steps"] += 1
+        found = self.books.writer.call(
+            lambda connection: problems(connection, steady_clock=False), durable=False
+        )
+        assert found == []
+
+    @invariant()
+    def the_books_agree_with_the_model(self):
+        day = utc_day(self.now())
+        for name, account in self.model.accounts.items():
+            real = self.do(self.ledger.balance(name))
+            assert real.posted == account.posted
+            assert real.held == account.held
+            assert real.spent_today == account.spent_on(day)
+            assert real.unlimited == account.unlimited
+            assert account.unlimited or real.available >= 0
+        open_ids = self.books.writer.call(
+            lambda c: {row[0] for row in c.execute("SELECT id FROM holds WHERE state = 'open'")},
+            durable=False,
+        )
+        assert open_ids == set(self.model.open)
+
+
+EXPECTED = {
+    "grant ok", "grant no_key", "hold ok", "hold insufficient", "hold over_budget", "hold no_key",
+    "require ok", "require insufficient", "require over_budget", "settle ok", "settle not_open",
+    "release ok", "release not_open", "together: hold ok", "together: hold insufficient",
+    "together: settle ok", "together: settle not_open", "together: release ok",
+    "together: break broken", "together: grant ok", "restart with open holds", "midnight 1",
+    "midnight 0", "midnight -1",
+}  # fmt: skip
+"""Every end that a history can meet, so that no part of the model goes untried."""
+
+
+def test_no_history_parts_the_ledger_from_its_model():
+    seen.clear()
+    run_state_machine_as_test(
+        LedgerMachine,
+        settings=settings(
+            max_examples=RUNS,
+            stateful_step_count=STEPS,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+    missing = {end for end in EXPECTED if not seen[end]}
+    assert not missing, seen

@@ -1,0 +1,446 @@
+"""Residency over a loader that loads when it is told to."""
+
+import asyncio
+import os
+import threading
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from appliance.catalog.spec import ModelEntry, ModelSpec, PriceEntry, checked_tariff
+from appliance.core.errors import (
+    EngineRestarting,
+    LoadFailed,
+    ModelNotServed,
+    ModelWarming,
+    QueueFull,
+)
+from appliance.core.limits import Limits
+from appliance.engine.backend import EngineLimits, ModelFacts
+from appliance.engine.fake import FakeBackend
+from appliance.engine.loader import TextEncoder
+from appliance.scheduler.residency import LOAD_BYTES_PER_S, RELOADS_MAX, Residency
+from appliance.scheduler.threads import ThreadPool
+from appliance.tasks.sequence import Frame, TokenSequence
+from tests.appliance import HandClock
+
+FACTS = ModelFacts(vocabulary=1000, width=4, tokens_max=512, description="fake")
+LIMITS = EngineLimits(ubatch_tokens_max=512, bin_tokens=256, sequences_max=64)
+ONE = [TokenSequence(np.ones(4, np.int32), 4, truncated=False)]
+
+
+class Words:
+    def encode(self, texts):
+        return [np.ones(len(text.split()), np.int32) for text in texts]
+
+
+class GatedLoader:
+    """Counts what it opens; waits for `gate`; fails with what `failures` holds, in turn."""
+
+    def __init__(self):
+        self.gate = threading.Event()
+        self.gate.set()
+        self.backends = []
+        self.backends_asked = []
+        self.encoders_asked = []
+        self.failures = []
+
+    def open_backend(self, spec):
+        self.backends_asked.append(spec.id)
+        self.gate.wait(60)
+        if self.failures:
+            raise self.failures.pop(0)
+        self.backends.append(FakeBackend(FACTS, LIMITS))
+        return self.backends[-1]
+
+    def open_encoder(self, spec):
+        self.encoders_asked.append(spec.id)
+        self.gate.wait(60)
+        if self.failures:
+            raise self.failures.pop(0)
+        return TextEncoder(Words(), Frame(1, 2))
+
+
+class Bench:
+    def __init__(self, folder: Path, limits: Limits):
+        self.folder = folder
+        self.loader = GatedLoader()
+        self.clock = HandClock()
+        self.threads = ThreadPool(workers=2, calls_max=limits.tokenizing_calls_max)
+        self.residency = Residency(self.loader, self.threads, clock=self.clock, limits=limits)
+
+    def spec(self, name="m", *, file="weights.gguf", pooling="mean", size=10, exists=True):
+        path = self.folder / file
+        if exists and not path.exists():
+            path.touch()
+            os.truncate(path, size)
+        entry = ModelEntry(
+            id=name,
+            task="embeddings",
+            file=file,
+            price=PriceEntry(unit="1M tokens", realtime=Decimal("0.008")),
+            max_input_tokens=512,
+            pooling=pooling,
+            dimensions=4,
+        )
+        return ModelSpec(entry=entry, tariff=checked_tariff(entry), path=path)
+
+    async def kill(self, spec, *, reload=True):
+        """Let the engine die under a call; return once the next load has begun and ended."""
+        lane = self.residency.ready(spec)
+        self.loader.backends[-1].die = True
+        with pytest.raises(EngineRestarting):
+            await lane.submit(ONE).result()
+        if reload:
+            await self.residency.wait(spec, wait_s=60)
+
+
+@pytest.fixture
+def opened(tmp_path):
+    @asynccontextmanager
+    async def opened(limits: Limits | None = None):
+        bench = Bench(tmp_path, limits or Limits())
+        try:
+            yield bench
+        finally:
+            bench.loader.gate.set()
+            await asyncio.to_thread(bench.residency.close)
+            bench.threads.close()
+
+    return opened
+
+
+async def started(coroutines):
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
+    await asyncio.sleep(0)
+    return tasks
+
+
+# -- loading ------------------------------------------------------------------------------------
+
+
+def test_many_callers_of_a_cold_model_load_it_once(opened):
+    async def story():
+        async with opened() as bench:
+            spec = bench.spec()
+            bench.loader.gate.clear()
+            waiting = await started(bench.residency.wait(spec, wait_s=60) for _ in range(20))
+            assert not bench.residency.is_loaded(spec)
+            bench.loader.gate.set()
+            lanes = await asyncio.gather(*waiting)
+            assert len(set(map(id, lanes))) == 1
+            assert bench.loader.backends_asked == ["m"]
+            assert bench.residency.is_loaded(spec)
+            assert bench.residency.ready(spec) is lanes[0]
+            assert repr(bench.residency) == "<Residency [1 lanes]>"
+
+    asyncio.run(story())
+
+
+def test_the_first_call_begins_the_load_also_when_it_does_not_wait(opened):
+    async def story():
+        async with opened() as bench:
+            spec = bench.spec()
+            bench.loader.gate.clear()
+            with pytest.raises(ModelWarming):
+                await bench.residency.wait(spec, wait_s=0)
+            assert bench.residency.ready(spec) is None
+            bench.loader.gate.set()
+            await bench.residency.wait(spec, wait_s=60)
+            assert bench.loader.backends_asked == ["m"]
+
+    asyncio.run(story())
+
+
+def test_two_models_over_one_file_share_a_lane(opened):
+    async def story():
+        async with opened() as bench:
+            one, two = bench.spec("one"), bench.spec("two")
+            lanes = [await bench.residency.wait(spec, wait_s=60) for spec in (one, two)]
+            assert lanes[0] is lanes[1]
+            assert bench.loader.backends_asked == ["one"]
+            assert bench.residency.is_loaded(two)
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("other", [{"pooling": "cls"}, {"file": "other.gguf"}])
+def test_another_file_or_another_pooling_has_a_lane_of_its_own(opened, other):
+    async def story():
+        async with opened() as bench:
+            one, two = bench.spec("one"), bench.spec("two", **other)
+            lanes = [await bench.residency.wait(spec, wait_s=60) for spec in (one, two)]
+            assert lanes[0] is not lanes[1]
+            assert bench.loader.backends_asked == ["one", "two"]
+
+    asyncio.run(story())
+
+
+def test_a_caller_who_leaves_does_not_take_the_load_with_him(opened):
+    async def story():
+        async with opened() as bench:
+            spec = bench.spec()
+            bench.loader.gate.clear()
+            leaves, stays = await started(bench.residency.wait(spec, wait_s=60) for _ in range(2))
+            leaves.cancel()
+            await asyncio.wait([leaves])
+            bench.loader.gate.set()
+            assert (await stays).is_usable
+
+    asyncio.run(story())
+
+
+# -- waiting ------------------------------------------------------------------------------------
+
+
+def test_the_callers_who_wait_for_one_model_are_bounded(opened):
+    async def story():
+        async with opened(Limits(warming_waiters_max=2)) as bench:
+            spec = bench.spec()
+            bench.loader.gate.clear()
+            waiting = await started(bench.residency.wait(spec, wait_s=60) for _ in range(2))
+            with pytest.raises(ModelWarming):
+                await bench.residency.wait(spec, wait_s=60)
+            # A place that was left is free again.
+            waiting.pop().cancel()
+            await asyncio.sleep(0)
+            waiting += await started([bench.residency.wait(spec, wait_s=60)])
+            bench.loader.gate.set()
+            assert len(await asyncio.gather(*waiting)) == 2
+
+    asyncio.run(story())
+
+
+def test_nobody_waits_longer_than_he_asked_to(opened):
+    async def story():
+        async with opened() as bench:
+            spec = bench.spec()
+            bench.loader.gate.clear()
+            with pytest.raises(ModelWarming, match="Prefer: wait=30"):
+                await bench.residency.wait(spec, wait_s=0.001)
+
+    asyncio.run(story())
+
+
+def test_a_warming_model_says_how_long_its_load_will_still_take(opened):
+    async def story():
+        async with opened() as bench:
+            spec = bench.spec(size=10 * LOAD_BYTES_PER_S)
+            bench.loader.gate.clear()
+            found = []
+            for seconds in (0, 4, 100):
+                bench.clock.advance(seconds)
+                with pytest.raises(ModelWarming) as warming:
+                    await bench.residency.wait(spec, wait_s=0)
+                found.append(warming.value.retry_after_s)
+            assert found == [10, 6, 1]
+
+    asyncio.run(story())
+
+
+def test_nobody_is_told_to_wait_for_more_than_a_minute(opened):
+    async def story():
+        async with opened() as bench:
+            spec = bench.spec(size=1000 * LOAD_BYTES_PER_S)
+            bench.loader.gate.clear()
+            with pytest.raises(ModelWarming) as warming:
+                await bench.residency.wait(spec, wait_s=0)
+            assert warming.value.retry_after_s == 60
+
+    asyncio.run(story())
+
+
+# -- failures -----------------------------------------------------------------------------------
+
+
+def test_a_model_that_cannot_be_loaded_is_not_served_and_says_why(opened):
+    async def story():
+        async with opened() as bench:
+            spec = bench.spec()
+            bench.loader.failures = [LoadFailed("the head is missing")]
+            with pytest.raises(ModelNotServed, match="the head is missing"):
+                await bench.residency.wait(spec, wait_s=60)
+            assert bench.residency.reason(spec) == "the head is missing"
+            with pytest.raises(ModelNotServed, match="the head is missing"):
+                bench.residency.require_served(spec)
+            with pytest.raises(ModelNotServed, match="the head is missing"):
+                await bench.residency.wait(spec, wait_s=0)
+            assert bench.loader.backends_asked == ["m"]
+            assert not bench.residency.is_loaded(spec)
+
+    asyncio.run(story())
+
+
+def test_a_bug_in_loading_is_a_reason_too(opened):
+    async def story():
+        async with opened() as bench:
+            spec = bench.spec()
+            bench.loader.failures = [ValueError("a bug of ours")]
+            with pytest.raises((ValueError, ModelNotServed)):
+                await bench.residency.wait(spec, wait_s=60)
+            assert bench.residency.reason(spec) == "ValueError('a bug of ours')"
+
+    asyncio.run(story())
+
+
+def test_a_model_whose_file_is_not_here_is_not_served(opened):
+    async def story():
+        async with opened() as bench:
+            spec = bench.spec(exists=False)
+            with pytest.raises(ModelNotServed, match=r"weights\.gguf is not on this machine"):
+                bench.residency.require_served(spec)
+            present = bench.spec()
+            bench.residency.require_served(present)
+            assert bench.residency.reason(present) is None
+
+    asyncio.run(story())
+
+
+# -- death --------------------------------------------------------------------------------------
+
+
+def test_a_model_whose_engine_died_is_loaded_again(opened):
+    async def story():
+        async with opened() as bench:
+            spec = bench.spec()
+            await bench.residency.wait(spec, wait_s=60)
+            await bench.kill(spec)
+            lane = bench.residency.ready(spec)
+            assert (await lane.submit(ONE).result()).shape == (1, 4)
+            assert bench.loader.backends_asked == ["m", "m"]
+
+    asyncio.run(story())
+
+
+def test_a_restarting_model_says_so_and_how_long_its_last_load_took(opened):
+    async def story():
+        async with opened() as bench:
+            spec = bench.spec()
+            bench.loader.gate.clear()
+            assert bench.residency.ready(spec) is None
+            bench.clock.advance(7)
+            bench.loader.gate.set()
+            await bench.residency.wait(spec, wait_s=60)
+            bench.loader.gate.clear()
+            await bench.kill(spec, reload=False)
+            with pytest.raises(EngineRestarting) as restarting:
+                await bench.residency.wait(spec, wait_s=0)
+            assert restarting.value.retry_after_s == 8
+
+    asyncio.run(story())
+
+
+def test_a_model_that_dies_again_and_again_is_given_up(opened):
+    async def story():
+        async with opened() as bench:
+            spec = bench.spec()
+            await bench.residency.wait(spec, wait_s=60)
+            for _ in range(RELOADS_MAX):
+                await bench.kill(spec)
+            await bench.kill(spec, reload=False)
+            with pytest.raises(ModelNotServed, match="its engine died 6 times"):
+                await bench.residency.wait(spec, wait_s=0)
+            assert bench.residency.reason(spec) == "its engine died 6 times"
+            assert len(bench.loader.backends) == RELOADS_MAX + 1
+
+    asyncio.run(story())
+
+
+def test_a_model_that_cannot_be_loaded_again_is_not_served(opened):
+    async def story():
+        async with opened() as bench:
+            spec = bench.spec()
+            await bench.residency.wait(spec, wait_s=60)
+            bench.loader.failures = [LoadFailed("the file is gone")]
+            await bench.kill(spec, reload=False)
+            with pytest.raises(ModelNotServed, match="the file is gone"):
+                await bench.residency.wait(spec, wait_s=60)
+
+    asyncio.run(story())
+
+
+# -- tokenizers ---------------------------------------------------------------------------------
+
+
+def test_a_tokenizer_is_built_once_for_a_file(opened):
+    async def story():
+        async with opened() as bench:
+            bench.loader.gate.clear()
+            specs = [bench.spec("one"), bench.spec("two"), bench.spec("one")]
+            waiting = await started(map(bench.residency.encoder, specs))
+            bench.loader.gate.set()
+            assert len(set(map(id, await asyncio.gather(*waiting)))) == 1
+            await bench.residency.encoder(specs[0])
+            assert bench.loader.encoders_asked == ["one"]
+            assert bench.loader.backends_asked == []
+
+    asyncio.run(story())
+
+
+def test_a_tokenizer_that_cannot_be_built_is_a_model_that_is_not_served(opened):
+    async def story():
+        async with opened() as bench:
+            bench.loader.failures = [LoadFailed("no vocabulary")]
+            with pytest.raises(ModelNotServed, match="no vocabulary"):
+                await bench.residency.encoder(bench.spec())
+            assert (await bench.residency.encoder(bench.spec())).frame == Frame(1, 2)
+
+    asyncio.run(story())
+
+
+def test_a_caller_who_leaves_does_not_take_the_tokenizer_with_him(opened):
+    async def story():
+        async with opened() as bench:
+            bench.loader.gate.clear()
+            leaves, stays = await started(bench.residency.encoder(bench.spec()) for _ in range(2))
+            leaves.cancel()
+            await asyncio.wait([leaves])
+            bench.loader.gate.set()
+            assert (await stays).frame == Frame(1, 2)
+
+    asyncio.run(story())
+
+
+def test_no_room_to_build_a_tokenizer_is_a_full_queue_and_not_a_missing_model(opened):
+    async def story():
+        async with opened(Limits(tokenizing_calls_max=1)) as bench:
+            gate = threading.Event()
+            [busy] = await started([bench.threads.run(gate.wait, 60)])
+            with pytest.raises(QueueFull):
+                await bench.residency.encoder(bench.spec())
+            gate.set()
+            await busy
+            assert (await bench.residency.encoder(bench.spec())).frame == Frame(1, 2)
+
+    asyncio.run(story())
+
+
+# -- preloading ---------------------------------------------------------------------------------
+
+
+def test_preloading_goes_on_after_a_model_that_fails(opened, caplog):
+    async def story():
+        async with opened() as bench:
+            bad, good = bench.spec("bad", file="bad.gguf"), bench.spec("good")
+            bench.loader.failures = [LoadFailed("no vocabulary")]
+            await bench.residency.preload([bad, good])
+            assert bench.residency.is_loaded(good)
+            assert not bench.residency.is_loaded(bad)
+
+    asyncio.run(story())
+    assert "bad cannot be preloaded" in caplog.text
+    assert "no vocabulary" in caplog.text
+
+
+def test_closing_frees_every_backend(opened):
+    async def story():
+        async with opened() as bench:
+            for name in ("one", "two"):
+                await bench.residency.wait(bench.spec(name, file=f"{name}.gguf"), wait_s=60)
+        return bench.loader.backends
+
+    backends = asyncio.run(story())
+    assert [backend.closed for backend in backends] == [True, True]

@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+
+from appliance.core.errors import COUNTED_MAX, InputTooLong, UnsupportedDimensions
+from appliance.tasks.embedding import plan_singles, require_dimensions
+from appliance.tasks.sequence import Frame
+
+FRAME = Frame(cls=901, sep=902)
+
+
+def texts(*lengths):
+    return [np.arange(length, dtype=np.int32) for length in lengths]
+
+
+def plan(*lengths, tokens_max=10, truncate=True):
+    return plan_singles(
+        texts(*lengths), FRAME, tokens_max=tokens_max, truncate=truncate, param="input"
+    )
+
+
+def test_every_text_is_a_sequence_of_its_own_in_order():
+    found = plan(3, 0, 8)
+    assert [s.tokens.tolist() for s in found.sequences] == [
+        [901, 0, 1, 2, 902],
+        [901, 902],
+        [901, 0, 1, 2, 3, 4, 5, 6, 7, 902],
+    ]
+    assert (found.tokens, found.truncated) == (17, 0)
+
+
+def test_special_tokens_are_counted_and_what_was_cut_is_not():
+    found = plan(8, 9, 100)
+    assert [len(s) for s in found.sequences] == [10, 10, 10]
+    assert (found.tokens, found.truncated) == (30, 2)
+
+
+def test_a_text_that_just_fits_is_no_error_when_cutting_is_forbidden():
+    assert plan(8, 8, truncate=False).truncated == 0
+
+
+def test_a_text_that_does_not_fit_is_named_when_cutting_is_forbidden():
+    with pytest.raises(InputTooLong) as refused:
+        plan(3, 9, 100, truncate=False)
+    assert (refused.value.index, refused.value.tokens, refused.value.tokens_max) == (1, 11, 10)
+    assert refused.value.param == "input"
+    assert "input[1] has 11 tokens; this model takes 10" in refused.value.message
+
+
+def test_a_text_whose_tokens_were_not_all_counted_has_at_least_as_many():
+    with pytest.raises(InputTooLong, match=f"has at least {COUNTED_MAX + 2} tokens"):
+        plan(COUNTED_MAX, truncate=False)
+
+
+@pytest.mark.parametrize("asked", [None, 384, 256, 64])
+def test_a_size_that_the_model_was_trained_for_is_allowed(asked):
+    assert require_dimensions(asked, 384, (64, 256)) is None
+
+
+def test_any_size_is_left_to_a_model_that_names_none():
+    assert require_dimensions(100, None, ()) is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "sizes", "message"),
+    [
+        (385, (), "dimensions=385 is not available: this model answers 384. It was not trained"),
+        (128, (64, 256), "dimensions=128 is not available: this model answers 64, 256, 384.$"),
+        (1, (), "answers 384"),
+    ],
+)
+def test_another_size_is_refused_with_those_that_there_are(asked, sizes, message):
+    with pytest.raises(UnsupportedDimensions, match=message) as refused:
+        require_dimensions(asked, 384, sizes)
+    assert refused.value.param == "dimensions"

@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.tasks.sequence import Frame, frame_pair, frame_single
+
+FRAME = Frame(cls=901, sep=902)
+tokens = st.lists(st.integers(0, 900), max_size=30).map(lambda ids: np.array(ids, np.int32))
+
+
+def ids(*values):
+    return np.array(values, np.int32)
+
+
+@given(tokens, st.integers(2, 40))
+def test_a_text_stands_between_its_special_tokens_and_only_its_end_is_cut(text, tokens_max):
+    found = frame_single(text, FRAME, tokens_max=tokens_max)
+    kept = len(found) - 2
+    assert found.tokens.tolist() == [901, *text[:kept].tolist(), 902]
+    assert len(found) == min(len(text) + 2, tokens_max)
+    assert found.truncated == (kept < len(text))
+    assert found.segment_b == len(found)
+    assert found.tokens.dtype == np.int32
+
+
+@given(tokens, tokens, st.integers(3, 70))
+def test_a_pair_stands_between_its_special_tokens_and_only_its_ends_are_cut(
+    first, second, tokens_max
+):
+    found = frame_pair(first, second, FRAME, tokens_max=tokens_max)
+    whole = found.tokens.tolist()
+    kept_first = whole.index(902) - 1
+    kept_second = len(whole) - kept_first - 3
+    assert whole == [901, *first[:kept_first], 902, *second[:kept_second], 902]
+    assert len(found) == min(len(first) + len(second) + 3, tokens_max)
+    assert found.truncated == (kept_first < len(first) or kept_second < len(second))
+    assert found.segment_b == kept_first + 2
+    assert found.tokens.dtype == np.int32
+
+
+def test_the_second_segment_begins_after_the_first_separator():
+    found = frame_pair(ids(1, 2), ids(3), FRAME, tokens_max=10)
+    assert found.tokens.tolist() == [901, 1, 2, 902, 3, 902]
+    assert found.tokens[found.segment_b :].tolist() == [3, 902]
+    assert not found.truncated
+
+
+def test_an_empty_text_is_its_frame():
+    assert frame_single(ids(), FRAME, tokens_max=512).tokens.tolist() == [901, 902]
+    assert frame_pair(ids(), ids(), FRAME, tokens_max=512).tokens.tolist() == [901, 902, 902]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "kept"),
+    [(10, 2000, (10, 499)), (2000, 10, (499, 10)), (400, 400, (254, 255)), (600, 0, (509, 0))],
+)
+def test_the_longer_text_is_cut_first(first, second, kept):
+    found = frame_pair(
+        np.ones(first, np.int32), np.full(second, 2, np.int32), FRAME, tokens_max=512
+    )
+    values = found.tokens.tolist()
+    assert (values.count(1), values.count(2)) == kept
+    assert len(found) == 512
+    assert found.truncated
+
+
+def test_framing_copies():
+    text = ids(1, 2, 3)
+    found = frame_single(text, FRAME, tokens_max=10)
+    text[:] = 7
+    assert found.tokens.tolist() == [901, 1, 2, 3, 902]

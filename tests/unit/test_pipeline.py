@@ -1,0 +1,559 @@
+"""The line that every paid call takes, broken off at every place."""
+
+import asyncio
+import threading
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import partial
+from typing import Any
+
+import pytest
+
+from appliance.accounts.key import Key
+from appliance.core.errors import (
+    Draining,
+    EngineRestarting,
+    InferenceFailed,
+    InsufficientCredit,
+    InvalidRequest,
+    ModelNotFound,
+    ModelWarming,
+    RateLimited,
+    StoreFailed,
+    WrongTask,
+)
+from appliance.core.limits import Limits
+from appliance.pipeline import Call, Question
+from appliance.scheduler.lane import Lane
+from appliance.tasks.embedding import plan_singles
+from tests.appliance import Bench, bench
+
+EMBED = "sentence-transformers/all-MiniLM-L6-v2"
+TEXT = "five words are quite enough"
+TOKENS, PRICE = 7, 56_000
+"""Picocredits: 8,000 a token."""
+
+
+async def until(condition) -> None:
+    """Let the loop turn until something holds."""
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+@dataclass
+class Line:
+    """A bench, one key that may run one call at a time, and the pipeline."""
+
+    bench: Bench
+    key: Key
+
+    def __post_init__(self):
+        self.pipeline = self.bench.appliance.pipeline
+        self.spec = self.pipeline.resolve(self.call(), EMBED, "embeddings")
+        self.writer_gate = threading.Event()
+        self.bodies = 0
+
+    def call(self, *, wait_s=30):
+        return Call(request_id="req_1", key=self.key, tier="realtime", wait_s=wait_s)
+
+    def question(self, texts=(TEXT,)):
+        def plan(tokens, encoder, tokens_max):
+            return plan_singles(
+                tokens, encoder.frame, tokens_max=tokens_max, truncate=True, param="input"
+            )
+
+        return Question(texts=list(texts), plan=plan, documents=None)
+
+    def body(self, spec, plan, matrix):
+        self.bodies += 1
+        return b"%d rows" % len(matrix)
+
+    async def run(self, *, texts=(TEXT,), finish=None, **call):
+        return await self.pipeline.run(
+            self.call(**call), self.spec, self.question(texts), finish or self.body
+        )
+
+    def begin(self, **options):
+        return asyncio.create_task(self.run(**options))
+
+    @property
+    def lane(self) -> Lane:
+        lane = self.bench.appliance.residency.ready(self.spec)
+        assert lane is not None
+        return lane
+
+    async def sql(self, query: str) -> list[tuple[Any, ...]]:
+        return await self.bench.books.writer.run(
+            lambda connection: connection.execute(query).fetchall(), durable=False
+        )
+
+    async def books(self):
+        """(holds by state, charges, posted, held)."""
+        holds = dict(await self.sql("SELECT state, count(*) FROM holds GROUP BY state"))
+        [[charges]] = await self.sql("SELECT count(*) FROM entries WHERE kind = 'charge'")
+        [[posted, held]] = await self.sql("SELECT posted, held FROM accounts")
+        return holds, charges, posted, held
+
+    async def no_open_hold(self):
+        """Return once the background has given back what it must."""
+        async with asyncio.timeout(30):
+            while await self.sql("SELECT 1 FROM holds WHERE state = 'open'"):
+                await asyncio.sleep(0)
+
+    def block_writer(self):
+        """Let the ledger's thread do nothing until `writer_gate` is set; return once it does."""
+        entered = threading.Event()
+
+        def wait(_):
+            entered.set()
+            self.writer_gate.wait(60)
+
+        blocking = threading.Thread(target=self.bench.books.writer.call, args=(wait,))
+        blocking.start()
+        assert entered.wait(60)
+        return blocking
+
+    def waiting_writes(self):
+        return self.bench.books.writer._mailbox.qsize()
+
+    async def is_cancelled(self, running):
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert self.pipeline.in_flight == 0
+        await asyncio.wait_for(self.pipeline.idle(), 1)
+
+    async def still_works(self):
+        """The same key, which may run one call at a time, is served and charged once."""
+        before = await self.books()
+        answer, body = await self.run()
+        after = await self.books()
+        assert (answer.cost, body) == (PRICE, b"1 rows")
+        assert after[1] == before[1] + 1
+        assert after[2] == before[2] - PRICE
+        assert after[3] == 0
+
+
+@asynccontextmanager
+async def line(path, *, limits=None, preload=True, credit="1"):
+    async with bench(path, limits=limits, preload=preload) as made:
+        minted = await made.mint(credit=credit, concurrency=1)
+        opened = Line(made, made.books.keyring.get(minted.id))
+        try:
+            yield opened
+        finally:
+            opened.writer_gate.set()
+            for backend in made.appliance.loader.opened:
+                backend.gate.set()
+
+
+def cold(it, monkeypatch):
+    """Let models be loaded only once the returned gate is set."""
+    gate = threading.Event()
+    loader = it.bench.appliance.loader
+    open_backend = loader.open_backend
+
+    def gated(spec):
+        gate.wait(60)
+        return open_backend(spec)
+
+    monkeypatch.setattr(loader, "open_backend", gated)
+    return gate
+
+
+NOTHING = ({}, 0, 10**12, 0)
+RELEASED = ({"released": 1}, 0, 10**12, 0)
+CHARGED = ({"settled": 1}, 1, 10**12 - PRICE, 0)
+
+
+# -- the whole line -----------------------------------------------------------------------------
+
+
+def test_a_call_is_computed_charged_and_answered(tmp_path):
+    async def story():
+        async with line(tmp_path) as it:
+            answer, body = await it.run()
+            assert await it.books() == CHARGED
+            assert (answer.cost, answer.plan.tokens, body) == (PRICE, TOKENS, b"1 rows")
+            assert answer.balance.available == 10**12 - PRICE
+            assert list(answer.timings.stages) == ["tokenize", "queue", "inference", "settle"]
+            assert repr(it.pipeline) == "<Pipeline [0 in flight]>"
+
+    asyncio.run(story())
+
+
+def test_a_quote_is_the_price_and_costs_nothing(tmp_path):
+    async def story():
+        async with line(tmp_path) as it:
+            quote = await it.pipeline.quote(it.call(), it.spec, it.question())
+            assert (quote.units, quote.credits) == (TOKENS, Decimal("0.000000056"))
+            assert await it.books() == NOTHING
+            assert it.bench.backend.computed == []
+            await it.still_works()
+
+    asyncio.run(story())
+
+
+def test_the_hold_stands_while_the_call_is_computed(tmp_path):
+    async def story():
+        async with line(tmp_path) as it:
+            it.bench.backend.gate.clear()
+            running = it.begin()
+            await until(lambda: it.lane._in_flight)
+            assert await it.books() == ({"open": 1}, 0, 10**12, PRICE)
+            it.bench.backend.gate.set()
+            await running
+            assert await it.books() == CHARGED
+
+    asyncio.run(story())
+
+
+# -- a client that leaves -----------------------------------------------------------------------
+
+
+def test_a_call_that_is_cancelled_while_tokenizing_costs_nothing(tmp_path):
+    async def story():
+        async with line(tmp_path) as it:
+            gate = threading.Event()
+            pool = it.pipeline._threads
+            busy = [asyncio.create_task(pool.run(gate.wait, 60)) for _ in range(2)]
+            running = it.begin()
+            await until(lambda: pool._calls == 3)
+            assert it.pipeline.in_flight == 1
+            await it.is_cancelled(running)
+            gate.set()
+            await asyncio.gather(*busy)
+            assert await it.books() == NOTHING
+            assert it.bench.backend.computed == []
+            await it.still_works()
+
+    asyncio.run(story())
+
+
+def test_a_call_that_is_cancelled_while_its_model_is_loaded_costs_nothing(tmp_path, monkeypatch):
+    async def story():
+        async with line(tmp_path, preload=False) as it:
+            gate = cold(it, monkeypatch)
+            running = it.begin()
+            slots = it.bench.appliance.residency._slots
+            await until(lambda: any(slot.waiters for slot in slots.values()))
+            await it.is_cancelled(running)
+            gate.set()
+            assert await it.books() == NOTHING
+            await it.still_works()
+
+    asyncio.run(story())
+
+
+def test_a_call_that_is_cancelled_while_its_price_is_held_gets_it_back(tmp_path):
+    async def story():
+        async with line(tmp_path) as it:
+            blocking = it.block_writer()
+            running = it.begin()
+            await until(lambda: it.waiting_writes() >= 1)
+            await it.is_cancelled(running)
+            it.writer_gate.set()
+            await asyncio.to_thread(blocking.join)
+            await it.no_open_hold()
+            assert await it.books() == RELEASED
+            assert it.bench.backend.computed == []
+            await it.still_works()
+
+    asyncio.run(story())
+
+
+def test_a_call_that_is_cancelled_while_its_price_is_refused_leaves_nothing(tmp_path):
+    async def story():
+        async with line(tmp_path, credit="0") as it:
+            blocking = it.block_writer()
+            running = it.begin()
+            await until(lambda: it.waiting_writes() >= 1)
+            await it.is_cancelled(running)
+            it.writer_gate.set()
+            await asyncio.to_thread(blocking.join)
+            assert await it.books() == ({}, 0, 0, 0)
+            assert not it.pipeline._background
+
+    asyncio.run(story())
+
+
+def test_a_call_that_is_cancelled_in_the_queue_is_not_computed_and_costs_nothing(tmp_path):
+    async def story():
+        async with line(tmp_path) as it:
+            backend, lane = it.bench.backend, it.lane
+            backend.gate.clear()
+            answer = await it.pipeline.quote(it.call(), it.spec, it.question(["plug"]))
+            plug = lane.submit(answer.plan.sequences)
+            await until(lambda: lane._in_flight and not lane._jobs)
+            running = it.begin()
+            await until(lambda: lane._jobs)
+            await it.is_cancelled(running)
+            assert await it.books() == RELEASED
+            backend.gate.set()
+            await plug.result()
+            await it.still_works()
+            assert backend.computed == [[3], [TOKENS]]
+
+    asyncio.run(story())
+
+
+def test_a_call_that_is_cancelled_while_it_is_computed_costs_nothing(tmp_path):
+    async def story():
+        async with line(tmp_path) as it:
+            backend = it.bench.backend
+            backend.gate.clear()
+            running = it.begin()
+            await until(lambda: it.lane._in_flight)
+            await it.is_cancelled(running)
+            assert await it.books() == RELEASED
+            backend.gate.set()
+            await it.still_works()
+            assert it.bodies == 1
+
+    asyncio.run(story())
+
+
+def test_a_call_that_is_cancelled_while_it_settles_is_charged(tmp_path):
+    async def story():
+        async with line(tmp_path) as it:
+            blocking = []
+
+            def finish(spec, plan, matrix):
+                blocking.append(it.block_writer())
+                return b""
+
+            running = it.begin(finish=finish)
+            await until(lambda: blocking and it.waiting_writes() >= 1)
+            await it.is_cancelled(running)
+            it.writer_gate.set()
+            await asyncio.to_thread(blocking[0].join)
+            await it.no_open_hold()
+            assert await it.books() == CHARGED
+            await it.still_works()
+
+    asyncio.run(story())
+
+
+def test_a_call_that_is_cancelled_anywhere_is_charged_or_released_and_never_open(tmp_path):
+    """Cancelled after so many turns of the loop, wherever that is."""
+
+    async def story():
+        async with line(tmp_path) as it:
+            charged = released = 0
+            for turns in [*range(40), *range(40, 2000, 49)]:
+                running = it.begin()
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                running.cancel()
+                [ended] = await asyncio.gather(running, return_exceptions=True)
+                await it.no_open_hold()
+                holds, charges, posted, held = await it.books()
+                assert (posted, held) == (10**12 - charges * PRICE, 0)
+                assert charges == holds.get("settled", 0)
+                was_cancelled = isinstance(ended, asyncio.CancelledError)
+                assert was_cancelled or charges == charged + 1
+                charged, released = charges, holds.get("released", 0)
+                assert it.pipeline.in_flight == 0
+            await it.still_works()
+            return charged, released
+
+    assert sum(asyncio.run(story())) > 0
+
+
+# -- what fails ---------------------------------------------------------------------------------
+
+
+def test_a_body_that_cannot_be_made_is_not_charged(tmp_path):
+    def finish(spec, plan, matrix):
+        raise ValueError("a bug of ours")
+
+    async def story():
+        async with line(tmp_path) as it:
+            with pytest.raises(ValueError, match="a bug of ours"):
+                await it.run(finish=finish)
+            assert await it.books() == RELEASED
+            await it.still_works()
+
+    asyncio.run(story())
+
+
+def test_a_call_that_the_engine_refuses_is_not_charged(tmp_path):
+    async def story():
+        async with line(tmp_path) as it:
+            it.bench.backend.refuse = True
+            with pytest.raises(InferenceFailed):
+                await it.run()
+            it.bench.backend.refuse = False
+            assert await it.books() == RELEASED
+            await it.still_works()
+
+    asyncio.run(story())
+
+
+def test_a_call_under_which_the_engine_dies_is_not_charged_and_the_next_one_is_served(tmp_path):
+    async def story():
+        async with line(tmp_path) as it:
+            it.bench.backend.die = True
+            with pytest.raises(EngineRestarting):
+                await it.run()
+            assert await it.books() == RELEASED
+            await it.still_works()
+
+    asyncio.run(story())
+
+
+def test_a_call_that_takes_too_long_is_given_up_and_not_charged(tmp_path):
+    async def story():
+        async with line(tmp_path, limits=Limits(call_seconds_max=0.05)) as it:
+            it.bench.backend.gate.clear()
+            with pytest.raises(InferenceFailed, match="it took too long"):
+                await it.run()
+            assert await it.books() == RELEASED
+            assert it.pipeline.in_flight == 0
+
+    asyncio.run(story())
+
+
+def test_a_settlement_that_fails_releases_the_hold(tmp_path, monkeypatch):
+    async def fails(hold):
+        raise StoreFailed("the disk is full")
+
+    async def story():
+        async with line(tmp_path) as it:
+            with monkeypatch.context() as patch:
+                patch.setattr(it.pipeline._ledger, "settle", fails)
+                with pytest.raises(StoreFailed, match="the disk is full"):
+                    await it.run()
+            assert await it.books() == RELEASED
+            await it.still_works()
+
+    asyncio.run(story())
+
+
+def test_a_hold_that_cannot_be_released_is_logged_and_hides_no_error(tmp_path, monkeypatch, caplog):
+    async def fails(hold):
+        raise StoreFailed("the disk is full")
+
+    async def story():
+        async with line(tmp_path) as it:
+            monkeypatch.setattr(it.pipeline._ledger, "release", fails)
+            it.bench.backend.refuse = True
+            with pytest.raises(InferenceFailed, match="told to refuse"):
+                await it.run()
+            assert await it.books() == ({"open": 1}, 0, 10**12, PRICE)
+
+    asyncio.run(story())
+    assert "hold 1 could not be released" in caplog.text
+
+
+# -- what is refused ----------------------------------------------------------------------------
+
+
+def test_a_call_that_cannot_pay_is_refused_before_it_is_computed(tmp_path):
+    async def story():
+        async with line(tmp_path, credit="0.00000005") as it:
+            with pytest.raises(InsufficientCredit) as refused:
+                await it.run()
+            assert (refused.value.required, refused.value.available) == ("0.000000056", "0.00000005")
+            assert it.bench.backend.computed == []
+            assert (await it.books())[0] == {}
+
+    asyncio.run(story())
+
+
+def test_a_call_that_cannot_pay_does_not_wait_for_a_cold_model_first(tmp_path, monkeypatch):
+    async def story():
+        async with line(tmp_path, preload=False, credit="0") as it:
+            gate = cold(it, monkeypatch)
+            with pytest.raises(InsufficientCredit):
+                await it.run()
+            gate.set()
+
+    asyncio.run(story())
+
+
+def test_a_call_that_does_not_wait_for_a_cold_model_costs_nothing(tmp_path, monkeypatch):
+    async def story():
+        async with line(tmp_path, preload=False) as it:
+            gate = cold(it, monkeypatch)
+            with pytest.raises(ModelWarming):
+                await it.run(wait_s=0)
+            assert await it.books() == NOTHING
+            gate.set()
+            await it.still_works()
+
+    asyncio.run(story())
+
+
+def test_a_second_call_of_a_key_that_may_run_one_is_refused_and_the_first_goes_on(tmp_path):
+    async def story():
+        async with line(tmp_path) as it:
+            it.bench.backend.gate.clear()
+            running = it.begin()
+            await until(lambda: it.lane._in_flight)
+            with pytest.raises(RateLimited):
+                await it.run()
+            assert it.pipeline.in_flight == 1
+            it.bench.backend.gate.set()
+            await running
+            assert await it.books() == CHARGED
+
+    asyncio.run(story())
+
+
+def test_a_call_of_too_many_tokens_is_refused_before_its_price_is_held(tmp_path):
+    async def story():
+        limits = Limits(request_tokens_max=20)
+        async with line(tmp_path, limits=limits) as it:
+            with pytest.raises(InvalidRequest, match="the call has 21 tokens; 20 at most") as refused:
+                await it.run(texts=[TEXT] * 3)
+            assert refused.value.param == "input"
+            assert await it.books() == NOTHING
+            await it.still_works()
+
+    asyncio.run(story())
+
+
+def test_a_model_is_resolved_by_name_task_and_allow_list(tmp_path):
+    async def story():
+        async with line(tmp_path) as it:
+            resolve = partial(it.pipeline.resolve, it.call())
+            assert resolve("ALL-MINILM-L6-V2", "embeddings").id == EMBED
+            with pytest.raises(ModelNotFound):
+                resolve("none", "embeddings")
+            with pytest.raises(WrongTask):
+                resolve(EMBED, "rerank")
+            minted = await it.bench.mint(name="other", models=["starter-rerank"])
+            call = Call("req_2", it.bench.books.keyring.get(minted.id), "realtime", 0)
+            with pytest.raises(ModelNotFound) as refused:
+                it.pipeline.resolve(call, EMBED, "embeddings")
+            assert "Did you mean" not in refused.value.message
+
+    asyncio.run(story())
+
+
+# -- draining -----------------------------------------------------------------------------------
+
+
+def test_draining_refuses_new_calls_and_lets_those_in_flight_finish(tmp_path):
+    async def story():
+        async with line(tmp_path) as it:
+            await asyncio.wait_for(it.pipeline.idle(), 1)
+            it.bench.backend.gate.clear()
+            running = it.begin()
+            await until(lambda: it.lane._in_flight)
+            it.pipeline.draining = True
+            assert repr(it.pipeline) == "<Pipeline [1 in flight | draining]>"
+            with pytest.raises(Draining):
+                it.pipeline.resolve(it.call(), EMBED, "embeddings")
+            idle = asyncio.create_task(it.pipeline.idle())
+            await asyncio.sleep(0)
+            assert not idle.done()
+            it.bench.backend.gate.set()
+            await running
+            await asyncio.wait_for(idle, 1)
+            assert await it.books() == CHARGED
+
+    asyncio.run(story())

@@ -1,0 +1,170 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from appliance import settings
+from appliance.core.errors import InvalidSettings
+from appliance.settings import AdminSettings, Settings, TlsSettings
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_around(monkeypatch):
+    for variable in list(os.environ):
+        if variable.startswith("GIGAROUTER_"):
+            monkeypatch.delenv(variable)
+
+
+@pytest.fixture
+def load(tmp_path, monkeypatch):
+    def run(*, file=None, env=None, **flags):
+        if file is not None:
+            (tmp_path / "config.toml").write_text(file, encoding="utf-8")
+        for variable, value in (env or {}).items():
+            monkeypatch.setenv(variable, value)
+        return settings.load(tmp_path, {name.replace("__", "."): v for name, v in flags.items()})
+
+    return run
+
+
+def test_with_nothing_chosen_the_defaults_serve_this_machine_only(load):
+    assert load() == Settings()
+    assert Settings().host == "127.0.0.1"
+    assert not Settings().admin.allow_remote
+    assert not Settings().fake_engine
+
+
+def test_a_flag_beats_the_environment_and_the_environment_beats_the_file(load):
+    chosen = load(
+        file='port = 1001\nhost = "::1"\nthreads = 3\nlog_format = "json"\n',
+        env={"GIGAROUTER_PORT": "1002", "GIGAROUTER_HOST": "127.0.0.2"},
+        port=1003, host=None, threads=None,
+    )  # fmt: skip
+    assert chosen == Settings(host="127.0.0.2", port=1003, threads=3, log_format="json")
+
+
+def test_every_setting_can_be_given_in_the_file_in_the_environment_and_as_a_flag(load):
+    wanted = Settings(
+        host="::1", port=1, log_format="json", threads=2, default_wait_s=3, fake_engine=True,
+        admin=AdminSettings(allow_remote=True), tls=TlsSettings(cert="c.pem", key="k.pem"),
+    )  # fmt: skip
+    values = {
+        "host": "::1", "port": 1, "log_format": "json", "threads": 2, "default_wait_s": 3,
+        "fake_engine": True, "admin.allow_remote": True, "tls.cert": "c.pem", "tls.key": "k.pem",
+    }  # fmt: skip
+    # A new setting belongs here too.
+    assert sorted(values) == sorted(settings.names())
+    assert load(**{name.replace(".", "__"): value for name, value in values.items()}) == wanted
+    toml = "".join(
+        f"{name} = {str(value).lower() if value is True else repr(value)}\n"
+        for name, value in values.items()
+    )
+    assert load(file=toml) == wanted
+    env = {
+        "GIGAROUTER_" + name.replace(".", "_").upper(): str(value) for name, value in values.items()
+    }
+    assert load(file="", env=env) == wanted
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "reason"),
+    [
+        ("prot = 1", "prot", "unknown field"),
+        ("[admin]\nallow_remot = true", "admin", "unknown field `allow_remot`"),
+        ("[amdin]\nallow_remote = true", "amdin", "unknown field"),
+        ('port = "8642"', "port", "Expected `int`, got `str`"),
+        ("port = 0", "port", ">= 1"),
+        ("port = 65536", "port", "<= 65535"),
+        ("port = 80.5", "port", "Expected `int`, got `float`"),
+        ("host = 1", "host", "Expected `str`"),
+        ("threads = -1", "threads", ">= 0"),
+        ("default_wait_s = 61", "default_wait_s", "<= 60"),
+        ('log_format = "xml"', "log_format", "xml"),
+        ("fake_engine = 1", "fake_engine", "Expected `bool`"),
+        ("admin = true", "admin", "Expected `object`"),
+        ('[tls]\ncert = "c.pem"', "tls", "both"),
+        ('[tls]\nkey = "k.pem"', "tls", "both"),
+        ("port = \nhost = 1\n", "file", "line 1"),
+        ("port = 1\nport = 2\n\n", "file", "line 2"),
+    ],
+)
+def test_a_mistake_in_the_file_names_the_file_and_the_key(load, tmp_path, file, key, reason):
+    with pytest.raises(InvalidSettings) as refusal:
+        load(file=file)
+    assert refusal.value.message.startswith(f"{tmp_path / 'config.toml'}: ")
+    assert key in refusal.value.message
+    assert reason in refusal.value.message
+    assert "\n" not in refusal.value.message
+
+
+def test_a_file_that_is_not_text_is_refused_by_name(load, tmp_path):
+    (tmp_path / "config.toml").write_bytes(b"port = \xff")
+    with pytest.raises(InvalidSettings, match=r"config\.toml: file"):
+        load()
+
+
+def test_a_file_that_cannot_be_read_is_refused_by_name(load, tmp_path):
+    (tmp_path / "config.toml").mkdir()
+    with pytest.raises(InvalidSettings, match=r"config\.toml: file"):
+        load()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "key", "reason"),
+    [
+        ("GIGAROUTER_PROT", "1", "GIGAROUTER_PROT", "GIGAROUTER_PORT"),
+        ("GIGAROUTER_", "1", "GIGAROUTER_", "is not a setting"),
+        ("GIGAROUTER_ADMIN", "1", "GIGAROUTER_ADMIN", "is not a setting"),
+        ("GIGAROUTER_TLS_PORT", "1", "GIGAROUTER_TLS_PORT", "is not a setting"),
+        ("GIGAROUTER_PORT", "many", "port", "Expected `int`"),
+        ("GIGAROUTER_PORT", "0", "port", ">= 1"),
+        ("GIGAROUTER_PORT", "", "port", "Expected `int`"),
+        ("GIGAROUTER_FAKE_ENGINE", "perhaps", "fake_engine", "Expected `bool`"),
+        ("GIGAROUTER_LOG_FORMAT", "xml", "log_format", "xml"),
+        ("GIGAROUTER_TLS_CERT", "c.pem", "tls", "both"),
+    ],
+)
+def test_a_mistake_in_the_environment_names_the_setting(load, variable, value, key, reason):
+    with pytest.raises(InvalidSettings) as refusal:
+        load(env={variable: value})
+    assert key in refusal.value.message
+    assert reason in refusal.value.message
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [({"port": 0}, "command line: port"), ({"log_format": "xml"}, "command line: log_format")],
+)
+def test_a_mistake_in_a_flag_says_so(load, flags, reason):
+    with pytest.raises(InvalidSettings, match=reason):
+        load(**flags)
+
+
+def test_the_words_for_true_and_false_in_the_environment_are_read(load):
+    for word, value in (("true", True), ("1", True), ("false", False), ("0", False)):
+        assert load(env={"GIGAROUTER_FAKE_ENGINE": word}).fake_engine is value
+
+
+def test_other_programs_variables_are_left_alone(load):
+    chosen = load(env={"PORT": "1", "HOST": "x", "gigarouter_port": "2", "MYGIGAROUTER_PORT": "3"})
+    assert chosen == Settings()
+
+
+def test_the_data_directory_is_the_flag_else_the_environments_else_this_users(
+    monkeypatch, tmp_path
+):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
+    assert settings.data_dir(None).name == "gigarouter"
+    monkeypatch.setenv("GIGAROUTER_DATA_DIR", "")
+    assert settings.data_dir(None).name == "gigarouter"
+    monkeypatch.setenv("GIGAROUTER_DATA_DIR", str(tmp_path / "env"))
+    assert settings.data_dir(None) == tmp_path / "env"
+    assert settings.data_dir(tmp_path / "flag") == tmp_path / "flag"
+    monkeypatch.chdir(tmp_path)
+    assert settings.data_dir(Path("here")) == tmp_path / "here"
+
+
+def test_the_data_directory_and_the_failpoint_are_no_settings(load):
+    chosen = load(env={"GIGAROUTER_DATA_DIR": "/x", "GIGAROUTER_FAILPOINT": "settle"})
+    assert chosen == Settings()
+    assert settings.failpoint() == "settle"

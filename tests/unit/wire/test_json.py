@@ -1,0 +1,95 @@
+import re
+from decimal import Decimal
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.core.errors import InvalidRequest
+from appliance.wire.json import decode, encode
+
+
+class Item(msgspec.Struct):
+    name: str
+    count: int = 0
+
+
+class Body(msgspec.Struct):
+    items: list[Item]
+    item: Item | None = None
+
+
+def refused(body, kind=Body, **options):
+    with pytest.raises(InvalidRequest) as error:
+        decode(body, kind, **options)
+    return error.value
+
+
+def test_a_good_body_is_its_type():
+    found = decode(b'{"items": [{"name": "a", "other": [1]}]}', Body)
+    assert found == Body([Item("a", 0)])
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "message"),
+    [
+        (b"{}", None, "Object missing required field `items`"),
+        (b'{"items": 3}', "items", "items: Expected `array`, got `int`"),
+        (b'{"items": [{"name": "a"}, {"name": 5}]}', "items", r"items\[1\]\.name: Expected `str`"),
+        (b'{"items": [], "item": {"name": "a", "count": "x"}}', "item", r"item\.count: Expected `int`"),
+        (b"[]", None, "Expected `object`, got `array`"),
+        (b"null", None, "Expected `object`, got `null`"),
+    ],
+)
+def test_a_wrong_shape_names_the_field(body, param, message):
+    error = refused(body)
+    assert error.param == param
+    assert re.search(message, error.message)
+
+
+@pytest.mark.parametrize(
+    ("body", "where"),
+    [(b"[1]", "input[0]: Expected `str`"), (b"7", "input: Expected `array`"), (b'["a", null]', "input[1]")],
+)
+def test_a_part_of_a_body_is_named_by_its_place_in_the_whole(body, where):
+    error = refused(body, list[str], param="input")
+    assert error.param == "input"
+    assert error.message.startswith(where)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"   ", b"{", b'{"items": [}', b"{'a': 1}", b'{"a": NaN}', b"\x00", b'{"items": []} x']
+)
+def test_what_is_no_json_is_said_to_be_none(body):
+    assert refused(body).message.startswith("The body is not valid JSON")
+
+
+def test_what_is_no_utf8_is_said_to_be_none():
+    assert refused(b'{"items": [{"name": "\xff\xfe"}]}').code == "invalid_request"
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"a":'])
+def test_a_deeply_nested_body_is_refused(opening):
+    assert refused(opening * 1_000_000, msgspec.Raw).code == "invalid_request"
+    assert refused(b'{"items": ' + opening * 1_000_000).code == "invalid_request"
+
+
+@given(st.binary(max_size=60))
+def test_no_bytes_let_a_foreign_error_escape(body):
+    for kind in (Body, list[str], str):
+        try:
+            decode(body, kind)
+        except InvalidRequest as error:
+            assert error.code == "invalid_request"
+
+
+def test_decimals_leave_as_exact_numbers():
+    amounts = [Decimal("0.000000000008"), Decimal(8_000_000), Decimal("0.1")]
+    assert encode(amounts) == b"[8E-12,8000000,0.1]"
+    assert [Decimal(str(x)) for x in msgspec.json.decode(encode(amounts))] == amounts
+
+
+def test_text_of_every_script_arrives_as_it_left():
+    text = "naïve 漢字 😀 \u2028 </script> \" \\ \x07"
+    assert msgspec.json.decode(encode({"text": text})) == {"text": text}

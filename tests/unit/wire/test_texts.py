@@ -1,0 +1,163 @@
+import json
+import re
+
+import msgspec
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from appliance.core.errors import InvalidRequest, TokenInputUnsupported
+from appliance.core.limits import Limits
+from appliance.wire import texts
+from appliance.wire.texts import embedding_inputs, require_text, rerank_documents
+
+LIMITS = Limits(inputs_max=5, text_bytes_max=1000, body_bytes_max=100_000)
+
+
+def inputs(value, limits=LIMITS):
+    return embedding_inputs(raw(value), limits)
+
+
+def documents(value, *, fields=None, limits=LIMITS):
+    return rerank_documents(raw(value), limits, param="documents", fields=fields)
+
+
+def raw(value):
+    return msgspec.Raw(value if isinstance(value, bytes) else json.dumps(value).encode())
+
+
+def refused(function, *arguments, **options):
+    with pytest.raises(InvalidRequest) as error:
+        function(*arguments, **options)
+    return error.value
+
+
+# -- input --------------------------------------------------------------------------------------
+
+
+def test_a_string_is_a_list_of_one():
+    assert inputs("hello") == ["hello"]
+
+
+def test_a_list_is_kept_in_order():
+    assert inputs(["b", "a", "b"]) == ["b", "a", "b"]
+
+
+@pytest.mark.parametrize("body", [b'  "a"', b' \n\t[ "a" ]'])
+def test_white_space_around_is_nothing(body):
+    assert inputs(body) == ["a"]
+
+
+@pytest.mark.parametrize(
+    "body", [b"[1, 2, 3]", b"[[1, 2], [3]]", b"[ -1]", b"[\n\t 0]", b"[[]]", b"[" + b" " * 60 + b"7]"]
+)
+def test_token_ids_are_refused_by_name(body):
+    with pytest.raises(TokenInputUnsupported):
+        inputs(body)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("", r"input\[0\] is empty"),
+        (["a", ""], r"input\[1\] is empty"),
+        ([], "input is empty"),
+        (["a"] * 6, "input has more than 5 items; split it"),
+        ("a" * 1001, r"input\[0\] is larger than 1000 bytes"),
+        (["a", "é" * 501], r"input\[1\] is larger than 1000 bytes"),
+        ({"text": "a"}, "input must be a string or a list of strings"),
+        (5, "input must be a string or a list of strings"),
+        (None, "input must be a string or a list of strings"),
+        (True, "input must be a string or a list of strings"),
+        (["a", 5], r"input\[1\]: Expected `str`"),
+        (["a", None], r"input\[1\]: Expected `str`"),
+        ([{"text": "a"}], r"input\[0\]: Expected `str`"),
+    ],
+)
+def test_what_is_no_list_of_texts_is_refused_with_the_reason(value, message):
+    error = refused(inputs, value)
+    assert error.param == "input"
+    assert re.search(message, error.message)
+
+
+@pytest.mark.parametrize("value", ["a" * 1000, "é" * 500, "😀" * 250, ["a"] * 5])
+def test_the_bounds_themselves_are_allowed(value):
+    assert inputs(value) == ([value] if isinstance(value, str) else value)
+
+
+# -- documents ----------------------------------------------------------------------------------
+
+
+def test_documents_are_strings_or_objects_with_a_text():
+    assert documents(["a", {"text": "b", "id": [1, {"x": None}]}, ""]) == ["a", "b", ""]
+
+
+def test_the_fields_asked_for_are_joined_in_their_order():
+    found = documents(
+        ["plain", {"title": "t", "body": "b", "other": 1}, {"body": "only"}], fields=["title", "body"]
+    )
+    assert found == ["plain", "t\nb", "only"]
+
+
+@pytest.mark.parametrize(
+    ("value", "fields", "message"),
+    [
+        ([], None, "documents is empty"),
+        ("a", None, "documents must be a list of strings"),
+        ({"0": "a"}, None, "documents must be a list of strings"),
+        (["a"] * 6, None, "documents has more than 5 items; split it"),
+        ([{"text": "a"}] * 6, None, "documents has 6 items; 5 at most"),
+        (["a", "x" * 1001], None, r"documents\[1\] is larger than 1000 bytes"),
+        ([{"text": "x" * 1001}], None, r"documents\[0\] is larger than 1000 bytes"),
+        ([{"body": "a"}], None, r"documents\[0\].*text"),
+        ([{"text": 5}], None, r"documents\[0\]\.text: Expected `str`"),
+        ([5], None, r"documents\[0\]: Expected"),
+        ([{"text": "a"}], ["body"], r"documents\[0\] has no string 'body'"),
+        ([{"body": 5}], ["title", "body"], r"documents\[0\] has no string 'title' or 'body'"),
+    ],
+)
+def test_what_is_no_list_of_documents_is_refused_with_the_reason(value, fields, message):
+    error = refused(documents, value, fields=fields)
+    assert error.param == "documents"
+    assert re.search(message, error.message)
+
+
+def test_a_single_text_is_neither_empty_nor_too_large():
+    assert require_text("a" * 1000, LIMITS, param="query") is None
+    assert refused(require_text, "", LIMITS, param="query").message == "query is empty"
+    error = refused(require_text, "a" * 1001, LIMITS, param="query")
+    assert error.message == "query[0] is larger than 1000 bytes"
+
+
+# -- counting before decoding -------------------------------------------------------------------
+
+awkward = st.text(
+    st.sampled_from('"\\{}[],: \n\té漢😀\u2028ab') | st.characters(codec="utf-8"), max_size=8
+)
+
+
+@given(st.lists(awkward, min_size=1, max_size=5), st.booleans())
+@example(["\\"] * 5, True)
+@example(['"'] * 5, False)
+@example(["\\\\\"", '{"', '"}', "\\u0022", '",","'], True)
+def test_a_list_within_the_limits_is_never_refused_whatever_its_strings_hold(values, ascii_only):
+    body = json.dumps(values, ensure_ascii=ascii_only).encode()
+    assert texts._require_count(body, LIMITS, param="input") is None
+    assert rerank_documents(msgspec.Raw(body), LIMITS, param="documents", fields=None) == values
+
+
+@given(st.lists(awkward, min_size=6, max_size=9))
+def test_a_list_over_the_limits_is_refused_before_or_after_decoding(values):
+    body = msgspec.Raw(json.dumps(values).encode())
+    with pytest.raises(InvalidRequest, match="items"):
+        rerank_documents(body, LIMITS, param="documents", fields=None)
+
+
+def test_millions_of_strings_are_refused_before_any_is_made(monkeypatch):
+    monkeypatch.setattr(texts, "decode", lambda *_, **__: pytest.fail("it was decoded"))
+    body = msgspec.Raw(b"[" + b'"",' * 1_000_000 + b'""]')
+    for refuse in (
+        lambda: embedding_inputs(body, Limits()),
+        lambda: rerank_documents(body, Limits(), param="documents", fields=None),
+    ):
+        assert "has more than 2048 items; split it" in refused(refuse).message
