@@ -114,6 +114,7 @@ class _Serving:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._told_to_stop)
+        server = self._server()
         preloading = asyncio.create_task(self._appliance.preload())
         stopping = asyncio.create_task(self._stop.wait())
         await asyncio.wait((preloading, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -121,7 +122,6 @@ class _Serving:
             preloading.cancel()
             return
         preloading.result()
-        server = self._server()
         serving = asyncio.create_task(server.serve())
         try:
             await self._announce(serving)
@@ -136,6 +136,13 @@ class _Serving:
     def _server(self) -> Server:
         settings = self._settings
         secure = bool(settings.tls.cert)
+        try:
+            return self._granian(settings, secure=secure)
+        except OSError as error:  # ssl.SSLError is one
+            files = f"{settings.tls.cert}, {settings.tls.key}"
+            raise InvalidSettings("settings", "tls", f"{files}: {error}") from None
+
+    def _granian(self, settings: Settings, *, secure: bool) -> Server:
         return Server(
             self._appliance.app,
             address=settings.host,
@@ -153,7 +160,7 @@ class _Serving:
 
     async def _announce(self, serving: "asyncio.Task[None]") -> None:
         """Tell people and commands where we listen, once we do."""
-        host = "127.0.0.1" if self._settings.host == "0.0.0.0" else self._settings.host  # noqa: S104
+        host = "127.0.0.1" if self._settings.host == "0.0.0.0" else self._settings.host  # noqa: S104 - as bound
         for _ in range(200):
             if serving.done():
                 return
@@ -187,6 +194,8 @@ class _Serving:
         done, _ = await asyncio.wait((serving,), timeout=STOP_SECONDS)
         if not done:
             log.warning("connections that never finish are cut")
+            # Granian's own end comes later, and finds its task gone: that is no news for the log.
+            asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
         else:
             with suppress(ApplianceError):
                 serving.exception()

@@ -87,6 +87,8 @@ def respond(request: Request[Any, Any, Any], error: Exception) -> Response[bytes
         headers["retry-after"] = str(retry_after_s)
     if row.status == 401:  # noqa: PLR2004 - RFC 9110 asks for the challenge
         headers["www-authenticate"] = "Bearer"
+    if isinstance(error, HTTPException):
+        headers.update(error.headers or {})  # `allow` of a 405, which RFC 9110 asks for
     if row.should_retry is not None:
         headers["x-should-retry"] = "true" if row.should_retry else "false"
     # Jina's clients print `detail`, everyone else `error.message`.

@@ -127,7 +127,7 @@ async def _exchange(
     async with asyncio.timeout(ANSWER_SECONDS_MAX):
         writer.write(request)
         status, body = await _answer(reader)
-    if status != 200:  # noqa: PLR2004
+    if status != 200:  # noqa: PLR2004 - OK
         sample.errors += 1
         sample.first_error = sample.first_error or f"{status}: {body[:200]!r}"
         return

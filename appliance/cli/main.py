@@ -79,6 +79,8 @@ def serve(
 ) -> None:  # fmt: skip
     """Run the server until SIGTERM or Ctrl-C."""
     del as_json  # it prints nothing on standard output
+    if directory.is_locked():
+        raise directory.busy()
     # Imported late: the server's libraries take half a second that no other command needs.
     from appliance.serve import serve as run  # noqa: PLC0415
 

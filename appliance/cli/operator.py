@@ -6,13 +6,13 @@ directory under its lock. The result is the same. Deliberately prints nothing.
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import msgspec
 
-from appliance.core.errors import ApplianceError, ServerUnreachable
-from appliance.store.datadir import DataDir, ServerNote
+from appliance.core.errors import ApplianceError, DataDirBusy, ServerUnreachable
+from appliance.store.datadir import DataDir
 from appliance.wire.admin import (
     AddModelOrder,
     KeyView,
@@ -32,7 +32,7 @@ ANSWER_SECONDS = 600.0
 """Adding a model copies or converts gigabytes."""
 CONNECT_SECONDS = 5.0
 STARTING_ATTEMPTS = 50
-"""Tries, a tenth of a second apart, while a server holds the lock and does not listen yet."""
+"""Tries, a tenth of a second apart, while another command works or a server does not listen yet."""
 
 
 class _KeyList(msgspec.Struct):
@@ -60,22 +60,23 @@ def reach(directory: DataDir) -> Iterator[Operator]:
         ServerUnreachable: a server owns the directory and does not answer.
         StoreFailed: no server runs and the database cannot be opened.
     """
-    if not directory.is_locked():
-        with _locally(directory) as operator:
-            yield operator
-        return
-    note = _note_of_server(directory)
-    with Remote(note.url, directory.admin_token()) as remote:
-        yield remote
+    with ExitStack() as stack:
+        yield _enter(directory, stack)
 
 
-def _note_of_server(directory: DataDir) -> ServerNote:
+def _enter(directory: DataDir, stack: ExitStack) -> Operator:
+    """Wait until the directory is free or its server listens, whichever comes first."""
     import time  # noqa: PLC0415 - only here
 
     for _ in range(STARTING_ATTEMPTS):
+        if not directory.is_locked():
+            # Another command may be quicker.
+            with suppress(DataDirBusy):
+                return stack.enter_context(_locally(directory))
         note = directory.read_note()
-        if note is not None:
-            return note
+        # A server that was killed leaves its note behind.
+        if note is not None and note.pid == directory.owner():
+            return stack.enter_context(Remote(note.url, directory.admin_token()))
         time.sleep(0.1)
     raise ServerUnreachable(f"a process owns {directory.path} but serves nothing; is it starting?")
 
@@ -155,7 +156,7 @@ class Remote:
             answer = self._client.request(method, path, content=content)
         except self._errors as error:
             raise ServerUnreachable(f"the server does not answer: {error}") from None
-        if answer.status_code >= 400:  # noqa: PLR2004
+        if answer.status_code >= 400:  # noqa: PLR2004 - every refusal
             raise _as_error(answer.content)
         return msgspec.json.decode(answer.content, type=kind)
 

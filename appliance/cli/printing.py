@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from appliance.core.clock import SystemClock, iso
 from appliance.wire.admin import KeyView, MintedKey, ModelView
 from appliance.wire.json import encode
 
@@ -86,7 +87,11 @@ def credit(amount: Decimal | None, *, none: str = "unlimited") -> str:
 
 def state(view: KeyView) -> str:
     """Return whether a key works, in a word."""
-    return f"revoked {view.revoked}" if view.revoked else "live"
+    if view.revoked:
+        return f"revoked {view.revoked}"
+    if view.expires and view.expires <= (iso(SystemClock().wall_us()) or ""):
+        return f"expired {view.expires}"
+    return "live"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -128,7 +128,7 @@ class Lane:
                 if picks:
                     self._compute(backend, picks)
         except EngineDied as error:
-            log.error("engine of %s died: %s", self.name, error.message)  # noqa: TRY400
+            log.error("engine of %s died: %s", self.name, error.message)  # noqa: TRY400 - foreseen
         except Exception:
             log.exception("engine of %s died", self.name)
         finally:

@@ -158,7 +158,7 @@ class Residency:
                 await self.encoder(spec)
                 await self.wait(spec, wait_s=self._limits.call_seconds_max)
             except ApplianceError as error:
-                log.error("%s cannot be preloaded: %s", spec.id, error.message)  # noqa: TRY400
+                log.error("%s cannot be preloaded: %s", spec.id, error.message)  # noqa: TRY400 - foreseen
 
     def close(self) -> None:
         """Stop every lane and free every model."""

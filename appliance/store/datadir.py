@@ -7,6 +7,7 @@ where the server listens. Deliberately does not open the database.
 import fcntl
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +15,10 @@ from pathlib import Path
 import msgspec
 
 from appliance.core.errors import DataDirBusy
+
+LOCK_ATTEMPTS = 10
+LOCK_PAUSE_S = 0.01
+"""Whoever asks `is_locked` holds the lock for a moment: that is no reason to refuse."""
 
 
 class ServerNote(msgspec.Struct, frozen=True):
@@ -52,10 +57,8 @@ class DataDir:
         self.create()
         handle = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise DataDirBusy(self.path, self._owner()) from None
+            if not _take(handle):
+                raise self.busy()
             os.ftruncate(handle, 0)
             os.write(handle, f"{os.getpid()}\n".encode())
             yield
@@ -68,7 +71,8 @@ class DataDir:
             return False
         handle = os.open(self._lock, os.O_RDWR | os.O_CLOEXEC)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Shared: two that ask at the same time do not take each other for the owner.
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
             return True
         else:
@@ -76,10 +80,16 @@ class DataDir:
         finally:
             os.close(handle)
 
-    def _owner(self) -> str:
+    def busy(self) -> DataDirBusy:
+        """Return the error that names the process which owns the directory."""
+        owner = self.owner()
+        return DataDirBusy(self.path, "" if owner is None else f" (process {owner})")
+
+    def owner(self) -> int | None:
+        """Return the process that owned the directory last, or None when none ever did."""
         with suppress(OSError, ValueError):
-            return f" by process {int(self._lock.read_text().strip())}"
-        return ""
+            return int(self._lock.read_text().strip())
+        return None
 
     def admin_token(self) -> str:
         """Return the operator's secret, made on first use."""
@@ -105,6 +115,17 @@ class DataDir:
     def remove_note(self) -> None:
         """Forget the server; it is stopping."""
         self._note.unlink(missing_ok=True)
+
+
+def _take(handle: int) -> bool:
+    for _ in range(LOCK_ATTEMPTS):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            time.sleep(LOCK_PAUSE_S)
+        else:
+            return True
+    return False
 
 
 def write_private(path: Path, content: bytes) -> None:

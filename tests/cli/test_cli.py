@@ -1,5 +1,6 @@
 """The command line, as a person and as a script use it: in processes of its own."""
 
+import asyncio
 import json
 import os
 import re
@@ -13,7 +14,12 @@ from http.client import HTTPConnection, HTTPException
 
 import httpx2
 import pytest
+from click.testing import CliRunner
 
+from appliance.cli import printing
+from appliance.cli.main import cli
+from appliance.wire.admin import KeyView
+from tests.appliance import bench
 from tests.models import write_tiny_gguf
 from tests.money.audit import Books
 from tests.server import EMBED, ROOT, Server, free_port
@@ -30,6 +36,19 @@ def gigarouter(*arguments, data_dir=None, env=None, **options):
         cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
         env={**os.environ, **(env or {})}, **options,
     )  # fmt: skip
+
+
+def at_once(*arguments, data_dir, env=None):
+    """Run a command in this process, as far as its command line goes: many mistakes, little time."""
+    before = os.umask(0o077)
+    try:
+        end = CliRunner().invoke(
+            cli, [*map(str, arguments), "--data-dir", str(data_dir)], env=env,
+            prog_name="gigarouter", catch_exceptions=False,
+        )  # fmt: skip
+    finally:
+        os.umask(before)
+    return subprocess.CompletedProcess(arguments, end.exit_code, end.stdout, end.stderr)
 
 
 def done(*arguments, **options):
@@ -114,9 +133,7 @@ def test_commands_give_the_same_documents_with_and_without_a_server(tmp_path, ma
     gguf = write_tiny_gguf(tmp_path / "tiny.gguf", seed=1)
     server = make_server("with").start("--fake")
     with ThreadPoolExecutor(2) as pool:
-        alone, served = pool.map(
-            story, [tmp_path / "without", server.data_dir], [gguf, gguf]
-        )
+        alone, served = pool.map(story, [tmp_path / "without", server.data_dir], [gguf, gguf])
     assert without_what_differs(alone) == without_what_differs(served)
 
     minted = served["mint"]
@@ -126,7 +143,11 @@ def test_commands_give_the_same_documents_with_and_without_a_server(tmp_path, ma
     ]  # fmt: skip
     assert re.fullmatch(r"key_[0-9a-z]{10}", minted["id"])
     assert SCANNER.fullmatch(minted["key"].encode())
-    assert (minted["name"], minted["credit"], minted["daily_budget"]) == ("Zoë's key", 1.000000000001, 0.5)
+    assert (minted["name"], minted["credit"], minted["daily_budget"]) == (
+        "Zoë's key",
+        1.000000000001,
+        0.5,
+    )
     assert (minted["rpm"], minted["tpm"], minted["concurrency"]) == (60, 1000, 4)
     assert minted["models"] == [EMBED, "gigarouter/starter-rerank"]
     assert minted["expires"] > minted["created"]
@@ -150,7 +171,9 @@ def test_commands_give_the_same_documents_with_and_without_a_server(tmp_path, ma
 
 def test_amounts_are_printed_to_the_last_picocredit(idle):
     data_dir, _ = idle
-    end = gigarouter("keys", "mint", "exact", "--credit", "999999.999999999999", "--json", data_dir=data_dir)
+    end = gigarouter(
+        "keys", "mint", "exact", "--credit", "999999.999999999999", "--json", data_dir=data_dir
+    )
     assert '"credit":999999.999999999999,' in end.stdout
 
 
@@ -168,11 +191,36 @@ def test_people_get_tables_and_a_new_key_is_alone_on_standard_output(idle):
     assert (end.returncode, SCANNER.fullmatch(end.stdout.strip().encode()) is not None) == (0, True)
     assert "shown this once" in end.stderr
     listed = gigarouter("keys", "list", data_dir=data_dir).stdout
-    assert listed.splitlines()[0].split() == ["ID", "NAME", "KEY", "CREDIT", "SPENT", "TODAY", "STATE"]
+    assert listed.splitlines()[0].split() == [
+        "ID",
+        "NAME",
+        "KEY",
+        "CREDIT",
+        "SPENT",
+        "TODAY",
+        "STATE",
+    ]
     assert key["id"] in listed
     shown = gigarouter("models", "list", data_dir=data_dir).stdout
     assert EMBED in shown
     assert "0.008 / 1M tokens" in shown
+
+
+@pytest.mark.parametrize(
+    ("expires", "revoked", "state"),
+    [
+        (None, None, "live"),
+        ("2999-01-01T00:00:00Z", None, "live"),
+        ("2001-01-01T00:00:00Z", None, "expired 2001-01-01T00:00:00Z"),
+        ("2001-01-01T00:00:00Z", "2000-01-01T00:00:00Z", "revoked 2000-01-01T00:00:00Z"),
+    ],
+)
+def test_people_see_whether_a_key_works(expires, revoked, state):
+    view = KeyView(
+        id="key_a", name="n", hint="h", credit=None, spent_today=0, daily_budget=None, rpm=None,
+        tpm=None, concurrency=None, models=None, created="", expires=expires, revoked=revoked,
+    )  # fmt: skip
+    assert printing.state(view) == state
 
 
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("keys", "--help"), ("serve", "--help")])
@@ -217,26 +265,19 @@ MISTAKES = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def said(fake, idle):
-    """What each mistake was told, with a server and without; made side by side to save time."""
-    data_dir, key = idle
-    served = fake.mint()
-
-    def both(arguments):
-        return [
-            gigarouter(*(each if each != "KEY" else one["id"] for each in arguments), data_dir=where)
-            for where, one in ((data_dir, key), (fake.data_dir, served))
-        ]
-
-    # One at a time on each directory: without a server a command owns it while it runs.
-    return {name: both(arguments) for name, (arguments, _) in MISTAKES.items()}
-
-
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_gets_one_line_that_names_it_with_and_without_a_server(said, name):
-    for end in said[name]:
-        assert MISTAKES[name][1] in refused(end)
+def test_a_mistake_gets_one_line_that_names_it_with_and_without_a_server(fake, idle, name):
+    arguments, named = MISTAKES[name]
+    data_dir, key = idle
+    for where, known in ((data_dir, key["id"]), (fake.data_dir, fake.mint()["id"])):
+        words = [known if each == "KEY" else each for each in arguments]
+        assert named in refused(at_once(*words, data_dir=where))
+
+
+def test_a_mistake_is_the_same_in_a_process_of_its_own(fake, idle):
+    for where in (idle[0], fake.data_dir):
+        line = refused(gigarouter("keys", "topup", NO_KEY, "1", data_dir=where))
+        assert line == refused(at_once("keys", "topup", NO_KEY, "1", data_dir=where))
 
 
 @pytest.mark.parametrize(
@@ -255,7 +296,7 @@ def test_a_mistake_gets_one_line_that_names_it_with_and_without_a_server(said, n
     ],
 )
 def test_wrong_usage_ends_with_2_and_touches_nothing(tmp_path, arguments):
-    end = gigarouter(*arguments, data_dir=tmp_path / "data")
+    end = at_once(*arguments, data_dir=tmp_path / "data")
     assert (end.returncode, end.stdout) == (2, "")
     assert "Usage: gigarouter" in end.stderr
     assert "Traceback" not in end.stderr
@@ -265,28 +306,15 @@ def test_wrong_usage_ends_with_2_and_touches_nothing(tmp_path, arguments):
 def test_a_file_in_the_place_of_the_data_directory_gets_one_line(tmp_path):
     (tmp_path / "file").write_text("precious")
     for where in (tmp_path / "file", tmp_path / "file" / "below"):
-        assert "file" in refused(gigarouter("keys", "list", data_dir=where))
+        assert "file" in refused(at_once("keys", "list", data_dir=where))
     assert (tmp_path / "file").read_text() == "precious"
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be someone else")
-def test_another_users_data_directory_gets_one_line(tmp_path):
-    done("keys", "mint", "x", data_dir=tmp_path / "data")
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents:
-        if parent.stat().st_mode & 0o055 != 0o055:
-            pytest.skip("nobody cannot reach the temporary directory")
-    end = gigarouter("keys", "list", data_dir=tmp_path / "data", user="nobody")
-    if "No module named" in end.stderr or "Permission denied: '/root" in end.stderr:
-        pytest.skip("nobody cannot reach this Python")
-    assert "Permission denied" in refused(end)
 
 
 def test_a_damaged_database_gets_one_line_and_stays_as_it_is(tmp_path):
     (tmp_path / "gigarouter.db").write_bytes(b"not a database, but dear to someone" * 200)
     before = (tmp_path / "gigarouter.db").read_bytes()
-    for arguments in (("keys", "list"), ("serve", "--fake", "--port", free_port())):
-        assert "gigarouter.db" in refused(gigarouter(*arguments, data_dir=tmp_path))
+    assert "gigarouter.db" in refused(at_once("keys", "list", data_dir=tmp_path))
+    assert "gigarouter.db" in refused(gigarouter("serve", "--fake", data_dir=tmp_path))
     assert (tmp_path / "gigarouter.db").read_bytes() == before
 
 
@@ -303,7 +331,7 @@ def test_a_damaged_database_gets_one_line_and_stays_as_it_is(tmp_path):
 )
 def test_a_wrong_setting_stops_the_start_and_is_named(tmp_path, config, env, words):
     (tmp_path / "config.toml").write_text(config)
-    line = refused(gigarouter("serve", "--fake", data_dir=tmp_path, env=env))
+    line = refused(at_once("serve", "--fake", data_dir=tmp_path, env=env))
     assert all(word in line for word in words), line
 
 
@@ -314,9 +342,9 @@ def test_a_second_server_on_the_same_directory_is_refused_at_once_and_named_the_
     began = time.monotonic()
     line = refused(gigarouter("serve", "--fake", "--port", free_port(), data_dir=fake.data_dir))
     took_s = time.monotonic() - began
-    assert f"process {fake.process.pid};" in line
+    assert f"(process {fake.process.pid})" in line
     assert str(fake.data_dir) in line
-    # Under a second on an idle machine; most of it is Python reading its libraries.
+    # Half a second on an idle machine; most of it is Python reading its libraries.
     assert took_s < 5
     assert httpx2.get(f"{fake.url}/health").status_code == 200
 
@@ -346,9 +374,8 @@ def test_an_address_open_to_the_network_needs_a_key(tmp_path):
 
 
 def test_an_address_that_is_not_ours_is_refused(tmp_path):
-    for host in ("203.0.113.7", "no-such-host.invalid"):
-        end = gigarouter("serve", "--fake", "--host", host, data_dir=tmp_path / "data")
-        assert host in refused(end)
+    end = gigarouter("serve", "--fake", "--host", "203.0.113.7", data_dir=tmp_path / "data")
+    assert "203.0.113.7" in refused(end)
 
 
 def test_commands_side_by_side_on_an_idle_directory_all_succeed(tmp_path):
@@ -389,7 +416,9 @@ def test_a_key_revoked_under_load_serves_nothing_after_the_answer(fake):
         headers = {"authorization": f"Bearer {key['key']}"}
         while True:
             was_revoked = revoked.is_set()
-            connection.request("POST", "/v1/embeddings", json.dumps({"model": EMBED, "input": "x"}), headers)
+            connection.request(
+                "POST", "/v1/embeddings", json.dumps({"model": EMBED, "input": "x"}), headers
+            )
             answer = connection.getresponse()
             answer.read()
             (late if was_revoked else before).append(answer.status)
@@ -419,6 +448,19 @@ def test_a_top_up_opens_an_empty_key_at_once(fake):
     assert answer.status_code == 200
     left = done("keys", "show", key["id"], data_dir=fake.data_dir)["credit"]
     assert f"{left}" == answer.headers["x-balance"]
+
+
+def test_a_key_works_until_the_second_of_its_expiry(tmp_path):
+    async def scenario():
+        async with bench(tmp_path / "data") as on:
+            header = await on.key(expires="90m")
+            body = {"model": EMBED, "input": "x"}
+            for wait_s, status in ((0, 200), (5_399, 200), (1, 401)):
+                on.clock.advance(wait_s)
+                answer = await on.client.post("/v1/embeddings", json=body, headers=header)
+                assert answer.status_code == status
+
+    asyncio.run(scenario())
 
 
 def test_an_unlimited_key_is_metered_and_never_refused(fake):

@@ -47,7 +47,9 @@ def problems(connection: sqlite3.Connection, *, steady_clock: bool = True) -> li
             found.append(f"{key_id}: held {held}, its open holds say {reserved}")
         if not unlimited and posted - held < 0:
             found.append(f"{key_id}: overdrawn by {held - posted}")
-    found += [f"entry {seq} does not match its hold" for (seq,) in connection.execute(WRONG_CHARGES)]
+    found += [
+        f"entry {seq} does not match its hold" for (seq,) in connection.execute(WRONG_CHARGES)
+    ]
     found += [f"hold {key} has not one charge" for (key,) in connection.execute(UNCHARGED)]
     if steady_clock:
         found += [f"{key}: wrong sum of its day" for (key,) in connection.execute(WRONG_DAYS)]

@@ -150,7 +150,7 @@ def test_no_acknowledged_call_is_lost_or_charged_twice_by_a_kill(make_server, tm
     log = server.log.read_text()
     released = sum(map(int, re.findall(r"released (\d+) holds", log)))
     cut_off = sum(journal.cut_off for journal in journals)
-    print(
+    print(  # noqa: T201 - for whoever runs a thousand
         f"\n{KILLS} kills: {len(promised)} calls acknowledged, {cut_off} cut off, "
         f"{released} open holds released, {len(books.charges) - len(promised)} charged unheard, "
         f"{load.top_ups_heard} top-ups"

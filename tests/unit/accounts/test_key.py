@@ -115,6 +115,6 @@ def test_an_allow_list_is_kept_in_order_and_an_empty_one_refused():
 
 def test_credits_are_exact_and_a_refusal_names_its_field():
     assert rules.checked_credit("0.008", param="credit") == 8_000_000_000
-    with pytest.raises(InvalidRequest, match="daily_budget: .*finer") as refusal:
+    with pytest.raises(InvalidRequest, match=r"daily_budget: .*finer") as refusal:
         rules.checked_credit("1e-13", param="daily_budget")
     assert refusal.value.param == "daily_budget"

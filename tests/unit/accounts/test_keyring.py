@@ -1,4 +1,3 @@
-import os
 from dataclasses import replace
 
 import pytest
@@ -188,4 +187,4 @@ def test_two_keys_can_never_share_a_digest_or_an_id(tmp_path):
             with pytest.raises(Exception, match="UNIQUE constraint failed"):
                 opened.writer.call(books.mint(twin, 5, NOW))
         assert len(opened.writer.call(keyring.load)) == 1
-    assert os.stat(directory.database).st_mode & 0o077 == 0
+    assert directory.database.stat().st_mode & 0o077 == 0

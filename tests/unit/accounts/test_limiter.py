@@ -94,15 +94,14 @@ def test_the_token_bucket_is_exact_over_any_history(rate, steps):
         clock.mono_ns += wait_ns
         level = min(Fraction(rate), level + Fraction(wait_ns * rate, 60 * NS))
         fits = level >= min(units, rate)
-        try:
+        if fits:
             limiter.take_tokens(who, units)
-        except RateLimited as refusal:
-            assert not fits
-            missing_s = (min(units, rate) - level) * 60 / rate
-            assert refusal.retry_after_s == min(RETRY_MAX_S, max(1, -(-missing_s // 1)))
-        else:
-            assert fits
             level -= units
+        else:
+            with pytest.raises(RateLimited) as refusal:
+                limiter.take_tokens(who, units)
+            missing_s = (min(units, rate) - level) * 60 / rate
+            assert refusal.value.retry_after_s == min(RETRY_MAX_S, max(1, -(-missing_s // 1)))
         headers = limiter.headers(who)
         assert headers["x-ratelimit-limit-tokens"] == str(rate)
         assert headers["x-ratelimit-remaining-tokens"] == str(max(0, level // 1))
@@ -184,7 +183,10 @@ def test_a_call_refused_for_concurrency_uses_up_no_request():
 
 def test_keys_do_not_use_up_each_others_rates():
     limiter = Limiter(HandClock())
-    first, second = key("key_a", rpm=1, tpm=5, concurrency=1), key("key_b", rpm=1, tpm=5, concurrency=1)
+    first, second = (
+        key("key_a", rpm=1, tpm=5, concurrency=1),
+        key("key_b", rpm=1, tpm=5, concurrency=1),
+    )
     with limiter.call(first), limiter.call(second):
         limiter.take_tokens(first, 5)
         limiter.take_tokens(second, 5)

@@ -81,7 +81,9 @@ def test_no_file_of_the_user_is_no_error(load):
 
 
 def test_a_builtin_file_lies_in_the_package_and_any_other_among_the_users_models(load, tmp_path):
-    found = load(table(), table(id='"b"', file='"builtin:b.gguf"'), table(id='"c"', file='"sub/c.gguf"'))
+    found = load(
+        table(), table(id='"b"', file='"builtin:b.gguf"'), table(id='"c"', file='"sub/c.gguf"')
+    )
     assert [spec.path for spec in found] == [
         tmp_path / "models/mine.gguf",
         catalog.STARTER / "b.gguf",
@@ -117,12 +119,24 @@ def test_a_builtin_file_lies_in_the_package_and_any_other_among_the_users_models
         ({"price": None}, "model mine: entry: Object missing required field `price`"),
         ({"price": "3"}, "model mine: price: Expected `object`"),
         ({"price": '{ unit = "1M tokens" }'}, "model mine: price: Object missing required field"),
-        ({"price": '{ unit = "1M tokens", realtime = 1, x = 1 }'}, "model mine: price: Object contains unknown"),
+        (
+            {"price": '{ unit = "1M tokens", realtime = 1, x = 1 }'},
+            "model mine: price: Object contains unknown",
+        ),
         ({"price": '{ unit = "1k documents", realtime = 1 }'}, "model mine: price.unit:"),
         ({"price": '{ unit = "1M tokens", realtime = true }'}, "model mine: price.realtime:"),
-        ({"price": '{ unit = "1M tokens", realtime = -1 }'}, "model mine: price.realtime: must be between"),
-        ({"price": '{ unit = "1M tokens", realtime = nan }'}, "model mine: price.realtime: must be between"),
-        ({"price": '{ unit = "1M tokens", realtime = 1, batch = 1e-13 }'}, "model mine: price.batch: is finer"),
+        (
+            {"price": '{ unit = "1M tokens", realtime = -1 }'},
+            "model mine: price.realtime: must be between",
+        ),
+        (
+            {"price": '{ unit = "1M tokens", realtime = nan }'},
+            "model mine: price.realtime: must be between",
+        ),
+        (
+            {"price": '{ unit = "1M tokens", realtime = 1, batch = 1e-13 }'},
+            "model mine: price.batch: is finer",
+        ),
         ({"task": '"rerank"'}, "model mine: scores: is missing"),
     ],
 )
@@ -158,7 +172,14 @@ def test_a_wrong_shipped_file_is_named_as_such(load, tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    ["../x.gguf", "a/../../x.gguf", "/etc/passwd", "builtin:../catalog/spec.py", "builtin:/etc/passwd", ".."],
+    [
+        "../x.gguf",
+        "a/../../x.gguf",
+        "/etc/passwd",
+        "builtin:../catalog/spec.py",
+        "builtin:/etc/passwd",
+        "..",
+    ],
 )
 def test_a_file_outside_of_its_folder_is_refused(load, name):
     assert f"model mine: file: '{name}' points outside" in refusal(load, table(file=f'"{name}"'))
@@ -209,7 +230,15 @@ def test_too_many_models_are_refused(load, monkeypatch):
 
 @pytest.mark.parametrize(
     ("written", "exact"),
-    [("0.008", "0.008"), ("1", "1"), ("0", "0"), ("1e-4", "0.0001"), ("0.1", "0.1"), ('"0.3"', "0.3"), ("1_000", "1000")],
+    [
+        ("0.008", "0.008"),
+        ("1", "1"),
+        ("0", "0"),
+        ("1e-4", "0.0001"),
+        ("0.1", "0.1"),
+        ('"0.3"', "0.3"),
+        ("1_000", "1000"),
+    ],
 )
 def test_a_price_is_exactly_what_the_operator_wrote(load, written, exact):
     price = f'{{ unit = "1M tokens", realtime = {written}, batch = {written} }}'
@@ -232,7 +261,9 @@ def test_a_model_is_found_by_id_and_alias_in_any_letter_case(shipped, name):
     assert shipped.find(name).id == EMBED
 
 
-@pytest.mark.parametrize("name", ["all-minilm-l6-v3", "MiniLM-L6-v2", "sentence-transformers/all-minilm-l6"])
+@pytest.mark.parametrize(
+    "name", ["all-minilm-l6-v3", "MiniLM-L6-v2", "sentence-transformers/all-minilm-l6"]
+)
 def test_a_name_that_is_nearly_right_is_told_the_right_one(shipped, name):
     with pytest.raises(ModelNotFound, match=f"Did you mean .*{EMBED}"):
         shipped.find(name)

@@ -119,7 +119,9 @@ def test_a_head_without_activation_answers_its_scores_as_they_are(bench):
 def test_the_users_own_file_is_made_readable_by_its_owner_alone(bench):
     bench.add(embedder(bench.path / "tiny.gguf"))
     assert bench.catalog.stat().st_mode & 0o777 == 0o600
-    assert bench.catalog.read_text().startswith("# Your own models; laid over the shipped catalogue.")
+    assert bench.catalog.read_text().startswith(
+        "# Your own models; laid over the shipped catalogue."
+    )
 
 
 # -- adding again -------------------------------------------------------------------------------
@@ -175,7 +177,9 @@ def test_a_shipped_model_can_be_replaced_by_its_id(bench):
 @pytest.mark.parametrize("name", ["../evil", "a b", "a/b/c", "-x", "", ".gguf", "a\nb", "/x"])
 def test_a_wrong_id_is_refused(bench, name):
     source = embedder(bench.path / "a source.gguf")
-    bench.refused(InvalidRequest, "cannot be a model's id; give one with --id", source, model_id=name)
+    bench.refused(
+        InvalidRequest, "cannot be a model's id; give one with --id", source, model_id=name
+    )
 
 
 def test_a_file_whose_name_is_no_id_asks_for_one(bench):
@@ -217,7 +221,9 @@ def test_another_architecture_is_refused(bench):
 def test_a_file_that_gives_neither_vectors_nor_scores_is_refused(bench, kind):
     key = b"bert.pooling_type" + struct.pack("<I", 4)
     source = edited(
-        embedder(bench.path / "tiny.gguf"), key + struct.pack("<I", 1), key + struct.pack("<I", kind)
+        embedder(bench.path / "tiny.gguf"),
+        key + struct.pack("<I", 1),
+        key + struct.pack("<I", kind),
     )
     bench.refused(InvalidModelFile, f"its pooling type {kind} gives no vectors", source)
 
@@ -249,7 +255,9 @@ def test_a_folder_that_is_no_model_is_refused(bench):
 def test_the_name_of_another_model_is_refused_before_it_spoils_the_catalogue(bench, name):
     bench.catalog.write_text(COMMENTS)
     source = embedder(bench.path / "tiny.gguf")
-    bench.refused(InvalidRequest, f"'{name}' does not fit into the catalogue", source, model_id=name)
+    bench.refused(
+        InvalidRequest, f"'{name}' does not fit into the catalogue", source, model_id=name
+    )
 
 
 def test_an_id_whose_file_would_be_another_models_is_refused(bench):
@@ -261,7 +269,9 @@ def test_an_id_whose_file_would_be_another_models_is_refused(bench):
 def test_a_file_with_numbers_that_no_entry_may_have_is_refused(bench):
     key = b"bert.context_length" + struct.pack("<I", 4)
     source = edited(
-        embedder(bench.path / "tiny.gguf"), key + struct.pack("<I", CONTEXT), key + struct.pack("<I", 2)
+        embedder(bench.path / "tiny.gguf"),
+        key + struct.pack("<I", CONTEXT),
+        key + struct.pack("<I", 2),
     )
     bench.refused(InvalidRequest, "max_input_tokens", source)
 

@@ -143,9 +143,7 @@ def test_the_fingerprint_changes_whenever_vectors_could(change):
 def test_the_fingerprint_changes_whenever_scores_could():
     def fingerprint(**changes):
         made = rerank(sha256="a" * 64, **changes)
-        return ModelSpec(
-            entry=made, tariff=checked_tariff(made), path=Path("x")
-        ).fingerprint
+        return ModelSpec(entry=made, tariff=checked_tariff(made), path=Path("x")).fingerprint
 
     assert len({fingerprint(), fingerprint(scores="as-is"), fingerprint(segments=True)}) == 3
 

@@ -26,7 +26,9 @@ def test_a_good_bin_is_counted():
     "sequences",
     [
         pytest.param([sequence([5] * 500)], id="as long as the model takes"),
-        pytest.param([sequence([5] * 500), sequence([5] * 12)], id="as many tokens as a call takes"),
+        pytest.param(
+            [sequence([5] * 500), sequence([5] * 12)], id="as many tokens as a call takes"
+        ),
         pytest.param([GOOD] * 64, id="as many sequences as a call takes"),
         pytest.param([sequence([0, 999])], id="the first and the last token"),
         pytest.param([sequence([1, 2, 3], 0), sequence([1, 2, 3], 3)], id="segments at both ends"),

@@ -34,7 +34,8 @@ def spec_of(path, **changes):
     """The catalogue entry that `models add` would write for a file, with changes."""
     entry = shelf.describe(read_header(path), name="tiny", file=path.name, task=None)
     lines = {**entry, "sha256": sha256_of(path), **changes}
-    price = 'price = { unit = "%(unit)s", realtime = %(realtime)s }' % dict(lines.pop("price"))
+    price = lines.pop("price")
+    price = f'price = {{ unit = "{price["unit"]}", realtime = {price["realtime"]} }}'
     body = "\n".join(f"{key} = {json.dumps(value)}" for key, value in lines.items())
     own = path.parent / "models.toml"
     own.write_text(f"schema = 1\n[[model]]\n{body}\n{price}\n")
@@ -113,7 +114,16 @@ def test_sequences_at_the_boundaries_of_a_call_are_computed(starter, length):
 
 @pytest.mark.parametrize(
     "lengths",
-    [(1, 511), (511, 1), (2, 510), (1, 2, 509), (256, 256), (1,) * 64, (8,) * 64, (2, 3, 5, 7, 100)],
+    [
+        (1, 511),
+        (511, 1),
+        (2, 510),
+        (1, 2, 509),
+        (256, 256),
+        (1,) * 64,
+        (8,) * 64,
+        (2, 3, 5, 7, 100),
+    ],
     ids=str,
 )
 def test_a_text_has_the_same_vector_in_any_company(starter, lengths):
@@ -155,8 +165,8 @@ def resident_bytes():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read in /proc")
-def test_thousands_of_bins_do_not_leak(starter, tiny):
-    """A leak of the arrays behind one batch would be 10 MB, of a context's buffers far more."""
+def test_more_than_a_thousand_bins_do_not_leak(starter, tiny):
+    """A leak of the arrays behind one batch would be 6 MB, of a context's buffers far more."""
 
     def compute(bins):
         for seed in range(bins):
@@ -164,9 +174,9 @@ def test_thousands_of_bins_do_not_leak(starter, tiny):
             if seed % 10 == 0:
                 starter.compute([noise(1 + (seed + n) % 4, seed=n) for n in range(2)])
 
-    compute(200)
+    compute(100)
     before = resident_bytes()
-    compute(2000)
+    compute(1200)
     assert resident_bytes() - before < 4_000_000
 
 
@@ -307,7 +317,7 @@ def test_a_tokenizer_of_another_kind_is_opened_only_from_the_catalogues_file(tmp
         pytest.param(lambda raw: raw[: len(raw) - 1], id="one byte short"),
         pytest.param(lambda raw: raw[: len(raw) // 2], id="half of it"),
         pytest.param(lambda raw: raw[:30], id="the first thirty bytes"),
-        pytest.param(lambda raw: b"", id="empty"),
+        pytest.param(lambda _: b"", id="empty"),
         pytest.param(lambda raw: bytes(len(raw)), id="zeros"),
         pytest.param(lambda raw: np.random.default_rng(1).bytes(len(raw)), id="noise"),
         pytest.param(lambda raw: b"PK\x03\x04" + raw[4:], id="another format"),
@@ -326,7 +336,9 @@ def test_a_damaged_file_is_refused_and_the_process_lives(tmp_path, tiny, damage)
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        pytest.param(b"\x04\0\0\0\0\0\0\0bert", b"\x04\0\0\0\0\0\0\0burt", id="unknown architecture"),
+        pytest.param(
+            b"\x04\0\0\0\0\0\0\0bert", b"\x04\0\0\0\0\0\0\0burt", id="unknown architecture"
+        ),
         pytest.param(b"blk.1.attn_q.weight", b"blk.1.attn_z.weight", id="a missing tensor"),
         pytest.param(b"bert.embedding_length", b"bert.embedding_lengty", id="a missing number"),
     ],
@@ -494,7 +506,10 @@ def test_no_text_can_spell_a_special_token_to_the_fallback(fallback):
 
 def test_the_fallback_frees_its_vocabulary_once(tmp_path):
     tokenizer = llama.LlamaTokenizer(write_tiny_gguf(tmp_path / "tiny.gguf", seed=1))
-    assert tokenizer.encode(["the cat"])[0].tolist() == [VOCABULARY.index("the"), VOCABULARY.index("cat")]
+    assert tokenizer.encode(["the cat"])[0].tolist() == [
+        VOCABULARY.index("the"),
+        VOCABULARY.index("cat"),
+    ]
     tokenizer.close()
     tokenizer.close()
 

@@ -1,14 +1,14 @@
 """The ledger's rules as stories: one line, one step, and what must come of it.
 
-    key A [unlimited] [budget N]        a key with an empty account
-    grant A N -> ok                     add picocredits
-    hold H A N -> ok                    reserve; or `insufficient AVAILABLE`, or `over_budget`
-    require A N -> ok                   what `hold` would say, without reserving
-    settle H -> ok                      charge; or `not_open`
-    release H -> ok                     give back; or `not_open`
-    balance A posted N held N today N   any of the three
-    clock +1d                           also s, h; `-` steps back
-    crash -> recovered N                the process is killed and a new one starts
+key A [unlimited] [budget N]        a key with an empty account
+grant A N -> ok                     add picocredits
+hold H A N -> ok                    reserve; or `insufficient AVAILABLE`, or `over_budget`
+require A N -> ok                   what `hold` would say, without reserving
+settle H -> ok                      charge; or `not_open`
+release H -> ok                     give back; or `not_open`
+balance A posted N held N today N   any of the three
+clock +1d                           also s, h; `-` steps back
+crash -> recovered N                the process is killed and a new one starts
 """
 
 import re
@@ -19,7 +19,7 @@ from contextlib import ExitStack
 import pytest
 
 from appliance.accounts.key import Key, KeyLimits
-from appliance.core.clock import MICROSECONDS_PER_DAY
+from appliance.core.clock import MICROSECONDS_PER_DAY, seconds_to_midnight
 from appliance.core.errors import (
     DailyBudgetExceeded,
     HoldNotOpen,
@@ -286,8 +286,8 @@ class Story:
         except InsufficientCredit as refusal:
             return f"insufficient {picocredits(refusal.available)}"
         except DailyBudgetExceeded as refusal:
-            assert 1 <= refusal.retry_after_s <= 86_400
-            return "over_budget"
+            until_midnight = seconds_to_midnight(self.clock.wall)
+            return "over_budget" if refusal.retry_after_s == until_midnight else str(refusal)
         except HoldNotOpen:
             return "not_open"
         except KeyNotFound:
@@ -400,18 +400,19 @@ def rows(story):
 
 
 ENTRY = "INSERT INTO entries (key_id, kind, amount, hold_id, at_us) VALUES"
+REPLACE = "INSERT OR REPLACE INTO entries"
 HOLD = "INSERT INTO holds (key_id, amount, state, request_id, model, tier, units, opened_us) VALUES"
 
 FORBIDDEN = {
     "an entry cannot be changed": ("UPDATE entries SET amount = 0", "immutable"),
     "nor back-dated": ("UPDATE entries SET at_us = 0 WHERE seq = 1", "immutable"),
     "nor replaced": (
-        "INSERT OR REPLACE INTO entries (seq, key_id, kind, amount, at_us)"
-        " VALUES (1, 'A', 'grant', 999, 0)", "immutable",
+        f"{REPLACE} (seq, key_id, kind, amount, at_us) VALUES (1, 'A', 'grant', 999, 0)",
+        "immutable",
     ),
     "nor replaced by another charge for its hold": (
-        "INSERT OR REPLACE INTO entries (key_id, kind, amount, hold_id, at_us)"
-        " VALUES ('A', 'charge', 1, 1, 0)", "immutable",
+        f"{REPLACE} (key_id, kind, amount, hold_id, at_us) VALUES ('A', 'charge', 1, 1, 0)",
+        "immutable",
     ),
     "an entry cannot be removed": ("DELETE FROM entries WHERE seq = 1", "immutable"),
     "nor all of them": ("DELETE FROM entries", "immutable"),

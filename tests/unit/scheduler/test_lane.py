@@ -234,6 +234,19 @@ def test_two_large_calls_take_turns_within_every_bin():
     asyncio.run(story())
 
 
+def test_calls_whose_texts_fill_a_bin_each_take_turns():
+    async def story():
+        backend = Stepped()
+        async with running(backend) as lane:
+            await plugged(lane, backend)
+            jobs = [lane.submit(texts(3, length=length)) for length in (200, 201, 202)]
+            backend.free()
+            await asyncio.gather(*(job.result() for job in jobs))
+        assert backend.computed == [[3], *[[200], [201], [202]] * 3]
+
+    asyncio.run(story())
+
+
 # -- cancelling ---------------------------------------------------------------------------------
 
 
@@ -473,7 +486,7 @@ def test_closing_finishes_the_bin_that_is_computed_and_refuses_the_rest():
             queued = await awaited(lane.submit(texts(10)))
             closing = asyncio.create_task(asyncio.to_thread(lane.close))
             async with asyncio.timeout(30):
-                while not lane._closing:
+                while not lane._closing:  # noqa: ASYNC110 - set by another thread
                     await asyncio.sleep(0)
             with pytest.raises(EngineRestarting):
                 lane.submit(texts(1))

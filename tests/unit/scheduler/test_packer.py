@@ -23,7 +23,9 @@ def queues(draw, *, bin_tokens_max=60):
 
 
 def given_lengths(waiting, taken):
-    return [length for lengths, count in zip(waiting, taken, strict=True) for length in lengths[:count]]
+    return [
+        length for lengths, count in zip(waiting, taken, strict=True) for length in lengths[:count]
+    ]
 
 
 def next_lengths(waiting, taken):

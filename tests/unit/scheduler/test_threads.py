@@ -53,7 +53,7 @@ def test_other_threads_keep_their_stack():
 
 
 def test_arguments_go_in_and_the_result_comes_back_from_another_thread(pool):
-    here, there = threading.get_ident(), asyncio.run(pool.run(lambda: threading.get_ident()))
+    here, there = threading.get_ident(), asyncio.run(pool.run(threading.get_ident))
     assert here != there
     assert asyncio.run(pool.run(divmod, 17, 5)) == (3, 2)
 

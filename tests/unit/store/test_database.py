@@ -104,7 +104,7 @@ def test_every_file_of_the_store_is_readable_by_its_owner_only(path):
 def test_what_was_written_is_there_after_reopening_and_no_step_runs_twice(path):
     ours(path)
     runs = []
-    again = (*MIGRATIONS, ("m002_more", lambda connection: runs.append(1)))
+    again = (*MIGRATIONS, ("m002_more", lambda _: runs.append(1)))
     for _ in range(3):
         with closing(connect(path, again)) as connection:
             count = connection.execute("SELECT count(*) FROM entries").fetchone()[0]
@@ -259,6 +259,6 @@ def test_what_we_cannot_trust_is_refused_by_name_and_not_a_byte_of_it_changes(pa
 
 def test_a_folder_in_the_place_of_the_file_is_refused(path):
     path.mkdir()
-    with pytest.raises(StoreFailed, match="gigarouter.db"):
+    with pytest.raises(StoreFailed, match=r"gigarouter\.db"):
         connect(path, MIGRATIONS)
     assert path.is_dir()

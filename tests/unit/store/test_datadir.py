@@ -67,7 +67,10 @@ def test_a_directory_that_was_open_to_others_is_closed(directory):
 
 def test_one_process_owns_it_and_the_other_learns_which(directory, holder):
     assert directory.is_locked()
-    with pytest.raises(DataDirBusy, match=f"process {holder.pid};") as refusal, directory.locked():
+    with (
+        pytest.raises(DataDirBusy, match=rf"process {holder.pid}\)") as refusal,
+        directory.locked(),
+    ):
         pass
     assert str(directory.path) in refusal.value.message
 
@@ -89,7 +92,7 @@ def test_the_end_of_its_owner_frees_it(directory, holder):
 
 def test_one_process_cannot_own_it_twice(directory):
     with directory.locked():
-        with pytest.raises(DataDirBusy, match=f"process {os.getpid()};"), directory.locked():
+        with pytest.raises(DataDirBusy, match=rf"process {os.getpid()}\)"), directory.locked():
             pass
         assert directory.is_locked()
 

@@ -33,9 +33,9 @@ def writer(tmp_path):
 
 
 def note(text):
-    return lambda connection: connection.execute(
-        "INSERT INTO notes (text) VALUES (?)", (text,)
-    ).lastrowid
+    return lambda connection: (
+        connection.execute("INSERT INTO notes (text) VALUES (?)", (text,)).lastrowid
+    )
 
 
 def note_then(text, problem):
@@ -178,7 +178,7 @@ def test_a_transaction_is_flushed_if_any_operation_in_it_asks_for_that(writer):
         (throw(InvalidRequest("no")), InvalidRequest),
         (throw(KeyError("a bug")), KeyError),
         (throw(AssertionError("an invariant")), AssertionError),
-        (lambda c: note("before")(c), sqlite3.IntegrityError),
+        (note("before"), sqlite3.IntegrityError),
         (lambda c: c.execute("INSERT INTO notes (text) VALUES (x'00')"), sqlite3.IntegrityError),
         (lambda c: c.execute("INSERT INTO replies VALUES (99)"), sqlite3.IntegrityError),
     ],
@@ -335,9 +335,7 @@ def test_a_loop_that_ended_meanwhile_does_not_stop_the_writer(writer):
     asyncio.run(leave())
     gate.pass_through()
     done = threading.Event()
-    later = threading.Thread(
-        target=lambda: (writer.call(note("later")), done.set()), daemon=True
-    )
+    later = threading.Thread(target=lambda: (writer.call(note("later")), done.set()), daemon=True)
     later.start()
     assert done.wait(PATIENCE_S / 10), repr(writer)
     assert writer.call(texts) == ["nobody waits", "later"]

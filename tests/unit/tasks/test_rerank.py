@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -75,7 +77,7 @@ def test_a_ranking_holds_every_document_once_best_first_and_equals_in_order(valu
     found = ranking(values, None)
     assert sorted(index for index, _ in found) == list(range(len(values)))
     assert all(score == values[index] for index, score in found)
-    for (index, score), (next_index, next_score) in zip(found, found[1:], strict=False):
+    for (index, score), (next_index, next_score) in pairwise(found):
         assert score > next_score or (score == next_score and index < next_index)
 
 

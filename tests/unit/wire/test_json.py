@@ -37,7 +37,11 @@ def test_a_good_body_is_its_type():
         (b"{}", None, "Object missing required field `items`"),
         (b'{"items": 3}', "items", "items: Expected `array`, got `int`"),
         (b'{"items": [{"name": "a"}, {"name": 5}]}', "items", r"items\[1\]\.name: Expected `str`"),
-        (b'{"items": [], "item": {"name": "a", "count": "x"}}', "item", r"item\.count: Expected `int`"),
+        (
+            b'{"items": [], "item": {"name": "a", "count": "x"}}',
+            "item",
+            r"item\.count: Expected `int`",
+        ),
         (b"[]", None, "Expected `object`, got `array`"),
         (b"null", None, "Expected `object`, got `null`"),
     ],
@@ -50,7 +54,11 @@ def test_a_wrong_shape_names_the_field(body, param, message):
 
 @pytest.mark.parametrize(
     ("body", "where"),
-    [(b"[1]", "input[0]: Expected `str`"), (b"7", "input: Expected `array`"), (b'["a", null]', "input[1]")],
+    [
+        (b"[1]", "input[0]: Expected `str`"),
+        (b"7", "input: Expected `array`"),
+        (b'["a", null]', "input[1]"),
+    ],
 )
 def test_a_part_of_a_body_is_named_by_its_place_in_the_whole(body, where):
     error = refused(body, list[str], param="input")
@@ -59,7 +67,8 @@ def test_a_part_of_a_body_is_named_by_its_place_in_the_whole(body, where):
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"   ", b"{", b'{"items": [}', b"{'a': 1}", b'{"a": NaN}', b"\x00", b'{"items": []} x']
+    "body",
+    [b"", b"   ", b"{", b'{"items": [}', b"{'a': 1}", b'{"a": NaN}', b"\x00", b'{"items": []} x'],
 )
 def test_what_is_no_json_is_said_to_be_none(body):
     assert refused(body).message.startswith("The body is not valid JSON")
@@ -77,11 +86,15 @@ def test_a_deeply_nested_body_is_refused(opening):
 
 @given(st.binary(max_size=60))
 def test_no_bytes_let_a_foreign_error_escape(body):
-    for kind in (Body, list[str], str):
-        try:
-            decode(body, kind)
-        except InvalidRequest as error:
-            assert error.code == "invalid_request"
+    for kind in (Body, list, str):
+        assert isinstance(outcome(body, kind), kind | InvalidRequest)
+
+
+def outcome(body, kind):
+    try:
+        return decode(body, kind)
+    except InvalidRequest as error:
+        return error
 
 
 def test_decimals_leave_as_exact_numbers():
@@ -91,5 +104,5 @@ def test_decimals_leave_as_exact_numbers():
 
 
 def test_text_of_every_script_arrives_as_it_left():
-    text = "naïve 漢字 😀 \u2028 </script> \" \\ \x07"
+    text = 'naïve 漢字 😀 \u2028 </script> " \\ \x07'
     assert msgspec.json.decode(encode({"text": text})) == {"text": text}

@@ -49,7 +49,8 @@ def test_white_space_around_is_nothing(body):
 
 
 @pytest.mark.parametrize(
-    "body", [b"[1, 2, 3]", b"[[1, 2], [3]]", b"[ -1]", b"[\n\t 0]", b"[[]]", b"[" + b" " * 60 + b"7]"]
+    "body",
+    [b"[1, 2, 3]", b"[[1, 2], [3]]", b"[ -1]", b"[\n\t 0]", b"[[]]", b"[" + b" " * 60 + b"7]"],
 )
 def test_token_ids_are_refused_by_name(body):
     with pytest.raises(TokenInputUnsupported):
@@ -94,7 +95,8 @@ def test_documents_are_strings_or_objects_with_a_text():
 
 def test_the_fields_asked_for_are_joined_in_their_order():
     found = documents(
-        ["plain", {"title": "t", "body": "b", "other": 1}, {"body": "only"}], fields=["title", "body"]
+        ["plain", {"title": "t", "body": "b", "other": 1}, {"body": "only"}],
+        fields=["title", "body"],
     )
     assert found == ["plain", "t\nb", "only"]
 
@@ -139,7 +141,7 @@ awkward = st.text(
 @given(st.lists(awkward, min_size=1, max_size=5), st.booleans())
 @example(["\\"] * 5, True)
 @example(['"'] * 5, False)
-@example(["\\\\\"", '{"', '"}', "\\u0022", '",","'], True)
+@example(['\\\\"', '{"', '"}', "\\u0022", '",","'], True)
 def test_a_list_within_the_limits_is_never_refused_whatever_its_strings_hold(values, ascii_only):
     body = json.dumps(values, ensure_ascii=ascii_only).encode()
     assert texts._require_count(body, LIMITS, param="input") is None
