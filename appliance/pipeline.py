@@ -9,9 +9,10 @@ answer is about to be handed over, and never otherwise. Deliberately knows no HT
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Any
 
 from appliance.accounts.key import Key
 from appliance.accounts.limiter import Limiter
@@ -180,10 +181,7 @@ class Pipeline:
         self._idle.clear()
         try:
             with self._limiter.call(call.key):
-                async with asyncio.timeout(self.limits.call_seconds_max):
-                    return await self._run(call, spec, question, finish)
-        except TimeoutError:
-            raise InferenceFailed("it took too long") from None
+                return await self._run(call, spec, question, finish)
         finally:
             self.in_flight -= 1
             if not self.in_flight:
@@ -193,27 +191,31 @@ class Pipeline:
         self, call: Call, spec: ModelSpec, question: Question, finish: Finish
     ) -> tuple[Answer, bytes]:
         timings = Timings()
-        plan, purchase = await self._price(call, spec, question, timings)
+        try:
+            # Settling is outside: a call that was computed in time is not given up while its
+            # charge is on the way to the disk.
+            async with asyncio.timeout(self.limits.call_seconds_max):
+                plan, purchase = await self._price(call, spec, question, timings)
+                lane = await self._lane(call, spec, purchase)
+                hold = await self._hold(purchase)
+                try:
+                    matrix = await self._compute(lane, plan, timings)
+                    body = finish(spec, plan, matrix)
+                except BaseException:
+                    await self._release(hold)
+                    raise
+        except TimeoutError:
+            raise InferenceFailed("it took too long") from None
+        balance = await self._settle(hold, timings)
+        return Answer(spec, plan, purchase.amount, balance, timings), body
+
+    async def _lane(self, call: Call, spec: ModelSpec, purchase: Purchase) -> Lane:
         lane = self._residency.ready(spec)
         if lane is None:
             # No money is held while a model is loaded; but a call that could not pay hears so now.
             await self._ledger.require(purchase)
             lane = await self._residency.wait(spec, wait_s=call.wait_s)
-        hold = await self._hold(purchase)
-        settling: asyncio.Task[Balance] | None = None
-        try:
-            matrix = await self._compute(lane, plan, timings)
-            body = finish(spec, plan, matrix)
-            began_ns = self._clock.monotonic_ns()
-            settling = asyncio.create_task(self._ledger.settle(hold))
-            # Once begun, settling is not undone by a client that leaves.
-            balance = await asyncio.shield(settling)
-            timings.add("settle", began_ns, self._clock.monotonic_ns())
-        except BaseException:
-            if settling is None or (settling.done() and settling.exception() is not None):
-                await self._release(hold)
-            raise
-        return Answer(spec, plan, purchase.amount, balance, timings), body
+        return lane
 
     async def _price(
         self, call: Call, spec: ModelSpec, question: Question, timings: Timings
@@ -253,9 +255,7 @@ class Pipeline:
 
     def _give_back(self, holding: "asyncio.Task[Hold]") -> None:
         if not holding.cancelled() and holding.exception() is None:
-            release = asyncio.create_task(self._release(holding.result()))
-            self._background.add(release)
-            release.add_done_callback(self._background.discard)
+            self._in_background(self._release(holding.result()))
 
     async def _compute(self, lane: Lane, plan: Plan, timings: Timings) -> Matrix:
         job = lane.submit(plan.sequences)
@@ -263,6 +263,31 @@ class Pipeline:
         timings.add("queue", job.queued_ns, job.started_ns)
         timings.add("inference", job.started_ns, job.finished_ns)
         return matrix
+
+    async def _settle(self, hold: Hold, timings: Timings) -> Balance:
+        """Charge the hold; once begun, this is not undone by a client that leaves."""
+        began_ns = self._clock.monotonic_ns()
+        settling = asyncio.create_task(self._ledger.settle(hold))
+        try:
+            balance = await asyncio.shield(settling)
+        except ApplianceError:
+            await self._release(hold)
+            raise
+        except asyncio.CancelledError:
+            # The client left; should it fail now, the hold must end all the same.
+            settling.add_done_callback(lambda task: self._release_if_failed(task, hold))
+            raise
+        timings.add("settle", began_ns, self._clock.monotonic_ns())
+        return balance
+
+    def _release_if_failed(self, settling: "asyncio.Task[Balance]", hold: Hold) -> None:
+        if settling.cancelled() or settling.exception() is not None:
+            self._in_background(self._release(hold))
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     async def _release(self, hold: Hold) -> None:
         try:

@@ -17,6 +17,7 @@ from appliance.core.errors import (
     EngineDied,
     EngineRestarting,
     InferenceFailed,
+    LoadFailed,
     QueueFull,
 )
 from appliance.engine.backend import Backend, ModelFacts
@@ -116,9 +117,14 @@ class Lane:
     def _work(self) -> None:
         try:
             backend = self._open_backend()
-        except BaseException as error:  # noqa: BLE001 - whoever waits must hear it
+        except ApplianceError as error:
             self._dead = True
             self._tell(self._set_loaded, error)
+            return
+        except BaseException as error:  # whoever waits must hear it
+            log.exception("%s could not be loaded", self.name)
+            self._dead = True
+            self._tell(self._set_loaded, LoadFailed(repr(error)))
             return
         self.facts = backend.facts
         self._tell(self._set_loaded, None)

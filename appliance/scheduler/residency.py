@@ -33,6 +33,8 @@ replaced gets a new one."""
 LOAD_BYTES_PER_S = 200_000_000
 """The first guess of how fast a file is loaded; real loads replace it."""
 NS_PER_S = 1_000_000_000
+HEALTHY_S = 300
+"""An engine that lived this long begins a new row of deaths."""
 RELOADS_MAX = 5
 """Deaths in a row after which a model is given up until the server is restarted."""
 
@@ -145,8 +147,8 @@ class Residency:
                 await asyncio.shield(slot.lane.loaded)
         except TimeoutError:
             raise self._later(spec, slot) from None
-        except (ApplianceError, OSError) as error:
-            raise ModelNotServed(model=spec.id, reason=_reason_of(error)) from error
+        except ApplianceError as error:
+            raise ModelNotServed(model=spec.id, reason=error.message) from error
         finally:
             slot.waiters -= 1
         return slot.lane
@@ -204,7 +206,9 @@ class Residency:
 
     def _died(self, spec: ModelSpec) -> None:
         weights = _weights(spec)
-        self._deaths[weights] = self._deaths.get(weights, 0) + 1
+        lived_ns = self._clock.monotonic_ns() - self._slots[weights].began_ns
+        before = 0 if lived_ns > HEALTHY_S * NS_PER_S else self._deaths.get(weights, 0)
+        self._deaths[weights] = before + 1
         if self._deaths[weights] <= RELOADS_MAX:
             self._load(spec, restarting=True)
         else:

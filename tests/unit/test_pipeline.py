@@ -580,3 +580,28 @@ def test_draining_refuses_new_calls_and_lets_those_in_flight_finish(tmp_path):
             assert await it.books() == CHARGED
 
     asyncio.run(story())
+
+
+def test_a_settlement_that_fails_after_the_client_left_releases_the_hold(tmp_path, monkeypatch):
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def fails(hold):
+        begun.set()
+        await go_on.wait()
+        raise StoreFailed("the disk is full")
+
+    async def story():
+        async with line(tmp_path) as it:
+            with monkeypatch.context() as patch:
+                patch.setattr(it.pipeline._ledger, "settle", fails)
+                running = asyncio.create_task(it.run())
+                await begun.wait()
+                running.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await running
+                go_on.set()
+                while await it.books() != RELEASED:  # noqa: ASYNC110 - the books ring no bell
+                    await asyncio.sleep(0)
+            await it.still_works()
+
+    asyncio.run(asyncio.wait_for(story(), 30))

@@ -430,8 +430,22 @@ LONG = 1_000_000
         pytest.param("!" * (LONG // 4), reference_ids("!") * (LONG // 4), id="punctuation"),
     ],
 )
-def test_a_long_text_is_tokenized_whole(text, expected):
+def test_a_long_text_is_tokenized_whole(monkeypatch, text, expected):
+    monkeypatch.setattr(module, "TOKENS_ENOUGH", 10**9)
     assert ids(text) == expected
+
+
+def test_a_text_with_more_tokens_than_any_model_takes_is_left_off_at_a_segment():
+    text = "! " * 1_000_000
+    found = ids(text)
+    assert module.TOKENS_ENOUGH <= len(found) <= module.TOKENS_ENOUGH + module.SEGMENT_CHARS
+    assert found == reference_ids("!") * len(found)
+
+
+def test_leaving_off_one_text_does_not_shorten_its_neighbours():
+    long, short = OURS.encode(["! " * 1_000_000, "hello world"])
+    assert len(long) >= module.TOKENS_ENOUGH
+    assert short.tolist() == reference_ids("hello world")
 
 
 def test_threads_share_one_tokenizer():
