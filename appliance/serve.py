@@ -25,7 +25,7 @@ from appliance.core.clock import Clock, SystemClock, iso
 from appliance.core.errors import ApplianceError, InvalidSettings, ServerUnreachable
 from appliance.core.limits import Limits
 from appliance.ledger.books import open_books
-from appliance.settings import Settings, quiet_native_crashes
+from appliance.settings import Settings
 from appliance.store.datadir import DataDir, ServerNote
 
 log = logging.getLogger("gigarouter.serve")
@@ -49,7 +49,6 @@ def serve(directory: DataDir, settings: Settings) -> int:
         StoreFailed: the database cannot be opened.
     """
     assert __debug__, "the appliance relies on its assertions: do not run it with -O"
-    quiet_native_crashes()
     logs.configure(settings.log_format)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     os.umask(0o077)

@@ -16,6 +16,7 @@ from appliance.core.errors import LoadFailed
 from appliance.engine.backend import Backend, EngineLimits, ModelFacts
 from appliance.engine.fake import FakeBackend
 from appliance.engine.tokenizer import Tokenizer, reference_tokenizer, special_tokens
+from appliance.settings import prepare_native_library
 from appliance.tasks.sequence import Frame
 
 OUTPUT_BYTES_MAX = 1 << 30
@@ -66,6 +67,7 @@ class LlamaLoader:
             LoadFailed: the file is missing, damaged or of a kind we do not serve.
         """
         # Imported late: it loads native libraries, which commands without a model do not need.
+        prepare_native_library()
         from appliance.engine import llama  # noqa: PLC0415
 
         header = read_header(spec.path)
@@ -94,7 +96,8 @@ class LlamaLoader:
         header = read_header(spec.path)
         tokenizer = reference_tokenizer(header.metadata)
         if tokenizer is None:
-            from appliance.engine import llama  # noqa: PLC0415
+            prepare_native_library()
+            from appliance.engine import llama  # noqa: PLC0415 - as above
 
             require_hash(spec)
             require_vocabulary(header)

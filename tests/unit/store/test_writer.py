@@ -298,7 +298,10 @@ def test_a_full_mailbox_refuses_and_says_when_to_come_back(tmp_path):
 
 
 def test_a_cancelled_await_leaves_the_operation_and_everyone_else_alone(writer):
+    complaints = []
+
     async def scenario():
+        asyncio.get_running_loop().set_exception_handler(lambda *told: complaints.append(told))
         gate = await asyncio.to_thread(Gate, writer)
         first, cancelled, refused, last = (
             asyncio.create_task(writer.run(operation))
@@ -321,6 +324,7 @@ def test_a_cancelled_await_leaves_the_operation_and_everyone_else_alone(writer):
     assert (first, last) == (1, 3)
     assert isinstance(cancelled, asyncio.CancelledError)
     assert isinstance(refused, asyncio.CancelledError)
+    assert complaints == []
     assert writer.call(texts) == ["first", "cancelled", "last"]
 
 
