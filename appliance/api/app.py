@@ -3,8 +3,10 @@
 Owns the list of routes and the wiring of Litestar. Deliberately holds no behaviour.
 """
 
-from litestar import Litestar, Response
+from litestar import Litestar, Request, Response
+from litestar.datastructures import MutableScopeHeaders
 from litestar.di import Provide
+from litestar.types import Message, Scope
 
 from appliance.api import exchange, problems
 from appliance.api.routes import account, embeddings, operator, public, rerank
@@ -19,6 +21,7 @@ def create_app(services: Services, guard: operator.OperatorGuard) -> Litestar:
             rerank.create_ranking,
             public.list_models,
             public.show_model,
+            public.probe,
             public.openapi,
             public.health,
             account.show_account,
@@ -29,12 +32,20 @@ def create_app(services: Services, guard: operator.OperatorGuard) -> Litestar:
             exchange.ClientGone: _nobody_reads,
             Exception: problems.respond,
         },
+        before_send=[_label],
         # Our own document is served; Litestar's would load pages from the network.
         openapi_config=None,
         # Bodies are bounded where they are read, so that the key is checked first.
         request_max_body_size=None,
         logging_config=None,
     )
+
+
+async def _label(message: Message, scope: Scope) -> None:
+    """Put the request id on every answer, whoever made it."""
+    if message["type"] == "http.response.start":
+        headers = MutableScopeHeaders.from_message(message)
+        headers.setdefault("x-request-id", exchange.request_id(Request(scope)))
 
 
 def _nobody_reads(_: exchange.AnyRequest, __: Exception) -> Response[bytes]:

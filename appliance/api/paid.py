@@ -99,7 +99,6 @@ class PaidCalls:
         balance = answer.balance
         stages = {"auth": auth_ms, **answer.timings.stages}
         headers = {
-            "x-request-id": call.request_id,
             "x-tier": call.tier,
             "x-cost": credits_text(answer.cost),
             "x-balance": "unlimited" if balance.unlimited else credits_text(balance.available),
@@ -122,5 +121,5 @@ class PaidCalls:
             "cost": quote.credits,
             "would_truncate": plan.truncated,
         }
-        headers = {"x-request-id": call.request_id, "x-tier": call.tier, "x-cost": "0"}
+        headers = {"x-tier": call.tier, "x-cost": "0"}
         return Response(encode(document), status_code=200, media_type=JSON, headers=headers)

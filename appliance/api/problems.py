@@ -10,7 +10,6 @@ from typing import Any
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
-from appliance.api import exchange
 from appliance.core import errors
 from appliance.wire.json import encode
 
@@ -74,7 +73,7 @@ def respond(request: Request[Any, Any, Any], error: Exception) -> Response[bytes
     """Return the answer for any exception; what is not ours becomes a 500 without details."""
     known = _as_ours(request, error)
     row = TABLE.get(type(known), _OURS)
-    headers = {"x-request-id": exchange.request_id(request)}
+    headers: dict[str, str] = {}
     body: dict[str, Any] = {
         "code": known.code or "inference_failed",
         "message": known.message,
@@ -97,9 +96,13 @@ def respond(request: Request[Any, Any, Any], error: Exception) -> Response[bytes
 
 
 def _as_ours(request: Request[Any, Any, Any], error: Exception) -> errors.ApplianceError:
+    path = request.url.path[:200]
+    is_ours = isinstance(error, errors.StoreFailed | errors.InvalidCatalog)
+    if is_ours and not path.startswith("/admin/"):
+        log.error("%s", error)  # it names files of this machine
+        return errors.InferenceFailed("the operator's log says why")
     if isinstance(error, errors.ApplianceError):
         return error
-    path = request.url.path[:200]
     if isinstance(error, HTTPException):
         if error.status_code == 404:  # noqa: PLR2004 - Litestar's own routing
             return errors.UnknownPath(path=path, valid=VALID_PATHS)

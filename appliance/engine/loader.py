@@ -68,7 +68,7 @@ class LlamaLoader:
         """
         # Imported late: it loads native libraries, which commands without a model do not need.
         prepare_native_library()
-        from appliance.engine import llama  # noqa: PLC0415
+        from appliance.engine import llama  # noqa: PLC0415 - see above
 
         header = read_header(spec.path)
         require_hash(spec)

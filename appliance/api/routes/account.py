@@ -41,7 +41,6 @@ async def show_account(
         text = request.query_params.get("key")
     key = services.keyring.authenticate(text, services.clock.wall_us())
     response = answer(account_view(key, await services.ledger.balance(key.id)))
-    response.set_header("x-request-id", exchange.request_id(request))
     response.set_header("cache-control", "no-store")
     return response
 

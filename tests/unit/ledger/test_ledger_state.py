@@ -383,16 +383,24 @@ EXPECTED = {
 """Every end that a history can meet, so that no part of the model goes untried."""
 
 
+ROUNDS_MAX = 8
+
+
 def test_no_history_parts_the_ledger_from_its_model():
     seen.clear()
-    run_state_machine_as_test(
-        LedgerMachine,
-        settings=settings(
-            max_examples=RUNS,
-            stateful_step_count=STEPS,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
-    missing = {end for end in EXPECTED if not seen[end]}
+    missing = EXPECTED
+    for _ in range(ROUNDS_MAX):
+        run_state_machine_as_test(
+            LedgerMachine,
+            settings=settings(
+                max_examples=RUNS,
+                stateful_step_count=STEPS,
+                deadline=None,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+        # Chance may leave a rare end out of one round; a generator that cannot reach it, of all.
+        missing = {end for end in EXPECTED if not seen[end]}
+        if not missing:
+            break
     assert not missing, seen
