@@ -104,6 +104,7 @@ class Admin:
         self._is_loaded = is_loaded
         self._reason = reason
         self.version = program_version()
+        self._adding = asyncio.Lock()
 
     # -- keys ---------------------------------------------------------------------------------
 
@@ -231,10 +232,11 @@ class Admin:
         """
         directory = self._models.directory
         shelf = Shelf(directory.catalog, directory.models)
-        name = await asyncio.to_thread(
-            shelf.add, Path(order.path), model_id=order.id, task=order.task, sha256=sha256_of
-        )
-        self._models.reread()
+        async with self._adding:
+            name = await asyncio.to_thread(
+                shelf.add, Path(order.path), model_id=order.id, task=order.task, sha256=sha256_of
+            )
+            self._models.reread()
         return self.model(name)
 
     def _model(self, spec: ModelSpec) -> ModelView:

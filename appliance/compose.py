@@ -84,7 +84,11 @@ async def open_appliance(
         pipeline, books.keyring, limiter, clock=clock, default_wait_s=settings.default_wait_s
     )
     services = Services(admin, paid, pipeline, books.keyring, books_ledger, clock, limits)
-    guard = OperatorGuard(directory.admin_token(), allow_remote=settings.admin.allow_remote)
+    guard = OperatorGuard(
+        directory.admin_token(),
+        own_address=settings.host,
+        allow_remote=settings.admin.allow_remote,
+    )
     try:
         yield Appliance(create_app(services, guard), pipeline, residency, admin, models, loader)
     finally:

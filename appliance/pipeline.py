@@ -8,11 +8,9 @@ answer is about to be handed over, and never otherwise. Deliberately knows no HT
 """
 
 import asyncio
-import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
 
 from appliance.accounts.key import Key
 from appliance.accounts.limiter import Limiter
@@ -20,7 +18,6 @@ from appliance.catalog.catalog import Catalog
 from appliance.catalog.spec import ModelSpec
 from appliance.core.clock import Clock
 from appliance.core.errors import (
-    ApplianceError,
     Draining,
     InferenceFailed,
     InvalidRequest,
@@ -28,9 +25,11 @@ from appliance.core.errors import (
 )
 from appliance.core.limits import Limits
 from appliance.core.units import Picocredits, credits_of
-from appliance.engine.backend import Matrix
 from appliance.engine.loader import TextEncoder
-from appliance.ledger.entry import Balance, Hold, Purchase
+from appliance.engine.tokenizer import TOKENS_ENOUGH
+from appliance.engine.vectors import Matrix
+from appliance.ledger.entry import Balance, Purchase
+from appliance.ledger.holds import Holds
 from appliance.ledger.ledger import Ledger
 from appliance.pricing.tariff import Tier
 from appliance.scheduler.lane import Lane
@@ -38,8 +37,6 @@ from appliance.scheduler.residency import Residency
 from appliance.scheduler.threads import ThreadPool
 from appliance.tasks.embedding import Plan
 from appliance.tasks.sequence import Tokens
-
-log = logging.getLogger("gigarouter.pipeline")
 
 NS_PER_MS = 1_000_000
 
@@ -64,6 +61,8 @@ class Question:
     """(tokens of each text, encoder, longest sequence) -> sequences; may refuse."""
     documents: int | None
     """How many documents are billed; None: tokens are."""
+    truncate: bool
+    """False: a text that is too long is refused, with its number of tokens."""
 
 
 @dataclass(slots=True)
@@ -121,6 +120,7 @@ class Pipeline:
         self._threads = threads
         self._limiter = limiter
         self._ledger = ledger
+        self._holds = Holds(ledger)
         self._clock = clock
         self.limits = limits
         self.draining = False
@@ -128,7 +128,6 @@ class Pipeline:
         self.in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self._background: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
         """Say how many calls are in it."""
@@ -196,17 +195,20 @@ class Pipeline:
             # charge is on the way to the disk.
             async with asyncio.timeout(self.limits.call_seconds_max):
                 plan, purchase = await self._price(call, spec, question, timings)
+                self._limiter.take_tokens(call.key, plan.tokens)
                 lane = await self._lane(call, spec, purchase)
-                hold = await self._hold(purchase)
+                hold = await self._holds.open(purchase)
                 try:
                     matrix = await self._compute(lane, plan, timings)
                     body = finish(spec, plan, matrix)
                 except BaseException:
-                    await self._release(hold)
+                    await self._holds.release(hold)
                     raise
         except TimeoutError:
             raise InferenceFailed("it took too long") from None
-        balance = await self._settle(hold, timings)
+        began_ns = self._clock.monotonic_ns()
+        balance = await self._holds.settle(hold)
+        timings.add("settle", began_ns, self._clock.monotonic_ns())
         return Answer(spec, plan, purchase.amount, balance, timings), body
 
     async def _lane(self, call: Call, spec: ModelSpec, purchase: Purchase) -> Lane:
@@ -223,8 +225,10 @@ class Pipeline:
         """Tokenize, and so know the exact price."""
         began_ns = self._clock.monotonic_ns()
         encoder = await self._residency.encoder(spec)
-        tokens = await self._threads.run(encoder.tokenizer.encode, question.texts)
-        plan = question.plan(tokens, encoder, spec.entry.max_input_tokens)
+        tokens_max = min(spec.entry.max_input_tokens, encoder.tokens_max)
+        enough = tokens_max if question.truncate else TOKENS_ENOUGH
+        tokens = await self._threads.run(encoder.tokenizer.encode, question.texts, enough)
+        plan = question.plan(tokens, encoder, tokens_max)
         timings.add("tokenize", began_ns, self._clock.monotonic_ns())
         if plan.tokens > self.limits.request_tokens_max:
             raise InvalidRequest(
@@ -232,7 +236,6 @@ class Pipeline:
                 "split it",
                 param="input" if question.documents is None else "documents",
             )
-        self._limiter.take_tokens(call.key, plan.tokens)
         units = plan.tokens if question.documents is None else question.documents
         return plan, Purchase(
             key_id=call.key.id,
@@ -244,54 +247,9 @@ class Pipeline:
             daily_budget=call.key.limits.daily_budget,
         )
 
-    async def _hold(self, purchase: Purchase) -> Hold:
-        """Reserve the price; a caller who leaves meanwhile gets it back."""
-        holding = asyncio.create_task(self._ledger.hold(purchase))
-        try:
-            return await asyncio.shield(holding)
-        except asyncio.CancelledError:
-            holding.add_done_callback(self._give_back)
-            raise
-
-    def _give_back(self, holding: "asyncio.Task[Hold]") -> None:
-        if not holding.cancelled() and holding.exception() is None:
-            self._in_background(self._release(holding.result()))
-
     async def _compute(self, lane: Lane, plan: Plan, timings: Timings) -> Matrix:
         job = lane.submit(plan.sequences)
         matrix = await job.result()
         timings.add("queue", job.queued_ns, job.started_ns)
         timings.add("inference", job.started_ns, job.finished_ns)
         return matrix
-
-    async def _settle(self, hold: Hold, timings: Timings) -> Balance:
-        """Charge the hold; once begun, this is not undone by a client that leaves."""
-        began_ns = self._clock.monotonic_ns()
-        settling = asyncio.create_task(self._ledger.settle(hold))
-        try:
-            balance = await asyncio.shield(settling)
-        except ApplianceError:
-            await self._release(hold)
-            raise
-        except asyncio.CancelledError:
-            # The client left; should it fail now, the hold must end all the same.
-            settling.add_done_callback(lambda task: self._release_if_failed(task, hold))
-            raise
-        timings.add("settle", began_ns, self._clock.monotonic_ns())
-        return balance
-
-    def _release_if_failed(self, settling: "asyncio.Task[Balance]", hold: Hold) -> None:
-        if settling.cancelled() or settling.exception() is not None:
-            self._in_background(self._release(hold))
-
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-
-    async def _release(self, hold: Hold) -> None:
-        try:
-            await asyncio.shield(asyncio.create_task(self._ledger.release(hold)))
-        except ApplianceError:
-            # It stays open in the books and is released when the server starts next.
-            log.exception("hold %d could not be released", hold.id)

@@ -8,7 +8,6 @@ import asyncio
 import logging
 import os
 import signal
-import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +24,7 @@ from appliance.core.clock import Clock, SystemClock, iso
 from appliance.core.errors import ApplianceError, InvalidSettings, ServerUnreachable
 from appliance.core.limits import Limits
 from appliance.ledger.books import open_books
+from appliance.port import claimed
 from appliance.settings import Settings
 from appliance.store.datadir import DataDir, ServerNote
 
@@ -33,7 +33,9 @@ log = logging.getLogger("gigarouter.serve")
 CONNECTIONS_MAX = 4096
 """Granian counts connections, idle ones too, and stops accepting silently; calls are bounded by
 the queue instead."""
-HEADER_TIMEOUT_MS = 10_000
+HEADER_TIMEOUT_MS = 60_000
+"""For a request's head; Granian counts the idle time of a kept connection too, so that a shorter
+one would reset the connections that clients keep for their next call."""
 STOP_SECONDS = 3.0
 """How long Granian may take once no call is in flight: a stalled body holds it for ever."""
 SWITCH_INTERVAL_S = 0.001
@@ -48,14 +50,17 @@ def serve(directory: DataDir, settings: Settings) -> int:
         InvalidSettings: the port is taken, or the address is open and there is no key.
         StoreFailed: the database cannot be opened.
     """
-    assert __debug__, "the appliance relies on its assertions: do not run it with -O"
+    if not __debug__:
+        raise InvalidSettings("python", "-O", "removes the checks that native code relies on")
     logs.configure(settings.log_format)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    os.umask(0o077)
     clock = SystemClock()
     limits = Limits()
-    with directory.locked(), open_books(directory, clock, limits) as books:
-        require_free(settings.host, settings.port)
+    with (
+        directory.locked(),
+        claimed(settings.host, settings.port),
+        open_books(directory, clock, limits) as books,
+    ):
         if not is_loopback(settings.host) and not books.keyring.has_live(clock.wall_us()):
             raise InvalidSettings(
                 "settings", "host", f"{settings.host} is open to the network; mint a key first"
@@ -69,26 +74,6 @@ def serve(directory: DataDir, settings: Settings) -> int:
 
         uvloop.run(run())
     return 0
-
-
-def require_free(host: str, port: int) -> None:
-    """Refuse a port that someone listens on.
-
-    Granian sets SO_REUSEPORT: it would share the port with another server of ours, silently.
-
-    Raises:
-        InvalidSettings: as said.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        # Connections of a server that just ended may linger; they are no reason to refuse.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise InvalidSettings(
-                "settings", "port", f"cannot listen on {host}:{port}: {error.strerror}"
-            ) from None
 
 
 class _Serving:

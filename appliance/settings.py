@@ -143,7 +143,7 @@ def _from_environment() -> dict[str, str]:
     known = {PREFIX + name.replace(".", "_").upper(): name for name in names()}
     found = {}
     for variable, value in os.environ.items():
-        if not variable.startswith(PREFIX) or variable in (DATA_DIR, FAILPOINT):
+        if not variable.startswith(PREFIX) or variable == DATA_DIR:
             continue
         if variable not in known:
             raise InvalidSettings(
@@ -162,14 +162,6 @@ def names() -> list[str]:
         else:
             found.append(name)
     return found
-
-
-FAILPOINT = "GIGAROUTER_FAILPOINT"
-
-
-def failpoint() -> str:
-    """Return the named moment at which a test wants this process to die, or `""`."""
-    return os.environ.get(FAILPOINT, "")
 
 
 LOG_FORMATS: tuple[str, ...] = get_args(get_type_hints(Settings)["log_format"])

@@ -66,7 +66,11 @@ install() {
     installing=$!
     trap 'kill "$installing" 2>/dev/null' INT TERM
     heartbeat "$installing" &
-    if ! wait "$installing"; then
+    beating=$!
+    installed=true
+    wait "$installing" || installed=false
+    kill "$beating" 2>/dev/null || true
+    if ! $installed; then
         tail -n 30 "$log" >&2
         die "the installation failed; the whole log is in .venv/install.log"
     fi

@@ -42,9 +42,12 @@ def gigarouter(*arguments: str) -> Any:
 def running_url(data: Path) -> str | None:
     """Return the address of the server that already runs, if one answers."""
     try:
-        url = str(json.loads((data / "server.json").read_text())["url"])
+        note = json.loads((data / "server.json").read_text())
+        if note["pid"] != int((data / "lock").read_text()):
+            return None  # left by a server that was killed
+        url = str(note["url"])
         httpx2.get(f"{url}/health", timeout=5).raise_for_status()
-    except (OSError, ValueError, httpx2.HTTPError):
+    except (OSError, ValueError, KeyError, httpx2.HTTPError):
         return None
     return url
 
@@ -53,6 +56,7 @@ def start(data: Path) -> tuple[str, subprocess.Popen[bytes]]:
     """Start a server that outlives this script; return its address."""
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     log = data / "server.log"
+    log.touch(mode=0o600)
     with log.open("ab") as output:
         server = subprocess.Popen(
             [sys.executable, "-m", "appliance", "serve"],
@@ -120,18 +124,24 @@ def main() -> None:
         print("Starting a server …", flush=True)
         url, server = start(data)
     print(f"The server answers at {url} (data in {data}).")
+    try:
+        try_it(url)
+    finally:
+        if options.once and server is not None:
+            server.terminate()
+            print(f"Stopped the server (exit code {server.wait(60)}).")
+    if not options.once or server is None:
+        pid = json.loads((data / "server.json").read_text())["pid"]
+        print(f"The server keeps running. Stop it with: kill {pid}")
+
+
+def try_it(url: str) -> None:
     key = gigarouter("keys", "mint", "quickstart", "--credit", CREDIT)
     headers = {"authorization": f"Bearer {key['key']}"}
     with httpx2.Client(base_url=url, headers=headers, timeout=60) as client:
         show_embeddings(client)
         show_ranking(client)
     show_snippets(url, key["key"])
-    pid = json.loads((data / "server.json").read_text())["pid"]
-    if options.once and server is not None:
-        server.terminate()
-        print(f"Stopped the server (exit code {server.wait(60)}).")
-    else:
-        print(f"The server keeps running. Stop it with: kill {pid}")
 
 
 if __name__ == "__main__":

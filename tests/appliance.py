@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import msgspec
 
 from appliance.compose import Appliance, open_appliance
 from appliance.core.limits import Limits
@@ -71,7 +72,7 @@ async def bench(
     directory = DataDir(path)
     clock, bounds = HandClock(), limits or Limits()
     with directory.locked(), open_books(directory, clock, bounds) as books:
-        chosen = Settings(fake_engine=True, **settings)
+        chosen = msgspec.convert({"fake_engine": True, **settings}, Settings)
         async with open_appliance(directory, books, chosen, clock, bounds) as appliance:
             if preload:
                 await appliance.preload()

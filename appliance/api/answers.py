@@ -14,7 +14,7 @@ import orjson
 from appliance.catalog.spec import ModelSpec
 from appliance.core.units import ceil_div
 from appliance.engine import vectors
-from appliance.engine.backend import Matrix
+from appliance.engine.vectors import Matrix
 from appliance.tasks.embedding import Plan
 from appliance.tasks.rerank import ranking
 from appliance.wire.bodies import EmbeddingsRequest, RerankRequest

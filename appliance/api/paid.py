@@ -17,7 +17,7 @@ from appliance.catalog.spec import ModelSpec
 from appliance.core.clock import Clock
 from appliance.core.limits import Limits
 from appliance.core.units import credits_text
-from appliance.engine.backend import Matrix
+from appliance.engine.vectors import Matrix
 from appliance.pipeline import Answer, Call, Pipeline, Question, Quote
 from appliance.tasks.embedding import Plan
 from appliance.wire.json import encode

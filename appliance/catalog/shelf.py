@@ -13,6 +13,7 @@ from typing import Any
 
 import tomlkit
 
+from appliance.catalog.capacity import sequence_tokens_max
 from appliance.catalog.catalog import load, read_entries, shipped_path
 from appliance.catalog.convert import convert_folder
 from appliance.catalog.header import Header, read_header
@@ -144,7 +145,7 @@ def describe(header: Header, *, name: str, file: str, task: str | None) -> dict[
         "file": file,
         "quantization": FILE_TYPES.get(header.get_int("general.file_type", -1), ""),
         "params": sum(_elements(tensor.shape) for tensor in header.tensors.values()),
-        "max_input_tokens": header.arch_int("context_length"),
+        "max_input_tokens": sequence_tokens_max(header),
         "price": _price(found),
     }
     if found == "rerank":
@@ -191,8 +192,12 @@ def _price(task: Task) -> Any:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Share the bytes when both are on one disk, else copy them."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
+    """Copy the bytes, readable by their owner alone.
+
+    A link would be quicker, but llama.cpp maps the file into memory: whoever rewrites the source
+    in place would then kill the server.
+    """
+    shutil.copyfile(source, target)
+    target.chmod(0o600)
+    with target.open("rb") as file:
+        os.fsync(file.fileno())

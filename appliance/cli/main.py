@@ -4,6 +4,7 @@ Owns the names of commands and flags, and the exit codes: 0 done, 1 failed (one 
 error says why and what to do), 2 wrong usage. Deliberately does nothing itself.
 """
 
+import os
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -47,6 +48,9 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except ApplianceError as error:
             click.echo(f"gigarouter: {error.message}", err=True)
+            ctx.exit(1)
+        except UnicodeEncodeError:
+            click.echo("gigarouter: an argument is not valid text (UTF-8)", err=True)
             ctx.exit(1)
         except OSError as error:
             if error.filename is None:
@@ -238,4 +242,5 @@ def bench(
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
+    os.umask(0o077)  # whatever a command writes is its owner's alone
     cli(prog_name="gigarouter")

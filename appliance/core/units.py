@@ -10,9 +10,6 @@ from typing import NewType
 Picocredits = NewType("Picocredits", int)
 """Money: 10^-12 credits (1 credit = 1 USD). Always an int that fits in 64 bits."""
 
-TokenCount = NewType("TokenCount", int)
-"""Model tokens, special tokens included. Never characters or bytes."""
-
 PICOCREDITS_PER_CREDIT = 10**12
 CREDITS_MAX = 1_000_000
 """The most credits that one amount may carry: nine times below the int64 limit of 9.2 million."""

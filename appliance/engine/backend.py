@@ -9,12 +9,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from appliance.engine.vectors import Matrix
 from appliance.tasks.sequence import TokenSequence
-
-Matrix = npt.NDArray[np.float32]
-"""float32[n_sequences, width]"""
 
 
 @dataclass(frozen=True, slots=True)

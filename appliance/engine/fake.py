@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from appliance.core.errors import EngineDied, InferenceFailed
-from appliance.engine.backend import EngineLimits, Matrix, ModelFacts, require_computable
+from appliance.engine.backend import EngineLimits, ModelFacts, require_computable
+from appliance.engine.vectors import Matrix
 from appliance.tasks.sequence import TokenSequence
 
 

@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from appliance.core.errors import InferenceFailed, LoadFailed
-from appliance.engine.backend import EngineLimits, Matrix, ModelFacts, require_computable
+from appliance.engine.backend import EngineLimits, ModelFacts, require_computable
+from appliance.engine.vectors import Matrix
 from appliance.tasks.sequence import TokenSequence
 
 log = logging.getLogger("gigarouter.llama")
@@ -281,13 +282,14 @@ class LlamaTokenizer:
         self._model = _load(path, vocabulary_only=True)
         self._vocabulary = llama_cpp.llama_model_get_vocab(self._model)
 
-    def encode(self, texts: Sequence[str]) -> list[npt.NDArray[np.int32]]:
+    def encode(self, texts: Sequence[str], tokens_enough: int = 0) -> list[npt.NDArray[np.int32]]:
         """Return the ids of each text, int32[n_tokens], without special tokens.
 
         Text that spells a special token is ordinary text (`parse_special` is off). Safe from
         several threads; give it a thread with a large stack: some pre-tokenizers recurse once for
         each character.
         """
+        del tokens_enough  # the library tokenizes a text whole
         return [self._encode(text.encode("utf-8", "replace")) for text in texts]
 
     def _encode(self, text: bytes) -> npt.NDArray[np.int32]:

@@ -9,6 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from appliance.catalog.capacity import (
+    UBATCH_TOKENS_MIN,
+    sequence_tokens_max,
+    vocabulary_size,
+)
 from appliance.catalog.header import Header, read_header
 from appliance.catalog.spec import ModelSpec
 from appliance.catalog.weights import read_tensor_f32
@@ -19,9 +24,6 @@ from appliance.engine.tokenizer import Tokenizer, reference_tokenizer, special_t
 from appliance.settings import prepare_native_library
 from appliance.tasks.sequence import Frame
 
-OUTPUT_BYTES_MAX = 1 << 30
-"""llama.cpp reserves logits for every token of a ubatch, also where there are none (4 bytes for
-each entry of the vocabulary): bounds the ubatch of models with large vocabularies."""
 BIN_TOKENS = 256
 SEQUENCES_MAX = 64
 
@@ -32,6 +34,8 @@ class TextEncoder:
 
     tokenizer: Tokenizer
     frame: Frame
+    tokens_max: int
+    """The longest sequence that the engine takes, special tokens included."""
 
 
 class Loader(Protocol):
@@ -82,7 +86,7 @@ class LlamaLoader:
             spec.path,
             pooling=spec.entry.pooling,
             threads=self._threads,
-            limits=engine_limits(spec, header),
+            limits=engine_limits(header),
             type_difference=difference,
             token_rows=rows,
         )
@@ -102,7 +106,7 @@ class LlamaLoader:
             require_hash(spec)
             require_vocabulary(header)
             tokenizer = llama.LlamaTokenizer(spec.path)
-        return TextEncoder(tokenizer, frame_of(header))
+        return TextEncoder(tokenizer, frame_of(header), sequence_tokens_max(header))
 
 
 class FakeLoader:
@@ -116,12 +120,12 @@ class FakeLoader:
         """Return a fake of the model's shape."""
         header = read_header(spec.path)
         facts = ModelFacts(
-            vocabulary=len(header.get_list("tokenizer.ggml.tokens")),
+            vocabulary=vocabulary_size(header),
             width=1 if spec.entry.pooling == "rank" else header.arch_int("embedding_length"),
             tokens_max=header.arch_int("context_length"),
             description="fake",
         )
-        backend = FakeBackend(facts, engine_limits(spec, header))
+        backend = FakeBackend(facts, engine_limits(header))
         self.opened.append(backend)
         return backend
 
@@ -131,7 +135,7 @@ class FakeLoader:
         tokenizer = reference_tokenizer(header.metadata)
         if tokenizer is None:
             raise LoadFailed(f"the fake engine has no tokenizer for {spec.path.name}")
-        return TextEncoder(tokenizer, frame_of(header))
+        return TextEncoder(tokenizer, frame_of(header), sequence_tokens_max(header))
 
 
 def frame_of(header: Header) -> Frame:
@@ -140,14 +144,10 @@ def frame_of(header: Header) -> Frame:
     return Frame(cls=specials.cls, sep=specials.sep)
 
 
-def engine_limits(spec: ModelSpec, header: Header) -> EngineLimits:
-    """Return how much one call may hold, within the memory that llama.cpp reserves for it."""
-    vocabulary = len(header.get_list("tokenizer.ggml.tokens"))
-    affordable = max(BIN_TOKENS, OUTPUT_BYTES_MAX // (4 * max(1, vocabulary)))
-    trained = header.arch_int("context_length")
-    longest = min(trained, spec.entry.max_input_tokens, affordable)
+def engine_limits(header: Header) -> EngineLimits:
+    """Return how much one call may hold: facts of the file alone, as models may share it."""
     return EngineLimits(
-        ubatch_tokens_max=max(BIN_TOKENS, longest),
+        ubatch_tokens_max=max(UBATCH_TOKENS_MIN, sequence_tokens_max(header)),
         bin_tokens=BIN_TOKENS,
         sequences_max=SEQUENCES_MAX,
     )

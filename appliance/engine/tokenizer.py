@@ -27,6 +27,7 @@ SEGMENT_CHARS = 64_000
 character, 1.7 GB for 4 MB of punctuation) stays near 30 MB, enough that the GIL changes hands
 rarely."""
 
+SEGMENT_CHARS_MIN = 8_000
 TOKENS_ENOUGH = 100_000
 """A text's later segments are left out once it has this many tokens: far more than any model takes
 of one text, and the library needs up to 10 microseconds for a character of a hostile one."""
@@ -57,11 +58,14 @@ class TokenType(IntEnum):
 class Tokenizer(Protocol):
     """Text to token ids without special tokens."""
 
-    def encode(self, texts: Sequence[str]) -> list[npt.NDArray[np.int32]]:
+    def encode(
+        self, texts: Sequence[str], tokens_enough: int = TOKENS_ENOUGH
+    ) -> list[npt.NDArray[np.int32]]:
         """Return the ids of each text, as int32[n_tokens], in the order of `texts`.
 
-        No special token is added and none is recognised in a text; nothing is truncated below
-        `TOKENS_ENOUGH`. May be called from several threads at once.
+        No special token is added and none is recognised in a text. A text may be left off
+        somewhere beyond its first `tokens_enough` tokens, never before. May be called from several
+        threads at once.
         """
 
 
@@ -161,14 +165,16 @@ class WordPieceTokenizer:
     def __repr__(self) -> str:
         return f"<WordPieceTokenizer [{self._tokenizer.get_vocab_size()} pieces | {self._flags}]>"
 
-    def encode(self, texts: Sequence[str]) -> list[npt.NDArray[np.int32]]:
+    def encode(
+        self, texts: Sequence[str], tokens_enough: int = TOKENS_ENOUGH
+    ) -> list[npt.NDArray[np.int32]]:
         """Return the ids of each text, as int32[n_tokens], in the order of `texts`.
 
         The GIL is free during the work. Time and memory grow linearly with the characters.
         """
         parts: list[list[npt.NDArray[np.int32]]] = [[] for _ in texts]
         counts = [0] * len(texts)
-        for group in self._groups(texts, counts):
+        for group in self._groups(texts, counts, tokens_enough):
             # Unlike `encode`, the batch call lets go of the GIL; "fast" leaves out the offsets.
             encodings = self._tokenizer.encode_batch_fast(
                 [segment for _, segment in group], add_special_tokens=False
@@ -179,27 +185,29 @@ class WordPieceTokenizer:
         return [part[0] if len(part) == 1 else np.concatenate(part) for part in parts]
 
     def _groups(
-        self, texts: Sequence[str], counts: Sequence[int]
+        self, texts: Sequence[str], counts: Sequence[int], tokens_enough: int
     ) -> Iterator[list[tuple[int, str]]]:
         # `counts` grows while this generator is consumed: that is how it learns to stop early.
+        # Small segments where few tokens are wanted: a hostile character costs 10 microseconds.
+        segment_chars = min(SEGMENT_CHARS, max(SEGMENT_CHARS_MIN, 16 * tokens_enough))
         group: list[tuple[int, str]] = []
-        room = SEGMENT_CHARS
+        room = segment_chars
         for index, text in enumerate(texts):
-            for segment in self._segments(_without_lone_surrogates(text)):
-                if counts[index] >= TOKENS_ENOUGH:
+            for segment in self._segments(_without_lone_surrogates(text), segment_chars):
+                if counts[index] > tokens_enough:
                     break
                 group.append((index, segment))
                 room -= len(segment)
                 if room <= 0:
                     yield group
-                    group, room = [], SEGMENT_CHARS
+                    group, room = [], segment_chars
         if group:
             yield group
 
-    def _segments(self, text: str) -> Iterator[str]:
+    def _segments(self, text: str, segment_chars: int) -> Iterator[str]:
         start = 0
-        while len(text) - start > SEGMENT_CHARS:
-            boundary = self._boundary.search(text, start + SEGMENT_CHARS)
+        while len(text) - start > segment_chars:
+            boundary = self._boundary.search(text, start + segment_chars)
             if boundary is None:
                 break
             yield text[start : boundary.start()]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from appliance.engine.backend import Matrix
+from appliance.engine.vectors import Matrix
 from appliance.tasks.sequence import TokenSequence
 
 

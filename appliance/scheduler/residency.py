@@ -26,9 +26,9 @@ from appliance.scheduler.threads import ThreadPool
 
 log = logging.getLogger("gigarouter.residency")
 
-Weights = tuple[Path, str, str | None]
-"""File, pooling and SHA-256: two models over the same weights share one lane, and a file that was
-replaced gets a new one."""
+Weights = tuple[Path, str, bool, str | None]
+"""File, pooling, segments and SHA-256: two models that compute the same share one lane, and a file
+that was replaced gets a new one."""
 
 LOAD_BYTES_PER_S = 200_000_000
 """The first guess of how fast a file is loaded; real loads replace it."""
@@ -114,7 +114,7 @@ class Residency:
             except RetryableError:
                 self._encoders.pop(_weights(spec), None)
                 raise
-            except (ApplianceError, OSError) as error:
+            except Exception as error:
                 self._encoders.pop(_weights(spec), None)
                 raise ModelNotServed(model=spec.id, reason=_reason_of(error)) from error
         return known.value
@@ -216,7 +216,7 @@ class Residency:
 
 
 def _weights(spec: ModelSpec) -> Weights:
-    return spec.path, spec.entry.pooling, spec.entry.sha256
+    return spec.path, spec.entry.pooling, spec.entry.segments, spec.entry.sha256
 
 
 def _reason_of(error: BaseException) -> str:

@@ -43,7 +43,7 @@ class RerankBody(msgspec.Struct):
     truncation: bool | None = None
     max_tokens_per_doc: Count | None = None
     max_doc_length: Count | None = None
-    rank_fields: list[str] | None = None
+    rank_fields: Annotated[list[str], msgspec.Meta(max_length=32)] | None = None
 
 
 class EmbeddingsRequest(msgspec.Struct, frozen=True):

@@ -15,12 +15,6 @@ from appliance.wire.json import decode
 _NUMBER_OR_LIST = (b"[", b"-", *(b"%d" % digit for digit in range(10)))
 
 
-class TextObject(msgspec.Struct):
-    """`{"text": …}`; what else the object holds is skipped, not kept."""
-
-    text: str
-
-
 def embedding_inputs(raw: msgspec.Raw, limits: Limits) -> list[str]:
     """Return the texts of `input`: a string, or a list of strings.
 
@@ -58,11 +52,10 @@ def rerank_documents(
         raise InvalidRequest(f"{param} must be a list of strings", param=param)
     if body[1:65].lstrip().startswith(b'"'):
         _require_count(body, limits, param=param)
-    if fields:
-        texts = _joined(decode(body, list[str | dict[str, Any]], param=param), param, fields)
+    if b"{" in body:
+        texts = _texts_of_objects(body, limits, param=param, fields=fields or ["text"])
     else:
-        documents = decode(body, list[str | TextObject], param=param)
-        texts = [d if isinstance(d, str) else d.text for d in documents]
+        texts = decode(body, list[str], param=param)
     _require_bounds(texts, limits, param=param)
     return texts
 
@@ -107,15 +100,37 @@ def _require_bounds(texts: list[str], limits: Limits, *, param: str) -> None:
             )
 
 
-def _joined(documents: list[str | dict[str, Any]], param: str, fields: list[str]) -> list[str]:
+def _texts_of_objects(body: bytes, limits: Limits, *, param: str, fields: list[str]) -> list[str]:
+    """Return the joined fields of objects, and strings as they are.
+
+    The type is made for these fields, so that whatever else an object holds is skipped without
+    becoming Python objects, and decoding ends at the first object too many.
+    """
+    decoded = 0
+
+    def count(_: object) -> None:
+        nonlocal decoded
+        decoded += 1
+        if decoded > limits.inputs_max:
+            raise ValueError(f"more than {limits.inputs_max} items; split it")
+
+    names = {f"field_{number}": field for number, field in enumerate(dict.fromkeys(fields))}
+    kind: Any = msgspec.defstruct(
+        "Document",
+        [(name, str | msgspec.UnsetType, msgspec.UNSET) for name in names],
+        rename=names,
+        namespace={"__post_init__": count},
+        gc=False,
+    )
+    documents = decode(body, list[str | kind], param=param)
     texts = []
     for index, document in enumerate(documents):
         if isinstance(document, str):
             texts.append(document)
             continue
-        parts = [document[field] for field in fields if field in document]
-        if not parts or not all(isinstance(part, str) for part in parts):
-            wanted = " or ".join(map(repr, fields))
+        parts = [part for name in names if (part := getattr(document, name)) is not msgspec.UNSET]
+        if not parts:
+            wanted = " or ".join(map(repr, names.values()))
             raise InvalidRequest(f"{param}[{index}] has no string {wanted}", param=param)
         texts.append("\n".join(parts))
     return texts

@@ -64,7 +64,7 @@ class Line:
                 tokens, encoder.frame, tokens_max=tokens_max, truncate=True, param="input"
             )
 
-        return Question(texts=list(texts), plan=plan, documents=None)
+        return Question(texts=list(texts), plan=plan, documents=None, truncate=True)
 
     def body(self, _spec, _plan, matrix):
         self.bodies += 1
@@ -276,7 +276,7 @@ def test_a_call_that_is_cancelled_while_its_price_is_refused_leaves_nothing(tmp_
             it.writer_gate.set()
             await asyncio.to_thread(blocking.join)
             assert await it.books() == ({}, 0, 0, 0)
-            assert not it.pipeline._background
+            assert not it.pipeline._holds._background
 
     asyncio.run(story())
 
@@ -603,5 +603,32 @@ def test_a_settlement_that_fails_after_the_client_left_releases_the_hold(tmp_pat
                 while await it.books() != RELEASED:  # noqa: ASYNC110 - the books ring no bell
                     await asyncio.sleep(0)
             await it.still_works()
+
+    asyncio.run(asyncio.wait_for(story(), 30))
+
+
+def test_a_hold_that_the_store_would_not_release_is_released_once_it_works_again(
+    tmp_path, monkeypatch
+):
+    tries = []
+
+    async def story():
+        async with line(tmp_path) as it:
+            release = it.pipeline._ledger.release
+
+            async def fails_twice(hold):
+                tries.append(hold.id)
+                if len(tries) < 3:
+                    raise StoreFailed("the disk is full")
+                await release(hold)
+
+            monkeypatch.setattr("appliance.ledger.holds.RELEASE_PAUSES_S", (0, 0, 0))
+            monkeypatch.setattr(it.pipeline._ledger, "release", fails_twice)
+            it.bench.backend.refuse = True
+            with pytest.raises(InferenceFailed):
+                await it.run()
+            while await it.books() != RELEASED:  # noqa: ASYNC110 - the books ring no bell
+                await asyncio.sleep(0)
+            assert len(tries) == 3
 
     asyncio.run(asyncio.wait_for(story(), 30))

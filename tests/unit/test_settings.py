@@ -164,7 +164,6 @@ def test_the_data_directory_is_the_flag_else_the_environments_else_this_users(
     assert settings.data_dir(Path("here")) == tmp_path / "here"
 
 
-def test_the_data_directory_and_the_failpoint_are_no_settings(load):
-    chosen = load(env={"GIGAROUTER_DATA_DIR": "/x", "GIGAROUTER_FAILPOINT": "settle"})
+def test_the_data_directory_is_no_setting(load):
+    chosen = load(env={"GIGAROUTER_DATA_DIR": "/x"})
     assert chosen == Settings()
-    assert settings.failpoint() == "settle"

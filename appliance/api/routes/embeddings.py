@@ -37,7 +37,9 @@ def _task(sent: EmbeddingsRequest) -> Task:
         model=sent.model,
         task="embeddings",
         check=check,
-        question=lambda _: Question(texts=sent.texts, plan=plan, documents=None),
+        question=lambda _: Question(
+            texts=sent.texts, plan=plan, documents=None, truncate=sent.truncate
+        ),
         answer=lambda spec, plan, matrix: answers.embeddings(
             matrix, sent=sent, spec=spec, plan=plan
         ),

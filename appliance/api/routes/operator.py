@@ -24,8 +24,10 @@ from appliance.wire.json import decode
 class OperatorGuard:
     """Lets the operator in, and nobody else."""
 
-    def __init__(self, token: str, *, allow_remote: bool) -> None:
+    def __init__(self, token: str, *, own_address: str, allow_remote: bool) -> None:
         self._token = token.encode()
+        self._own_address = own_address
+        """What the server is bound to: who comes from there is on this machine."""
         self._allow_remote = allow_remote
 
     def __call__(
@@ -40,7 +42,9 @@ class OperatorGuard:
         """
         del handler  # every one of these routes is guarded alike
         client = connection.client
-        if not self._allow_remote and not (client and is_loopback(client.host)):
+        host = client.host if client else ""
+        is_local = is_loopback(host) or host == self._own_address
+        if not is_local and not self._allow_remote:
             raise UnknownPath(path=connection.url.path[:200], valid=("/v1/models",))
         scheme, _, token = connection.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer":

@@ -45,7 +45,10 @@ def _task(sent: RerankRequest, request_id: str, *, is_cohere: bool) -> Task:
             )
 
         return Question(
-            texts=[sent.query, *sent.documents], plan=plan, documents=len(sent.documents)
+            texts=[sent.query, *sent.documents],
+            plan=plan,
+            documents=len(sent.documents),
+            truncate=sent.truncate,
         )
 
     return Task(

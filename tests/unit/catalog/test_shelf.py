@@ -153,6 +153,17 @@ def test_changing_the_source_later_by_replacing_it_changes_nothing_here(bench):
     assert sha256_of(bench.find("tiny").path) == bench.find("tiny").entry.sha256
 
 
+def test_changing_the_source_later_in_place_changes_nothing_here(bench):
+    source = embedder(bench.path / "tiny.gguf")
+    source.chmod(0o644)
+    bench.add(source)
+    # The engine maps the file into memory: with shared bytes this would kill the server.
+    source.write_bytes(b"")
+    kept = bench.find("tiny")
+    assert sha256_of(kept.path) == kept.entry.sha256
+    assert kept.path.stat().st_mode & 0o777 == 0o600
+
+
 def test_comments_and_other_entries_of_the_users_file_survive(bench):
     bench.catalog.write_text(COMMENTS)
     bench.add(embedder(bench.path / "tiny.gguf"))

@@ -430,9 +430,9 @@ LONG = 1_000_000
         pytest.param("!" * (LONG // 4), reference_ids("!") * (LONG // 4), id="punctuation"),
     ],
 )
-def test_a_long_text_is_tokenized_whole(monkeypatch, text, expected):
-    monkeypatch.setattr(module, "TOKENS_ENOUGH", 10**9)
-    assert ids(text) == expected
+def test_a_long_text_is_tokenized_whole(text, expected):
+    [found] = OURS.encode([text], 10**9)
+    assert found.tolist() == expected
 
 
 def test_a_text_with_more_tokens_than_any_model_takes_is_left_off_at_a_segment():
@@ -440,6 +440,15 @@ def test_a_text_with_more_tokens_than_any_model_takes_is_left_off_at_a_segment()
     found = ids(text)
     assert module.TOKENS_ENOUGH <= len(found) <= module.TOKENS_ENOUGH + module.SEGMENT_CHARS
     assert found == reference_ids("!") * len(found)
+
+
+@pytest.mark.parametrize("enough", [1, 510, 8_190])
+def test_a_text_is_left_off_soon_after_what_is_wanted_of_it(enough):
+    text = "word " * 200_000
+    [found] = OURS.encode([text], enough)
+    whole = reference_ids("word") * 200_000
+    assert enough < len(found) <= enough + max(module.SEGMENT_CHARS_MIN, 16 * enough)
+    assert found.tolist() == whole[: len(found)]
 
 
 def test_leaving_off_one_text_does_not_shorten_its_neighbours():

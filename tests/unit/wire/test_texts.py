@@ -1,5 +1,6 @@
 import json
 import re
+import tracemalloc
 
 import msgspec
 import pytest
@@ -108,14 +109,15 @@ def test_the_fields_asked_for_are_joined_in_their_order():
         ("a", None, "documents must be a list of strings"),
         ({"0": "a"}, None, "documents must be a list of strings"),
         (["a"] * 6, None, "documents has more than 5 items; split it"),
-        ([{"text": "a"}] * 6, None, "documents has 6 items; 5 at most"),
+        ([{"text": "a"}] * 6, None, "more than 5 items; split it"),
         (["a", "x" * 1001], None, r"documents\[1\] is larger than 1000 bytes"),
         ([{"text": "x" * 1001}], None, r"documents\[0\] is larger than 1000 bytes"),
         ([{"body": "a"}], None, r"documents\[0\].*text"),
         ([{"text": 5}], None, r"documents\[0\]\.text: Expected `str`"),
         ([5], None, r"documents\[0\]: Expected"),
         ([{"text": "a"}], ["body"], r"documents\[0\] has no string 'body'"),
-        ([{"body": 5}], ["title", "body"], r"documents\[0\] has no string 'title' or 'body'"),
+        ([{"body": 5}], ["title", "body"], r"documents\[0\]\.body: Expected `str`"),
+        ([{"other": 5}], ["title", "body"], r"documents\[0\] has no string 'title' or 'body'"),
     ],
 )
 def test_what_is_no_list_of_documents_is_refused_with_the_reason(value, fields, message):
@@ -163,3 +165,29 @@ def test_millions_of_strings_are_refused_before_any_is_made(monkeypatch):
         lambda: rerank_documents(body, Limits(), param="documents", fields=None),
     ):
         assert "has more than 2048 items; split it" in refused(refuse).message
+
+
+def test_what_an_object_holds_beside_its_text_never_becomes_python_objects():
+    bomb = b'[{"y": [' + b"{}," * 200_000 + b'{}], "text": "a"}]'
+    tracemalloc.start()
+    try:
+        found = rerank_documents(
+            msgspec.Raw(bomb), Limits(), param="documents", fields=["text", "z"]
+        )
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found == ["a"]
+    assert peak < 4 * len(bomb)
+
+
+def test_decoding_ends_at_the_first_object_too_many():
+    many = b"[" + b'{"text":"a"},' * 500_000 + b'{"text":"a"}]'
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidRequest, match="more than 2048 items"):
+            rerank_documents(msgspec.Raw(many), Limits(), param="documents", fields=None)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 * len(many)

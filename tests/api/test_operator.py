@@ -1,0 +1,50 @@
+"""Who may be the operator, by address and by token."""
+
+import asyncio
+
+import httpx2
+import pytest
+
+from tests.appliance import bench
+
+TOKENLESS = "missing_api_key"
+
+
+async def ask(it, client_host, token=None):
+    transport = httpx2.ASGITransport(app=it.appliance.app, client=(client_host, 50_000))
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    async with httpx2.AsyncClient(transport=transport, base_url="http://it") as client:
+        answer = await client.get("/admin/v1/keys", headers=headers)
+    return answer.status_code, answer.json().get("error", {}).get("code")
+
+
+@pytest.mark.parametrize(
+    ("bound", "client", "remote", "expected"),
+    [
+        ("127.0.0.1", "127.0.0.1", False, 200),
+        ("127.0.0.1", "127.8.9.1", False, 200),
+        ("::1", "::1", False, 200),
+        ("0.0.0.0", "::ffff:127.0.0.1", False, 200),
+        ("192.0.2.2", "192.0.2.2", False, 200),
+        ("192.0.2.2", "192.0.2.3", False, 404),
+        ("0.0.0.0", "192.0.2.3", False, 404),
+        ("0.0.0.0", "0.0.0.1", False, 404),
+        ("0.0.0.0", "192.0.2.3", True, 200),
+        ("127.0.0.1", "127.0.0.1.example.org", False, 404),
+    ],
+)
+def test_the_operator_is_on_this_machine_unless_settings_say_otherwise(
+    tmp_path, bound, client, remote, expected
+):
+    async def story():
+        settings = {"host": bound, "admin": {"allow_remote": remote}}
+        async with bench(tmp_path / "data", preload=False, **settings) as it:
+            token = it.directory.admin_token()
+            assert (await ask(it, client, token))[0] == expected
+            if expected == 200:
+                assert await ask(it, client) == (401, TOKENLESS)
+                assert await ask(it, client, token[:-1]) == (401, "invalid_api_key")
+                key = (await it.mint()).key
+                assert await ask(it, client, key) == (401, "invalid_api_key")
+
+    asyncio.run(story())
