@@ -33,10 +33,12 @@ that was replaced gets a new one."""
 LOAD_BYTES_PER_S = 200_000_000
 """The first guess of how fast a file is loaded; real loads replace it."""
 NS_PER_S = 1_000_000_000
+TRY_AGAIN_S = 30
+"""After a load failed, calls hear the reason this long; the next one loads again."""
 HEALTHY_S = 300
 """An engine that lived this long begins a new row of deaths."""
 RELOADS_MAX = 5
-"""Deaths in a row after which a model is given up until the server is restarted."""
+"""Deaths in a row after which a model rests for `TRY_AGAIN_S`."""
 
 
 @dataclass(slots=True)
@@ -48,6 +50,8 @@ class _Slot:
     waiters: int = 0
     reason: str = ""
     """Why it could not be loaded; empty otherwise."""
+    failed_ns: int = 0
+    """When that was."""
 
 
 @dataclass(slots=True)
@@ -85,7 +89,7 @@ class Residency:
         if not spec.path.exists():
             return f"its file {spec.path.name} is not on this machine"
         slot = self._slots.get(_weights(spec))
-        return (slot.reason or None) if slot else None
+        return slot.reason if slot and slot.reason and not self._may_try_again(slot) else None
 
     def require_served(self, spec: ModelSpec) -> None:
         """Refuse a model whose file is missing or was found to be unusable.
@@ -122,7 +126,7 @@ class Residency:
     def ready(self, spec: ModelSpec) -> Lane | None:
         """Return the model's lane if it can compute now, and start loading it if not."""
         slot = self._slots.get(_weights(spec))
-        if slot is None:
+        if slot is None or self._may_try_again(slot):
             slot = self._load(spec, restarting=False)
         return slot.lane if slot.lane.is_usable else None
 
@@ -167,6 +171,11 @@ class Residency:
         for slot in self._slots.values():
             slot.lane.close()
 
+    def _may_try_again(self, slot: _Slot) -> bool:
+        """Say whether a load failed long enough ago: memory may be free, a disk be back."""
+        since_ns = self._clock.monotonic_ns() - slot.failed_ns
+        return bool(slot.reason) and since_ns > TRY_AGAIN_S * NS_PER_S
+
     def _later(self, spec: ModelSpec, slot: _Slot) -> RetryableError:
         elapsed_s = (self._clock.monotonic_ns() - slot.began_ns) / NS_PER_S
         left_s = max(1, min(60, round(slot.expected_s - elapsed_s + 0.5)))
@@ -196,7 +205,7 @@ class Residency:
     def _loaded(self, spec: ModelSpec, slot: _Slot, future: asyncio.Future[None]) -> None:
         error = future.exception()
         if error is not None:
-            slot.reason = _reason_of(error)
+            slot.reason, slot.failed_ns = _reason_of(error), self._clock.monotonic_ns()
             log.error("%s could not be loaded: %s", spec.id, slot.reason)
             return
         took_s = (self._clock.monotonic_ns() - slot.began_ns) / NS_PER_S
@@ -212,7 +221,9 @@ class Residency:
         if self._deaths[weights] <= RELOADS_MAX:
             self._load(spec, restarting=True)
         else:
-            self._slots[weights].reason = f"its engine died {RELOADS_MAX + 1} times"
+            slot = self._slots[weights]
+            slot.reason = f"its engine died {RELOADS_MAX + 1} times"
+            slot.failed_ns = self._clock.monotonic_ns()
 
 
 def _weights(spec: ModelSpec) -> Weights:

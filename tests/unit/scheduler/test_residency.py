@@ -22,7 +22,7 @@ from appliance.core.limits import Limits
 from appliance.engine.backend import EngineLimits, ModelFacts
 from appliance.engine.fake import FakeBackend
 from appliance.engine.loader import TextEncoder
-from appliance.scheduler.residency import LOAD_BYTES_PER_S, RELOADS_MAX, Residency
+from appliance.scheduler.residency import LOAD_BYTES_PER_S, RELOADS_MAX, TRY_AGAIN_S, Residency
 from appliance.scheduler.threads import ThreadPool
 from appliance.tasks.sequence import Frame, TokenSequence
 from tests.appliance import HandClock
@@ -61,7 +61,7 @@ class GatedLoader:
         self.gate.wait(60)
         if self.failures:
             raise self.failures.pop(0)
-        return TextEncoder(Words(), Frame(1, 2))
+        return TextEncoder(Words(), Frame(1, 2), 512)
 
 
 class Bench:
@@ -274,6 +274,29 @@ def test_a_model_that_cannot_be_loaded_is_not_served_and_says_why(opened):
     asyncio.run(story())
 
 
+def test_a_model_that_could_not_be_loaded_is_tried_again_after_a_rest(opened):
+    async def story():
+        async with opened() as bench:
+            spec = bench.spec()
+            bench.loader.failures = [LoadFailed("no memory"), LoadFailed("still none")]
+            with pytest.raises(ModelNotServed, match="no memory"):
+                await bench.residency.wait(spec, wait_s=60)
+            bench.clock.advance(TRY_AGAIN_S)
+            with pytest.raises(ModelNotServed, match="no memory"):
+                bench.residency.require_served(spec)
+            bench.clock.advance(1)
+            bench.residency.require_served(spec)
+            with pytest.raises(ModelNotServed, match="still none"):
+                await bench.residency.wait(spec, wait_s=60)
+            assert bench.residency.reason(spec) == "still none"
+            bench.clock.advance(TRY_AGAIN_S + 1)
+            assert (await bench.residency.wait(spec, wait_s=60)).is_usable
+            assert bench.residency.reason(spec) is None
+            assert bench.loader.backends_asked == ["m", "m", "m"]
+
+    asyncio.run(story())
+
+
 def test_a_bug_in_loading_is_a_reason_too(opened):
     async def story():
         async with opened() as bench:
@@ -281,7 +304,7 @@ def test_a_bug_in_loading_is_a_reason_too(opened):
             bench.loader.failures = [ValueError("a bug of ours")]
             with pytest.raises((ValueError, ModelNotServed)):
                 await bench.residency.wait(spec, wait_s=60)
-            assert bench.residency.reason(spec) == "ValueError('a bug of ours')"
+            assert "a bug of ours" in bench.residency.reason(spec)
 
     asyncio.run(story())
 
