@@ -1,0 +1,83 @@
+"""The bench against a started server with the fake engine: what it counts is what was answered."""
+
+import json
+
+import pytest
+
+LOADS = ("--seconds", "0.3", "--rounds", "2", "--workloads", "short-1,b32x64,rerank-1")
+
+
+@pytest.fixture(scope="module")
+def fake(tmp_path_factory):
+    from tests.server import Server
+
+    running = Server(tmp_path_factory.mktemp("bench") / "data").start("--fake")
+    yield running
+    running.close()
+
+
+def test_the_bench_measures_its_own_server_with_a_key_that_it_revokes(fake):
+    done = fake.cli("bench", *LOADS, "--json")
+    assert done.returncode == 0, done.stderr
+    results = {each["workload"]: each for each in json.loads(done.stdout)}
+    assert list(results) == ["short-1", "b32x64", "rerank-1"]
+    for result in results.values():
+        ours = result["ours"]
+        assert ours["errors"] == 0
+        assert ours["requests_per_s"] > 0
+        assert 0 < ours["p50_ms"] <= ours["p95_ms"] <= ours["p99_ms"]
+    short = results["short-1"]["ours"]
+    assert short["tokens_per_s"] == pytest.approx(16 * short["requests_per_s"], rel=0.01)
+    with fake.admin() as admin:
+        keys = [key for key in admin.get("/keys").json()["data"] if key["name"] == "bench"]
+    assert keys
+    assert all(key["revoked"] for key in keys)
+    assert sum(float(key["spent_today"]) for key in keys) > 0
+
+
+def test_a_peer_is_measured_in_turn_and_compared_by_ratio(fake):
+    key = str(fake.mint()["key"])
+    done = fake.cli(
+        "bench", "--url", fake.url, "--key", key, "--against", fake.url, "--against-key", key,
+        "--workloads", "short-1", "--seconds", "0.5", "--rounds", "3", "--json",
+    )  # fmt: skip
+    [result] = json.loads(done.stdout)
+    assert result["rounds"] == 3
+    assert result["theirs"]["errors"] == 0
+    assert result["ratio_min"] <= result["ratio"] <= result["ratio_max"]
+    assert 0.2 < result["ratio"] < 5
+
+
+def test_refused_calls_are_counted_as_errors_with_the_first_reason(fake):
+    done = fake.cli(
+        "bench", "--url", fake.url, "--key", "gr-wrong", *LOADS[:4], "--workloads", "short-1"
+    )
+    assert done.returncode == 0
+    assert "errors: 401" in done.stdout
+    assert "0.00 req/s" in done.stdout
+
+
+def test_an_unknown_workload_is_wrong_usage(fake):
+    done = fake.cli("bench", "--workloads", "nothing")
+    assert done.returncode == 2
+    assert "short-1" in done.stderr
+
+
+def test_without_a_server_the_bench_says_what_to_start(tmp_path):
+    from tests.server import Server
+
+    done = Server(tmp_path / "idle").cli("bench")
+    assert done.returncode == 1
+    assert "no server runs" in done.stderr
+
+
+def test_the_raw_engine_is_measured_in_the_benchs_own_process(tmp_path):
+    from tests.server import Server
+
+    done = Server(tmp_path / "idle").cli(
+        "bench", "--engine", "--seconds", "0.3", "--workloads", "short-16", "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    [ceiling] = json.loads(done.stdout)
+    assert ceiling["tokens_per_s"] == pytest.approx(16 * ceiling["texts_per_s"], rel=0.01)
+    assert ceiling["bin_ms"] > 0
