@@ -7,7 +7,7 @@ cold model waits. Deliberately evicts nothing yet: what was loaded stays until t
 import asyncio
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.catalog.spec import ModelSpec
@@ -54,12 +54,6 @@ class _Slot:
     """When that was."""
 
 
-@dataclass(slots=True)
-class _Encoder:
-    task: asyncio.Task[TextEncoder]
-    value: TextEncoder | None = field(default=None)
-
-
 class Residency:
     """Loads models when they are first called."""
 
@@ -71,7 +65,7 @@ class Residency:
         self._clock = clock
         self._limits = limits
         self._slots: dict[Weights, _Slot] = {}
-        self._encoders: dict[Weights, _Encoder] = {}
+        self._encoders: dict[Weights, asyncio.Task[TextEncoder]] = {}
         self._load_s: dict[Weights, float] = {}
         self._deaths: dict[Weights, int] = {}
 
@@ -108,20 +102,18 @@ class Residency:
             ModelNotServed: the file has none that we can use.
             QueueFull: too many calls wait for a tokenizer thread.
         """
-        known = self._encoders.get(_weights(spec))
-        if known is None:
+        weights = _weights(spec)
+        task = self._encoders.get(weights)
+        if task is None:
             task = asyncio.create_task(self._threads.run(self._loader.open_encoder, spec))
-            known = self._encoders[_weights(spec)] = _Encoder(task)
-        if known.value is None:
-            try:
-                known.value = await asyncio.shield(known.task)
-            except RetryableError:
-                self._encoders.pop(_weights(spec), None)
+            self._encoders[weights] = task
+        try:
+            return task.result() if task.done() else await asyncio.shield(task)
+        except Exception as error:
+            self._encoders.pop(weights, None)
+            if isinstance(error, RetryableError):
                 raise
-            except Exception as error:
-                self._encoders.pop(_weights(spec), None)
-                raise ModelNotServed(model=spec.id, reason=_reason_of(error)) from error
-        return known.value
+            raise ModelNotServed(model=spec.id, reason=_reason_of(error)) from error
 
     def ready(self, spec: ModelSpec) -> Lane | None:
         """Return the model's lane if it can compute now, and start loading it if not."""
