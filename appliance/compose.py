@@ -20,6 +20,7 @@ from appliance.engine.loader import FakeLoader, LlamaLoader, Loader
 from appliance.ledger.books import Books
 from appliance.ledger.ledger import Ledger
 from appliance.pipeline import Pipeline
+from appliance.scheduler.cache import VectorCache
 from appliance.scheduler.residency import Residency
 from appliance.scheduler.threads import ThreadPool
 from appliance.settings import Settings, cores
@@ -55,11 +56,10 @@ async def open_appliance(
         InvalidCatalog: a catalogue file is wrong.
     """
     models = Models.read(directory)
-    loader: Loader = (
-        FakeLoader() if settings.fake_engine else LlamaLoader(threads=settings.threads or cores())
-    )
+    loader = _loader(directory, settings, clock)
     threads = ThreadPool(workers=2, calls_max=limits.tokenizing_calls_max)
-    residency = Residency(loader, threads, clock=clock, limits=limits)
+    cache = VectorCache(settings.engine.cache_mb * 1_000_000)
+    residency = Residency(loader, threads, clock=clock, limits=limits, cache=cache)
     limiter = Limiter(clock)
     books_ledger = Ledger(books.writer, clock)
     pipeline = Pipeline(
@@ -94,3 +94,14 @@ async def open_appliance(
     finally:
         await asyncio.to_thread(residency.close)
         threads.close()
+
+
+def _loader(directory: DataDir, settings: Settings, clock: Clock) -> Loader:
+    if settings.fake_engine:
+        return FakeLoader()
+    return LlamaLoader(
+        settings.engine,
+        cores=settings.threads or cores(),
+        tunings=directory.models,
+        clock=clock,
+    )

@@ -32,7 +32,7 @@ from appliance.ledger.entry import Balance, Purchase
 from appliance.ledger.holds import Holds
 from appliance.ledger.ledger import Ledger
 from appliance.pricing.tariff import Tier
-from appliance.scheduler.lane import Lane
+from appliance.scheduler.engine import Engine
 from appliance.scheduler.residency import Residency
 from appliance.scheduler.threads import ThreadPool
 from appliance.tasks.embedding import Plan
@@ -196,10 +196,10 @@ class Pipeline:
             async with asyncio.timeout(self.limits.call_seconds_max):
                 plan, purchase = await self._price(call, spec, question, timings)
                 self._limiter.take_tokens(call.key, plan.tokens)
-                lane = await self._lane(call, spec, purchase)
+                engine = await self._engine(call, spec, purchase)
                 hold = await self._holds.open(purchase)
                 try:
-                    matrix = await self._compute(lane, plan, timings)
+                    matrix = await self._compute(engine, call, plan, timings)
                     body = finish(spec, plan, matrix)
                 except BaseException:
                     await self._holds.release(hold)
@@ -211,13 +211,13 @@ class Pipeline:
         timings.add("settle", began_ns, self._clock.monotonic_ns())
         return Answer(spec, plan, purchase.amount, balance, timings), body
 
-    async def _lane(self, call: Call, spec: ModelSpec, purchase: Purchase) -> Lane:
-        lane = self._residency.ready(spec)
-        if lane is None:
+    async def _engine(self, call: Call, spec: ModelSpec, purchase: Purchase) -> Engine:
+        engine = self._residency.ready(spec)
+        if engine is None:
             # No money is held while a model is loaded; but a call that could not pay hears so now.
             await self._ledger.require(purchase)
-            lane = await self._residency.wait(spec, wait_s=call.wait_s)
-        return lane
+            engine = await self._residency.wait(spec, wait_s=call.wait_s)
+        return engine
 
     async def _price(
         self, call: Call, spec: ModelSpec, question: Question, timings: Timings
@@ -247,8 +247,9 @@ class Pipeline:
             daily_budget=call.key.limits.daily_budget,
         )
 
-    async def _compute(self, lane: Lane, plan: Plan, timings: Timings) -> Matrix:
-        job = lane.submit(plan.sequences)
+    async def _compute(self, engine: Engine, call: Call, plan: Plan, timings: Timings) -> Matrix:
+        is_batch = call.tier == "batch"
+        job = engine.submit(plan.sequences, key=call.key.id, is_batch=is_batch)
         matrix = await job.result()
         timings.add("queue", job.queued_ns, job.started_ns)
         timings.add("inference", job.started_ns, job.finished_ns)

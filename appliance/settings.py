@@ -37,6 +37,20 @@ class TlsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Path of its PKCS#8 private key."""
 
 
+class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[engine]`: how models are spread over the cores; a model's first load measures the zeros."""
+
+    calibrate: bool = True
+    """False: what is not set here has a default instead of being measured."""
+    lanes: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
+    """Contexts of one model, each on a thread of its own."""
+    bin_tokens: Annotated[int, msgspec.Meta(ge=0, le=65_536)] = 0
+    """Tokens at which a call of the engine is closed."""
+    flash_attention: Literal["auto", "on", "off"] = "auto"
+    cache_mb: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
+    """Memory for vectors of texts that come again; 0: none is kept."""
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything an operator can choose; the defaults serve one machine."""
 
@@ -51,6 +65,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cannot retry. 0: it gets 503 at once."""
     fake_engine: bool = False
     """True: vectors are made up from the text; for trying clients and for tests."""
+    engine: EngineSettings = EngineSettings()
     admin: AdminSettings = AdminSettings()
     tls: TlsSettings = TlsSettings()
 

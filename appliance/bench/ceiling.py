@@ -1,17 +1,21 @@
 """Ceiling: what the raw engine computes in this process, without HTTP, queues or money.
 
-Owns the loads that a server is measured against: bins packed by hand, back to back. Deliberately
-shares the server's own loader, so that both run the same weights with the same settings.
+Owns the loads that a server is measured against: bins packed by hand, back to back, on as many
+lanes as the server would use. Deliberately shares the server's own loader, so that both run the
+same weights with the same tuning.
 """
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import msgspec
 
 from appliance.bench.workload import Workload, texts
 from appliance.catalog.spec import ModelSpec
 from appliance.core.clock import Clock
-from appliance.engine.backend import Backend
-from appliance.engine.loader import LlamaLoader
-from appliance.scheduler.packer import pack
+from appliance.engine.backend import EngineLimits
+from appliance.engine.loader import LlamaLoader, LoadedModel
+from appliance.scheduler.packer import Turn, pack
 from appliance.tasks.sequence import TokenSequence, frame_single
 
 NS_PER_S = 1_000_000_000
@@ -21,7 +25,9 @@ class Ceiling(msgspec.Struct, frozen=True):
     """What the engine reached on one workload."""
 
     workload: str
+    lanes: int
     threads: int
+    """Of each lane."""
     texts_per_s: float
     tokens_per_s: float
     bin_ms: float
@@ -29,54 +35,73 @@ class Ceiling(msgspec.Struct, frozen=True):
 
 
 def measure(
-    spec: ModelSpec, workload: Workload, *, threads: int, seconds: float, clock: Clock
+    spec: ModelSpec, workload: Workload, loader: LlamaLoader, *, seconds: float, clock: Clock
 ) -> Ceiling:
-    """Compute a workload's texts for some seconds, every bin full."""
-    loader = LlamaLoader(threads=threads)
+    """Compute a workload's texts for some seconds, every bin full, every lane busy."""
     encoder = loader.open_encoder(spec)
     given = [text for body in texts(workload) for text in body]
     sequences = [
         frame_single(tokens, encoder.frame, tokens_max=spec.entry.max_input_tokens)
         for tokens in encoder.tokenizer.encode(given)
     ]
-    backend = loader.open_backend(spec)
+    model = loader.open_model(spec)
     try:
-        return _run(backend, workload, sequences, threads=threads, seconds=seconds, clock=clock)
+        return _run(model, workload, sequences, seconds=seconds, clock=clock)
     finally:
-        backend.close()
+        model.weights.close()
 
 
 def _run(
-    backend: Backend,
+    model: LoadedModel,
     workload: Workload,
     sequences: list[TokenSequence],
     *,
-    threads: int,
     seconds: float,
     clock: Clock,
 ) -> Ceiling:
+    tuning = model.tuning
+    together = Barrier(tuning.lanes)
+
+    def work(lane: int) -> tuple[int, int, int, float]:
+        """Return (calls, texts, tokens, seconds) of one lane."""
+        limits = tuning.lane_limits(
+            model.weights.limits, vocabulary=model.weights.facts.vocabulary, lane=lane
+        )
+        backend = model.weights.open_backend(limits, flash_attention=tuning.flash_attention)
+        bins = _packed(sequences, limits)
+        for warm in bins[:3]:
+            backend.compute(warm, threads=tuning.threads)
+        together.wait()
+        began_ns = clock.monotonic_ns()
+        calls = done = tokens = 0
+        while clock.monotonic_ns() - began_ns < seconds * NS_PER_S:
+            chosen = bins[(calls + lane) % len(bins)]
+            backend.compute(chosen, threads=tuning.threads)
+            calls += 1
+            done += len(chosen)
+            tokens += sum(map(len, chosen))
+        elapsed_s = (clock.monotonic_ns() - began_ns) / NS_PER_S
+        backend.close()
+        return calls, done, tokens, elapsed_s
+
+    with ThreadPoolExecutor(tuning.lanes) as pool:
+        lanes = list(pool.map(work, range(tuning.lanes)))
+    return Ceiling(
+        workload=workload.name,
+        lanes=tuning.lanes,
+        threads=tuning.threads,
+        texts_per_s=sum(done / elapsed for _, done, _, elapsed in lanes),
+        tokens_per_s=sum(tokens / elapsed for _, _, tokens, elapsed in lanes),
+        bin_ms=1000 * sum(each[3] for each in lanes) / sum(each[0] for each in lanes),
+    )
+
+
+def _packed(sequences: list[TokenSequence], limits: EngineLimits) -> list[list[TokenSequence]]:
     bins: list[list[TokenSequence]] = []
     rest = sequences
     while rest:
-        [taken] = pack([[len(s) for s in rest[: backend.limits.sequences_max]]], backend.limits)
+        taken = len(pack([Turn(0, [[len(s) for s in rest[: limits.sequences_max]]])], limits))
+        assert taken
         bins.append(rest[:taken])
         rest = rest[taken:]
-    for warm in bins[:3]:
-        backend.compute(warm)
-    began_ns = clock.monotonic_ns()
-    until_ns = began_ns + int(seconds * NS_PER_S)
-    calls = done = tokens = 0
-    while clock.monotonic_ns() < until_ns:
-        chosen = bins[calls % len(bins)]
-        backend.compute(chosen)
-        calls += 1
-        done += len(chosen)
-        tokens += sum(map(len, chosen))
-    elapsed_s = (clock.monotonic_ns() - began_ns) / NS_PER_S
-    return Ceiling(
-        workload=workload.name,
-        threads=threads,
-        texts_per_s=done / elapsed_s,
-        tokens_per_s=tokens / elapsed_s,
-        bin_ms=elapsed_s * 1000 / calls,
-    )
+    return bins

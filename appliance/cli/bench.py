@@ -18,7 +18,8 @@ from appliance.cli import printing
 from appliance.cli.operator import reach
 from appliance.core.clock import SystemClock
 from appliance.core.errors import ServerUnreachable
-from appliance.settings import cores
+from appliance.engine.loader import LlamaLoader
+from appliance.settings import EngineSettings, cores
 from appliance.store.datadir import DataDir
 from appliance.wire.admin import MintOrder
 
@@ -75,16 +76,18 @@ def run(
 def run_ceiling(
     directory: DataDir, workloads: Sequence[Workload], *, seconds: float, as_json: bool
 ) -> None:
-    """Measure the raw engine with all cores, and print it."""
+    """Measure the raw engine as the server would tune it, and print it."""
     spec = load(shipped_path(), directory.catalog, directory.models).find(EMBED)
+    clock = SystemClock()
+    loader = LlamaLoader(EngineSettings(), cores=cores(), tunings=directory.models, clock=clock)
     found: list[Ceiling] = []
     for workload in workloads:
         if workload.kind == "embeddings":
-            ceiling = measure(spec, workload, threads=cores(), seconds=seconds, clock=SystemClock())
+            ceiling = measure(spec, workload, loader, seconds=seconds, clock=clock)
             found.append(ceiling)
             if not as_json:
                 click.echo(
-                    f"{ceiling.workload:10} {ceiling.threads} threads  "
+                    f"{ceiling.workload:10} {ceiling.lanes} x {ceiling.threads}  "
                     f"{ceiling.texts_per_s:9.1f} texts/s {ceiling.tokens_per_s:9.0f} tokens/s "
                     f"{ceiling.bin_ms:8.1f} ms a bin"
                 )

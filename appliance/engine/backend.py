@@ -1,4 +1,4 @@
-"""Backend: what the scheduler asks of one loaded model.
+"""Backend: what the scheduler asks of a loaded model.
 
 Owns the seam between scheduling and native code, and the invariants that keep native code from
 aborting the process. Deliberately knows neither llama.cpp nor requests.
@@ -16,7 +16,7 @@ from appliance.tasks.sequence import TokenSequence
 
 @dataclass(frozen=True, slots=True)
 class EngineLimits:
-    """What one call to the backend may hold."""
+    """What one call to a backend may hold."""
 
     ubatch_tokens_max: int
     """Tokens in one call; also the longest sequence."""
@@ -46,12 +46,11 @@ class ModelFacts:
 
 
 class Backend(Protocol):
-    """One loaded model; used by one thread only, the one that created it."""
+    """What one thread computes with (llama.cpp: a context); only the thread that opened it may."""
 
     limits: EngineLimits
-    facts: ModelFacts
 
-    def compute(self, sequences: Sequence[TokenSequence]) -> Matrix:
+    def compute(self, sequences: Sequence[TokenSequence], *, threads: int) -> Matrix:
         """Return one row for each sequence, unnormalised, float32[n_sequences, facts.width].
 
         Raises:
@@ -62,6 +61,26 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Free everything; the backend is not used again."""
+        ...
+
+
+class Weights(Protocol):
+    """One loaded model: read only, shared by its backends, which may compute at the same time."""
+
+    limits: EngineLimits
+    """What its largest backend may take."""
+    facts: ModelFacts
+
+    def open_backend(self, limits: EngineLimits, *, flash_attention: bool | None) -> Backend:
+        """Return a backend for the calling thread; None leaves flash attention to the library.
+
+        Raises:
+            LoadFailed: there is no memory for it.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the weights; every backend is closed by then."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Fake: a backend without a model, for tests and for trying clients (`serve` with `fake_engine`).
+"""Fake: a model without weights, for tests and for trying clients (`serve` with `fake_engine`).
 
 Owns vectors made from the token ids alone, so that the same text always gives the same vector.
 Deliberately imports nothing native. It can be slow, refuse and die on command.
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from appliance.core.errors import EngineDied, InferenceFailed
-from appliance.engine.backend import EngineLimits, ModelFacts, require_computable
+from appliance.engine.backend import Backend, EngineLimits, ModelFacts, require_computable
 from appliance.engine.vectors import Matrix
 from appliance.tasks.sequence import TokenSequence
 
@@ -30,9 +30,11 @@ class FakeBackend:
         """True: the next computation is the last."""
         self.computed: list[list[int]] = []
         """The length of each sequence of each bin, in order."""
+        self.threads: list[int] = []
+        """The threads that each bin was given, in order."""
         self.closed = False
 
-    def compute(self, sequences: Sequence[TokenSequence]) -> Matrix:
+    def compute(self, sequences: Sequence[TokenSequence], *, threads: int = 1) -> Matrix:
         """Return one row for each sequence, float32[n_sequences, facts.width].
 
         Raises:
@@ -46,6 +48,7 @@ class FakeBackend:
         if self.refuse:
             raise InferenceFailed("the fake engine was told to refuse")
         self.computed.append([len(sequence) for sequence in sequences])
+        self.threads.append(threads)
         return np.stack([self._row(sequence) for sequence in sequences])
 
     def close(self) -> None:
@@ -60,3 +63,24 @@ class FakeBackend:
                 self.facts.width, dtype=np.float32
             )
         return row
+
+
+class FakeWeights:
+    """Gives the backends that it was made with, one after the other."""
+
+    def __init__(
+        self, facts: ModelFacts, limits: EngineLimits, backends: Sequence[Backend]
+    ) -> None:
+        self.facts = facts
+        self.limits = limits
+        self._backends = list(backends)
+        self.closed = False
+
+    def open_backend(self, limits: EngineLimits, *, flash_attention: bool | None) -> Backend:
+        """Return the next backend."""
+        del limits, flash_attention
+        return self._backends.pop(0)
+
+    def close(self) -> None:
+        """Say that nothing more comes."""
+        self.closed = True

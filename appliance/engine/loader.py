@@ -5,9 +5,12 @@ that it opened: residency does.
 """
 
 import hashlib
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+import msgspec
 
 from appliance.catalog.capacity import (
     UBATCH_TOKENS_MIN,
@@ -17,15 +20,34 @@ from appliance.catalog.capacity import (
 from appliance.catalog.header import Header, read_header
 from appliance.catalog.spec import ModelSpec
 from appliance.catalog.weights import read_tensor_f32
+from appliance.core.clock import Clock
 from appliance.core.errors import LoadFailed
-from appliance.engine.backend import Backend, EngineLimits, ModelFacts
-from appliance.engine.fake import FakeBackend
+from appliance.engine.backend import EngineLimits, ModelFacts, Weights
+from appliance.engine.calibration import calibrate
+from appliance.engine.fake import FakeBackend, FakeWeights
 from appliance.engine.tokenizer import Tokenizer, reference_tokenizer, special_tokens
-from appliance.settings import prepare_native_library
+from appliance.engine.tuning import (
+    BIN_TOKENS,
+    Tuning,
+    default_tuning,
+    fingerprint,
+    recall,
+    remember,
+)
+from appliance.settings import EngineSettings, prepare_native_library
 from appliance.tasks.sequence import Frame
 
-BIN_TOKENS = 256
+log = logging.getLogger("gigarouter.loader")
+
 SEQUENCES_MAX = 64
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """Weights in memory, and how to compute with them here."""
+
+    weights: Weights
+    tuning: Tuning
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +63,8 @@ class TextEncoder:
 class Loader(Protocol):
     """Opens models."""
 
-    def open_backend(self, spec: ModelSpec) -> Backend:
-        """Return the loaded model; called on the thread that will use it.
+    def open_model(self, spec: ModelSpec) -> LoadedModel:
+        """Return the loaded model and its tuning; takes seconds.
 
         Raises:
             LoadFailed: the file is missing, damaged or of a kind we do not serve.
@@ -61,35 +83,76 @@ class Loader(Protocol):
 class LlamaLoader:
     """Opens GGUF files with llama.cpp."""
 
-    def __init__(self, *, threads: int) -> None:
-        self._threads = threads
+    def __init__(
+        self, settings: EngineSettings, *, cores: int, tunings: Path | None, clock: Clock
+    ) -> None:
+        """`tunings` is the folder in which calibrations are remembered; None: they are not."""
+        self._settings = settings
+        self._cores = cores
+        self._tunings = tunings
+        self._clock = clock
 
-    def open_backend(self, spec: ModelSpec) -> Backend:
-        """Return the loaded model.
+    def open_model(self, spec: ModelSpec) -> LoadedModel:
+        """Return the loaded model and its tuning; calibrates the first time.
+
+        Raises:
+            LoadFailed: the file is missing, damaged or of a kind we do not serve.
+        """
+        weights = self.open_weights(spec)
+        try:
+            return LoadedModel(weights, self._tuning(spec, weights))
+        except BaseException:
+            weights.close()
+            raise
+
+    def open_weights(self, spec: ModelSpec) -> Weights:
+        """Return the weights alone.
 
         Raises:
             LoadFailed: the file is missing, damaged or of a kind we do not serve.
         """
         # Imported late: it loads native libraries, which commands without a model do not need.
         prepare_native_library()
-        from appliance.engine import llama  # noqa: PLC0415 - see above
+        from appliance.engine.llama.segments import Segments  # noqa: PLC0415 - see above
+        from appliance.engine.llama.weights import LlamaWeights  # noqa: PLC0415 - see above
 
         header = read_header(spec.path)
         require_hash(spec)
         require_kind(spec, header)
-        rows = difference = None
+        segments = None
         if spec.entry.segments:
-            rows = read_tensor_f32(header, "token_embd.weight")
             types = read_tensor_f32(header, "token_types.weight")
-            difference = types[1] - types[0]
-        return llama.LlamaBackend(
+            rows = read_tensor_f32(header, "token_embd.weight")
+            segments = Segments(rows, types[1] - types[0])
+        return LlamaWeights(
             spec.path,
             pooling=spec.entry.pooling,
-            threads=self._threads,
             limits=engine_limits(header),
-            type_difference=difference,
-            token_rows=rows,
+            segments=segments,
         )
+
+    def _tuning(self, spec: ModelSpec, weights: Weights) -> Tuning:
+        calibrates = self._settings.calibrate
+        found = self._calibrated(spec, weights) if calibrates else default_tuning(self._cores)
+        return overridden(found, self._settings, cores=self._cores)
+
+    def _calibrated(self, spec: ModelSpec, weights: Weights) -> Tuning:
+        from appliance.engine.llama.library import build  # noqa: PLC0415 - native, as above
+
+        if self._tunings is None:
+            return calibrate(weights, cores=self._cores, clock=self._clock)
+        path = tuning_path(self._tunings, spec)
+        found_for = fingerprint(
+            spec.path, pooling=spec.entry.pooling, cores=self._cores, library=build()
+        )
+        tuning = recall(path, found_for)
+        if tuning is None:
+            tuning = calibrate(weights, cores=self._cores, clock=self._clock)
+            try:
+                remember(path, tuning, found_for)
+            except OSError as error:
+                log.warning("the calibration of %s is not kept: %s", spec.id, error)
+        return tuning
 
     def open_encoder(self, spec: ModelSpec) -> TextEncoder:
         """Return the reference's tokenizer where it can be rebuilt, else llama.cpp's own.
@@ -101,11 +164,11 @@ class LlamaLoader:
         tokenizer = reference_tokenizer(header.metadata)
         if tokenizer is None:
             prepare_native_library()
-            from appliance.engine import llama  # noqa: PLC0415 - as above
+            from appliance.engine.llama.tokenizer import LlamaTokenizer  # noqa: PLC0415 - as above
 
             require_hash(spec)
             require_vocabulary(header)
-            tokenizer = llama.LlamaTokenizer(spec.path)
+            tokenizer = LlamaTokenizer(spec.path)
         return TextEncoder(tokenizer, frame_of(header), sequence_tokens_max(header))
 
 
@@ -116,8 +179,8 @@ class FakeLoader:
         self.opened: list[FakeBackend] = []
         """Every backend so far, so that a test can slow it, refuse or kill."""
 
-    def open_backend(self, spec: ModelSpec) -> Backend:
-        """Return a fake of the model's shape."""
+    def open_model(self, spec: ModelSpec) -> LoadedModel:
+        """Return a fake of the model's shape, with one lane."""
         header = read_header(spec.path)
         facts = ModelFacts(
             vocabulary=vocabulary_size(header),
@@ -125,9 +188,10 @@ class FakeLoader:
             tokens_max=header.arch_int("context_length"),
             description="fake",
         )
-        backend = FakeBackend(facts, engine_limits(header))
+        limits = engine_limits(header)
+        backend = FakeBackend(facts, limits)
         self.opened.append(backend)
-        return backend
+        return LoadedModel(FakeWeights(facts, limits, [backend]), default_tuning(cores=1))
 
     def open_encoder(self, spec: ModelSpec) -> TextEncoder:
         """Return the real tokenizer."""
@@ -136,6 +200,25 @@ class FakeLoader:
         if tokenizer is None:
             raise LoadFailed(f"the fake engine has no tokenizer for {spec.path.name}")
         return TextEncoder(tokenizer, frame_of(header), sequence_tokens_max(header))
+
+
+def tuning_path(tunings: Path, spec: ModelSpec) -> Path:
+    """Return where a model's calibration is remembered."""
+    return tunings / f"{spec.path.name}.tuning.json"
+
+
+def overridden(tuning: Tuning, settings: EngineSettings, *, cores: int) -> Tuning:
+    """Return the tuning with what the operator chose in its place."""
+    lanes = settings.lanes or tuning.lanes
+    flash = {"auto": tuning.flash_attention, "on": True, "off": False}[settings.flash_attention]
+    chosen = msgspec.structs.replace(
+        tuning,
+        lanes=lanes,
+        threads=max(1, cores // lanes) if settings.lanes else tuning.threads,
+        bin_tokens=settings.bin_tokens or tuning.bin_tokens,
+        flash_attention=flash,
+    )
+    return tuning if chosen == tuning else msgspec.structs.replace(chosen, origin="settings")
 
 
 def frame_of(header: Header) -> Frame:

@@ -1,53 +1,104 @@
 """Job: one call's sequences on their way through the engine.
 
 Owns the matrix into which results are written and the one wake-up at the end. Deliberately knows
-neither keys nor money.
+neither keys' limits nor money.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections import deque
+from dataclasses import dataclass
+from enum import IntEnum
+from hashlib import blake2b
 
 import numpy as np
 
 from appliance.engine.vectors import Matrix
 from appliance.tasks.sequence import TokenSequence
 
+Digest = bytes
+
+
+class Kind(IntEnum):
+    """What shares an engine; the first wins a tie."""
+
+    SHORT = 0
+    """Realtime calls that fit into one bin. They never share a bin with long ones, which would
+    make them wait for all of it."""
+    LONG = 1
+    """Other realtime calls."""
+    BATCH = 2
+    """Calls of the batch tier."""
+
+
+def digest_of(sequence: TokenSequence) -> Digest:
+    """Return what is equal exactly when two sequences give the same row, 16 bytes."""
+    content = blake2b(sequence.tokens.data, digest_size=16)
+    content.update(sequence.segment_b.to_bytes(4, "little"))
+    return content.digest()
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """One sequence to compute, once, for every call that has it."""
+
+    sequence: TokenSequence
+    digest: Digest
+    takers: "list[tuple[Job, int]]"
+    """Jobs, and the rows of theirs that the result goes to."""
+
+    def __len__(self) -> int:
+        """Count tokens."""
+        return len(self.sequence)
+
+    @property
+    def live(self) -> "Job | None":
+        """The first job that still wants it."""
+        return next((job for job, _ in self.takers if not job.is_over), None)
+
 
 class Job:
     """Sequences, how far they are, and who waits for them.
 
-    The loop's thread creates and cancels; the lane's thread does the rest.
+    The loop's thread creates and cancels; the rest happens under the engine's lock.
     """
 
     __slots__ = (
-        "_future", "_loop", "cancelled", "finished_ns", "left", "matrix", "next", "queued_ns",
-        "sequences", "started_ns", "tokens",
+        "_future", "_loop", "cancelled", "failed", "finished_ns", "items", "key", "kind",
+        "left", "matrix", "queued_ns", "started_ns",
     )  # fmt: skip
 
-    def __init__(self, sequences: Sequence[TokenSequence], *, width: int, now_ns: int) -> None:
-        self.sequences = sequences
-        self.tokens = sum(map(len, sequences))
-        self.matrix: Matrix = np.empty((len(sequences), width), np.float32)
-        self.next = 0
-        """Index of the first sequence that is in no bin yet."""
-        self.left = len(sequences)
-        """Sequences without a result."""
+    def __init__(self, count: int, *, width: int, key: str, kind: Kind, now_ns: int) -> None:
+        """Make a job of `count` rows of `width` numbers; `key` is whose turn it takes."""
+        self.key = key
+        self.kind = kind
+        self.matrix: Matrix = np.empty((count, width), np.float32)
+        self.items: deque[Item] = deque()
+        """What it brings to the engine and is in no bin yet."""
+        self.left = count
+        """Rows without a result."""
         self.cancelled = False
+        self.failed = False
         self.queued_ns = now_ns
         self.started_ns = 0
-        """When its first bin began; 0: not yet."""
+        """When the first bin with a row of its began; 0: not yet."""
         self.finished_ns = 0
         self._loop = asyncio.get_running_loop()
         self._future: asyncio.Future[None] = self._loop.create_future()
 
     def __repr__(self) -> str:
         """Say how far it is."""
-        return f"<Job [{len(self.sequences) - self.left}/{len(self.sequences)} sequences]>"
+        return f"<Job [{len(self.matrix) - self.left}/{len(self.matrix)} sequences]>"
+
+    @property
+    def is_over(self) -> bool:
+        """Say whether nobody waits for it."""
+        return self.cancelled or self.failed
 
     async def result(self) -> Matrix:
         """Return the rows in the order of the sequences, float32[n_sequences, width].
 
-        Cancelling the await cancels the job: what is in no bin yet is never computed.
+        Cancelling the await cancels the job: what is in no bin yet is never computed, unless
+        another call wants the same.
         """
         try:
             await self._future
@@ -56,8 +107,15 @@ class Job:
             raise
         return self.matrix
 
+    def put(self, index: int, row: Matrix) -> bool:
+        """Take one result, float32[width]; return whether it was the last."""
+        self.matrix[index] = row
+        self.left -= 1
+        return self.left == 0
+
     def finish(self, error: BaseException | None, now_ns: int) -> None:
-        """Wake the caller, from the lane's thread; only the first time counts."""
+        """Wake the caller, from any thread; only the first time counts."""
+        self.failed = error is not None
         self.finished_ns = now_ns
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._wake, error)

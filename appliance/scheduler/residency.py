@@ -1,7 +1,8 @@
 """Residency: which models are loaded, being loaded, or not.
 
-Owns one lane for each file of weights, the single flight of every load, and how long a caller of a
-cold model waits. Deliberately evicts nothing yet: what was loaded stays until the server stops.
+Owns one engine for each file of weights, the single flight of every load, and how long a caller
+of a cold model waits. Deliberately evicts nothing yet: what was loaded stays until the server
+stops.
 """
 
 import asyncio
@@ -21,14 +22,15 @@ from appliance.core.errors import (
 )
 from appliance.core.limits import Limits
 from appliance.engine.loader import Loader, TextEncoder
-from appliance.scheduler.lane import Lane
+from appliance.scheduler.cache import VectorCache
+from appliance.scheduler.engine import Engine
 from appliance.scheduler.threads import ThreadPool
 
 log = logging.getLogger("gigarouter.residency")
 
 Weights = tuple[Path, str, bool, str | None]
-"""File, pooling, segments and SHA-256: two models that compute the same share one lane, and a file
-that was replaced gets a new one."""
+"""File, pooling, segments and SHA-256: two models that compute the same share one engine, and a
+file that was replaced gets a new one."""
 
 LOAD_BYTES_PER_S = 200_000_000
 """The first guess of how fast a file is loaded; real loads replace it."""
@@ -43,7 +45,7 @@ RELOADS_MAX = 5
 
 @dataclass(slots=True)
 class _Slot:
-    lane: Lane
+    engine: Engine
     began_ns: int
     expected_s: float
     restarting: bool
@@ -58,25 +60,32 @@ class Residency:
     """Loads models when they are first called."""
 
     def __init__(
-        self, loader: Loader, threads: ThreadPool, *, clock: Clock, limits: Limits
+        self,
+        loader: Loader,
+        threads: ThreadPool,
+        *,
+        clock: Clock,
+        limits: Limits,
+        cache: VectorCache,
     ) -> None:
         self._loader = loader
         self._threads = threads
         self._clock = clock
         self._limits = limits
+        self._cache = cache
         self._slots: dict[Weights, _Slot] = {}
         self._encoders: dict[Weights, asyncio.Task[TextEncoder]] = {}
         self._load_s: dict[Weights, float] = {}
         self._deaths: dict[Weights, int] = {}
 
     def __repr__(self) -> str:
-        """Count lanes."""
-        return f"<Residency [{len(self._slots)} lanes]>"
+        """Count engines."""
+        return f"<Residency [{len(self._slots)} engines]>"
 
     def is_loaded(self, spec: ModelSpec) -> bool:
         """Say whether the model can compute now."""
         slot = self._slots.get(_weights(spec))
-        return slot is not None and slot.lane.is_usable
+        return slot is not None and slot.engine.is_usable
 
     def reason(self, spec: ModelSpec) -> str | None:
         """Return why the model cannot be served, or None."""
@@ -115,24 +124,24 @@ class Residency:
                 raise
             raise ModelNotServed(model=spec.id, reason=_reason_of(error)) from error
 
-    def ready(self, spec: ModelSpec) -> Lane | None:
-        """Return the model's lane if it can compute now, and start loading it if not."""
+    def ready(self, spec: ModelSpec) -> Engine | None:
+        """Return the model's engine if it can compute now, and start loading it if not."""
         slot = self._slots.get(_weights(spec))
         if slot is None or self._may_try_again(slot):
             slot = self._load(spec, restarting=False)
-        return slot.lane if slot.lane.is_usable else None
+        return slot.engine if slot.engine.is_usable else None
 
-    async def wait(self, spec: ModelSpec, *, wait_s: float) -> Lane:
-        """Return the model's lane, waiting at most `wait_s` seconds for it to load.
+    async def wait(self, spec: ModelSpec, *, wait_s: float) -> Engine:
+        """Return the model's engine, waiting at most `wait_s` seconds for it to load.
 
         Raises:
             ModelWarming: it is still being loaded, or too many calls wait for it already.
             EngineRestarting: the same, after its engine died.
             ModelNotServed: it could not be loaded.
         """
-        lane = self.ready(spec)
-        if lane is not None:
-            return lane
+        engine = self.ready(spec)
+        if engine is not None:
+            return engine
         slot = self._slots[_weights(spec)]
         if wait_s <= 0 or slot.waiters >= self._limits.warming_waiters_max:
             self.require_served(spec)
@@ -140,14 +149,14 @@ class Residency:
         slot.waiters += 1
         try:
             async with asyncio.timeout(wait_s):
-                await asyncio.shield(slot.lane.loaded)
+                await asyncio.shield(slot.engine.loaded)
         except TimeoutError:
             raise self._later(spec, slot) from None
         except ApplianceError as error:
             raise ModelNotServed(model=spec.id, reason=error.message) from error
         finally:
             slot.waiters -= 1
-        return slot.lane
+        return slot.engine
 
     async def preload(self, specs: Iterable[ModelSpec]) -> None:
         """Load models and their tokenizers; one that fails is logged and left to its callers."""
@@ -159,9 +168,9 @@ class Residency:
                 log.error("%s cannot be preloaded: %s", spec.id, error.message)  # noqa: TRY400 - foreseen
 
     def close(self) -> None:
-        """Stop every lane and free every model."""
+        """Stop every engine and free every model."""
         for slot in self._slots.values():
-            slot.lane.close()
+            slot.engine.close()
 
     def _may_try_again(self, slot: _Slot) -> bool:
         """Say whether a load failed long enough ago: memory may be free, a disk be back."""
@@ -178,20 +187,21 @@ class Residency:
     def _load(self, spec: ModelSpec, *, restarting: bool) -> _Slot:
         weights = _weights(spec)
         guess_s = spec.path.stat().st_size / LOAD_BYTES_PER_S if spec.path.exists() else 0.0
-        lane = Lane(
+        engine = Engine(
             spec.id,
-            lambda: self._loader.open_backend(spec),
+            lambda: self._loader.open_model(spec),
             clock=self._clock,
             queue_tokens_max=self._limits.queue_tokens_max,
             on_death=lambda: self._died(spec),
+            cache=self._cache,
         )
         slot = self._slots[weights] = _Slot(
-            lane=lane,
+            engine=engine,
             began_ns=self._clock.monotonic_ns(),
             expected_s=self._load_s.get(weights, guess_s),
             restarting=restarting,
         )
-        lane.loaded.add_done_callback(lambda future: self._loaded(spec, slot, future))
+        engine.loaded.add_done_callback(lambda future: self._loaded(spec, slot, future))
         return slot
 
     def _loaded(self, spec: ModelSpec, slot: _Slot, future: asyncio.Future[None]) -> None:
@@ -202,8 +212,8 @@ class Residency:
             return
         took_s = (self._clock.monotonic_ns() - slot.began_ns) / NS_PER_S
         self._load_s[_weights(spec)] = took_s
-        assert slot.lane.facts is not None
-        log.info("%s is loaded in %.2f s: %s", spec.id, took_s, slot.lane.facts.description)
+        assert slot.engine.facts is not None
+        log.info("%s is loaded in %.2f s: %s", spec.id, took_s, slot.engine.facts.description)
 
     def _died(self, spec: ModelSpec) -> None:
         weights = _weights(spec)

@@ -1,0 +1,56 @@
+"""Encoder: a context of a model without a KV cache: the BERT family.
+
+Owns one context, which only the thread that opened it may touch.
+"""
+
+from collections.abc import Sequence
+
+import llama_cpp
+
+from appliance.core.errors import InferenceFailed
+from appliance.engine.backend import EngineLimits, ModelFacts, require_computable
+from appliance.engine.llama.batch import BatchArrays
+from appliance.engine.llama.library import read_rows, set_threads
+from appliance.engine.llama.segments import Segments
+from appliance.engine.vectors import Matrix
+from appliance.tasks.sequence import TokenSequence
+
+
+class EncoderBackend:
+    """Computes every bin in one `llama_encode`."""
+
+    def __init__(
+        self, context: int, *, limits: EngineLimits, facts: ModelFacts, segments: Segments | None
+    ) -> None:
+        """Take over a context, which this frees."""
+        self.limits = limits
+        self.facts = facts
+        self._context: int | None = context
+        self._segments = segments
+        self._arrays = BatchArrays(limits.ubatch_tokens_max)
+
+    def compute(self, sequences: Sequence[TokenSequence], *, threads: int) -> Matrix:
+        """Return one row for each sequence, unnormalised, float32[n_sequences, facts.width].
+
+        Raises:
+            InferenceFailed: the library refused this bin, or answered numbers that are not finite.
+        """
+        assert self._context is not None
+        total = require_computable(sequences, self.limits, self.facts)
+        arrays = self._arrays
+        arrays.fill(sequences)
+        rows = None
+        if self._segments is not None:
+            rows = self._segments.rows(sequences, arrays.token[:total])
+        set_threads(self._context, threads)
+        code = llama_cpp.llama_encode(self._context, arrays.batch(total, rows))
+        if code != 0:
+            raise InferenceFailed(f"llama.cpp answered {code}")
+        llama_cpp.llama_synchronize(self._context)
+        return read_rows(self._context, len(sequences), self.facts.width)
+
+    def close(self) -> None:
+        """Free the context."""
+        if self._context is not None:
+            llama_cpp.llama_free(self._context)
+            self._context = None

@@ -1,0 +1,128 @@
+"""Library: llama.cpp as it is loaded into this process.
+
+Owns its start, its log, and the two ways of calling it: giving up the GIL for what takes long, and
+keeping it for what takes nanoseconds. Deliberately holds no model.
+"""
+
+import ctypes
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import llama_cpp
+import numpy as np
+import numpy.typing as npt
+
+from appliance.core.errors import InferenceFailed, LoadFailed
+from appliance.engine.vectors import Matrix
+
+log = logging.getLogger("gigarouter.llama")
+
+_LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.INFO, 4: logging.ERROR}
+"""ggml's levels (debug 1, info 2, warning 3, error 4) to ours; the binding's own table is an
+older numbering that loses errors. The library's "info" is a page for each load, and its warnings
+guess at vocabularies ("special_eos_id is not in special_eog_ids" for every BERT)."""
+
+
+class _LogRoute:
+    """Joins the library's fragments into lines and hands them to `logging`."""
+
+    def __init__(self) -> None:
+        self._text = ""
+        self._level = logging.DEBUG
+
+    def __call__(self, level: int, text: bytes | None, _data: int | None) -> None:
+        self._text += (text or b"").decode("utf-8", "replace")
+        self._level = max(self._level, _LEVELS.get(level, logging.DEBUG))
+        if self._text.endswith("\n") or len(self._text) > 4096:  # noqa: PLR2004 - a runaway line
+            log.log(self._level, "%s", self._text.strip())
+            self._text, self._level = "", logging.DEBUG
+
+
+_route = llama_cpp.llama_log_callback(_LogRoute())
+# A Python callback inside a computation would wait for the GIL at each line, so the library talks
+# to a native function that ignores its arguments except while a model is loaded or freed.
+_silent = ctypes.cast(ctypes.CDLL(None).abs, llama_cpp.llama_log_callback)
+
+_library = llama_cpp.llama_cpp._lib  # noqa: SLF001 - published nowhere else
+# PyDLL keeps the GIL: for calls of nanoseconds, giving it up can cost milliseconds.
+_quick = ctypes.PyDLL(_library._name, handle=_library._handle)  # noqa: SLF001
+_quick.llama_get_embeddings_seq.restype = ctypes.c_void_p
+_quick.llama_get_embeddings_seq.argtypes = (ctypes.c_void_p, ctypes.c_int32)
+_quick.llama_set_n_threads.restype = None
+_quick.llama_set_n_threads.argtypes = (ctypes.c_void_p, ctypes.c_int32, ctypes.c_int32)
+
+
+@cache
+def start() -> None:
+    """Prepare the library before its first use; later calls do nothing."""
+    llama_cpp.llama_log_set(_silent, ctypes.c_void_p())
+    llama_cpp.llama_backend_init()
+
+
+@cache
+def build() -> str:
+    """Return what identifies this build: a calibration holds for one of them."""
+    start()
+    raw = llama_cpp.llama_print_system_info() or b""
+    path = Path(_library._name)  # noqa: SLF001 - as above
+    stamp = path.stat().st_mtime_ns if path.exists() else 0
+    return f"{llama_cpp.__version__} {stamp} {raw.decode('utf-8', 'replace')}"
+
+
+@contextmanager
+def heard() -> Iterator[None]:
+    """Route the library's log into ours for the block, in which nothing may be computed."""
+    llama_cpp.llama_log_set(_route, ctypes.c_void_p())
+    try:
+        yield
+    finally:
+        llama_cpp.llama_log_set(_silent, ctypes.c_void_p())
+
+
+def load_model(path: Path, *, vocabulary_only: bool) -> int:
+    """Return the handle of a loaded model.
+
+    Raises:
+        LoadFailed: the library cannot use this file.
+    """
+    start()
+    parameters = llama_cpp.llama_model_default_params()
+    parameters.n_gpu_layers = -1
+    parameters.vocab_only = vocabulary_only
+    with heard():
+        handle = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
+    if not handle:
+        raise LoadFailed(f"{path.name} could not be loaded; the log says why.")
+    return int(handle)
+
+
+def set_threads(context: int, threads: int) -> None:
+    """Compute the context's next calls with so many threads."""
+    _quick.llama_set_n_threads(context, threads, threads)
+
+
+def read_rows(context: int, count: int, width: int) -> Matrix:
+    """Return the pooled rows of sequences 0 to count - 1, float32[count, width].
+
+    Raises:
+        InferenceFailed: a row is missing, or has numbers that are not finite.
+    """
+    out = np.empty((count, width), np.float32)
+    row_bytes = width * out.itemsize
+    for index in range(count):
+        source = _quick.llama_get_embeddings_seq(context, index)
+        if not source:
+            raise InferenceFailed("llama.cpp gave no result for a sequence")
+        # The next call overwrites the source: copy now.
+        ctypes.memmove(out.ctypes.data + index * row_bytes, source, row_bytes)
+    if not np.isfinite(out).all():
+        raise InferenceFailed("the model answered numbers that are not finite")
+    return out
+
+
+def pointer(array: npt.NDArray[np.generic], kind: type) -> "ctypes._Pointer[ctypes._CData]":
+    """Return the array's memory as the library takes it; the array must outlive the call."""
+    return ctypes.cast(array.ctypes.data, ctypes.POINTER(kind))

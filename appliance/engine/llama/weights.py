@@ -1,0 +1,98 @@
+"""Weights: a model file in memory, and the contexts that compute with it.
+
+Owns the model's handle and the parameters of every context. Deliberately computes nothing: a
+backend does, on its own thread.
+"""
+
+import ctypes
+from pathlib import Path
+
+import llama_cpp
+
+from appliance.core.errors import LoadFailed
+from appliance.engine.backend import Backend, EngineLimits, ModelFacts
+from appliance.engine.llama.encoder import EncoderBackend
+from appliance.engine.llama.library import heard, load_model
+from appliance.engine.llama.segments import Segments
+
+POOLING = {"mean": 1, "cls": 2, "last": 3, "rank": 4}
+FLASH_ATTENTION = {None: -1, False: 0, True: 1}
+"""llama.cpp's values; None: on where the model's heads have a kernel for it."""
+CONTEXT_MULTIPLE = 256
+"""llama.cpp rounds contexts up to this."""
+
+
+class LlamaWeights:
+    """One loaded model, shared by its backends and read only."""
+
+    def __init__(
+        self, path: Path, *, pooling: str, limits: EngineLimits, segments: Segments | None
+    ) -> None:
+        """Load the weights.
+
+        `segments` is given for models that tell two texts apart by token types.
+
+        Raises:
+            LoadFailed: the file cannot be used.
+        """
+        self.limits = limits
+        self._pooling = pooling
+        self._segments = segments
+        self._model = load_model(path, vocabulary_only=False)
+        self.facts = self._read_facts()
+        if segments is not None:
+            segments.require_width(llama_cpp.llama_model_n_embd(self._model))
+
+    def open_backend(self, limits: EngineLimits, *, flash_attention: bool | None) -> Backend:
+        """Return a context that takes calls within `limits`; open it on the thread that uses it.
+
+        Raises:
+            LoadFailed: no memory, or a kind of model that is not served.
+        """
+        assert self._model
+        parameters = llama_cpp.llama_context_default_params()
+        padded = -(-limits.ubatch_tokens_max // CONTEXT_MULTIPLE) * CONTEXT_MULTIPLE
+        parameters.n_ctx = padded
+        # An encoder computes a batch in one ubatch or aborts: they must be equal.
+        parameters.n_batch = parameters.n_ubatch = limits.ubatch_tokens_max
+        parameters.n_seq_max = min(limits.sequences_max, limits.ubatch_tokens_max)
+        parameters.n_threads = parameters.n_threads_batch = 1
+        parameters.pooling_type = POOLING[self._pooling]
+        parameters.flash_attn_type = FLASH_ATTENTION[flash_attention]
+        parameters.embeddings = True
+        parameters.kv_unified = True
+        parameters.no_perf = True
+        with heard():
+            context = llama_cpp.llama_init_from_model(self._model, parameters)
+        if not context:
+            raise LoadFailed("the model does not fit in memory; the log says why.")
+        if llama_cpp.llama_get_memory(context):
+            llama_cpp.llama_free(context)
+            # llama_encode on a context with memory is a segmentation fault.
+            raise LoadFailed("decoder models are not served yet; this one keeps a KV cache.")
+        return EncoderBackend(
+            int(context), limits=limits, facts=self.facts, segments=self._segments
+        )
+
+    def close(self) -> None:
+        """Free the weights; every backend is closed by then."""
+        if self._model:
+            llama_cpp.llama_model_free(self._model)
+            self._model = 0
+
+    def _read_facts(self) -> ModelFacts:
+        buffer = ctypes.create_string_buffer(256)
+        llama_cpp.llama_model_desc(self._model, buffer, len(buffer))
+        vocabulary = llama_cpp.llama_model_get_vocab(self._model)
+        width = (
+            llama_cpp.llama_model_n_cls_out(self._model)
+            if self._pooling == "rank"
+            else llama_cpp.llama_model_n_embd_out(self._model)
+        )
+        trained = llama_cpp.llama_model_n_ctx_train(self._model)
+        return ModelFacts(
+            vocabulary=llama_cpp.llama_vocab_n_tokens(vocabulary),
+            width=width,
+            tokens_max=min(trained, self.limits.ubatch_tokens_max),
+            description=buffer.value.decode("utf-8", "replace"),
+        )

@@ -1,0 +1,107 @@
+"""Tuning: how a model is spread over this machine's cores.
+
+Owns the four numbers, the file that remembers them beside the model, and what makes a remembered
+one stale. Deliberately measures nothing: calibration does.
+"""
+
+import hashlib
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from appliance.engine.backend import EngineLimits
+
+SIDE_OUTPUT_BYTES_MAX = 128 << 20
+"""llama.cpp keeps 4 bytes for each token of a context's ubatch and entry of the vocabulary; beyond
+this, only the first lane takes sequences that are longer than a bin."""
+SCHEMA = 1
+
+
+class Tuning(msgspec.Struct, frozen=True, kw_only=True):
+    """What the lanes of one model do."""
+
+    lanes: int
+    """Contexts, each with a thread of its own."""
+    threads: int
+    """Threads with which each lane computes while others compute too."""
+    threads_alone: int
+    """Threads with which a lane computes when nothing else waits or runs."""
+    bin_tokens: int
+    """Tokens at which a bin is closed."""
+    flash_attention: bool | None
+    """None: the library decides."""
+    origin: Literal["default", "calibrated", "settings"]
+    """Where the numbers come from."""
+
+    def lane_limits(self, limits: EngineLimits, *, vocabulary: int, lane: int) -> EngineLimits:
+        """Return what a lane's backend may take; side lanes of large vocabularies take less."""
+        bin_tokens = min(self.bin_tokens, limits.ubatch_tokens_max)
+        ubatch = limits.ubatch_tokens_max
+        if lane > 0 and 4 * vocabulary * ubatch > SIDE_OUTPUT_BYTES_MAX:
+            ubatch = bin_tokens
+        return replace(limits, ubatch_tokens_max=ubatch, bin_tokens=bin_tokens)
+
+
+class Remembered(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The file beside a model."""
+
+    schema: int
+    fingerprint: str
+    tuning: Tuning
+
+
+LANES_MAX = 8
+"""More contexts cost memory and gain nothing: each lane then has several threads."""
+BIN_TOKENS = 256
+
+
+def default_tuning(cores: int) -> Tuning:
+    """Return what is right on most machines: a lane for each core, one thread each."""
+    lanes = min(cores, LANES_MAX)
+    return Tuning(
+        lanes=lanes,
+        threads=max(1, cores // lanes),
+        threads_alone=cores,
+        bin_tokens=BIN_TOKENS,
+        flash_attention=None,
+        origin="default",
+    )
+
+
+def fingerprint(model: Path, *, pooling: str, cores: int, library: str) -> str:
+    """Return what a calibration holds for: this file, on this processor, with this library."""
+    stat = model.stat()
+    facts = (model.name, stat.st_size, stat.st_mtime_ns, pooling, cores, library, _processor())
+    return hashlib.sha256(repr(facts).encode()).hexdigest()
+
+
+def recall(path: Path, expected: str) -> Tuning | None:
+    """Return the remembered tuning, or None if there is none that holds."""
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=Remembered)
+    except (OSError, msgspec.DecodeError):
+        return None
+    return found.tuning if (found.schema, found.fingerprint) == (SCHEMA, expected) else None
+
+
+def remember(path: Path, tuning: Tuning, found_for: str) -> None:
+    """Write the tuning; readers see the old file or the new one, whole.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    draft.write_bytes(msgspec.json.encode(Remembered(SCHEMA, found_for, tuning)))
+    draft.replace(path)
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((line for line in lines if line.startswith(("model name", "CPU part"))), "")
