@@ -39,6 +39,8 @@ from appliance.tasks.embedding import Plan
 from appliance.tasks.sequence import Tokens
 
 NS_PER_MS = 1_000_000
+INLINE_CHARS = 1_000
+"""Texts up to this are tokenized on the event loop: that takes less than waking another thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,12 +199,17 @@ class Pipeline:
                 plan, purchase = await self._price(call, spec, question, timings)
                 self._limiter.take_tokens(call.key, plan.tokens)
                 engine = await self._engine(call, spec, purchase)
-                hold = await self._holds.open(purchase)
+                is_sure = self._ledger.surely_covers(purchase)
+                opening = self._holds.begin(purchase)
                 try:
+                    if not is_sure:
+                        await asyncio.shield(opening)
+                    # What is surely covered is computed while the books write the hold down.
                     matrix = await self._compute(engine, call, plan, timings)
                     body = finish(spec, plan, matrix)
+                    hold = await asyncio.shield(opening)
                 except BaseException:
-                    await self._holds.release(hold)
+                    await self._holds.abandon(opening)
                     raise
         except TimeoutError:
             raise InferenceFailed("it took too long") from None
@@ -227,7 +234,11 @@ class Pipeline:
         encoder = await self._residency.encoder(spec)
         tokens_max = min(spec.entry.max_input_tokens, encoder.tokens_max)
         enough = tokens_max if question.truncate else TOKENS_ENOUGH
-        tokens = await self._threads.run(encoder.tokenizer.encode, question.texts, enough)
+        encode = encoder.tokenizer.encode
+        if sum(map(len, question.texts)) <= INLINE_CHARS:
+            tokens = encode(question.texts, enough)
+        else:
+            tokens = await self._threads.run(encode, question.texts, enough)
         plan = question.plan(tokens, encoder, tokens_max)
         timings.add("tokenize", began_ns, self._clock.monotonic_ns())
         if plan.tokens > self.limits.request_tokens_max:
