@@ -34,7 +34,6 @@ from appliance.tasks.sequence import TokenSequence
 log = logging.getLogger("gigarouter.engine")
 
 RESTART_RETRY_S = 2
-NS_PER_S = 1_000_000_000
 
 _numbers = count()
 """Every load of weights has its own, so that no cached row outlives a file that was replaced."""
