@@ -1,9 +1,8 @@
 # Environment: a virtual environment with the project in it, for quickstart.sh and test.sh.
 #
 # Sourced, not run. Sets `python` to the environment's interpreter. The engine is compiled on this
-# machine, for this machine's processor and with our own kernels (engine/): a few minutes the first
-# time, then a cache of our own has it. Not pip's: pip would hand out any llama-cpp-python it has
-# ever built, however that was configured.
+# machine, for this machine's processor and with our own kernels (appliance/native): a few minutes
+# the first time, then a cache has it.
 
 say() { printf '%s\n' "gigarouter: $*" >&2; }
 die() { say "$*"; exit 1; }
@@ -18,13 +17,6 @@ find_python() {
         fi
     done
     die "needs Python 3.11 or newer with venv (on Debian: apt install python3-venv)"
-}
-
-require_compiler() {
-    for compiler in "${CXX:-}" c++ g++ clang++; do
-        [ -n "$compiler" ] && command -v "$compiler" >/dev/null 2>&1 && return
-    done
-    die "needs a C++ compiler to build the engine (on Debian: apt install g++; on macOS: xcode-select --install)"
 }
 
 # heartbeat PID: say every half minute that the work goes on.
@@ -53,59 +45,10 @@ logged() {
     return "$status"
 }
 
-pip() { "$python" -m pip --disable-pip-version-check "$@"; }
-
-# engine_key REQUIREMENT: a name for everything that decides how the engine comes out.
-engine_key() {
-    {
-        printf '%s\n' "$1" "${CMAKE_ARGS:-}" "${CFLAGS:-}" "${CXXFLAGS:-}" "$(uname -sm)"
-        cat "$root/packaging/engine"/*
-        for compiler in "${CC:-cc}" "${CXX:-c++}"; do
-            command -v "$compiler" && "$compiler" --version
-        done
-        grep -m 1 '^flags' /proc/cpuinfo || sysctl -n machdep.cpu.brand_string
-    } 2>/dev/null | cksum | tr ' ' '-'
-}
-
-# build_engine REQUIREMENT FOLDER: compile a wheel with our kernels into FOLDER.
-build_engine() {
-    mkdir -p "$2" && building=$(mktemp -d "$2/building.XXXXXX") || return 1
-    # Our part comes last; what the user asks for (a GPU, say) stays.
-    built=true
-    (
-        CMAKE_ARGS="${CMAKE_ARGS:-} \"-DCMAKE_PROJECT_llama_cpp_INCLUDE=$root/packaging/engine/engine.cmake\""
-        export CMAKE_ARGS
-        pip wheel --no-deps --no-cache-dir --no-binary llama-cpp-python --wheel-dir "$building" "$1"
-    ) && mv -f "$building"/*.whl "$2" || built=false
-    rm -rf "$building"
-    $built
-}
-
-# install_engine: put the engine into the environment, from the cache if it was built before.
-install_engine() {
-    requirement=$(sed -n 's/^ *"\(llama-cpp-python[^"]*\)".*/\1/p' "$root/pyproject.toml")
-    key=$(engine_key "$requirement")
-    if [ "$(cat "$venv/.engine" 2>/dev/null)" = "$key" ] && "$python" -c 'import llama_cpp' 2>/dev/null; then
-        return
-    fi
-    folder="${XDG_CACHE_HOME:-${HOME:-$root}/.cache}/gigarouter/engine/$key"
-    set -- "$folder"/*.whl
-    if [ ! -e "$1" ]; then
-        require_compiler
-        say "compiling the engine (llama.cpp) for this processor, 2 to 10 minutes once"
-        if ! logged build_engine "$requirement" "$folder"; then
-            say "the engine did not compile with our kernels (see .venv/install.log): taking it without, which is slower"
-            return
-        fi
-        set -- "$folder"/*.whl
-    fi
-    logged pip install --force-reinstall --no-deps "$1" || return 0
-    printf '%s\n' "$key" >"$venv/.engine"
-}
-
 # up_to_date FILE: whether nothing that decides what is installed is newer than FILE.
 up_to_date() {
-    [ -e "$1" ] && [ -z "$(find "$root/pyproject.toml" "$root/packaging/engine" -newer "$1")" ]
+    sources=$(find "$root/pyproject.toml" "$root/appliance/native" -type f ! -name '*.pyc' -newer "$1" 2>&1)
+    [ -z "$sources" ]
 }
 
 # install EXTRAS: make .venv and put the project into it, unless that is done already.
@@ -124,14 +67,14 @@ install() {
         "$base" -m venv "$venv" || die "could not make .venv"
     fi
     : >"$log"
-    CMAKE_BUILD_PARALLEL_LEVEL=${CMAKE_BUILD_PARALLEL_LEVEL:-$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)}
-    export CMAKE_BUILD_PARALLEL_LEVEL
-    install_engine
+    if ! "$python" "$root/packaging/engine.py"; then
+        say "taking the engine without our kernels, which is slower"
+    fi
     say "installing"
     # Compiles only where our build failed, and then only what we use: no image encoder.
     CMAKE_ARGS=${CMAKE_ARGS:--DLLAVA_BUILD=OFF}
     export CMAKE_ARGS
-    if ! logged pip install --editable "$root$extras"; then
+    if ! logged "$python" -m pip --disable-pip-version-check install --editable "$root$extras"; then
         tail -n 30 "$log" >&2
         die "the installation failed; the whole log is in .venv/install.log"
     fi
