@@ -1,0 +1,129 @@
+"""How the engine is built and remembered, with a stand-in for pip."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from appliance.native import build
+from appliance.native.build import BuildFailed
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+class Pip:
+    """Stands in for pip: writes the wheel that it is asked for, or fails."""
+
+    def __init__(self, monkeypatch, tmp_path):
+        self.calls = []
+        self.fails = False
+        self.prefix = tmp_path / "venv"
+        self.prefix.mkdir()
+        monkeypatch.setattr(sys, "prefix", str(self.prefix))
+        monkeypatch.setattr(build.subprocess, "run", self.run)
+
+    def run(self, command, *, env=None, **_options):
+        if command[1:3] != ["-m", "pip"]:
+            return subprocess.CompletedProcess(command, 0, "yes", "")
+        self.calls.append((command[4], env))
+        if self.fails:
+            lines = "".join(f"line {number}\n" for number in range(100))
+            return subprocess.CompletedProcess(command, 1, lines, "error: no such compiler")
+        if "--wheel-dir" in command:
+            folder = Path(command[command.index("--wheel-dir") + 1])
+            (folder / "llama_cpp_python-9-py3-none-any.whl").write_bytes(b"wheel")
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    @property
+    def verbs(self):
+        return [verb for verb, _ in self.calls]
+
+
+@pytest.fixture
+def pip(monkeypatch, tmp_path):
+    return Pip(monkeypatch, tmp_path)
+
+
+@pytest.fixture
+def environment(tmp_path):
+    return {"XDG_CACHE_HOME": str(tmp_path / "cache"), "PATH": "/usr/bin:/bin"}
+
+
+def install(environment, **options):
+    said = []
+    return build.install(said.append, environment=environment, **options), said
+
+
+def test_it_is_compiled_once_and_then_taken_from_the_cache(pip, environment):
+    changed, said = install(environment)
+    assert changed
+    assert "compiling" in said[0]
+    assert pip.verbs == ["wheel", "install"]
+    assert install(environment) == (False, [])
+    assert pip.verbs == ["wheel", "install"]
+    (pip.prefix / build.STAMP).unlink()  # another environment
+    assert install(environment) == (True, [])
+    assert pip.verbs == ["wheel", "install", "install"]
+
+
+def test_force_compiles_again(pip, environment):
+    install(environment)
+    changed, said = install(environment, force=True)
+    assert changed
+    assert "compiling" in said[0]
+    assert pip.verbs == ["wheel", "install"] * 2
+
+
+def test_what_the_user_asks_of_cmake_stays_and_ours_comes_last(pip, environment):
+    install({**environment, "CMAKE_ARGS": "-DGGML_CUDA=on"})
+    arguments = pip.calls[0][1]["CMAKE_ARGS"]
+    assert re.fullmatch(
+        r"-DGGML_CUDA=on '?-DCMAKE_PROJECT_llama_cpp_INCLUDE=.*engine\.cmake'?", arguments
+    )
+
+
+def test_a_build_that_fails_says_why_and_leaves_nothing_behind(pip, environment, tmp_path):
+    pip.fails = True
+    with pytest.raises(BuildFailed, match="no such compiler") as failed:
+        install(environment)
+    assert len(str(failed.value).splitlines()) == 30
+    assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
+    assert not (pip.prefix / build.STAMP).exists()
+    pip.fails = False
+    assert install(environment)[0]
+
+
+@pytest.mark.parametrize(
+    "change", [{"CMAKE_ARGS": "-DGGML_CUDA=on"}, {"CXX": "clang++"}, {"CFLAGS": "-O2"}]
+)
+def test_another_way_of_building_is_another_engine(environment, change):
+    assert build.key_of({**environment, **change}) != build.key_of(environment)
+
+
+def test_the_key_is_the_same_every_time_and_knows_the_sources(environment, monkeypatch, tmp_path):
+    before = build.key_of(environment)
+    assert build.key_of(environment) == before
+    for source in build.SOURCES.iterdir():
+        if source.is_file():
+            (tmp_path / source.name).write_bytes(source.read_bytes())
+    monkeypatch.setattr(build, "SOURCES", tmp_path)
+    assert build.key_of(environment) == before
+    (tmp_path / "panels.h").write_text("// another kernel\n")
+    assert build.key_of(environment) != before
+
+
+def test_without_a_compiler_it_says_what_to_install(pip, environment, monkeypatch):
+    monkeypatch.setattr(build.shutil, "which", lambda _: None)
+    with pytest.raises(BuildFailed, match=r"apt install g\+\+"):
+        install(environment)
+    assert pip.calls == []
+
+
+def test_the_version_is_one_that_the_project_may_be_installed_with():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    [wanted] = [line for line in project["dependencies"] if line.startswith("llama-cpp-python")]
+    assert Requirement(wanted).specifier.contains(Requirement(build.ENGINE).specifier.__str__()[2:])
