@@ -20,8 +20,9 @@ from appliance.engine.llama.prefix import plan_apart, plan_shared
 from appliance.engine.vectors import Matrix
 from appliance.tasks.sequence import TokenSequence
 
-ONE_PHASE_TOKENS = 24
-"""Up to here the outputs of all tokens cost less than a second pass over the weights."""
+ONE_PHASE_TOKENS = 16
+"""Up to here the outputs of all tokens cost no more than a second pass over the weights (measured
+on two cores, with a vocabulary that weighs a third of the blocks, as Qwen3-0.6B's does)."""
 UBATCH_TOKENS = 512
 """The library cuts a longer call into such pieces, which bounds its working memory."""
 
@@ -54,18 +55,7 @@ class DecoderBackend:
             ONE_PHASE_TOKENS if pooling in LAST_POOLINGS else limits.ubatch_tokens_max
         )
         self._arrays = TreeArrays(limits.ubatch_tokens_max, limits.sequences_max)
-        # These are what `require_computable` does not know: a cell for each token, an output for
-        # each token of a single phase and for each sequence, and all of them in one ubatch where
-        # pooling reads more than the last token.
-        assert self._memory
-        assert llama_cpp.llama_n_ctx(context) >= limits.ubatch_tokens_max
-        assert llama_cpp.llama_n_batch(context) >= limits.ubatch_tokens_max
-        assert llama_cpp.llama_n_ubatch(context) >= min(
-            self._one_phase_tokens, limits.ubatch_tokens_max
-        )
-        assert llama_cpp.llama_n_seq_max(context) >= min(
-            limits.sequences_max, limits.ubatch_tokens_max
-        )
+        self._require_room()
 
     def compute(self, sequences: Sequence[TokenSequence], *, threads: int) -> Matrix:
         """Return one row for each sequence, unnormalised, float32[n_sequences, facts.width].
@@ -94,6 +84,17 @@ class DecoderBackend:
         ordered[plan.order] = rows
         self._tainted = False
         return ordered
+
+    def _require_room(self) -> None:
+        """Check what `require_computable` takes for granted: room for all that it lets through."""
+        tokens = self.limits.ubatch_tokens_max
+        assert self._memory
+        # A cell for each token; the last tokens of two phases have cells of their own.
+        assert llama_cpp.llama_n_ctx(self._context) >= tokens
+        assert llama_cpp.llama_n_batch(self._context) >= tokens
+        # Whatever is pooled over several tokens is in one piece.
+        assert llama_cpp.llama_n_ubatch(self._context) >= min(self._one_phase_tokens, tokens)
+        assert llama_cpp.llama_n_seq_max(self._context) >= min(self.limits.sequences_max, tokens)
 
     def _decode(self, count: int, *, outputs: bool) -> None:
         """Decode the first `count` tokens of the arrays, if any."""
