@@ -5,11 +5,12 @@ line uses it directly when no server runs, so both do the same. Deliberately kno
 """
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+import msgspec
 
 from appliance.accounts import credential
 from appliance.accounts.key import (
@@ -31,8 +32,10 @@ from appliance.core.clock import Clock, iso
 from appliance.core.limits import Limits
 from appliance.core.units import Picocredits, credits_of
 from appliance.engine.loader import sha256_of
+from appliance.engine.tuning import Tuning
 from appliance.ledger import books
 from appliance.ledger.entry import Balance
+from appliance.scheduler.presence import OnDisk, Presence
 from appliance.store.datadir import DataDir
 from appliance.store.writer import Writer
 from appliance.wire.admin import (
@@ -44,6 +47,7 @@ from appliance.wire.admin import (
     ModelView,
     PriceView,
     TopUpOrder,
+    TuningView,
     decimal_credits,
 )
 
@@ -76,12 +80,6 @@ def _read(directory: DataDir) -> Catalog:
     return load(shipped_path(), directory.catalog, directory.models)
 
 
-def _file_reason(spec: ModelSpec) -> str | None:
-    if spec.path.exists():
-        return None
-    return f"its file {spec.path.name} is not on this machine"
-
-
 class Admin:
     """The operator's verbs."""
 
@@ -93,16 +91,14 @@ class Admin:
         *,
         clock: Clock,
         limits: Limits,
-        is_loaded: Callable[[ModelSpec], bool] = lambda _: False,
-        reason: Callable[[ModelSpec], str | None] = _file_reason,
+        presence: Presence | None = None,
     ) -> None:
         self._writer = writer
         self._keyring = keys
         self._models = models
         self._clock = clock
         self._limits = limits
-        self._is_loaded = is_loaded
-        self._reason = reason
+        self._presence = presence or OnDisk(models.directory.models)
         self.version = program_version()
         self._adding = asyncio.Lock()
 
@@ -241,7 +237,7 @@ class Admin:
 
     def _model(self, spec: ModelSpec) -> ModelView:
         entry = spec.entry
-        reason = self._reason(spec)
+        reason = self._presence.reason(spec)
         return ModelView(
             id=spec.id,
             object="model",
@@ -253,7 +249,7 @@ class Admin:
                 realtime=spec.tariff.realtime, batch=spec.tariff.batch, unit=spec.tariff.unit
             ),
             available=reason is None,
-            loaded=self._is_loaded(spec),
+            loaded=self._presence.is_loaded(spec),
             max_input_tokens=entry.max_input_tokens,
             license=entry.license,
             description=entry.description,
@@ -262,6 +258,7 @@ class Admin:
             dimensions=entry.dimensions,
             matryoshka=entry.matryoshka or None,
             reason=reason,
+            tuning=_tuning_view(self._presence.tuning(spec)),
         )
 
 
@@ -271,6 +268,10 @@ def program_version() -> str:
         return version("gigarouter")
     except PackageNotFoundError:
         return "0"
+
+
+def _tuning_view(tuning: Tuning | None) -> TuningView | None:
+    return msgspec.convert(tuning, TuningView, from_attributes=True) if tuning else None
 
 
 def _view(key: Key, balance: Balance) -> KeyView:

@@ -77,13 +77,14 @@ async def open_appliance(
         models,
         clock=clock,
         limits=limits,
-        is_loaded=residency.is_loaded,
-        reason=residency.reason,
+        presence=residency,
     )
     paid = PaidCalls(
         pipeline, books.keyring, limiter, clock=clock, default_wait_s=settings.default_wait_s
     )
-    services = Services(admin, paid, pipeline, books.keyring, books_ledger, clock, limits)
+    services = Services(
+        admin, paid, pipeline, residency, books.keyring, books_ledger, clock, limits
+    )
     guard = OperatorGuard(
         directory.admin_token(),
         own_address=settings.host,

@@ -39,6 +39,10 @@ from appliance.tasks.embedding import Plan
 from appliance.tasks.sequence import Tokens
 
 NS_PER_MS = 1_000_000
+INLINE_CHARS = 500
+"""Texts up to this are tokenized on the event loop: that takes less than waking another thread."""
+INLINE_NUMBERS = 16_384
+"""Answers of up to so many numbers are written on the event loop; larger ones take milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,12 +201,17 @@ class Pipeline:
                 plan, purchase = await self._price(call, spec, question, timings)
                 self._limiter.take_tokens(call.key, plan.tokens)
                 engine = await self._engine(call, spec, purchase)
-                hold = await self._holds.open(purchase)
+                is_sure = self._ledger.surely_covers(purchase)
+                opening = self._holds.begin(purchase)
                 try:
+                    if not is_sure:
+                        await asyncio.shield(opening)
+                    # What is surely covered is computed while the books write the hold down.
                     matrix = await self._compute(engine, call, plan, timings)
-                    body = finish(spec, plan, matrix)
+                    body = await self._finished(finish, spec, plan, matrix)
+                    hold = await asyncio.shield(opening)
                 except BaseException:
-                    await self._holds.release(hold)
+                    await self._holds.abandon(opening)
                     raise
         except TimeoutError:
             raise InferenceFailed("it took too long") from None
@@ -227,8 +236,13 @@ class Pipeline:
         encoder = await self._residency.encoder(spec)
         tokens_max = min(spec.entry.max_input_tokens, encoder.tokens_max)
         enough = tokens_max if question.truncate else TOKENS_ENOUGH
-        tokens = await self._threads.run(encoder.tokenizer.encode, question.texts, enough)
-        plan = question.plan(tokens, encoder, tokens_max)
+
+        def planned() -> Plan:
+            tokens = encoder.tokenizer.encode(question.texts, enough)
+            return question.plan(tokens, encoder, tokens_max)
+
+        is_small = sum(map(len, question.texts)) <= INLINE_CHARS
+        plan = planned() if is_small else await self._threads.run(planned)
         timings.add("tokenize", began_ns, self._clock.monotonic_ns())
         if plan.tokens > self.limits.request_tokens_max:
             raise InvalidRequest(
@@ -246,6 +260,11 @@ class Pipeline:
             amount=spec.tariff.quote(units, tier=call.tier),
             daily_budget=call.key.limits.daily_budget,
         )
+
+    async def _finished(self, finish: Finish, spec: ModelSpec, plan: Plan, matrix: Matrix) -> bytes:
+        if matrix.size <= INLINE_NUMBERS:
+            return finish(spec, plan, matrix)
+        return await self._threads.run_admitted(finish, spec, plan, matrix)
 
     async def _compute(self, engine: Engine, call: Call, plan: Plan, timings: Timings) -> Matrix:
         is_batch = call.tier == "batch"

@@ -87,6 +87,11 @@ def cores() -> int:
     return max(1, os.cpu_count() or 1)
 
 
+def environment() -> dict[str, str]:
+    """Return the environment, for programs that we start."""
+    return dict(os.environ)
+
+
 def prepare_native_library() -> None:
     """Set what llama.cpp and OpenMP read from the environment when they are loaded.
 

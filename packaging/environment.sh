@@ -1,7 +1,8 @@
 # Environment: a virtual environment with the project in it, for quickstart.sh and test.sh.
 #
 # Sourced, not run. Sets `python` to the environment's interpreter. The engine is compiled on this
-# machine, for this machine's processor: a few minutes the first time, then pip's cache has it.
+# machine, for this machine's processor and with our own kernels (appliance/native): a few minutes
+# the first time, then a cache has it.
 
 say() { printf '%s\n' "gigarouter: $*" >&2; }
 die() { say "$*"; exit 1; }
@@ -18,13 +19,6 @@ find_python() {
     die "needs Python 3.11 or newer with venv (on Debian: apt install python3-venv)"
 }
 
-require_compiler() {
-    for compiler in "${CXX:-}" c++ g++ clang++; do
-        [ -n "$compiler" ] && command -v "$compiler" >/dev/null 2>&1 && return
-    done
-    die "needs a C++ compiler to build the engine (on Debian: apt install g++; on macOS: xcode-select --install)"
-}
-
 # heartbeat PID: say every half minute that the work goes on.
 heartbeat() {
     waited=0
@@ -32,9 +26,29 @@ heartbeat() {
         sleep 5
         waited=$((waited + 5))
         if [ $((waited % 30)) -eq 0 ] && kill -0 "$1" 2>/dev/null; then
-            say "still installing after ${waited} s (compiling the engine takes 5 to 15 minutes, once)"
+            say "still installing after ${waited} s (compiling the engine takes 2 to 10 minutes, once)"
         fi
     done
+}
+
+# logged COMMAND...: run it with its output in the log and a heartbeat; return its status.
+logged() {
+    "$@" >>"$log" 2>&1 &
+    installing=$!
+    trap 'kill "$installing" 2>/dev/null' INT TERM
+    heartbeat "$installing" &
+    beating=$!
+    status=0
+    wait "$installing" || status=$?
+    kill "$beating" 2>/dev/null || true
+    trap - INT TERM
+    return "$status"
+}
+
+# up_to_date FILE: whether nothing that decides what is installed is newer than FILE.
+up_to_date() {
+    sources=$(find "$root/pyproject.toml" "$root/appliance/native" -type f ! -name '*.pyc' -newer "$1" 2>&1)
+    [ -z "$sources" ]
 }
 
 # install EXTRAS: make .venv and put the project into it, unless that is done already.
@@ -42,8 +56,9 @@ install() {
     extras=$1
     venv="$root/.venv"
     python="$venv/bin/python"
+    log="$venv/install.log"
     stamp="$venv/.installed$(printf '%s' "$extras" | tr -c 'a-z\n' '-')"
-    if [ -x "$python" ] && [ -e "$stamp" ] && [ ! "$root/pyproject.toml" -nt "$stamp" ]; then
+    if [ -x "$python" ] && up_to_date "$stamp"; then
         return
     fi
     if [ ! -x "$python" ]; then
@@ -51,29 +66,17 @@ install() {
         say "making a virtual environment in .venv with $("$base" --version)"
         "$base" -m venv "$venv" || die "could not make .venv"
     fi
-    if ! "$python" -c 'import llama_cpp' 2>/dev/null; then
-        require_compiler
-        say "installing; the engine (llama.cpp) is compiled for this processor, 5 to 15 minutes once"
-    else
-        say "installing"
+    : >"$log"
+    if ! "$python" "$root/packaging/engine.py"; then
+        say "taking the engine without our kernels, which is slower"
     fi
-    # Only what we use: no image encoder. Whoever sets CMAKE_ARGS knows better.
+    say "installing"
+    # Compiles only where our build failed, and then only what we use: no image encoder.
     CMAKE_ARGS=${CMAKE_ARGS:--DLLAVA_BUILD=OFF}
-    CMAKE_BUILD_PARALLEL_LEVEL=${CMAKE_BUILD_PARALLEL_LEVEL:-$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)}
-    export CMAKE_ARGS CMAKE_BUILD_PARALLEL_LEVEL
-    log="$venv/install.log"
-    "$python" -m pip install --disable-pip-version-check --editable "$root$extras" >"$log" 2>&1 &
-    installing=$!
-    trap 'kill "$installing" 2>/dev/null' INT TERM
-    heartbeat "$installing" &
-    beating=$!
-    installed=true
-    wait "$installing" || installed=false
-    kill "$beating" 2>/dev/null || true
-    if ! $installed; then
+    export CMAKE_ARGS
+    if ! logged "$python" -m pip --disable-pip-version-check install --editable "$root$extras"; then
         tail -n 30 "$log" >&2
         die "the installation failed; the whole log is in .venv/install.log"
     fi
-    trap - INT TERM
     touch "$stamp"
 }

@@ -21,6 +21,8 @@ from appliance.wire.bodies import EmbeddingsRequest, RerankRequest
 
 COHERE_SEARCH_UNIT = 100
 """Documents in one of Cohere's billed search units."""
+SLICE_ROWS = 32
+"""orjson keeps the GIL: a large answer is written in slices, between which others get it."""
 
 
 def embeddings(matrix: Matrix, *, sent: EmbeddingsRequest, spec: ModelSpec, plan: Plan) -> bytes:
@@ -29,16 +31,25 @@ def embeddings(matrix: Matrix, *, sent: EmbeddingsRequest, spec: ModelSpec, plan
     if sent.dimensions is not None and sent.dimensions != rows.shape[1]:
         rows = vectors.truncate_dimensions(rows, sent.dimensions)
     rows = np.ascontiguousarray(rows)
+    parts = [
+        _embeddings(rows[first : first + SLICE_ROWS], first, base64=sent.base64)
+        for first in range(0, len(rows), SLICE_ROWS)
+    ]
+    rest = orjson.dumps({"model": spec.id, "usage": usage(plan)})
+    return b'{"object":"list","data":[' + b",".join(parts) + b"]," + rest[1:]
+
+
+def _embeddings(rows: Matrix, first: int, *, base64: bool) -> bytes:
+    """Return members of the list, without its brackets."""
     data = [
         {
             "object": "embedding",
             "index": index,
-            "embedding": vectors.to_base64(row) if sent.base64 else row,
+            "embedding": vectors.to_base64(row) if base64 else row,
         }
-        for index, row in enumerate(rows)
+        for index, row in enumerate(rows, first)
     ]
-    document = {"object": "list", "data": data, "model": spec.id, "usage": usage(plan)}
-    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    return orjson.dumps(data, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
 
 
 def rerank(

@@ -10,7 +10,6 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from litestar import Request
-from litestar.exceptions import InternalServerException
 
 from appliance.core import ids
 from appliance.core.errors import BodyTooLarge, InvalidRequest
@@ -23,6 +22,9 @@ AnyRequest = Request[Any, Any, Any]
 DRAIN_FACTOR = 4
 """A refused body is read and thrown away up to this many times the limit, so that a client that
 is still sending hears the 413 instead of a broken pipe."""
+
+WATCH_AFTER_S = 0.02
+"""Most calls are answered before this, and need nobody to watch their client."""
 
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}", re.ASCII)
 _WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d+)"?\s*(?=[,;]|$)', re.ASCII | re.IGNORECASE)
@@ -112,19 +114,19 @@ async def body(request: AnyRequest, limits: Limits) -> bytes:
     size = 0
     try:
         async with asyncio.timeout(limits.body_seconds_max):
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size > limits.body_bytes_max:
-                    break
-                chunks.append(chunk)
+            is_more = True
+            while is_more and size <= limits.body_bytes_max:
+                message = await request.receive()
+                if message["type"] != "http.request":
+                    # The client hung up within its body; one that closed only its own side reads.
+                    raise InvalidRequest("The body broke off.")
+                chunks.append(message["body"])
+                size += len(message["body"])
+                is_more = message["more_body"]
     except TimeoutError:
         raise InvalidRequest(
             f"The body did not arrive within {limits.body_seconds_max:g} s."
         ) from None
-    except InternalServerException:
-        # Litestar's word for a client that hung up within its body; one that closed only its own
-        # side still reads.
-        raise InvalidRequest("The body broke off.") from None
     if size > limits.body_bytes_max:
         await _throw_away(request, limits)
         raise BodyTooLarge(bytes_max=limits.body_bytes_max)
@@ -137,28 +139,45 @@ async def while_connected(request: AnyRequest, work: Coroutine[Any, Any, T]) -> 
     Raises:
         ClientGone: the client hung up first; `work` has ended.
     """
-    working = asyncio.create_task(work)
-    watching = asyncio.create_task(_gone(request))
+    watch = _Watch(request)
+    beginning = asyncio.get_running_loop().call_later(WATCH_AFTER_S, watch.begin)
     try:
-        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        working.cancel()
-        await asyncio.wait((working,))
-        if not working.cancelled() and working.exception() is None:
-            return working.result()
-        raise ClientGone
+        return await work
+    except asyncio.CancelledError:
+        if not watch.has_cancelled:
+            raise
+        watch.task.uncancel()
+        raise ClientGone from None
     finally:
-        watching.cancel()
-        if not working.done():
-            working.cancel()
+        beginning.cancel()
+        watch.end()
 
 
-async def _gone(request: AnyRequest) -> None:
-    while True:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            return
+class _Watch:
+    """Cancels the task that made it once the client is gone."""
+
+    def __init__(self, request: AnyRequest) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.task = task
+        self.has_cancelled = False
+        self._request = request
+        self._watching: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        self._watching = asyncio.create_task(self._watch())
+
+    def end(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+
+    async def _watch(self) -> None:
+        while True:
+            message = await self._request.receive()
+            if message["type"] == "http.disconnect":
+                self.has_cancelled = True
+                self.task.cancel()
+                return
 
 
 async def _throw_away(request: AnyRequest, limits: Limits) -> None:

@@ -12,6 +12,7 @@ from appliance.core.clock import Clock
 from appliance.core.limits import Limits
 from appliance.ledger.ledger import Ledger
 from appliance.pipeline import Pipeline
+from appliance.scheduler.residency import Residency
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class Services:
     admin: Admin
     paid: PaidCalls
     pipeline: Pipeline
+    residency: Residency
     keyring: Keyring
     ledger: Ledger
     clock: Clock

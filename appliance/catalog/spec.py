@@ -7,6 +7,7 @@ no files: paths are resolved by the catalogue.
 import hashlib
 import re
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -78,8 +79,14 @@ class ModelSpec(msgspec.Struct, frozen=True):
     def fingerprint(self) -> str:
         """16 hexadecimal digits that change whenever vectors or scores could."""
         entry = self.entry
-        what = f"{entry.sha256 or entry.file}|{entry.pooling}|{entry.scores}|{entry.segments}"
-        return hashlib.sha256(what.encode()).hexdigest()[:16]
+        return _digits(
+            f"{entry.sha256 or entry.file}|{entry.pooling}|{entry.scores}|{entry.segments}"
+        )
+
+
+@lru_cache(maxsize=1024)
+def _digits(what: str) -> str:
+    return hashlib.sha256(what.encode()).hexdigest()[:16]
 
 
 def checked_tariff(entry: ModelEntry) -> Tariff:

@@ -19,6 +19,8 @@ from appliance import settings
 from appliance.cli import printing
 from appliance.cli.operator import reach
 from appliance.core.errors import ApplianceError
+from appliance.native import build
+from appliance.native.build import BuildFailed
 from appliance.store.datadir import DataDir
 from appliance.wire.admin import AddModelOrder, MintOrder, TopUpOrder
 
@@ -48,6 +50,9 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except ApplianceError as error:
             click.echo(f"gigarouter: {error.message}", err=True)
+            ctx.exit(1)
+        except BuildFailed as error:
+            click.echo(f"gigarouter: {error}", err=True)
             ctx.exit(1)
         except UnicodeEncodeError:
             click.echo("gigarouter: an argument is not valid text (UTF-8)", err=True)
@@ -238,6 +243,34 @@ def bench(
     )
     with mine as ours:
         command.run(ours, theirs or None, loads, seconds=seconds, rounds=rounds, as_json=as_json)
+
+
+@cli.group()
+def engine() -> None:
+    """Build and show the compiled engine (llama.cpp)."""
+
+
+@engine.command("install")
+@click.option("--force", is_flag=True, help="Compile even if it was built before.")
+def install_engine(*, force: bool) -> None:
+    """Compile the engine for this processor, with our kernels; CMAKE_ARGS is respected."""
+    changed = build.install(
+        lambda text: click.echo(f"gigarouter: {text}", err=True),
+        environment=settings.environment(),
+        force=force,
+    )
+    click.echo("installed; restart the server to use it" if changed else "up to date")
+
+
+@engine.command("show")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+def show_engine(*, as_json: bool) -> None:
+    """Show which engine is installed and what it can do."""
+    settings.prepare_native_library()
+    from appliance.engine.llama import library  # noqa: PLC0415 - loads native code
+
+    facts = library.facts()
+    printing.document(facts) if as_json else printing.pairs(facts)
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from appliance.core.clock import SystemClock, iso
-from appliance.wire.admin import KeyView, MintedKey, ModelView
+from appliance.wire.admin import KeyView, MintedKey, ModelView, TuningView
 from appliance.wire.json import encode
 
 
@@ -77,7 +77,19 @@ def model(view: ModelView) -> None:
         "quantization": view.quantization or "-", "license": view.license or "not stated",
         "price": f"{view.pricing.realtime:f} / {view.pricing.unit}",
         "batch price": f"{view.pricing.batch:f} / {view.pricing.unit}",
+        "tuning": tuning(view.tuning),
     })  # fmt: skip
+
+
+def tuning(view: TuningView | None) -> str:
+    """Return how a model is computed, in a line."""
+    if view is None:
+        return "measured at its first load"
+    flash = {None: "auto", True: "on", False: "off"}[view.flash_attention]
+    return (
+        f"{view.lanes} lanes x {view.threads} threads, {view.threads_alone} for a call alone, "
+        f"bins of {view.bin_tokens} tokens, flash attention {flash} ({view.origin})"
+    )
 
 
 def credit(amount: Decimal | None, *, none: str = "unlimited") -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from appliance.engine.vectors import Matrix
 from appliance.tasks.sequence import TokenSequence
@@ -86,22 +87,20 @@ class Weights(Protocol):
 
 def require_computable(
     sequences: Sequence[TokenSequence], limits: EngineLimits, facts: ModelFacts
-) -> int:
-    """Return the bin's tokens after checking every precondition of the native call.
+) -> npt.NDArray[np.int32]:
+    """Return the bin's tokens, int32[n_tokens], after checking what the native call takes on trust.
 
     Each of these would otherwise be a `GGML_ASSERT` that ends the process, or memory out of
     bounds; so they are assertions about our own scheduler, not about users.
     """
     assert 0 < len(sequences) <= limits.sequences_max
-    total = 0
     for sequence in sequences:
-        tokens = sequence.tokens
-        assert tokens.dtype == np.int32
-        assert tokens.ndim == 1
-        assert 0 < len(tokens) <= facts.tokens_max
-        assert 0 <= sequence.segment_b <= len(tokens)
-        assert int(tokens.min()) >= 0
-        assert int(tokens.max()) < facts.vocabulary
-        total += len(tokens)
-    assert total <= limits.ubatch_tokens_max
-    return total
+        assert sequence.tokens.dtype == np.int32
+        assert sequence.tokens.ndim == 1
+        assert 0 < len(sequence) <= facts.tokens_max
+        assert 0 <= sequence.segment_b <= len(sequence)
+    tokens = np.concatenate([sequence.tokens for sequence in sequences])
+    assert len(tokens) <= limits.ubatch_tokens_max
+    assert int(tokens.min()) >= 0
+    assert int(tokens.max()) < facts.vocabulary
+    return tokens

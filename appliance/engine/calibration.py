@@ -5,7 +5,7 @@ faster than the default loses to it. Deliberately remembers nothing: `tuning` do
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,13 +13,12 @@ from itertools import takewhile
 from statistics import median
 from typing import TypeVar
 
-import msgspec
 import numpy as np
 
 from appliance.core.clock import Clock
 from appliance.core.errors import LoadFailed
 from appliance.engine.backend import Backend, EngineLimits, Weights
-from appliance.engine.tuning import LANES_MAX, Tuning, default_tuning
+from appliance.engine.tuning import BIN_TOKENS, LANES_MAX, Tuning, default_tuning
 from appliance.tasks.sequence import TokenSequence
 
 K = TypeVar("K")
@@ -34,12 +33,16 @@ SHORT_TOKENS = 16
 ROUNDS = 3
 SLICE_NS = 30_000_000
 """How long a candidate computes in one round, at least one bin."""
-BUDGET_NS = 1_500_000_000
-"""A model so large that the contest takes longer keeps what was found until then."""
+BUDGET_NS = 4_000_000_000
+"""A quiet machine needs half of it."""
+SLOW = 400.0
+"""Tokens a second on one thread, below which a contest would take minutes."""
 CLEARLY = 1.04
 """Identical runs differ by this much on a quiet machine."""
 MUCH = 1.15
 """One short text is a few milliseconds: a neighbour's burst must not cost it its cores for ever."""
+NOISE = 1.3
+"""The usual candidate's rounds differ by more than this when others use the cores."""
 
 
 @dataclass(slots=True)
@@ -57,93 +60,98 @@ def calibrate(weights: Weights, *, cores: int, clock: Clock) -> Tuning:
         LoadFailed: not even one backend could be opened.
         InferenceFailed: the model cannot compute.
     """
-    chosen = default_tuning(cores)
-    deadline_ns = clock.monotonic_ns() + BUDGET_NS
-    contest = _Contest(weights, clock, deadline_ns)
+    usual = default_tuning(cores)
+    contest = _Contest(weights, clock)
+    with _crew(weights, 1, flash_attention=None) as one:
+        if contest.rate(one, _texts(weights, TEXT_TOKENS, TEXT_TOKENS), threads=1) < SLOW:
+            log.info("large models have the usual tuning: %s", usual)
+            return usual
     flash = contest.flash_attention()
-    with _crew(weights, chosen.lanes, flash_attention=flash) as crew:
-        chosen = msgspec.structs.replace(
-            chosen,
-            flash_attention=flash,
-            threads_alone=contest.threads_alone(crew[0], cores),
-            origin="calibrated",
-        )
-        spread = contest.spread(crew, chosen, cores)
-    log.info("calibrated: %s", spread)
-    return spread
+    with _crew(weights, usual.lanes, flash_attention=flash) as crew:
+        alone = contest.threads_alone(crew[0], cores)
+        lanes, bin_tokens = contest.spread(crew, usual, cores)
+    if contest.is_noisy:
+        log.info("the machine is busy: calibration is put off to the next load")
+        return usual
+    found = Tuning(
+        lanes=lanes,
+        threads=max(1, cores // lanes),
+        threads_alone=alone,
+        bin_tokens=bin_tokens,
+        flash_attention=flash,
+        origin="calibrated",
+    )
+    log.info("calibrated: %s", found)
+    return found
 
 
 class _Contest:
     """Measures candidates against each other."""
 
-    def __init__(self, weights: Weights, clock: Clock, deadline_ns: int) -> None:
+    def __init__(self, weights: Weights, clock: Clock) -> None:
         self._weights = weights
         self._clock = clock
-        self._deadline_ns = deadline_ns
+        self._deadline_ns = clock.monotonic_ns() + BUDGET_NS
+        self.is_noisy = False
+        """True: others use the cores, and no measurement means anything."""
 
     def flash_attention(self) -> bool | None:
         """Return False where the plain attention is clearly faster than the library's choice."""
-        texts = _texts(self._weights, TEXT_TOKENS, 256)
+        texts = _texts(self._weights, TEXT_TOKENS, BIN_TOKENS)
         with (
-            _crew(self._weights, 1, flash_attention=None) as usual,
+            _crew(self._weights, 1, flash_attention=None) as auto,
             _crew(self._weights, 1, flash_attention=False) as plain,
         ):
             candidates: dict[bool | None, Callable[[], float]] = {
-                None: self._timed(usual, texts, threads=1),
+                None: self._timed(auto, texts, threads=1),
                 False: self._timed(plain, texts, threads=1),
             }
-            rates = self._medians(candidates)
-        return False if rates[False] > CLEARLY * rates[None] else None
+            return self._winner(candidates, usual=None, by=CLEARLY)
 
     def threads_alone(self, member: _Member, cores: int) -> int:
         """Return with how many threads one short text is computed soonest."""
         texts = _texts(self._weights, SHORT_TOKENS, SHORT_TOKENS)
         counts = {cores, *takewhile(lambda n: n < cores, (1, 2, 4, 8, 16, 32, 64, 128))}
-        rates = self._medians(
-            {count: self._timed([member], texts, threads=count) for count in sorted(counts)}
-        )
-        best = max(rates, key=rates.__getitem__)
-        return best if rates[best] > MUCH * rates[cores] else cores
+        candidates = {n: self._timed([member], texts, threads=n) for n in sorted(counts)}
+        return self._winner(candidates, usual=cores, by=MUCH)
 
-    def spread(self, crew: list[_Member], chosen: Tuning, cores: int) -> Tuning:
-        """Return `chosen` with the lanes and bins that compute the most tokens a second."""
+    def spread(self, crew: list[_Member], usual: Tuning, cores: int) -> tuple[int, int]:
+        """Return the lanes and the bin with which the most tokens a second are computed."""
+        largest = self._weights.limits.ubatch_tokens_max
         candidates: dict[tuple[int, int], Callable[[], float]] = {}
         for lanes in sorted({1, max(1, len(crew) // 2), len(crew)}):
-            for bin_tokens in BINS:
-                if bin_tokens > self._weights.limits.ubatch_tokens_max:
-                    continue
+            for bin_tokens in sorted({min(size, largest) for size in BINS}):
                 texts = _texts(self._weights, TEXT_TOKENS, bin_tokens)
                 candidates[lanes, bin_tokens] = self._timed(
                     crew[:lanes], texts, threads=max(1, cores // lanes)
                 )
-        rates = self._medians(candidates)
-        usual = (len(crew), min(chosen.bin_tokens, self._weights.limits.ubatch_tokens_max))
-        best = max(rates, key=rates.__getitem__)
-        if rates[best] <= CLEARLY * rates.get(usual, 0.0):
-            best = usual
-        lanes, bin_tokens = best
-        return msgspec.structs.replace(
-            chosen, lanes=lanes, threads=max(1, cores // lanes), bin_tokens=bin_tokens
-        )
+        standing = (len(crew), min(usual.bin_tokens, largest))
+        return self._winner(candidates, usual=standing, by=CLEARLY)
 
-    def _medians(self, candidates: dict[K, Callable[[], float]]) -> dict[K, float]:
-        """Return each candidate's median rate over rounds in which all take turns."""
+    def _winner(self, candidates: Mapping[K, Callable[[], float]], *, usual: K, by: float) -> K:
+        """Return the fastest candidate if it beats the usual one by a factor, else that one."""
         found: dict[K, list[float]] = {key: [] for key in candidates}
-        for measure in candidates.values():
-            measure()  # pages are touched and buffers grown
-        for number in range(ROUNDS):
-            if number and self._clock.monotonic_ns() > self._deadline_ns:
-                break
+        # The first round touches pages and grows buffers; it does not count.
+        for number in range(1 + ROUNDS):
             for key, measure in candidates.items():
-                found[key].append(measure())
-        return {key: median(rates) for key, rates in found.items()}
+                if self.is_noisy or self._clock.monotonic_ns() > self._deadline_ns:
+                    self.is_noisy = True
+                    return usual
+                rate = measure()
+                if number:
+                    found[key].append(rate)
+        if max(found[usual]) > NOISE * min(found[usual]):
+            self.is_noisy = True
+        rates = {key: median(each) for key, each in found.items()}
+        best = max(rates, key=rates.__getitem__)
+        return best if rates[best] > by * rates[usual] else usual
 
     def _timed(
         self, crew: Sequence[_Member], texts: list[TokenSequence], *, threads: int
     ) -> Callable[[], float]:
-        return lambda: self._rate(crew, texts, threads=threads)
+        return lambda: self.rate(crew, texts, threads=threads)
 
-    def _rate(self, crew: Sequence[_Member], texts: list[TokenSequence], *, threads: int) -> float:
+    def rate(self, crew: Sequence[_Member], texts: list[TokenSequence], *, threads: int) -> float:
         """Return the tokens a second of all members computing at the same time."""
         tokens = sum(map(len, texts))
         began_ns = self._clock.monotonic_ns()

@@ -6,6 +6,7 @@ Deliberately imports nothing native. It can be slow, refuse and die on command.
 
 import threading
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -58,11 +59,14 @@ class FakeBackend:
     def _row(self, sequence: TokenSequence) -> Matrix:
         # A sum of one repeatable random row per token: similar texts get similar vectors.
         row = np.zeros(self.facts.width, np.float32)
-        for token in sequence.tokens[:64]:
-            row += np.random.default_rng(int(token)).standard_normal(
-                self.facts.width, dtype=np.float32
-            )
+        for token in sequence.tokens[:64].tolist():
+            row += _token_row(token, self.facts.width)
         return row
+
+
+@lru_cache(maxsize=4096)
+def _token_row(token: int, width: int) -> Matrix:
+    return np.random.default_rng(token).standard_normal(width, dtype=np.float32)
 
 
 class FakeWeights:

@@ -149,10 +149,8 @@ class LlamaLoader:
         tuning = recall(path, found_for)
         if tuning is None:
             tuning = calibrate(weights, cores=self._cores, clock=self._clock)
-            try:
-                remember(path, tuning, found_for)
-            except OSError as error:
-                log.warning("the calibration of %s is not kept: %s", spec.id, error)
+            if tuning.origin == "calibrated":
+                _remember(path, tuning, found_for)
         return tuning
 
     def open_encoder(self, spec: ModelSpec) -> TextEncoder:
@@ -228,6 +226,13 @@ def overridden(tuning: Tuning, settings: EngineSettings, *, cores: int) -> Tunin
         flash_attention=flash,
     )
     return tuning if chosen == tuning else msgspec.structs.replace(chosen, origin="settings")
+
+
+def _remember(path: Path, tuning: Tuning, found_for: str) -> None:
+    try:
+        remember(path, tuning, found_for)
+    except OSError as error:
+        log.warning("the calibration is not kept: %s", error)
 
 
 def frame_of(header: Header) -> Frame:

@@ -80,11 +80,22 @@ def fingerprint(model: Path, *, pooling: str, cores: int, library: str) -> str:
 
 def recall(path: Path, expected: str) -> Tuning | None:
     """Return the remembered tuning, or None if there is none that holds."""
+    found = _decoded(path)
+    return found.tuning if found is not None and found.fingerprint == expected else None
+
+
+def read(path: Path) -> Tuning | None:
+    """Return the remembered tuning, for whatever it was found, or None."""
+    found = _decoded(path)
+    return found.tuning if found is not None else None
+
+
+def _decoded(path: Path) -> Remembered | None:
     try:
         found = msgspec.json.decode(path.read_bytes(), type=Remembered)
     except (OSError, msgspec.DecodeError):
         return None
-    return found.tuning if (found.schema, found.fingerprint) == (SCHEMA, expected) else None
+    return found if found.schema == SCHEMA else None
 
 
 def remember(path: Path, tuning: Tuning, found_for: str) -> None:

@@ -9,7 +9,6 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import count
 
@@ -26,6 +25,7 @@ from appliance.engine.backend import Backend, EngineLimits, ModelFacts
 from appliance.engine.loader import LoadedModel
 from appliance.engine.tuning import Tuning
 from appliance.scheduler.cache import VectorCache
+from appliance.scheduler.counters import Counters
 from appliance.scheduler.job import Item, Job, Kind, digest_of
 from appliance.scheduler.lane import Bin, Lane, Result
 from appliance.scheduler.queue import WorkQueue
@@ -34,27 +34,9 @@ from appliance.tasks.sequence import TokenSequence
 log = logging.getLogger("gigarouter.engine")
 
 RESTART_RETRY_S = 2
-NS_PER_S = 1_000_000_000
 
 _numbers = count()
 """Every load of weights has its own, so that no cached row outlives a file that was replaced."""
-
-
-@dataclass(slots=True)
-class Counters:
-    """What an engine has done since it was loaded."""
-
-    bins: int = 0
-    sequences: int = 0
-    """Sequences that were computed."""
-    tokens: int = 0
-    """Tokens of these."""
-    shared: int = 0
-    """Sequences that took the result of an equal one that was waiting or being computed."""
-    cached: int = 0
-    """Sequences whose row was in the cache."""
-    busy_ns: int = 0
-    """Time in which lanes computed, summed over lanes."""
 
 
 class Engine:
@@ -87,8 +69,6 @@ class Engine:
         self._lanes_open = 0
         self._closing = False
         self._dead = False
-        self._rate = 2_000.0
-        """Tokens a second, learned; the first guess is a small CPU's."""
         self._loop = asyncio.get_running_loop()
         self._loaded: asyncio.Future[None] = self._loop.create_future()
         self._lanes = [Lane(f"{name}/0", self, self._load)]
@@ -96,8 +76,13 @@ class Engine:
     def __repr__(self) -> str:
         """Say what waits."""
         state = "dead" if self._dead else "ready" if self._model else "loading"
-        waits = f"{len(self._queue)} jobs | {self._queue.tokens + self._tokens_in_bins} tokens"
+        waits = f"{len(self._queue)} jobs | {self.tokens_waiting} tokens"
         return f"<Engine {self.name} [{state} | {waits}]>"
+
+    @property
+    def tokens_waiting(self) -> int:
+        """Return the tokens that wait or are being computed."""
+        return self._queue.tokens + self._tokens_in_bins
 
     @property
     def facts(self) -> ModelFacts | None:
@@ -145,7 +130,7 @@ class Engine:
         with self._changed:
             if self._dead or self._closing:
                 raise EngineRestarting(model=self.name, retry_after_s=RESTART_RETRY_S)
-            if self._queue.tokens + self._tokens_in_bins + tokens > self._queue_tokens_max:
+            if self.tokens_waiting + tokens > self._queue_tokens_max:
                 raise QueueFull(retry_after_s=self._backlog_s())
             self._admit(job, sequences)
             if job.items:
@@ -181,8 +166,7 @@ class Engine:
             item.takers.append((job, row))
 
     def _backlog_s(self) -> int:
-        waiting = self._queue.tokens + self._tokens_in_bins
-        return max(1, min(60, round(waiting / self._rate)))
+        return max(1, min(60, round(self.tokens_waiting / self.counters.rate)))
 
     # -- on the lanes' threads ----------------------------------------------------------------
 
@@ -216,7 +200,7 @@ class Engine:
         with self._changed:
             self._computing -= 1
             self._tokens_in_bins -= done.tokens
-            self._count(done, now_ns - done.began_ns)
+            self.counters.add(done, now_ns - done.began_ns, lanes=self._computing + 1)
             for item, result in zip(done.items, results, strict=True):
                 self._queue.items.pop(item.digest, None)
                 if isinstance(result, InferenceFailed):
@@ -306,15 +290,6 @@ class Engine:
         now_ns = self._clock.monotonic_ns()
         for job in owed:
             job.finish(EngineRestarting(model=self.name, retry_after_s=RESTART_RETRY_S), now_ns)
-
-    def _count(self, done: Bin, elapsed_ns: int) -> None:
-        counters = self.counters
-        counters.bins += 1
-        counters.sequences += len(done.items)
-        counters.tokens += done.tokens
-        counters.busy_ns += elapsed_ns
-        rate = (self._computing + 1) * done.tokens * NS_PER_S / max(1, elapsed_ns)
-        self._rate += 0.1 * (rate - self._rate)
 
     def _tell(self, what: Callable[..., None], *arguments: object) -> None:
         if not self._loop.is_closed():

@@ -22,8 +22,10 @@ from appliance.core.errors import (
 )
 from appliance.core.limits import Limits
 from appliance.engine.loader import Loader, TextEncoder
+from appliance.engine.tuning import Tuning
 from appliance.scheduler.cache import VectorCache
 from appliance.scheduler.engine import Engine
+from appliance.scheduler.presence import file_reason
 from appliance.scheduler.threads import ThreadPool
 
 log = logging.getLogger("gigarouter.residency")
@@ -89,10 +91,20 @@ class Residency:
 
     def reason(self, spec: ModelSpec) -> str | None:
         """Return why the model cannot be served, or None."""
-        if not spec.path.exists():
-            return f"its file {spec.path.name} is not on this machine"
+        missing = file_reason(spec)
+        if missing is not None:
+            return missing
         slot = self._slots.get(_weights(spec))
         return slot.reason if slot and slot.reason and not self._may_try_again(slot) else None
+
+    def tuning(self, spec: ModelSpec) -> Tuning | None:
+        """Return how the model is computed, or None while it is not loaded."""
+        slot = self._slots.get(_weights(spec))
+        return slot.engine.tuning if slot else None
+
+    def engines(self) -> list[Engine]:
+        """Return the engine of every model that was loaded and has not died since."""
+        return [slot.engine for slot in self._slots.values() if slot.engine.is_usable]
 
     def require_served(self, spec: ModelSpec) -> None:
         """Refuse a model whose file is missing or was found to be unusable.

@@ -1,4 +1,4 @@
-"""Threads: a few workers with large stacks, for tokenizing and for building tokenizers.
+"""Threads: a few workers with large stacks, for tokenizers and for writing large answers.
 
 Owns their stack size: some of llama.cpp's pre-tokenizers recurse once for each character, and
 50,000 letters overflow an ordinary stack. Deliberately runs nothing that computes.
@@ -40,6 +40,10 @@ class ThreadPool:
         """
         if self._calls >= self._calls_max:
             raise QueueFull(retry_after_s=1)
+        return await self.run_admitted(function, *arguments)
+
+    async def run_admitted(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        """Return what the function returns; for calls that are counted and bounded elsewhere."""
         self._calls += 1
         try:
             loop = asyncio.get_running_loop()

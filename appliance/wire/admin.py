@@ -91,6 +91,20 @@ class PriceView(msgspec.Struct, frozen=True):
     unit: str
 
 
+class TuningView(msgspec.Struct, frozen=True):
+    """How a model is spread over this machine's cores."""
+
+    lanes: int
+    threads: int
+    """Of each lane while others compute too."""
+    threads_alone: int
+    bin_tokens: int
+    flash_attention: bool | None
+    """None: the library decides."""
+    origin: str
+    """`default`, `calibrated` or `settings`."""
+
+
 class ModelView(msgspec.Struct, frozen=True, omit_defaults=True):
     """A model as `GET /v1/models` shows it: the contract's fields and OpenAI's."""
 
@@ -112,6 +126,8 @@ class ModelView(msgspec.Struct, frozen=True, omit_defaults=True):
     matryoshka: tuple[int, ...] | None = None
     reason: str | None = None
     """Why it is not available."""
+    tuning: TuningView | None = None
+    """None until it is loaded for the first time."""
 
 
 class ModelList(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""Operator: the admin API, `/admin/v1`: keys, credits and models.
+"""Operator: the admin API, `/admin/v1`: keys, credits and models; and `/metrics`.
 
 Guarded by the admin token, and by loopback unless `admin.allow_remote` says otherwise.
 """
@@ -14,6 +14,7 @@ from litestar.handlers import BaseRouteHandler
 from litestar.params import FromPath
 
 from appliance.api import exchange
+from appliance.api.routes.metrics import metrics
 from appliance.api.routes.public import answer
 from appliance.api.services import Services
 from appliance.core.errors import InvalidKey, MissingKey, UnknownPath
@@ -41,16 +42,29 @@ class OperatorGuard:
             InvalidKey: with another token.
         """
         del handler  # every one of these routes is guarded alike
-        client = connection.client
-        host = client.host if client else ""
-        is_local = is_loopback(host) or host == self._own_address
-        if not is_local and not self._allow_remote:
+        if not self._is_local(connection) and not self._allow_remote:
             raise UnknownPath(path=connection.url.path[:200], valid=("/v1/models",))
         scheme, _, token = connection.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             raise MissingKey
         if not hmac.compare_digest(token.strip().encode(), self._token):
             raise InvalidKey
+
+    def unless_local(
+        self, connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler
+    ) -> None:
+        """Let this machine in without a token, and others as the operator.
+
+        Raises:
+            UnknownPath, MissingKey, InvalidKey: as for the operator.
+        """
+        if not self._is_local(connection):
+            self(connection, handler)
+
+    def _is_local(self, connection: ASGIConnection[Any, Any, Any, Any]) -> bool:
+        client = connection.client
+        host = client.host if client else ""
+        return is_loopback(host) or host == self._own_address
 
 
 def is_loopback(host: str) -> bool:
@@ -122,7 +136,7 @@ async def add_model(
 
 def operator_router(guard: OperatorGuard) -> Router:
     """Return the guarded routes."""
-    return Router(
+    admin = Router(
         "/admin/v1",
         guards=[guard],
         route_handlers=[
@@ -130,3 +144,5 @@ def operator_router(guard: OperatorGuard) -> Router:
             add_model,
         ],
     )  # fmt: skip
+    scraped = Router("/metrics", guards=[guard.unless_local], route_handlers=[metrics])
+    return Router("/", route_handlers=[admin, scraped])

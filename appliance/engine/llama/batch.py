@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import llama_cpp
 import numpy as np
+import numpy.typing as npt
 
 from appliance.engine.llama.library import pointer
 from appliance.engine.llama.prefix import Plan, owners
@@ -29,29 +30,31 @@ class BatchArrays:
         self._outputs = np.ones(tokens_max, np.int8)
         base = self._sequence.ctypes.data
         self._pointers = base + 4 * np.arange(tokens_max, dtype=np.uint64)
+        self._batch = llama_cpp.llama_batch()
+        self._batch.pos = pointer(self._position, llama_cpp.llama_pos)
+        self._batch.n_seq_id = pointer(self._ones, ctypes.c_int32)
+        self._batch.seq_id = pointer(self._pointers, ctypes.POINTER(llama_cpp.llama_seq_id))
+        self._batch.logits = pointer(self._outputs, ctypes.c_int8)
+        self._tokens = pointer(self.token, llama_cpp.llama_token)
 
-    def fill(self, sequences: Sequence[TokenSequence]) -> None:
-        """Lay sequences one after the other, each with its index as its id."""
-        start = 0
-        for index, sequence in enumerate(sequences):
-            end = start + len(sequence)
-            self.token[start:end] = sequence.tokens
-            self._position[start:end] = self._counting[: len(sequence)]
-            self._sequence[start:end] = index
-            start = end
+    def fill(self, sequences: Sequence[TokenSequence], tokens: npt.NDArray[np.int32]) -> None:
+        """Lay sequences one after the other, each with its index as its id.
+
+        `tokens` are all of theirs, int32[n_tokens].
+        """
+        total = len(tokens)
+        lengths = np.fromiter(map(len, sequences), np.int32, len(sequences))
+        starts = np.cumsum(lengths, dtype=np.int32) - lengths
+        self.token[:total] = tokens
+        self._sequence[:total] = np.repeat(self._counting[: len(sequences)], lengths)
+        np.subtract(self._counting[:total], np.repeat(starts, lengths), out=self._position[:total])
 
     def batch(self, total: int, rows: Matrix | None) -> llama_cpp.llama_batch:
         """Return the first `total` tokens, or `rows` (float32[total, n_embd]) in their place."""
-        batch = llama_cpp.llama_batch()
+        batch = self._batch
         batch.n_tokens = total
-        if rows is None:
-            batch.token = pointer(self.token, llama_cpp.llama_token)
-        else:
-            batch.embd = pointer(rows, ctypes.c_float)
-        batch.pos = pointer(self._position, llama_cpp.llama_pos)
-        batch.n_seq_id = pointer(self._ones, ctypes.c_int32)
-        batch.seq_id = pointer(self._pointers, ctypes.POINTER(llama_cpp.llama_seq_id))
-        batch.logits = pointer(self._outputs, ctypes.c_int8)
+        batch.token = self._tokens if rows is None else None
+        batch.embd = None if rows is None else pointer(rows, ctypes.c_float)
         return batch
 
 

@@ -64,7 +64,7 @@ class DecoderBackend:
             InferenceFailed: the library refused this bin, or answered numbers that are not finite.
         """
         assert self._context is not None
-        total = require_computable(sequences, self.limits, self.facts)
+        total = len(require_computable(sequences, self.limits, self.facts))
         tokens = [sequence.tokens for sequence in sequences]
         plan = plan_shared(tokens) if len(tokens) > 1 else plan_apart(1)
         set_threads(self._context, threads)

@@ -36,14 +36,11 @@ class EncoderBackend:
             InferenceFailed: the library refused this bin, or answered numbers that are not finite.
         """
         assert self._context is not None
-        total = require_computable(sequences, self.limits, self.facts)
-        arrays = self._arrays
-        arrays.fill(sequences)
-        rows = None
-        if self._segments is not None:
-            rows = self._segments.rows(sequences, arrays.token[:total])
+        tokens = require_computable(sequences, self.limits, self.facts)
+        self._arrays.fill(sequences, tokens)
+        rows = self._segments.rows(sequences, tokens) if self._segments is not None else None
         set_threads(self._context, threads)
-        code = llama_cpp.llama_encode(self._context, arrays.batch(total, rows))
+        code = llama_cpp.llama_encode(self._context, self._arrays.batch(len(tokens), rows))
         if code != 0:
             raise InferenceFailed(f"llama.cpp answered {code}")
         llama_cpp.llama_synchronize(self._context)

@@ -76,6 +76,21 @@ def build() -> str:
     return f"{llama_cpp.__version__} {stamp} {raw.decode('utf-8', 'replace')}"
 
 
+def facts() -> dict[str, str]:
+    """Return what can be said of this build."""
+    path = Path(_library._name).resolve()  # noqa: SLF001 - as above
+    cpu = next(path.parent.glob("libggml-cpu.*"), None)
+    is_ours = cpu is not None and hasattr(ctypes.CDLL(str(cpu)), "__wrap_llamafile_sgemm")
+    start()
+    features = (llama_cpp.llama_print_system_info() or b"").decode("utf-8", "replace")
+    return {
+        "llama-cpp-python": llama_cpp.__version__,
+        "kernels": "gigarouter's" if is_ours else "llama.cpp's own",
+        "features": features,
+        "library": str(path),
+    }
+
+
 @contextmanager
 def heard() -> Iterator[None]:
     """Route the library's log into ours for the block, in which nothing may be computed."""

@@ -1,0 +1,202 @@
+// Attention: softmax(QK)V of an encoder, for each sequence of a batch by itself.
+//
+// The original goes through 64 x 64 tiles of all queries and keys, converts the mask at each and
+// skips those that are all hidden. Here queries that see the same keys are one block, so nothing
+// hidden is computed, whatever the sequences' lengths. Deliberately only what encoders without a KV
+// cache need: no ALiBi, sinks or soft cap, keys and values in float16; the rest is the original's.
+
+#include "panels.h"
+
+#include "ops.h"
+
+#include <vector>
+
+namespace {
+
+constexpr int ATTENTION_VECTORS = 2, ATTENTION_COLUMNS = 6;
+constexpr int64_t QUERIES_MAX = 64;  // of one block: its scores stay in L2
+constexpr int64_t KEYS_MAX = 2048;   // bounds the scratch buffer: 1.5 MiB for heads of 64
+
+// One head of one stream: strides in elements, `mask` null when every key is seen.
+struct Head {
+    const float* queries;
+    const half *keys, *values, *mask;
+    float* out;
+    int64_t query_stride, key_stride, value_stride, mask_stride, out_stride;
+    int64_t size, query_count, key_count;
+    float scale;
+};
+
+// From the first to past the last key that this query sees. In a batch of several sequences that is
+// the query's own sequence: all the rest is never computed.
+Range visible_keys(const Head& head, int64_t query) {
+    Range keys{0, head.key_count};
+    if (head.mask == nullptr) return keys;
+    const half* row = head.mask + query * head.mask_stride;
+    const __m128i hidden = _mm_set1_epi16(static_cast<short>(MINUS_INFINITY));
+    const auto all_hidden = [&](int64_t at) {
+        const __m128i eight = _mm_loadu_si128(reinterpret_cast<const __m128i*>(row + at));
+        return _mm_movemask_epi8(_mm_cmpeq_epi16(eight, hidden)) == 0xFFFF;
+    };
+    while (keys.begin + LANES <= keys.end && all_hidden(keys.begin)) keys.begin += LANES;
+    while (keys.begin < keys.end && row[keys.begin] == MINUS_INFINITY) keys.begin++;
+    while (keys.end - LANES >= keys.begin && all_hidden(keys.end - LANES)) keys.end -= LANES;
+    while (keys.begin < keys.end && row[keys.end - 1] == MINUS_INFINITY) keys.end--;
+    return keys;
+}
+
+// Turn scores into e^(scale * score + mask - maximum), in place; return 1 / their sum.
+float soften(float* scores, const half* mask, int64_t count, float scale) {
+    const auto masked = [&](int64_t at, int64_t present) {
+        __m256 x = _mm256_mul_ps(_mm256_loadu_ps(scores + at), _mm256_set1_ps(scale));
+        if (mask != nullptr) {
+            half last[LANES] = {};
+            const bool whole = present >= LANES;  // never read past the end of the mask
+            if (!whole) std::memcpy(last, mask + at, present * sizeof(half));
+            x = _mm256_add_ps(x, load_halves(whole ? mask + at : last));
+        }
+        if (present >= LANES) return x;
+        const __m256 never = _mm256_set1_ps(-std::numeric_limits<float>::infinity());
+        return _mm256_blendv_ps(never, x, _mm256_castsi256_ps(first_lanes(present)));
+    };
+    __m256 largest = _mm256_set1_ps(-std::numeric_limits<float>::infinity());
+    for (int64_t i = 0; i < count; i += LANES) {
+        const __m256 x = masked(i, count - i);
+        _mm256_storeu_ps(scores + i, x);
+        largest = _mm256_max_ps(largest, x);
+    }
+    alignas(32) float lanes[LANES];
+    _mm256_store_ps(lanes, largest);
+    const __m256 maximum = _mm256_set1_ps(*std::max_element(lanes, lanes + LANES));
+    __m256 sum = _mm256_setzero_ps();
+    for (int64_t i = 0; i < count; i += LANES) {
+        const __m256 x = exponential(_mm256_sub_ps(_mm256_loadu_ps(scores + i), maximum));
+        const __m256 kept = count - i >= LANES ? x : _mm256_and_ps(x, _mm256_castsi256_ps(first_lanes(count - i)));
+        _mm256_storeu_ps(scores + i, kept);
+        sum = _mm256_add_ps(sum, kept);
+    }
+    return 1.0f / total(sum);
+}
+
+// Queries that see the same keys are computed together, as two matrix products around a softmax:
+// scores are whole rows, so there is no running maximum to correct as in flash attention.
+class AttentionBlocks {
+public:
+    void compute(const Head& head) {
+        Range keys{0, 0};
+        for (int64_t query = 0, past; query < head.query_count; query = past) {
+            const Range seen = visible_keys(head, query);
+            past = query + 1;
+            while (past < head.query_count && past - query < QUERIES_MAX) {
+                const Range next = visible_keys(head, past);
+                if (next.begin != seen.begin || next.end != seen.end) break;
+                past++;
+            }
+            if (query == 0 || seen.begin != keys.begin || seen.end != keys.end) pack(head, seen);
+            keys = seen;
+            compute_block(head, query, past - query, keys);
+        }
+    }
+
+private:
+    static constexpr int64_t width = ATTENTION_VECTORS * LANES;
+    std::vector<float> scratch_;
+    float *key_panels_ = nullptr, *value_panels_ = nullptr, *scores_ = nullptr;
+    int64_t padded_ = 0;
+
+    void pack(const Head& head, Range keys) {
+        const int64_t count = keys.end - keys.begin;
+        padded_ = (count + width - 1) / width * width;
+        scratch_.resize(std::max<size_t>(scratch_.size(), (2 * head.size + QUERIES_MAX) * padded_));
+        key_panels_ = scratch_.data();
+        value_panels_ = key_panels_ + head.size * padded_;
+        scores_ = value_panels_ + head.size * padded_;
+        for (int64_t key = 0; key < count; key += width) {
+            pack_panel<ATTENTION_VECTORS>(head.keys + (keys.begin + key) * head.key_stride, head.key_stride,
+                                          std::min(width, count - key), head.size, key_panels_ + key * head.size);
+        }
+        for (int64_t key = 0; key < count; key++) {
+            const half* from = head.values + (keys.begin + key) * head.value_stride;
+            for (int64_t i = 0; i < head.size; i += LANES) {
+                float* panel = value_panels_ + i / width * width * padded_;
+                _mm256_storeu_ps(panel + key * width + i % width, load_halves(from + i));
+            }
+        }
+    }
+
+    void compute_block(const Head& head, int64_t query, int64_t queries, Range keys) {
+        const int64_t count = keys.end - keys.begin;
+        for (int64_t key = 0; key < count; key += width) {
+            multiply_panel<ATTENTION_VECTORS, ATTENTION_COLUMNS>(
+                key_panels_ + key * head.size, width, head.size, head.queries + query * head.query_stride,
+                head.query_stride, queries, scores_ + key, padded_, false);
+        }
+        float norm[QUERIES_MAX] = {};
+        for (int64_t i = 0; i < queries && count > 0; i++) {
+            const half* mask = head.mask ? head.mask + (query + i) * head.mask_stride + keys.begin : nullptr;
+            norm[i] = soften(scores_ + i * padded_, mask, count, head.scale);
+        }
+        float* out = head.out + query * head.out_stride;
+        for (int64_t i = 0; i < head.size; i += width) {  // with no keys at all this writes zeros
+            multiply_panel<ATTENTION_VECTORS, ATTENTION_COLUMNS>(
+                value_panels_ + i * padded_, width, count, scores_, padded_, queries, out + i, head.out_stride,
+                false);
+        }
+        for (int64_t i = 0; i < queries; i++) {
+            for (int64_t j = 0; j < head.size; j++) out[i * head.out_stride + j] *= norm[i];
+        }
+    }
+};
+
+// Whether this is attention as an encoder without KV cache, ALiBi, soft cap or sinks computes it.
+bool is_plain_attention(const ggml_compute_params* params, const ggml_tensor* out) {
+    const ggml_tensor *q = out->src[0], *k = out->src[1], *v = out->src[2], *mask = out->src[3];
+    return !params->use_ref && out->src[4] == nullptr && q->type == GGML_TYPE_F32 && k->type == GGML_TYPE_F16 &&
+           v->type == GGML_TYPE_F16 && out->type == GGML_TYPE_F32 && (!mask || mask->type == GGML_TYPE_F16) &&
+           q->nb[0] == sizeof(float) && k->nb[0] == sizeof(half) && v->nb[0] == sizeof(half) &&
+           k->ne[0] == v->ne[0] && k->ne[0] % (ATTENTION_VECTORS * LANES) == 0 && k->ne[1] <= KEYS_MAX &&
+           q->ne[1] > 1 && q->ne[2] >= params->nth && float_parameter(out, 1) == 0.0f &&
+           float_parameter(out, 2) == 0.0f;
+}
+
+void attend(const ggml_compute_params* params, ggml_tensor* out) {
+    thread_local AttentionBlocks blocks;
+    const ggml_tensor *q = out->src[0], *k = out->src[1], *v = out->src[2], *mask = out->src[3];
+    const Range heads = share(params, q->ne[2] * q->ne[3]);
+    for (int64_t i = heads.begin; i < heads.end; i++) {
+        const int64_t i2 = i % q->ne[2], i3 = i / q->ne[2];
+        Head head{};
+        head.queries = at<float>(q, i2, i3);
+        head.keys = at<half>(k, i2 * k->ne[2] / q->ne[2], i3 * k->ne[3] / q->ne[3]);
+        head.values = at<half>(v, i2 * v->ne[2] / q->ne[2], i3 * v->ne[3] / q->ne[3]);
+        head.mask = mask ? at<half>(mask, i2 % mask->ne[2], i3 % mask->ne[3]) : nullptr;
+        head.out = static_cast<float*>(out->data) + (i3 * q->ne[1] * q->ne[2] + i2) * v->ne[0];
+        head.query_stride = q->nb[1] / sizeof(float);
+        head.key_stride = k->nb[1] / sizeof(half);
+        head.value_stride = v->nb[1] / sizeof(half);
+        head.mask_stride = mask ? mask->nb[1] / sizeof(half) : 0;
+        head.out_stride = q->ne[2] * v->ne[0];
+        head.size = v->ne[0];
+        head.query_count = q->ne[1];
+        head.key_count = k->ne[1];
+        head.scale = float_parameter(out, 0);
+        blocks.compute(head);
+    }
+}
+
+}  // namespace
+
+extern "C" {
+
+// Taking the type from the original: should upstream change a signature, this does not compile.
+decltype(ggml_compute_forward_flash_attn_ext) __real_ggml_compute_forward_flash_attn_ext,
+    __wrap_ggml_compute_forward_flash_attn_ext;
+
+void __wrap_ggml_compute_forward_flash_attn_ext(const ggml_compute_params* params, ggml_tensor* out) {
+    if (!is_plain_attention(params, out)) {
+        return __real_ggml_compute_forward_flash_attn_ext(params, out);
+    }
+    attend(params, out);
+}
+
+}  // extern "C"

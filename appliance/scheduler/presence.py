@@ -1,0 +1,53 @@
+"""Presence: what can be said of a model without calling it.
+
+Owns the answer for a data directory that nobody serves; where a server runs, its residency knows.
+"""
+
+from pathlib import Path
+from typing import Protocol
+
+from appliance.catalog.spec import ModelSpec
+from appliance.engine.loader import tuning_path
+from appliance.engine.tuning import Tuning, read
+
+
+class Presence(Protocol):
+    """Whether models are here, loaded, and how they are spread over the machine."""
+
+    def is_loaded(self, spec: ModelSpec) -> bool:
+        """Say whether the model can compute now."""
+        ...
+
+    def reason(self, spec: ModelSpec) -> str | None:
+        """Return why the model cannot be served, or None."""
+        ...
+
+    def tuning(self, spec: ModelSpec) -> Tuning | None:
+        """Return how the model is computed, or None if it was never loaded."""
+        ...
+
+
+class OnDisk:
+    """A data directory without a server."""
+
+    def __init__(self, models: Path) -> None:
+        self._models = models
+
+    def is_loaded(self, _: ModelSpec) -> bool:
+        """Say no: nothing runs."""
+        return False
+
+    def reason(self, spec: ModelSpec) -> str | None:
+        """Return that the file is missing, or None."""
+        return file_reason(spec)
+
+    def tuning(self, spec: ModelSpec) -> Tuning | None:
+        """Return the last calibration."""
+        return read(tuning_path(self._models, spec))
+
+
+def file_reason(spec: ModelSpec) -> str | None:
+    """Return that the model's file is missing, or None."""
+    if spec.path.exists():
+        return None
+    return f"its file {spec.path.name} is not on this machine"
