@@ -280,10 +280,7 @@ def require_kind(spec: ModelSpec, header: Header) -> None:
     if "cls.weight" not in header.tensors and "cls.output.weight" not in header.tensors:
         raise LoadFailed(f"{spec.path.name} has no classification head; it cannot rerank.")
     if is_decoder(header):
-        raise LoadFailed(
-            f"{header.architecture} rerankers are not served yet: they need a prompt around "
-            "query and document."
-        )
+        raise LoadFailed(f"{header.architecture} rerankers are not served yet: they need a prompt.")
     if header.architecture != "bert" or header.metadata.get("tokenizer.ggml.model") != "bert":
         raise LoadFailed(f"{header.architecture} rerankers are not served yet, only BERT's.")
     if spec.entry.segments and "token_types.weight" not in header.tensors:
