@@ -13,7 +13,7 @@ from typing import Any
 
 import tomlkit
 
-from appliance.catalog.capacity import sequence_tokens_max
+from appliance.catalog.capacity import DECODERS, is_causal, is_decoder, sequence_tokens_max
 from appliance.catalog.catalog import load, read_entries, shipped_path
 from appliance.catalog.convert import convert_folder
 from appliance.catalog.header import Header, read_header
@@ -22,9 +22,10 @@ from appliance.core.errors import InvalidCatalog, InvalidModelFile, InvalidReque
 from appliance.pricing.tariff import UNIT_OF, Task
 from appliance.store.datadir import sync_directory, write_private
 
-POOLING = {0: "mean", 1: "mean", 2: "cls", 3: "last"}
-"""GGUF's pooling types; 0 (none) gives no vector for a text, so mean is what was meant. 4 (rank) is
-for files with a head, which need no entry here."""
+POOLING = {1: "mean", 2: "cls", 3: "last"}
+"""GGUF's pooling types. 4 (rank) is for files with a head, which need no entry here."""
+NO_POOLING = 0
+"""Gives no vector for a text: what is usual for the kind of model is meant."""
 
 FILE_TYPES = {
     0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 12: "Q3_K_M",
@@ -129,15 +130,18 @@ def describe(header: Header, *, name: str, file: str, task: str | None) -> dict[
         InvalidRequest: the task asked for is not one that it can do.
     """
     architecture = header.architecture
-    if architecture not in ENCODERS:
-        served = ", ".join(sorted(ENCODERS))
+    if architecture not in ENCODERS | DECODERS:
+        served = ", ".join(sorted(ENCODERS | DECODERS))
         raise InvalidModelFile(header.path, f"{architecture} is not served yet; served: {served}")
     has_head = "cls.output.weight" in header.tensors or "cls.weight" in header.tensors
+    if is_decoder(header):
+        _require_served_decoder(header, has_head=has_head)
     found: Task = "rerank" if has_head else "embeddings"
     if task not in (None, "embeddings", "rerank"):
         raise InvalidRequest(f"task is 'embeddings' or 'rerank', not {task!r}", param="task")
     if task is not None and task != found:
         raise InvalidRequest(f"this file is for {found}, not for {task}", param="task")
+    pooling = "rank" if found == "rerank" else _pooling(header)
     entry: dict[str, Any] = {
         "id": name,
         "task": found,
@@ -145,22 +149,40 @@ def describe(header: Header, *, name: str, file: str, task: str | None) -> dict[
         "file": file,
         "quantization": FILE_TYPES.get(header.get_int("general.file_type", -1), ""),
         "params": sum(_elements(tensor.shape) for tensor in header.tensors.values()),
-        "max_input_tokens": sequence_tokens_max(header),
+        "max_input_tokens": sequence_tokens_max(header, pooling=pooling),
+        "pooling": pooling,
         "price": _price(found),
     }
     if found == "rerank":
         _require_one_score(header)
-        entry["pooling"] = "rank"
         activation = header.get_str("gigarouter.head.activation", "sigmoid")
         entry["scores"] = "as-is" if activation == "identity" else "sigmoid"
         entry["segments"] = architecture == "bert" and _segments(header)
     else:
-        pooling = header.get_int(f"{architecture}.pooling_type", 1)
-        if pooling not in POOLING:
-            raise InvalidModelFile(header.path, f"its pooling type {pooling} gives no vectors")
-        entry["pooling"] = POOLING[pooling]
         entry["dimensions"] = header.arch_int("embedding_length")
     return entry
+
+
+def _pooling(header: Header) -> str:
+    named = header.get_int(f"{header.architecture}.pooling_type", NO_POOLING)
+    if named == NO_POOLING:
+        return "last" if is_decoder(header) else "mean"
+    if named not in POOLING:
+        raise InvalidModelFile(header.path, f"its pooling type {named} gives no vectors")
+    return POOLING[named]
+
+
+def _require_served_decoder(header: Header, *, has_head: bool) -> None:
+    if has_head:
+        raise InvalidModelFile(
+            header.path,
+            f"{header.architecture} rerankers are not served yet: they need a prompt around "
+            "query and document",
+        )
+    if not is_causal(header):
+        raise InvalidModelFile(
+            header.path, f"{header.architecture} with attention in both directions is not served"
+        )
 
 
 def _require_one_score(header: Header) -> None:

@@ -14,6 +14,7 @@ import msgspec
 
 from appliance.catalog.capacity import (
     UBATCH_TOKENS_MIN,
+    is_decoder,
     sequence_tokens_max,
     vocabulary_size,
 )
@@ -127,7 +128,7 @@ class LlamaLoader:
         return LlamaWeights(
             spec.path,
             pooling=spec.entry.pooling,
-            limits=engine_limits(header),
+            limits=engine_limits(header, pooling=spec.entry.pooling),
             segments=segments,
         )
 
@@ -159,15 +160,22 @@ class LlamaLoader:
             LoadFailed: the file is missing or damaged.
         """
         header = read_header(spec.path)
-        tokenizer = reference_tokenizer(header.metadata)
-        if tokenizer is None:
-            prepare_native_library()
-            from appliance.engine.llama.tokenizer import LlamaTokenizer  # noqa: PLC0415 - as above
+        tokens_max = sequence_tokens_max(header, pooling=spec.entry.pooling)
+        reference = reference_tokenizer(header.metadata)
+        if reference is not None:
+            return TextEncoder(reference, frame_of(header), tokens_max)
+        prepare_native_library()
+        from appliance.engine.llama.tokenizer import LlamaTokenizer  # noqa: PLC0415 - as above
 
-            require_hash(spec)
-            require_vocabulary(header)
-            tokenizer = LlamaTokenizer(spec.path)
-        return TextEncoder(tokenizer, frame_of(header), sequence_tokens_max(header))
+        require_hash(spec)
+        require_vocabulary(header)
+        tokenizer = LlamaTokenizer(spec.path)
+        try:
+            frame = tokenizer.frame() if is_decoder(header) else frame_of(header)
+        except LoadFailed:
+            tokenizer.close()
+            raise
+        return TextEncoder(tokenizer, frame, tokens_max)
 
 
 class FakeLoader:
@@ -186,7 +194,7 @@ class FakeLoader:
             tokens_max=header.arch_int("context_length"),
             description="fake",
         )
-        limits = engine_limits(header)
+        limits = engine_limits(header, pooling=spec.entry.pooling)
         backend = FakeBackend(facts, limits)
         self.opened.append(backend)
         return LoadedModel(FakeWeights(facts, limits, [backend]), default_tuning(cores=1))
@@ -197,7 +205,8 @@ class FakeLoader:
         tokenizer = reference_tokenizer(header.metadata)
         if tokenizer is None:
             raise LoadFailed(f"the fake engine has no tokenizer for {spec.path.name}")
-        return TextEncoder(tokenizer, frame_of(header), sequence_tokens_max(header))
+        tokens_max = sequence_tokens_max(header, pooling=spec.entry.pooling)
+        return TextEncoder(tokenizer, frame_of(header), tokens_max)
 
 
 def tuning_path(tunings: Path, spec: ModelSpec) -> Path:
@@ -227,15 +236,15 @@ def _remember(path: Path, tuning: Tuning, found_for: str) -> None:
 
 
 def frame_of(header: Header) -> Frame:
-    """Return the special tokens that frame a sequence of this model."""
+    """Return the special tokens that frame a sequence of this model, one of BERT's kind."""
     specials = special_tokens(header.metadata)
     return Frame(cls=specials.cls, sep=specials.sep)
 
 
-def engine_limits(header: Header) -> EngineLimits:
-    """Return how much one call may hold: facts of the file alone, as models may share it."""
+def engine_limits(header: Header, *, pooling: str) -> EngineLimits:
+    """Return how much one call may hold: facts of the file, as models may share its weights."""
     return EngineLimits(
-        ubatch_tokens_max=max(UBATCH_TOKENS_MIN, sequence_tokens_max(header)),
+        ubatch_tokens_max=max(UBATCH_TOKENS_MIN, sequence_tokens_max(header, pooling=pooling)),
         bin_tokens=BIN_TOKENS,
         sequences_max=SEQUENCES_MAX,
     )
@@ -270,6 +279,8 @@ def require_kind(spec: ModelSpec, header: Header) -> None:
         return
     if "cls.weight" not in header.tensors and "cls.output.weight" not in header.tensors:
         raise LoadFailed(f"{spec.path.name} has no classification head; it cannot rerank.")
+    if is_decoder(header):
+        raise LoadFailed(f"{header.architecture} rerankers are not served yet: they need a prompt.")
     if header.architecture != "bert" or header.metadata.get("tokenizer.ggml.model") != "bert":
         raise LoadFailed(f"{header.architecture} rerankers are not served yet, only BERT's.")
     if spec.entry.segments and "token_types.weight" not in header.tensors:

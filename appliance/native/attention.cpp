@@ -1,9 +1,10 @@
-// Attention: softmax(QK)V of an encoder, for each sequence of a batch by itself.
+// Attention: softmax(QK)V, for each sequence of a batch by itself.
 //
 // The original goes through 64 x 64 tiles of all queries and keys, converts the mask at each and
-// skips those that are all hidden. Here queries that see the same keys are one block, so nothing
-// hidden is computed, whatever the sequences' lengths. Deliberately only what encoders without a KV
-// cache need: no ALiBi, sinks or soft cap, keys and values in float16; the rest is the original's.
+// skips those that are all hidden. Here queries whose keys begin at the same one are a block: in an
+// encoder's batch a sequence, of which nothing hidden is computed, whatever its length; in a
+// decoder's, a piece of one, of which little is. Deliberately only what these need: no ALiBi, sinks or
+// soft cap, keys and values in float16; the rest is the original's.
 
 #include "panels.h"
 
@@ -78,18 +79,20 @@ float soften(float* scores, const half* mask, int64_t count, float scale) {
     return 1.0f / total(sum);
 }
 
-// Queries that see the same keys are computed together, as two matrix products around a softmax:
+// Queries whose keys begin at the same one are computed together, as two matrix products around a softmax:
 // scores are whole rows, so there is no running maximum to correct as in flash attention.
 class AttentionBlocks {
 public:
     void compute(const Head& head) {
         Range keys{0, 0};
         for (int64_t query = 0, past; query < head.query_count; query = past) {
-            const Range seen = visible_keys(head, query);
+            Range seen = visible_keys(head, query);
             past = query + 1;
             while (past < head.query_count && past - query < QUERIES_MAX) {
                 const Range next = visible_keys(head, past);
-                if (next.begin != seen.begin || next.end != seen.end) break;
+                if (next.begin != seen.begin) break;
+                // In a causal sequence each query sees one key more; the mask hides it from the others.
+                seen.end = std::max(seen.end, next.end);
                 past++;
             }
             if (query == 0 || seen.begin != keys.begin || seen.end != keys.end) pack(head, seen);
@@ -148,7 +151,7 @@ private:
     }
 };
 
-// Whether this is attention as an encoder without KV cache, ALiBi, soft cap or sinks computes it.
+// Whether this is attention without ALiBi, soft cap or sinks.
 bool is_plain_attention(const ggml_compute_params* params, const ggml_tensor* out) {
     const ggml_tensor *q = out->src[0], *k = out->src[1], *v = out->src[2], *mask = out->src[3];
     return !params->use_ref && out->src[4] == nullptr && q->type == GGML_TYPE_F32 && k->type == GGML_TYPE_F16 &&

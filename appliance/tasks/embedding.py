@@ -7,7 +7,7 @@ computes nothing.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from appliance.core.errors import InputTooLong, UnsupportedDimensions
+from appliance.core.errors import InputTooLong, InvalidRequest, UnsupportedDimensions
 from appliance.tasks.sequence import Frame, Tokens, TokenSequence, frame_single
 
 
@@ -35,6 +35,17 @@ def require_dimensions(
     raise UnsupportedDimensions(asked=asked, dimensions=dimensions, sizes=matryoshka)
 
 
+def require_tokens(sequences: Sequence[TokenSequence], *, param: str) -> None:
+    """Refuse what cannot be computed: a text without tokens, of a model that frames none.
+
+    Raises:
+        InvalidRequest: a sequence is empty.
+    """
+    for index, sequence in enumerate(sequences):
+        if len(sequence) == 0:
+            raise InvalidRequest(f"{param}[{index}] has no tokens for this model", param=param)
+
+
 def plan_singles(
     texts: Sequence[Tokens], frame: Frame, *, tokens_max: int, truncate: bool, param: str
 ) -> Plan:
@@ -42,13 +53,18 @@ def plan_singles(
 
     Raises:
         InputTooLong: a text does not fit and `truncate` is False.
+        InvalidRequest: a text has no tokens, and nothing frames it.
     """
     sequences = [frame_single(tokens, frame, tokens_max=tokens_max) for tokens in texts]
+    require_tokens(sequences, param=param)
     if not truncate:
         for index, (sequence, tokens) in enumerate(zip(sequences, texts, strict=True)):
             if sequence.truncated:
                 raise InputTooLong(
-                    index=index, tokens=len(tokens) + 2, tokens_max=tokens_max, param=param
+                    index=index,
+                    tokens=len(tokens) + frame.specials,
+                    tokens_max=tokens_max,
+                    param=param,
                 )
     return Plan(
         sequences=sequences,

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from appliance.core.errors import InputTooLong
-from appliance.tasks.embedding import Plan
+from appliance.tasks.embedding import Plan, require_tokens
 from appliance.tasks.sequence import PAIR_SPECIALS, Frame, Tokens, frame_pair, frame_single
 
 
@@ -40,14 +40,19 @@ def plan_cosine(
 
     Raises:
         InputTooLong: a text does not fit and `truncate` is False.
+        InvalidRequest: a text has no tokens, and nothing frames it.
     """
     first = frame_single(query, frame, tokens_max=tokens_max)
     if first.truncated and not truncate:
-        raise InputTooLong(index=0, tokens=len(query) + 2, tokens_max=tokens_max, param="query")
+        raise InputTooLong(
+            index=0, tokens=len(query) + frame.specials, tokens_max=tokens_max, param="query"
+        )
     rest = [frame_single(tokens, frame, tokens_max=tokens_max) for tokens in documents]
     for index, (sequence, tokens) in enumerate(zip(rest, documents, strict=True)):
         if sequence.truncated and not truncate:
-            raise _too_long(index, len(tokens) + 2, tokens_max)
+            raise _too_long(index, len(tokens) + frame.specials, tokens_max)
+    require_tokens([first], param="query")
+    require_tokens(rest, param="documents")
     sequences = [first, *rest]
     return Plan(
         sequences=sequences,

@@ -1,6 +1,7 @@
 """Sequence: one tokenized input, as the engine computes it.
 
-Owns the framing of texts by special tokens: `[CLS] a [SEP]` and `[CLS] a [SEP] b [SEP]`.
+Owns the framing of texts by special tokens: `[CLS] a [SEP]` and `[CLS] a [SEP] b [SEP]`; a
+decoder's texts may lack either end.
 Deliberately tokenizes nothing.
 """
 
@@ -14,7 +15,6 @@ from appliance.tasks.truncation import pair_lengths, single
 Tokens = npt.NDArray[np.int32]
 """int32[n_tokens]"""
 
-SINGLE_SPECIALS = 2
 PAIR_SPECIALS = 3
 
 
@@ -22,8 +22,15 @@ PAIR_SPECIALS = 3
 class Frame:
     """The ids that frame a sequence."""
 
-    cls: int
-    sep: int
+    cls: int | None
+    """Opens a text: BERT's [CLS], a decoder's BOS; None: nothing does."""
+    sep: int | None
+    """Closes a text: BERT's [SEP], a decoder's EOS; None: nothing does."""
+
+    @property
+    def specials(self) -> int:
+        """Count the special tokens of a single text."""
+        return (self.cls is not None) + (self.sep is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +49,22 @@ class TokenSequence:
 
 def frame_single(tokens: Tokens, frame: Frame, *, tokens_max: int) -> TokenSequence:
     """Return `[CLS] tokens [SEP]`, cut so that the closing special token stays."""
-    kept = single(len(tokens), tokens_max - SINGLE_SPECIALS)
-    framed = np.empty(kept + SINGLE_SPECIALS, np.int32)
-    framed[0] = frame.cls
-    framed[1:-1] = tokens[:kept]
-    framed[-1] = frame.sep
+    kept = single(len(tokens), tokens_max - frame.specials)
+    framed = np.empty(kept + frame.specials, np.int32)
+    start = 0
+    if frame.cls is not None:
+        framed[0] = frame.cls
+        start = 1
+    framed[start : start + kept] = tokens[:kept]
+    if frame.sep is not None:
+        framed[-1] = frame.sep
     return TokenSequence(framed, len(framed), truncated=kept < len(tokens))
 
 
 def frame_pair(first: Tokens, second: Tokens, frame: Frame, *, tokens_max: int) -> TokenSequence:
-    """Return `[CLS] first [SEP] second [SEP]`, the longer text cut first."""
+    """Return `[CLS] first [SEP] second [SEP]`, the longer text cut first; the frame is whole."""
+    assert frame.cls is not None
+    assert frame.sep is not None
     kept_first, kept_second = pair_lengths(len(first), len(second), tokens_max - PAIR_SPECIALS)
     framed = np.empty(kept_first + kept_second + PAIR_SPECIALS, np.int32)
     middle = kept_first + 1

@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from appliance.engine.llama.library import pointer
+from appliance.engine.llama.prefix import Plan, owners
 from appliance.engine.vectors import Matrix
-from appliance.tasks.sequence import TokenSequence
+from appliance.tasks.sequence import Tokens, TokenSequence
 
 
 class BatchArrays:
@@ -54,4 +55,62 @@ class BatchArrays:
         batch.n_tokens = total
         batch.token = self._tokens if rows is None else None
         batch.embd = None if rows is None else pointer(rows, ctypes.c_float)
+        return batch
+
+
+class TreeArrays:
+    """The arrays of one context whose tokens may belong to several sequences at once.
+
+    A sequence's id is its place in the plan, so the ids of a token's owners follow each other.
+    """
+
+    def __init__(self, tokens_max: int, sequences_max: int) -> None:
+        self._token = np.zeros(tokens_max, np.int32)
+        self._position = np.zeros(tokens_max, np.int32)
+        self._owners = np.zeros(tokens_max, np.int32)
+        self._pointers = np.zeros(tokens_max, np.uint64)
+        self._counting = np.arange(tokens_max, dtype=np.int32)
+        self._ids = np.arange(sequences_max, dtype=np.int32)
+        self._outputs = {True: np.ones(tokens_max, np.int8), False: np.zeros(tokens_max, np.int8)}
+
+    def fill(self, tokens: Sequence[Tokens], plan: Plan) -> int:
+        """Lay every token that is not shared with an earlier place, and return how many."""
+        return self._fill(tokens, plan, left=0)
+
+    def fill_all_but_last(self, tokens: Sequence[Tokens], plan: Plan) -> int:
+        """As `fill`, without the last token of each sequence."""
+        return self._fill(tokens, plan, left=1)
+
+    def fill_last(self, tokens: Sequence[Tokens], plan: Plan) -> int:
+        """Lay the last token of each sequence, and return how many."""
+        count = len(plan.order)
+        for place, index in enumerate(plan.order):
+            self._token[place] = tokens[index][-1]
+            self._position[place] = len(tokens[index]) - 1
+        self._owners[:count] = 1
+        self._pointers[:count] = self._ids.ctypes.data + 4 * self._ids[:count].astype(np.uint64)
+        return count
+
+    def _fill(self, tokens: Sequence[Tokens], plan: Plan, *, left: int) -> int:
+        lengths = [len(tokens[index]) for index in plan.order]
+        start = 0
+        for place, index in enumerate(plan.order):
+            first, last = plan.shared[place], lengths[place] - left
+            end = start + last - first
+            self._token[start:end] = tokens[index][first:last]
+            self._position[start:end] = self._counting[first:last]
+            self._owners[start:end] = owners(plan.shared, lengths, place)[: last - first]
+            self._pointers[start:end] = self._ids.ctypes.data + 4 * place
+            start = end
+        return start
+
+    def batch(self, total: int, *, outputs: bool) -> llama_cpp.llama_batch:
+        """Return the first `total` tokens; all or none of them are outputs."""
+        batch = llama_cpp.llama_batch()
+        batch.n_tokens = total
+        batch.token = pointer(self._token, llama_cpp.llama_token)
+        batch.pos = pointer(self._position, llama_cpp.llama_pos)
+        batch.n_seq_id = pointer(self._owners, ctypes.c_int32)
+        batch.seq_id = pointer(self._pointers, ctypes.POINTER(llama_cpp.llama_seq_id))
+        batch.logits = pointer(self._outputs[outputs], ctypes.c_int8)
         return batch

@@ -53,6 +53,10 @@ _quick.llama_get_embeddings_seq.restype = ctypes.c_void_p
 _quick.llama_get_embeddings_seq.argtypes = (ctypes.c_void_p, ctypes.c_int32)
 _quick.llama_set_n_threads.restype = None
 _quick.llama_set_n_threads.argtypes = (ctypes.c_void_p, ctypes.c_int32, ctypes.c_int32)
+_quick.llama_set_embeddings.restype = None
+_quick.llama_set_embeddings.argtypes = (ctypes.c_void_p, ctypes.c_bool)
+_quick.llama_memory_clear.restype = None
+_quick.llama_memory_clear.argtypes = (ctypes.c_void_p, ctypes.c_bool)
 
 
 @cache
@@ -117,6 +121,16 @@ def load_model(path: Path, *, vocabulary_only: bool) -> int:
 def set_threads(context: int, threads: int) -> None:
     """Compute the context's next calls with so many threads."""
     _quick.llama_set_n_threads(context, threads, threads)
+
+
+def set_embeddings(context: int, *, on: bool) -> None:
+    """Pool the context's next calls, or compute them for the KV cache alone."""
+    _quick.llama_set_embeddings(context, on)
+
+
+def clear_memory(memory: int, *, wipe: bool) -> None:
+    """Forget every sequence in a KV cache; its bytes stay unless `wipe` (milliseconds)."""
+    _quick.llama_memory_clear(memory, wipe)
 
 
 def read_rows(context: int, count: int, width: int) -> Matrix:

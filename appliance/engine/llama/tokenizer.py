@@ -7,8 +7,9 @@ import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
-from appliance.core.errors import InferenceFailed
+from appliance.core.errors import InferenceFailed, LoadFailed
 from appliance.engine.llama.library import load_model, pointer
+from appliance.tasks.sequence import Frame
 
 
 class LlamaTokenizer:
@@ -32,6 +33,22 @@ class LlamaTokenizer:
         """
         del tokens_enough  # the library tokenizes a text whole
         return [self._encode(text.encode("utf-8", "replace")) for text in texts]
+
+    def frame(self) -> Frame:
+        """Return what the library would put around a text: the file's, or usual for its kind.
+
+        Raises:
+            LoadFailed: the file asks for a token that it does not name.
+        """
+        vocabulary = self._vocabulary
+        opening, closing = None, None
+        if llama_cpp.llama_vocab_get_add_bos(vocabulary):
+            opening = llama_cpp.llama_vocab_bos(vocabulary)
+        if llama_cpp.llama_vocab_get_add_eos(vocabulary):
+            closing = llama_cpp.llama_vocab_eos(vocabulary)
+        if llama_cpp.LLAMA_TOKEN_NULL in (opening, closing):
+            raise LoadFailed("the file wants texts framed by a token that it does not name")
+        return Frame(cls=opening, sep=closing)
 
     def _encode(self, text: bytes) -> npt.NDArray[np.int32]:
         room = len(text) + 8

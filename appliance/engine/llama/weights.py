@@ -9,8 +9,10 @@ from pathlib import Path
 
 import llama_cpp
 
+from appliance.catalog.capacity import DECODERS
 from appliance.core.errors import LoadFailed
 from appliance.engine.backend import Backend, EngineLimits, ModelFacts
+from appliance.engine.llama.decoder import DecoderBackend, adapt
 from appliance.engine.llama.encoder import EncoderBackend
 from appliance.engine.llama.library import heard, load_model
 from appliance.engine.llama.segments import Segments
@@ -39,6 +41,8 @@ class LlamaWeights:
         self._pooling = pooling
         self._segments = segments
         self._model = load_model(path, vocabulary_only=False)
+        self._architecture = self._text("general.architecture")
+        self._is_decoder = self._architecture in DECODERS
         self.facts = self._read_facts()
         if segments is not None:
             segments.require_width(llama_cpp.llama_model_n_embd(self._model))
@@ -50,6 +54,29 @@ class LlamaWeights:
             LoadFailed: no memory, or a kind of model that is not served.
         """
         assert self._model
+        if self._is_decoder and self._text(f"{self._architecture}.attention.causal") == "false":
+            # What `DecoderBackend` leaves out would be seen by tokens before it.
+            raise LoadFailed(f"{self._architecture} is served with causal attention only.")
+        parameters = self._parameters(limits, flash_attention=flash_attention)
+        with heard():
+            context = llama_cpp.llama_init_from_model(self._model, parameters)
+        if not context:
+            raise LoadFailed("the model does not fit in memory; the log says why.")
+        # llama_encode on a context with memory is a segmentation fault.
+        if bool(llama_cpp.llama_get_memory(context)) != self._is_decoder:
+            llama_cpp.llama_free(context)
+            raise LoadFailed(f"{self._architecture} models are not served; they keep a state.")
+        if self._is_decoder:
+            return DecoderBackend(
+                int(context), limits=limits, facts=self.facts, pooling=self._pooling
+            )
+        return EncoderBackend(
+            int(context), limits=limits, facts=self.facts, segments=self._segments
+        )
+
+    def _parameters(
+        self, limits: EngineLimits, *, flash_attention: bool | None
+    ) -> llama_cpp.llama_context_params:
         parameters = llama_cpp.llama_context_default_params()
         padded = -(-limits.ubatch_tokens_max // CONTEXT_MULTIPLE) * CONTEXT_MULTIPLE
         parameters.n_ctx = padded
@@ -62,23 +89,24 @@ class LlamaWeights:
         parameters.embeddings = True
         parameters.kv_unified = True
         parameters.no_perf = True
-        with heard():
-            context = llama_cpp.llama_init_from_model(self._model, parameters)
-        if not context:
-            raise LoadFailed("the model does not fit in memory; the log says why.")
-        if llama_cpp.llama_get_memory(context):
-            llama_cpp.llama_free(context)
-            # llama_encode on a context with memory is a segmentation fault.
-            raise LoadFailed("decoder models are not served yet; this one keeps a KV cache.")
-        return EncoderBackend(
-            int(context), limits=limits, facts=self.facts, segments=self._segments
-        )
+        if self._is_decoder:
+            adapt(parameters, self._pooling)
+        return parameters
 
     def close(self) -> None:
         """Free the weights; every backend is closed by then."""
         if self._model:
             llama_cpp.llama_model_free(self._model)
             self._model = 0
+
+    def _text(self, key: str) -> str:
+        """Return a value of the file's metadata, at most 255 bytes of it; empty if there is none.
+
+        The library spells numbers and truth values out.
+        """
+        buffer = ctypes.create_string_buffer(256)
+        llama_cpp.llama_model_meta_val_str(self._model, key.encode(), buffer, len(buffer))
+        return buffer.value.decode("utf-8", "replace")
 
     def _read_facts(self) -> ModelFacts:
         buffer = ctypes.create_string_buffer(256)

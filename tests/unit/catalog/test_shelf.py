@@ -8,6 +8,7 @@ from appliance.catalog.header import read_header
 from appliance.catalog.shelf import Shelf
 from appliance.core.errors import InvalidCatalog, InvalidModelFile, InvalidRequest
 from appliance.engine.loader import sha256_of
+from tests.decoders import TINY, weights, write_decoder
 from tests.models import CONTEXT, HIDDEN, write_tiny_bert_folder, write_tiny_gguf
 
 COMMENTS = """\
@@ -212,6 +213,38 @@ def test_a_wrong_task_is_refused(bench, labels, task, match, kind):
     source = write_tiny_gguf(bench.path / "tiny.gguf", seed=1, labels=labels)
     source = source if kind == "file" else bench.path / "tiny-folder"
     bench.refused(InvalidRequest, match, source, task=task)
+
+
+def test_a_decoder_is_described_from_itself(bench):
+    source = write_decoder(bench.path / "qwen.gguf", weights(seed=1))
+    bench.add(source)
+    entry = bench.find("qwen").entry
+    assert (entry.task, entry.pooling, entry.dimensions) == ("embeddings", "last", TINY.width)
+    assert entry.max_input_tokens == TINY.context
+
+
+@pytest.mark.parametrize(
+    ("named", "pooling"), [(None, "last"), ("none", "last"), ("mean", "mean"), ("cls", "cls")]
+)
+def test_a_decoder_that_names_no_pooling_is_read_at_its_last_token(bench, named, pooling):
+    bench.add(write_decoder(bench.path / "qwen.gguf", weights(seed=1), pooling=named))
+    assert bench.find("qwen").entry.pooling == pooling
+
+
+def test_a_decoder_with_a_head_is_refused_for_want_of_its_prompt(bench):
+    source = write_decoder(bench.path / "qwen.gguf", weights(seed=1, labels=2), pooling="rank")
+    bench.refused(InvalidModelFile, "qwen3 rerankers are not served yet: they need a", source)
+
+
+def test_a_decoder_that_names_ranks_and_has_no_head_is_refused(bench):
+    source = write_decoder(bench.path / "qwen.gguf", weights(seed=1), pooling="rank")
+    bench.refused(InvalidModelFile, "its pooling type 4 gives no vectors", source)
+
+
+def test_a_decoder_that_sees_what_follows_is_refused(bench):
+    more = {"attention.causal": False}
+    source = write_decoder(bench.path / "qwen.gguf", weights(seed=1), more=more)
+    bench.refused(InvalidModelFile, "qwen3 with attention in both directions", source)
 
 
 def edited(path, old, new):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from appliance.core.errors import COUNTED_MAX, InputTooLong, UnsupportedDimensions
+from appliance.core.errors import COUNTED_MAX, InputTooLong, InvalidRequest, UnsupportedDimensions
 from appliance.tasks.embedding import plan_singles, require_dimensions
 from appliance.tasks.sequence import Frame
 
@@ -72,3 +72,19 @@ def test_another_size_is_refused_with_those_that_there_are(asked, sizes, message
     with pytest.raises(UnsupportedDimensions, match=message) as refused:
         require_dimensions(asked, 384, sizes)
     assert refused.value.param == "dimensions"
+
+
+def test_a_text_without_tokens_is_refused_where_nothing_frames_it():
+    with pytest.raises(InvalidRequest) as refused:
+        plan_singles(texts(3, 0), Frame(None, None), tokens_max=10, truncate=True, param="input")
+    assert refused.value.message == "input[1] has no tokens for this model"
+    assert refused.value.param == "input"
+
+
+def test_the_special_tokens_of_a_decoder_are_counted():
+    framed = Frame(None, 902)
+    found = plan_singles(texts(3, 9), framed, tokens_max=10, truncate=False, param="input")
+    assert (found.tokens, found.truncated) == (14, 0)
+    with pytest.raises(InputTooLong) as refused:
+        plan_singles(texts(10), framed, tokens_max=10, truncate=False, param="input")
+    assert refused.value.tokens == 11

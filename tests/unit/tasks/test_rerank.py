@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from appliance.core.errors import InputTooLong
+from appliance.core.errors import InputTooLong, InvalidRequest
 from appliance.tasks.rerank import plan_cosine, plan_pairs, ranking
 from appliance.tasks.sequence import Frame
 
@@ -61,6 +61,21 @@ def test_a_query_that_does_not_fit_is_named_when_cutting_is_forbidden():
     with pytest.raises(InputTooLong) as refused:
         plan_cosine(text(11), [text(3)], FRAME, tokens_max=12, truncate=False)
     assert (refused.value.param, refused.value.tokens) == ("query", 13)
+
+
+@pytest.mark.parametrize(
+    ("query", "documents", "match"),
+    [(0, [1], r"query\[0\] has no tokens"), (1, [1, 0], r"documents\[1\] has no tokens")],
+)
+def test_a_text_without_tokens_is_refused_where_nothing_frames_it(query, documents, match):
+    with pytest.raises(InvalidRequest, match=match):
+        plan_cosine(
+            text(query),
+            [text(length) for length in documents],
+            Frame(None, None),
+            tokens_max=12,
+            truncate=True,
+        )
 
 
 def test_a_cut_query_counts_as_cut():

@@ -46,6 +46,19 @@ def test_the_second_segment_begins_after_the_first_separator():
     assert not found.truncated
 
 
+@given(tokens, st.integers(2, 40), st.none() | st.just(901), st.none() | st.just(902))
+def test_a_decoders_text_stands_between_what_its_file_names(text, tokens_max, opening, closing):
+    frame = Frame(opening, closing)
+    found = frame_single(text, frame, tokens_max=tokens_max)
+    before = [] if opening is None else [opening]
+    after = [] if closing is None else [closing]
+    kept = min(len(text), tokens_max - len(before) - len(after))
+    assert found.tokens.tolist() == [*before, *text[:kept].tolist(), *after]
+    assert frame.specials == len(before) + len(after)
+    assert found.truncated == (kept < len(text))
+    assert found.segment_b == len(found)
+
+
 def test_an_empty_text_is_its_frame():
     assert frame_single(ids(), FRAME, tokens_max=512).tokens.tolist() == [901, 902]
     assert frame_pair(ids(), ids(), FRAME, tokens_max=512).tokens.tolist() == [901, 902, 902]

@@ -1,0 +1,64 @@
+"""Prefix: what the sequences of a bin have in common at their beginnings.
+
+Owns the order and the layout in which a common beginning stands once, for all who share it: a tree
+of tokens. Deliberately knows nothing of llama.cpp.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from appliance.tasks.sequence import Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A bin, ordered so that whoever shares a beginning stands side by side."""
+
+    order: list[int]
+    """Place in the plan to index in the bin."""
+    shared: list[int]
+    """Leading tokens of each place that stand with an earlier one; never all of its tokens."""
+
+
+def plan_shared(tokens: Sequence[Tokens]) -> Plan:
+    """Return the plan in which each common beginning stands once."""
+    # Any order of whole tokens puts equal beginnings side by side; that of raw bytes is one.
+    order = sorted(range(len(tokens)), key=lambda index: tokens[index].tobytes())
+    shared = [0] * len(order)
+    for place in range(1, len(order)):
+        shared[place] = _common(tokens[order[place - 1]], tokens[order[place]])
+    return Plan(order, shared)
+
+
+def plan_apart(count: int) -> Plan:
+    """Return the plan in which nothing is shared."""
+    return Plan(list(range(count)), [0] * count)
+
+
+def owners(shared: Sequence[int], lengths: Sequence[int], place: int) -> npt.NDArray[np.int32]:
+    """Return how many places, from `place` on, each token that stands at `place` belongs to.
+
+    int32[lengths[place] - shared[place]]: a token belongs to every later place whose beginning, and
+    that of all between, reaches beyond it.
+    """
+    first = shared[place]
+    counts = np.ones(lengths[place] - first, np.int32)
+    reach = lengths[place]
+    for later in range(place + 1, len(shared)):
+        reach = min(reach, shared[later])
+        if reach <= first:
+            break
+        counts[: reach - first] += 1
+    return counts
+
+
+def _common(one: Tokens, two: Tokens) -> int:
+    """Return the length of the common beginning, less than either length."""
+    limit = min(len(one), len(two)) - 1
+    if limit == 0 or one[0] != two[0]:
+        return 0
+    differs = one[:limit] != two[:limit]
+    return int(differs.argmax()) if differs.any() else limit

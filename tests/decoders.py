@@ -1,0 +1,224 @@
+"""Tiny decoders: random files of Qwen3's kind that take milliseconds to make, and what they must answer.
+
+Owns a byte-level vocabulary, weights drawn from a seed, and a forward pass in float64 that is
+written from the architecture's description, with no code of the library under test.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+
+_PLAIN = (*range(33, 127), *range(161, 173), *range(174, 256))
+_HIDDEN = [byte for byte in range(256) if byte not in _PLAIN]
+LETTERS = [chr(256 + _HIDDEN.index(b)) if b in _HIDDEN else chr(b) for b in range(256)]
+"""How byte-level vocabularies spell each byte; a space is the letter \u0120."""
+MERGES = ("t h", "th e", "\u0120 the", "c a", "ca t", "\u0120 cat", "a t", "s at", "\u0120 sat")
+END, START = "<|endoftext|>", "<|startoftext|>"
+VOCABULARY = (*LETTERS, *(merge.replace(" ", "") for merge in MERGES), END, START)
+"""Tokens by id."""
+BPE: Mapping[str, Any] = {
+    "model": "gpt2",
+    "pre": "qwen2",
+    "tokens": VOCABULARY,
+    "token_type": [1] * (len(VOCABULARY) - 2) + [3, 3],
+    "merges": MERGES,
+    "eos_token_id": VOCABULARY.index(END),
+    "bos_token_id": VOCABULARY.index(START),
+    "padding_token_id": VOCABULARY.index(END),
+    "add_bos_token": False,
+    "add_eos_token": True,
+}
+"""What a file says under `tokenizer.ggml.`: as Qwen3-Embedding, a text is closed and not opened."""
+POOLING = {"none": 0, "mean": 1, "cls": 2, "last": 3, "rank": 4}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How large a decoder is; queries are wider than the model, as in Qwen3-0.6B."""
+
+    vocabulary: int = len(VOCABULARY)
+    width: int = 32
+    heads: int = 4
+    kv_heads: int = 2
+    head: int = 16
+    inner: int = 48
+    blocks: int = 3
+    context: int = 128
+    rope_base: float = 10_000.0
+    eps: float = 1e-6
+    architecture: str = "qwen3"
+    """`qwen3` norms each head's queries and keys, `qwen2` adds a bias instead, `llama` does
+    neither and rotates neighbours."""
+
+
+TINY = Shape()
+
+
+def weights(
+    shape: Shape = TINY, *, seed: int, labels: int | None = None, tied: bool = True
+) -> dict[str, np.ndarray]:
+    """Return tensors by their GGUF names, float32, each row an output."""
+    random = np.random.default_rng(seed)
+
+    def matrix(rows: int, columns: int) -> np.ndarray:
+        scale = columns**-0.5
+        return random.standard_normal((rows, columns), dtype=np.float32) * np.float32(scale)
+
+    def norm(size: int) -> np.ndarray:
+        return 1 + 0.1 * random.standard_normal(size, dtype=np.float32)
+
+    found = {"token_embd": matrix(shape.vocabulary, shape.width) * 4}
+    for index in range(shape.blocks):
+        block = f"blk.{index}."
+        queries, keys = shape.heads * shape.head, shape.kv_heads * shape.head
+        found[f"{block}attn_norm"] = norm(shape.width)
+        found[f"{block}attn_q"] = matrix(queries, shape.width)
+        found[f"{block}attn_k"] = matrix(keys, shape.width)
+        found[f"{block}attn_v"] = matrix(keys, shape.width)
+        if shape.architecture == "qwen3":
+            found[f"{block}attn_q_norm"] = norm(shape.head)
+            found[f"{block}attn_k_norm"] = norm(shape.head)
+        if shape.architecture == "qwen2":
+            for part, rows in (("q", queries), ("k", keys), ("v", keys)):
+                found[f"{block}attn_{part}.bias"] = norm(rows) - 1
+        found[f"{block}attn_output"] = matrix(shape.width, queries)
+        found[f"{block}ffn_norm"] = norm(shape.width)
+        found[f"{block}ffn_gate"] = matrix(shape.inner, shape.width)
+        found[f"{block}ffn_up"] = matrix(shape.inner, shape.width)
+        found[f"{block}ffn_down"] = matrix(shape.width, shape.inner)
+    found["output_norm"] = norm(shape.width)
+    if not tied:
+        found["output"] = matrix(shape.vocabulary, shape.width)
+    if labels is not None:
+        found["cls.output"] = matrix(labels, shape.width)
+    return found
+
+
+def write_decoder(
+    path: Path,
+    tensors: Mapping[str, np.ndarray],
+    shape: Shape = TINY,
+    *,
+    pooling: str | None = "last",
+    tokenizer: Mapping[str, Any] = BPE,
+    quantization: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32,
+    more: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a decoder and return its path; `more` are keys of the architecture."""
+    architecture = shape.architecture
+    writer = gguf.GGUFWriter(path, architecture)
+    writer.add_name(path.stem)
+    writer.add_context_length(shape.context)
+    writer.add_embedding_length(shape.width)
+    writer.add_block_count(shape.blocks)
+    writer.add_feed_forward_length(shape.inner)
+    writer.add_head_count(shape.heads)
+    writer.add_head_count_kv(shape.kv_heads)
+    writer.add_key_length(shape.head)
+    writer.add_value_length(shape.head)
+    writer.add_layer_norm_rms_eps(shape.eps)
+    writer.add_rope_freq_base(shape.rope_base)
+    if pooling is not None:
+        writer.add_uint32(f"{architecture}.pooling_type", POOLING[pooling])
+    if "cls.output" in tensors:
+        labels = [f"label-{index}" for index in range(len(tensors["cls.output"]))]
+        writer.add_array(f"{architecture}.classifier.output_labels", labels)
+    for key, value in (more or {}).items():
+        _add(writer, f"{architecture}.{key}", value)
+    for key, value in tokenizer.items():
+        _add(writer, f"tokenizer.ggml.{key}", value)
+    for name, array in tensors.items():
+        full = name if name.endswith(".bias") else f"{name}.weight"
+        kind = gguf.GGMLQuantizationType.F32 if array.ndim == 1 else quantization
+        writer.add_tensor(full, gguf.quants.quantize(array, kind), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def reference(
+    tensors: Mapping[str, np.ndarray], tokens: Sequence[int], shape: Shape = TINY
+) -> np.ndarray:
+    """Return the last hidden state of every token, float64[n_tokens, width]."""
+    named = {name: array.astype(np.float64) for name, array in tensors.items()}
+    x = named["token_embd"][list(tokens)]
+    for index in range(shape.blocks):
+        own = {
+            name.removeprefix(f"blk.{index}."): array
+            for name, array in named.items()
+            if name.startswith(f"blk.{index}.")
+        }
+        x = x + _attention(_rms(x, own["attn_norm"], shape), own, shape)
+        y = _rms(x, own["ffn_norm"], shape)
+        gate = y @ own["ffn_gate"].T
+        x = x + (gate / (1 + np.exp(-gate)) * (y @ own["ffn_up"].T)) @ own["ffn_down"].T
+    return _rms(x, named["output_norm"], shape)
+
+
+def reference_ranks(
+    tensors: Mapping[str, np.ndarray], tokens: Sequence[int], shape: Shape = TINY
+) -> np.ndarray:
+    """Return the probability of each label, float64[labels]."""
+    scores = tensors["cls.output"].astype(np.float64) @ reference(tensors, tokens, shape)[-1]
+    raised = np.exp(scores - scores.max())
+    return raised / raised.sum()
+
+
+def _attention(x: np.ndarray, own: Mapping[str, np.ndarray], shape: Shape) -> np.ndarray:
+    count = len(x)
+
+    def heads(name: str, number: int) -> np.ndarray:
+        """float64[number, n_tokens, head]"""
+        made = (x @ own[name].T + own.get(f"{name}.bias", 0)).reshape(count, number, shape.head)
+        scale = own.get(f"{name}_norm")
+        return (made if scale is None else _rms(made, scale, shape)).transpose(1, 0, 2)
+
+    q = _turned(heads("attn_q", shape.heads), shape)
+    k = _turned(heads("attn_k", shape.kv_heads), shape)
+    v = heads("attn_v", shape.kv_heads)
+    each = shape.heads // shape.kv_heads
+    k, v = k.repeat(each, axis=0), v.repeat(each, axis=0)
+    scores = q @ k.transpose(0, 2, 1) * shape.head**-0.5
+    scores += np.triu(np.full((count, count), -np.inf), 1)
+    raised = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    mixed = raised / raised.sum(axis=-1, keepdims=True) @ v
+    return mixed.transpose(1, 0, 2).reshape(count, -1) @ own["attn_output"].T
+
+
+def _turned(x: np.ndarray, shape: Shape) -> np.ndarray:
+    """Rotate each pair of numbers by its position, float64[heads, n_tokens, head].
+
+    A pair is (i, i + head / 2), or (2i, 2i + 1) in Llama's files.
+    """
+    half = shape.head // 2
+    angles = np.outer(np.arange(x.shape[1]), shape.rope_base ** (-np.arange(half) / half))
+    is_llama = shape.architecture == "llama"
+    ones, twos = (
+        (slice(0, None, 2), slice(1, None, 2)) if is_llama else (slice(half), slice(half, None))
+    )
+    cos, sin = np.cos(angles), np.sin(angles)
+    turned = np.empty_like(x)
+    turned[..., ones] = x[..., ones] * cos - x[..., twos] * sin
+    turned[..., twos] = x[..., twos] * cos + x[..., ones] * sin
+    return turned
+
+
+def _rms(x: np.ndarray, scale: np.ndarray, shape: Shape) -> np.ndarray:
+    return x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + shape.eps) * scale
+
+
+def _add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
+    if isinstance(value, bool):
+        writer.add_bool(key, value)
+    elif isinstance(value, int):
+        writer.add_uint32(key, value)
+    elif isinstance(value, str):
+        writer.add_string(key, value)
+    else:
+        writer.add_array(key, list(value))
