@@ -6,7 +6,7 @@ lock: the engine's guards it.
 """
 
 from collections import OrderedDict, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from appliance.engine.backend import EngineLimits
@@ -16,6 +16,8 @@ from appliance.scheduler.packer import Turn, pack
 WEIGHTS = {Kind.SHORT: 10, Kind.LONG: 10, Kind.BATCH: 1}
 """Shares of the engine while all kinds wait: the batch tier's floor is a tenth of what realtime
 gets. A kind that does not use its share leaves it to the others."""
+SHORT_IS_NEAR = 64
+"""Bins after a short call during which another is expected: a few seconds on a small machine."""
 SHARES = 10
 """The least common multiple of the weights, so that shares are counted in whole numbers."""
 
@@ -46,6 +48,7 @@ class WorkQueue:
         self._jobs: dict[Job, None] = {}
         self.items: dict[Digest, Item] = {}
         """Items without a result, in a bin or not: who wants the same takes the same."""
+        self._bins_since_short = SHORT_IS_NEAR
 
     def __len__(self) -> int:
         """Count jobs."""
@@ -75,10 +78,17 @@ class WorkQueue:
             self.remove(job)
         for kind in sorted(Kind, key=lambda kind: (self._lines[kind].served, kind)):
             line = self._lines[kind]
-            if items := self._take(line, shared(line.tokens, limits, idle)):
+            if items := self._take(line, shared(line.tokens, self._bounded(kind, limits), idle)):
                 line.served += sum(map(len, items)) * SHARES // WEIGHTS[kind]
+                self._bins_since_short = 0 if kind is Kind.SHORT else self._bins_since_short + 1
                 return items
         return []
+
+    def _bounded(self, kind: Kind, limits: EngineLimits) -> EngineLimits:
+        """Halve the bins of long calls while short ones come: that is what these wait for."""
+        if kind is Kind.SHORT or self._bins_since_short >= SHORT_IS_NEAR:
+            return limits
+        return replace(limits, bin_tokens=max(1, limits.bin_tokens // 2))
 
     def remove(self, job: Job) -> None:
         """Take out what is left of a job that is over, except for what others want too."""
@@ -167,8 +177,4 @@ def shared(tokens: int, limits: EngineLimits, idle: int) -> EngineLimits:
     part = -(-tokens // max(1, idle))
     if part >= limits.bin_tokens:
         return limits
-    return EngineLimits(
-        ubatch_tokens_max=limits.ubatch_tokens_max,
-        bin_tokens=min(limits.bin_tokens, max(part, SPLIT_TOKENS)),
-        sequences_max=limits.sequences_max,
-    )
+    return replace(limits, bin_tokens=min(limits.bin_tokens, max(part, SPLIT_TOKENS)))
