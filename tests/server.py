@@ -14,6 +14,8 @@ import msgspec
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 60.0
+QUICK = {"GIGAROUTER_ENGINE_CALIBRATE": "false"}
+"""Measuring the machine takes seconds at each start; tests of it ask for it."""
 EMBED = "sentence-transformers/all-MiniLM-L6-v2"
 RERANK = "gigarouter/starter-rerank"
 
@@ -46,7 +48,7 @@ class Server:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "appliance", "serve", "--data-dir", str(self.data_dir),
                  "--port", str(self.port), *flags],
-                cwd=ROOT, stdout=log, stderr=log, env={**os.environ, **(env or {})},
+                cwd=ROOT, stdout=log, stderr=log, env={**os.environ, **QUICK, **(env or {})},
             )  # fmt: skip
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:

@@ -19,6 +19,8 @@ from appliance.scheduler.packer import Turn, pack
 from appliance.tasks.sequence import TokenSequence, frame_single
 
 NS_PER_S = 1_000_000_000
+BODIES = 64
+"""How many of the workload's bodies are computed, over and over."""
 
 
 class Ceiling(msgspec.Struct, frozen=True):
@@ -39,7 +41,7 @@ def measure(
 ) -> Ceiling:
     """Compute a workload's texts for some seconds, every bin full, every lane busy."""
     encoder = loader.open_encoder(spec)
-    given = [text for body in texts(workload) for text in body]
+    given = [text for body in texts(workload)[:BODIES] for text in body]
     sequences = [
         frame_single(tokens, encoder.frame, tokens_max=spec.entry.max_input_tokens)
         for tokens in encoder.tokenizer.encode(given)
@@ -67,7 +69,11 @@ def _run(
         limits = tuning.lane_limits(
             model.weights.limits, vocabulary=model.weights.facts.vocabulary, lane=lane
         )
-        backend = model.weights.open_backend(limits, flash_attention=tuning.flash_attention)
+        try:
+            backend = model.weights.open_backend(limits, flash_attention=tuning.flash_attention)
+        except BaseException:
+            together.abort()
+            raise
         bins = _packed(sequences, limits)
         for warm in bins[:3]:
             backend.compute(warm, threads=tuning.threads)

@@ -7,6 +7,7 @@ it must cost next to nothing. Deliberately speaks no TLS and follows no redirect
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from urllib.parse import urlsplit
 
 import msgspec
@@ -83,10 +84,9 @@ async def drive(
     sample = Sample()
     began_ns = clock.monotonic_ns()
     until_ns = began_ns + int(seconds * NS_PER_S)
-    requests = [_request(target, body) for body in bodies]
+    turns = cycle([_request(target, body) for body in bodies])
 
-    async def client(number: int) -> None:
-        turn = number
+    async def client() -> None:
         while clock.monotonic_ns() < until_ns:
             try:
                 reader, writer = await asyncio.open_connection(*target.address)
@@ -94,15 +94,14 @@ async def drive(
                 raise ServerUnreachable(f"{target.url}: {error}") from None
             try:
                 while clock.monotonic_ns() < until_ns:
-                    await _exchange(reader, writer, requests[turn % len(requests)], sample, clock)
-                    turn += 1
+                    await _exchange(reader, writer, next(turns), sample, clock)
             except (OSError, EOFError, ValueError, TimeoutError) as error:
                 sample.errors += 1
                 sample.first_error = sample.first_error or repr(error)
             finally:
                 writer.close()
 
-    await asyncio.gather(*(client(number) for number in range(connections)))
+    await asyncio.gather(*(client() for _ in range(connections)))
     sample.elapsed_ns = clock.monotonic_ns() - began_ns
     return sample
 

@@ -14,8 +14,9 @@ import msgspec
 Kind = Literal["embeddings", "rerank"]
 
 SEED = 20_261_122
-BODIES = 64
-"""Different bodies of each workload, sent in turn: no cache of a whole answer helps."""
+BODIES = 256
+"""Different bodies of each workload, sent in turn: no two that are in flight are equal, so neither
+computing equal texts once nor a cache of whole answers helps."""
 
 _COMMON = """
 the of and to in a is that for it as was with be by on not he his but at are this have from or had

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import click
 
+from appliance import settings
 from appliance.bench.ceiling import Ceiling, measure
 from appliance.bench.comparison import Figures, Result, Side, compare
 from appliance.bench.driver import Target
@@ -19,7 +20,6 @@ from appliance.cli.operator import reach
 from appliance.core.clock import SystemClock
 from appliance.core.errors import ServerUnreachable
 from appliance.engine.loader import LlamaLoader
-from appliance.settings import EngineSettings, cores
 from appliance.store.datadir import DataDir
 from appliance.wire.admin import MintOrder
 
@@ -79,7 +79,10 @@ def run_ceiling(
     """Measure the raw engine as the server would tune it, and print it."""
     spec = load(shipped_path(), directory.catalog, directory.models).find(EMBED)
     clock = SystemClock()
-    loader = LlamaLoader(EngineSettings(), cores=cores(), tunings=directory.models, clock=clock)
+    given = settings.load(directory.path, {})
+    loader = LlamaLoader(
+        given.engine, cores=given.threads or settings.cores(), tunings=directory.models, clock=clock
+    )
     found: list[Ceiling] = []
     for workload in workloads:
         if workload.kind == "embeddings":

@@ -98,15 +98,18 @@ class _Contest:
     def flash_attention(self) -> bool | None:
         """Return False where the plain attention is clearly faster than the library's choice."""
         texts = _texts(self._weights, TEXT_TOKENS, BIN_TOKENS)
-        with (
-            _crew(self._weights, 1, flash_attention=None) as auto,
-            _crew(self._weights, 1, flash_attention=False) as plain,
-        ):
-            candidates: dict[bool | None, Callable[[], float]] = {
-                None: self._timed(auto, texts, threads=1),
-                False: self._timed(plain, texts, threads=1),
-            }
-            return self._winner(candidates, usual=None, by=CLEARLY)
+        try:
+            with (
+                _crew(self._weights, 1, flash_attention=None) as auto,
+                _crew(self._weights, 1, flash_attention=False) as plain,
+            ):
+                candidates: dict[bool | None, Callable[[], float]] = {
+                    None: self._timed(auto, texts, threads=1),
+                    False: self._timed(plain, texts, threads=1),
+                }
+                return self._winner(candidates, usual=None, by=CLEARLY)
+        except LoadFailed:
+            return None  # no room for two contexts
 
     def threads_alone(self, member: _Member, cores: int) -> int:
         """Return with how many threads one short text is computed soonest."""

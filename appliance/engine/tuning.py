@@ -8,7 +8,7 @@ import hashlib
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -19,17 +19,19 @@ SIDE_OUTPUT_BYTES_MAX = 128 << 20
 this, only the first lane takes sequences that are longer than a bin."""
 SCHEMA = 1
 
+Count = Annotated[int, msgspec.Meta(ge=1)]
+
 
 class Tuning(msgspec.Struct, frozen=True, kw_only=True):
     """What the lanes of one model do."""
 
-    lanes: int
+    lanes: Count
     """Contexts, each with a thread of its own."""
-    threads: int
+    threads: Count
     """Threads with which each lane computes while others compute too."""
-    threads_alone: int
+    threads_alone: Count
     """Threads with which a lane computes when nothing else waits or runs."""
-    bin_tokens: int
+    bin_tokens: Count
     """Tokens at which a bin is closed."""
     flash_attention: bool | None
     """None: the library decides."""

@@ -67,11 +67,13 @@ class Engine:
         self._tokens_in_bins = 0
         self._computing = 0
         self._lanes_open = 0
+        self._lanes_alive = 1
         self._closing = False
         self._dead = False
         self._loop = asyncio.get_running_loop()
         self._loaded: asyncio.Future[None] = self._loop.create_future()
-        self._lanes = [Lane(f"{name}/0", self, self._load)]
+        self._lanes: list[Lane] = []
+        self._lanes.append(Lane(f"{name}/0", self, self._load))
 
     def __repr__(self) -> str:
         """Say what waits."""
@@ -135,7 +137,7 @@ class Engine:
             self._admit(job, sequences)
             if job.items:
                 self._queue.add(job)
-                self._changed.notify()
+                self._changed.notify_all()
         if not job.left:
             job.started_ns = job.queued_ns
             job.finish(None, self._clock.monotonic_ns())
@@ -146,7 +148,7 @@ class Engine:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        for lane in list(self._lanes):
+        for lane in self._lanes:
             lane.join()
 
     def _admit(self, job: Job, sequences: Sequence[TokenSequence]) -> None:
@@ -190,7 +192,7 @@ class Engine:
             work = Bin(items, threads, self._clock.monotonic_ns())
             self._tokens_in_bins += work.tokens
             if more:
-                self._changed.notify()
+                self._changed.notify_all()
         return work
 
     def settle(self, done: Bin, results: Sequence[Result]) -> None:
@@ -202,6 +204,12 @@ class Engine:
             self._tokens_in_bins -= done.tokens
             self.counters.add(done, now_ns - done.began_ns, lanes=self._computing + 1)
             for item, result in zip(done.items, results, strict=True):
+                heir = item.live
+                if result is None and heir is not None and not self._dead:
+                    # Nobody wanted it when the bin was tried again; somebody came since.
+                    self._queue.put_back(item, heir)
+                    self._changed.notify_all()
+                    continue
                 self._queue.items.pop(item.digest, None)
                 if isinstance(result, InferenceFailed):
                     ended |= dict.fromkeys((job for job, _ in item.takers), result)
@@ -223,30 +231,25 @@ class Engine:
         """Say that a lane is gone: because of an error, or before it had a backend."""
         if not opened:
             self._not_opened(error)
-            return
-        if error is not None:
+        elif error is not None:
             self._die(error)
         with self._changed:
-            self._lanes_open -= 1
-            is_last = not self._lanes_open
+            self._lanes_open -= opened
+            self._lanes_alive -= 1
+            is_last = not self._lanes_alive
         if is_last:
             self._fail_owed()
-            assert self._model is not None
-            self._model.weights.close()
+            if self._model is not None:
+                self._model.weights.close()
 
     def _load(self) -> Backend:
         """Load the model on the first lane's thread, and start the others."""
         model = self._open_model()
         self._model = model
-        try:
-            backend = self._open_backend(0)
-        except BaseException:
-            model.weights.close()
-            raise
-        self._lanes += [
-            Lane(f"{self.name}/{lane}", self, partial(self._open_backend, lane))
-            for lane in range(1, model.tuning.lanes)
-        ]
+        backend = self._open_backend(0)
+        self._lanes_alive = max(1, model.tuning.lanes)
+        for lane in range(1, model.tuning.lanes):
+            self._lanes.append(Lane(f"{self.name}/{lane}", self, partial(self._open_backend, lane)))
         self._tell(self._loaded.set_result, None)
         return backend
 
@@ -260,7 +263,7 @@ class Engine:
         return backend
 
     def _not_opened(self, error: BaseException | None) -> None:
-        if self._lanes_open:
+        if self._loaded.done() or self._lanes_open:
             log.warning("%s has a lane less: %s", self.name, error)
             return
         self._dead = True
@@ -286,6 +289,7 @@ class Engine:
     def _fail_owed(self) -> None:
         with self._changed:
             self._dead = True
+            self._tokens_in_bins = 0
             owed = self._queue.clear()
         now_ns = self._clock.monotonic_ns()
         for job in owed:

@@ -7,20 +7,17 @@ reordering and over-filling nothing, and to being fair.
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from heapq import heapify, heappop, heapreplace
 
 from appliance.engine.backend import EngineLimits
-
-QUANTUM = 32
-"""Tokens that a key may add before the next key's turn. Smaller than a bin, so that keys share
-bins; the size of a search query, so that one is not cut in two turns."""
 
 
 @dataclass(slots=True)
 class Turn:
-    """One key in the round."""
+    """One key."""
 
-    deficit: int
-    """Tokens that it may still take before others must; negative: it has taken more."""
+    served: int
+    """Tokens that it was given so far: whoever has least comes next."""
     jobs: Sequence[Sequence[int]]
     """The token counts of each of its jobs' next sequences."""
 
@@ -28,41 +25,39 @@ class Turn:
 def pack(turns: Sequence[Turn], limits: EngineLimits) -> list[tuple[int, int]]:
     """Return the next bin as (turn, job) pairs, each standing for that job's next sequence.
 
-    Keys take turns by surplus round robin: deficit round robin (Shreedhar and Varghese, 1995) in
-    the form that lets a key overdraw and pay in later rounds, so that no text is too long for its
-    turn. A key's jobs take turns by sequence. Deficits are updated in place. The bin is closed at
-    `limits.bin_tokens`; a sequence longer than that is computed alone. What does not fit waits in
-    front: whoever is first in `turns` begins the next bin. Empty only when nothing fits at all.
+    The key that was served least comes next, and what it gets is added to `served`: the fairness
+    of deficit round robin by tokens, without rounds, so that it holds within a bin too. A key's
+    jobs take turns by sequence. The bin is closed at `limits.bin_tokens`; a sequence longer than
+    that is computed alone. What does not fit is passed over, and stands in front of the next bin
+    because it was served least. Empty only when nothing fits at all.
     """
     picks: list[tuple[int, int]] = []
     tokens = 0
     taken = [[0] * len(turn.jobs) for turn in turns]
     waiting = [deque(job for job, texts in enumerate(turn.jobs) if texts) for turn in turns]
-    ring = deque(index for index, jobs in enumerate(waiting) if jobs)
-    while ring and len(picks) < limits.sequences_max:
-        index = ring[0]
+    heap = [(turns[index].served, index) for index, jobs in enumerate(waiting) if jobs]
+    heapify(heap)
+    while heap and len(picks) < limits.sequences_max:
+        index = heap[0][1]
         turn, jobs, done = turns[index], waiting[index], taken[index]
         job = jobs[0]
         length = turn.jobs[job][done[job]]
         if not _fits(length, tokens, limits):
             jobs.popleft()
             if not jobs:
-                ring.popleft()
+                heappop(heap)
             continue
-        # An empty bin takes whoever is first: it cannot wait for a better moment.
-        if turn.deficit <= 0 and picks:
-            turn.deficit += QUANTUM
-            ring.rotate(-1)
-            continue
-        turn.deficit -= length
+        turn.served += length
         tokens += length
         picks.append((index, job))
         done[job] += 1
         jobs.rotate(-1)
         if done[job] == len(turn.jobs[job]):
             jobs.remove(job)
-            if not jobs:
-                ring.popleft()
+        if jobs:
+            heapreplace(heap, (turn.served, index))
+        else:
+            heappop(heap)
     return picks
 
 

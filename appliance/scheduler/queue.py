@@ -14,8 +14,9 @@ from appliance.scheduler.job import Digest, Item, Job, Kind
 from appliance.scheduler.packer import Turn, pack
 
 WEIGHTS = {Kind.SHORT: 10, Kind.LONG: 10, Kind.BATCH: 1}
-"""Shares of the engine while all kinds wait: the batch tier's floor is a tenth of what realtime
-gets. A kind that does not use its share leaves it to the others."""
+"""Shares of the engine while all kinds wait: the batch tier's floor is one in 21 tokens, and more
+where it meets one kind of realtime calls only. A kind that does not use its share leaves it to the
+others."""
 SHORT_IS_NEAR = 64
 """Bins after a short call during which another is expected: a few seconds on a small machine."""
 SHARES = 10
@@ -26,7 +27,8 @@ SHARES = 10
 class _Key:
     """One key's calls of one kind."""
 
-    deficit: int = 0
+    served: int
+    """Tokens it was given, counted from where the line was when it came."""
     jobs: deque[Job] = field(default_factory=deque)
 
 
@@ -36,6 +38,8 @@ class _Line:
 
     keys: OrderedDict[str, _Key] = field(default_factory=OrderedDict)
     tokens: int = 0
+    level: int = 0
+    """Where a key begins that has nothing waiting yet: it saved nothing up."""
     served: int = 0
     """Tokens over weight since the beginning: the kind that is behind comes next."""
 
@@ -46,6 +50,8 @@ class WorkQueue:
     def __init__(self) -> None:
         self._lines = {kind: _Line() for kind in Kind}
         self._jobs: dict[Job, None] = {}
+        self._level = 0
+        """Where a kind begins that had nothing waiting."""
         self.items: dict[Digest, Item] = {}
         """Items without a result, in a bin or not: who wants the same takes the same."""
         self._bins_since_short = SHORT_IS_NEAR
@@ -64,8 +70,8 @@ class WorkQueue:
         assert job.items
         line = self._lines[job.kind]
         if not line.tokens:
-            self._catch_up(line)
-        line.keys.setdefault(job.key, _Key()).jobs.append(job)
+            line.served = max(line.served, self._level)
+        line.keys.setdefault(job.key, _Key(line.level)).jobs.append(job)
         line.tokens += sum(map(len, job.items))
         self._jobs[job] = None
 
@@ -79,6 +85,7 @@ class WorkQueue:
         for kind in sorted(Kind, key=lambda kind: (self._lines[kind].served, kind)):
             line = self._lines[kind]
             if items := self._take(line, shared(line.tokens, self._bounded(kind, limits), idle)):
+                self._level = max(self._level, line.served)
                 line.served += sum(map(len, items)) * SHARES // WEIGHTS[kind]
                 self._bins_since_short = 0 if kind is Kind.SHORT else self._bins_since_short + 1
                 return items
@@ -107,7 +114,7 @@ class WorkQueue:
             if heir is None:
                 del self.items[item.digest]
             else:
-                self._inherit(heir, item)
+                self.put_back(item, heir)
 
     def clear(self) -> set[Job]:
         """Forget everything; return the jobs that waited for something."""
@@ -117,38 +124,40 @@ class WorkQueue:
         self._lines = {kind: _Line() for kind in Kind}
         return jobs
 
-    def _inherit(self, heir: Job, item: Item) -> None:
+    def put_back(self, item: Item, heir: Job) -> None:
+        """Let another job that wants an item bring it."""
         heir.items.append(item)
         if heir in self._jobs:
             self._lines[heir.kind].tokens += len(item)
         else:
             self.add(heir)
 
-    def _catch_up(self, line: _Line) -> None:
-        """Let a kind that had nothing to do begin where the others are: it saved nothing up."""
-        busy = [other.served for other in self._lines.values() if other.tokens]
-        line.served = max(line.served, min(busy, default=line.served))
-
     def _take(self, line: _Line, limits: EngineLimits) -> list[Item]:
         most = limits.sequences_max
         names = list(islice(line.keys, most))
-        fronts = [list(islice(line.keys[name].jobs, most)) for name in names]
+        if not names:
+            return []
+        # Enough calls to fill the bin, without looking at 64 texts of 64 calls of 64 keys.
+        calls = max(1, 2 * most // len(names))
+        fronts = [list(islice(line.keys[name].jobs, calls)) for name in names]
         turns = [
             Turn(
-                line.keys[name].deficit,
+                line.keys[name].served,
                 [[len(item) for item in islice(job.items, most)] for job in front],
             )
             for name, front in zip(names, fronts, strict=True)
         ]
+        line.level = max(line.level, min(turn.served for turn in turns))
         items: list[Item] = []
         served: dict[Job, None] = {}
         for index, job in pack(turns, limits):
             chosen = fronts[index][job]
             items.append(chosen.items.popleft())
+            served.pop(chosen, None)  # those served last are last in the next bin
             served[chosen] = None
         line.tokens -= sum(map(len, items))
         for name, turn in zip(names, turns, strict=True):
-            line.keys[name].deficit = turn.deficit
+            line.keys[name].served = turn.served
         for done in served:
             self._to_the_back(line, done)
         return items

@@ -77,11 +77,18 @@ class Payer:
 
     async def until_queued(self, tokens: int) -> None:
         """Return once this many tokens are in the engine's queue, its current bin included."""
-        await until(lambda: sum(slot.lane._queued_tokens for slot in self.slots()) >= tokens)
+        await until(
+            lambda: (
+                sum(
+                    slot.engine._queue.tokens + slot.engine._tokens_in_bins for slot in self.slots()
+                )
+                >= tokens
+            )
+        )
 
     async def until_computing(self) -> None:
         """Return once the engine has a bin in its hands."""
-        await until(lambda: any(slot.lane._in_flight for slot in self.slots()))
+        await until(lambda: any(slot.engine._computing for slot in self.slots()))
 
     async def until_waiting(self) -> None:
         """Return once a call waits for a model to load."""
@@ -125,13 +132,13 @@ async def engine_held(payer: Payer) -> AsyncIterator[None]:
 async def loading_held(payer: Payer) -> AsyncIterator[threading.Event]:
     """Hold every load of a model until the event is set, or the block ends."""
     loader, gate = payer.bench.appliance.loader, threading.Event()
-    open_backend = loader.open_backend
+    open_model = loader.open_model
 
     def held(spec: Any) -> Any:
         assert gate.wait(DEADLINE_S)
-        return open_backend(spec)
+        return open_model(spec)
 
-    loader.open_backend = held  # type: ignore[method-assign]
+    loader.open_model = held  # type: ignore[method-assign]
     try:
         yield gate
     finally:
@@ -510,7 +517,8 @@ def test_a_full_queue_refuses_and_gives_the_hold_back(tmp_path: Path) -> None:
     async def story() -> None:
         async with paying(tmp_path, charged="0.000000048", limits=narrow) as payer:
             async with engine_held(payer), asyncio.TaskGroup() as group:
-                waiting = [group.create_task(payer.post()) for _ in range(2)]
+                bodies = [{**ONE, "input": word} for word in ("one", "two")]
+                waiting = [group.create_task(payer.post(body)) for body in bodies]
                 await payer.until_queued(6)
                 for _ in range(3):
                     refused(await payer.post(), 429, "queue_full", should_retry="true")
@@ -619,7 +627,8 @@ def test_calls_that_wait_behind_a_death_are_told_and_not_charged(tmp_path: Path)
         async with paying(tmp_path) as payer:
             payer.bench.backend.die = True
             async with engine_held(payer), asyncio.TaskGroup() as group:
-                calls = [group.create_task(payer.post()) for _ in range(5)]
+                words = ("one", "two", "three", "four", "five")
+                calls = [group.create_task(payer.post({**ONE, "input": word})) for word in words]
                 await payer.until_queued(15)
                 payer.bench.backend.gate.set()
             for call in calls:
@@ -967,7 +976,7 @@ def test_a_client_that_leaves_while_it_is_queued_pays_nothing_and_is_not_compute
     async def story() -> None:
         async with paying(tmp_path, charged="0.000000024") as payer:
             async with engine_held(payer), asyncio.TaskGroup() as group:
-                first = group.create_task(payer.post())
+                first = group.create_task(payer.post({**ONE, "input": "two"}))
                 await payer.until_computing()
                 sent = await abandoned(payer, lambda: payer.until_queued(6))
                 assert sent[0]["status"] == 499

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from appliance.settings import cores
+
 LOADS = ("--seconds", "0.3", "--rounds", "2", "--workloads", "short-1,b32x64,rerank-1")
 
 
@@ -81,3 +83,4 @@ def test_the_raw_engine_is_measured_in_the_benchs_own_process(tmp_path):
     [ceiling] = json.loads(done.stdout)
     assert ceiling["tokens_per_s"] == pytest.approx(16 * ceiling["texts_per_s"], rel=0.01)
     assert ceiling["bin_ms"] > 0
+    assert 1 <= ceiling["lanes"] * ceiling["threads"] <= cores()

@@ -24,8 +24,8 @@ from appliance.core.errors import (
     WrongTask,
 )
 from appliance.core.limits import Limits
-from appliance.pipeline import Call, Question
-from appliance.scheduler.lane import Lane
+from appliance.pipeline import INLINE_CHARS, Call, Question
+from appliance.scheduler.engine import Engine
 from appliance.tasks.embedding import plan_singles
 from tests.appliance import Bench, bench
 
@@ -33,6 +33,8 @@ EMBED = "sentence-transformers/all-MiniLM-L6-v2"
 TEXT = "five words are quite enough"
 TOKENS, PRICE = 7, 56_000
 """Picocredits: 8,000 a token."""
+THREADED = "word " * INLINE_CHARS
+"""Long enough to be tokenized on a thread."""
 
 
 async def until(condition) -> None:
@@ -79,10 +81,10 @@ class Line:
         return asyncio.create_task(self.run(**options))
 
     @property
-    def lane(self) -> Lane:
-        lane = self.bench.appliance.residency.ready(self.spec)
-        assert lane is not None
-        return lane
+    def engine(self) -> Engine:
+        engine = self.bench.appliance.residency.ready(self.spec)
+        assert engine is not None
+        return engine
 
     async def sql(self, query: str) -> list[tuple[Any, ...]]:
         return await self.bench.books.writer.run(
@@ -155,13 +157,13 @@ def cold(it, monkeypatch):
     """Let models be loaded only once the returned gate is set."""
     gate = threading.Event()
     loader = it.bench.appliance.loader
-    open_backend = loader.open_backend
+    open_model = loader.open_model
 
     def gated(spec):
         gate.wait(60)
-        return open_backend(spec)
+        return open_model(spec)
 
-    monkeypatch.setattr(loader, "open_backend", gated)
+    monkeypatch.setattr(loader, "open_model", gated)
     return gate
 
 
@@ -203,7 +205,7 @@ def test_the_hold_stands_while_the_call_is_computed(tmp_path):
         async with line(tmp_path) as it:
             it.bench.backend.gate.clear()
             running = it.begin()
-            await until(lambda: it.lane._in_flight)
+            await until(lambda: it.engine._computing)
             assert await it.books() == ({"open": 1}, 0, 10**12, PRICE)
             it.bench.backend.gate.set()
             await running
@@ -221,7 +223,7 @@ def test_a_call_that_is_cancelled_while_tokenizing_costs_nothing(tmp_path):
             gate = threading.Event()
             pool = it.pipeline._threads
             busy = [asyncio.create_task(pool.run(gate.wait, 60)) for _ in range(2)]
-            running = it.begin()
+            running = it.begin(texts=(THREADED,))
             await until(lambda: pool._calls == 3)
             assert it.pipeline.in_flight == 1
             await it.is_cancelled(running)
@@ -284,13 +286,13 @@ def test_a_call_that_is_cancelled_while_its_price_is_refused_leaves_nothing(tmp_
 def test_a_call_that_is_cancelled_in_the_queue_is_not_computed_and_costs_nothing(tmp_path):
     async def story():
         async with line(tmp_path) as it:
-            backend, lane = it.bench.backend, it.lane
+            backend, engine = it.bench.backend, it.engine
             backend.gate.clear()
             answer = await it.pipeline.quote(it.call(), it.spec, it.question(["plug"]))
-            plug = lane.submit(answer.plan.sequences)
-            await until(lambda: lane._in_flight and not lane._jobs)
+            plug = engine.submit(answer.plan.sequences, key="another")
+            await until(lambda: engine._computing and not len(engine._queue))
             running = it.begin()
-            await until(lambda: lane._jobs)
+            await until(lambda: len(engine._queue))
             await it.is_cancelled(running)
             assert await it.books() == RELEASED
             backend.gate.set()
@@ -307,7 +309,7 @@ def test_a_call_that_is_cancelled_while_it_is_computed_costs_nothing(tmp_path):
             backend = it.bench.backend
             backend.gate.clear()
             running = it.begin()
-            await until(lambda: it.lane._in_flight)
+            await until(lambda: it.engine._computing)
             await it.is_cancelled(running)
             assert await it.books() == RELEASED
             backend.gate.set()
@@ -422,7 +424,7 @@ def test_a_call_that_takes_too_long_is_given_up_and_not_charged(tmp_path, monkey
                 patch.setattr(asyncio, "timeout", by_hand)
                 running = it.begin()
                 await asyncio.sleep(0)
-            await until(lambda: it.lane._in_flight)
+            await until(lambda: it.engine._computing)
             [(seconds, bound)] = timeouts
             assert seconds == it.pipeline.limits.call_seconds_max
             bound.reschedule(0)
@@ -513,7 +515,7 @@ def test_a_second_call_of_a_key_that_may_run_one_is_refused_and_the_first_goes_o
         async with line(tmp_path) as it:
             it.bench.backend.gate.clear()
             running = it.begin()
-            await until(lambda: it.lane._in_flight)
+            await until(lambda: it.engine._computing)
             with pytest.raises(RateLimited):
                 await it.run()
             assert it.pipeline.in_flight == 1
@@ -566,7 +568,7 @@ def test_draining_refuses_new_calls_and_lets_those_in_flight_finish(tmp_path):
             await asyncio.wait_for(it.pipeline.idle(), 1)
             it.bench.backend.gate.clear()
             running = it.begin()
-            await until(lambda: it.lane._in_flight)
+            await until(lambda: it.engine._computing)
             it.pipeline.draining = True
             assert repr(it.pipeline) == "<Pipeline [1 in flight | draining]>"
             with pytest.raises(Draining):

@@ -5,7 +5,7 @@ import pytest
 
 from appliance import settings
 from appliance.core.errors import InvalidSettings
-from appliance.settings import AdminSettings, Settings, TlsSettings
+from appliance.settings import AdminSettings, EngineSettings, Settings, TlsSettings
 
 
 @pytest.fixture(autouse=True)
@@ -47,16 +47,21 @@ def test_every_setting_can_be_given_in_the_file_in_the_environment_and_as_a_flag
     wanted = Settings(
         host="::1", port=1, log_format="json", threads=2, default_wait_s=3, fake_engine=True,
         admin=AdminSettings(allow_remote=True), tls=TlsSettings(cert="c.pem", key="k.pem"),
+        engine=EngineSettings(
+            calibrate=False, lanes=2, bin_tokens=128, flash_attention="off", cache_mb=5
+        ),
     )  # fmt: skip
     values = {
         "host": "::1", "port": 1, "log_format": "json", "threads": 2, "default_wait_s": 3,
         "fake_engine": True, "admin.allow_remote": True, "tls.cert": "c.pem", "tls.key": "k.pem",
+        "engine.calibrate": False, "engine.lanes": 2, "engine.bin_tokens": 128,
+        "engine.flash_attention": "off", "engine.cache_mb": 5,
     }  # fmt: skip
     # A new setting belongs here too.
     assert sorted(values) == sorted(settings.names())
     assert load(**{name.replace(".", "__"): value for name, value in values.items()}) == wanted
     toml = "".join(
-        f"{name} = {str(value).lower() if value is True else repr(value)}\n"
+        f"{name} = {str(value).lower() if isinstance(value, bool) else repr(value)}\n"
         for name, value in values.items()
     )
     assert load(file=toml) == wanted

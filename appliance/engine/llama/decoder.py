@@ -14,6 +14,7 @@ import numpy as np
 from appliance.catalog.capacity import LAST_POOLINGS
 from appliance.core.errors import InferenceFailed
 from appliance.engine.backend import EngineLimits, ModelFacts, require_computable
+from appliance.engine.llama.affinity import Affinity
 from appliance.engine.llama.batch import TreeArrays
 from appliance.engine.llama.library import clear_memory, read_rows, set_embeddings, set_threads
 from appliance.engine.llama.prefix import plan_apart, plan_shared
@@ -51,6 +52,7 @@ class DecoderBackend:
         self._context: int | None = context
         self._memory = llama_cpp.llama_get_memory(context)
         self._tainted = False
+        self._affinity = Affinity()
         self._one_phase_tokens = (
             ONE_PHASE_TOKENS if pooling in LAST_POOLINGS else limits.ubatch_tokens_max
         )
@@ -73,11 +75,12 @@ class DecoderBackend:
         clear_memory(self._memory, wipe=self._tainted)
         self._tainted = True
         arrays = self._arrays
-        if total - sum(plan.shared) <= self._one_phase_tokens:
-            self._decode(arrays.fill(tokens, plan), outputs=True)
-        else:
-            self._decode(arrays.fill_all_but_last(tokens, plan), outputs=False)
-            self._decode(arrays.fill_last(tokens, plan), outputs=True)
+        with self._affinity.spread(threads):
+            if total - sum(plan.shared) <= self._one_phase_tokens:
+                self._decode(arrays.fill(tokens, plan), outputs=True)
+            else:
+                self._decode(arrays.fill_all_but_last(tokens, plan), outputs=False)
+                self._decode(arrays.fill_last(tokens, plan), outputs=True)
         llama_cpp.llama_synchronize(self._context)
         rows = read_rows(self._context, len(tokens), self.facts.width)
         ordered = np.empty_like(rows)

@@ -9,6 +9,7 @@ import llama_cpp
 
 from appliance.core.errors import InferenceFailed
 from appliance.engine.backend import EngineLimits, ModelFacts, require_computable
+from appliance.engine.llama.affinity import Affinity
 from appliance.engine.llama.batch import BatchArrays
 from appliance.engine.llama.library import read_rows, set_threads
 from appliance.engine.llama.segments import Segments
@@ -27,6 +28,7 @@ class EncoderBackend:
         self.facts = facts
         self._context: int | None = context
         self._segments = segments
+        self._affinity = Affinity()
         self._arrays = BatchArrays(limits.ubatch_tokens_max)
 
     def compute(self, sequences: Sequence[TokenSequence], *, threads: int) -> Matrix:
@@ -40,7 +42,8 @@ class EncoderBackend:
         self._arrays.fill(sequences, tokens)
         rows = self._segments.rows(sequences, tokens) if self._segments is not None else None
         set_threads(self._context, threads)
-        code = llama_cpp.llama_encode(self._context, self._arrays.batch(len(tokens), rows))
+        with self._affinity.spread(threads):
+            code = llama_cpp.llama_encode(self._context, self._arrays.batch(len(tokens), rows))
         if code != 0:
             raise InferenceFailed(f"llama.cpp answered {code}")
         llama_cpp.llama_synchronize(self._context)

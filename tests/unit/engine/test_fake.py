@@ -5,7 +5,7 @@ import pytest
 
 from appliance.core.errors import EngineDied, InferenceFailed
 from appliance.engine.backend import EngineLimits, ModelFacts
-from appliance.engine.fake import FakeBackend
+from appliance.engine.fake import FakeBackend, FakeWeights
 from appliance.engine.vectors import cosine_to_first
 from appliance.tasks.sequence import TokenSequence
 
@@ -72,8 +72,19 @@ def test_it_waits_at_its_gate(fake):
 
 def test_it_remembers_what_it_computed_and_that_it_was_closed(fake):
     fake.compute([sequence(1, 2), sequence(3)])
-    fake.compute([sequence(1)])
+    fake.compute([sequence(1)], threads=3)
     assert fake.computed == [[2, 1], [1]]
+    assert fake.threads == [1, 3]
     assert not fake.closed
     fake.close()
     assert fake.closed
+
+
+def test_fake_weights_give_their_backends_in_turn(fake):
+    other = FakeBackend(FACTS, LIMITS)
+    weights = FakeWeights(FACTS, LIMITS, [fake, other])
+    given = [weights.open_backend(LIMITS, flash_attention=None) for _ in range(2)]
+    assert given == [fake, other]
+    assert not weights.closed
+    weights.close()
+    assert weights.closed

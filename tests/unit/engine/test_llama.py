@@ -5,28 +5,32 @@ import logging
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import gguf
 import numpy as np
 import pytest
 
 from appliance.catalog import catalog, shelf
 from appliance.catalog.convert import convert_folder
 from appliance.catalog.header import read_header
+from appliance.core.clock import SystemClock
 from appliance.core.errors import InferenceFailed, InvalidModelFile, LoadFailed
-from appliance.engine import llama
 from appliance.engine.backend import EngineLimits
+from appliance.engine.llama.tokenizer import LlamaTokenizer
+from appliance.engine.llama.weights import LlamaWeights
 from appliance.engine.loader import LlamaLoader, sha256_of
 from appliance.engine.tokenizer import WordPieceTokenizer, reference_tokenizer
 from appliance.engine.vectors import l2_normalise
+from appliance.settings import EngineSettings
 from appliance.tasks.sequence import Frame, TokenSequence, frame_pair, frame_single
 from tests.models import CONTEXT, HIDDEN, VOCABULARY, write_tiny_gguf
 
 ROOT = Path(__file__).resolve().parents[3]
 GOLDEN = ROOT / "tests/golden"
-# One thread: on a busy machine two of them wait for each other at every barrier.
-LOADER = LlamaLoader(threads=1)
+LOADER = LlamaLoader(EngineSettings(calibrate=False), cores=1, tunings=None, clock=SystemClock())
+TINY = EngineLimits(ubatch_tokens_max=256, bin_tokens=256, sequences_max=64)
 SAME = 0.9999
 
 
@@ -47,9 +51,33 @@ STARTER = catalog.load(catalog.shipped_path(), Path("none.toml"), Path("none")).
 )
 
 
+class Opened:
+    """Weights with one backend; one thread: on a busy machine two wait at every barrier."""
+
+    def __init__(self, weights, *, flash_attention=None):
+        self.weights = weights
+        self.facts, self.limits = weights.facts, weights.limits
+        try:
+            self.backend = weights.open_backend(weights.limits, flash_attention=flash_attention)
+        except BaseException:
+            weights.close()
+            raise
+
+    def compute(self, sequences, *, threads=1):
+        return self.backend.compute(sequences, threads=threads)
+
+    def close(self):
+        self.backend.close()
+        self.weights.close()
+
+
+def open_backend(spec):
+    return Opened(LOADER.open_weights(spec))
+
+
 @pytest.fixture(scope="module")
 def starter():
-    backend = LOADER.open_backend(STARTER)
+    backend = open_backend(STARTER)
     yield backend
     backend.close()
 
@@ -62,7 +90,7 @@ def encoder():
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     path = write_tiny_gguf(tmp_path_factory.mktemp("tiny") / "tiny.gguf", seed=3)
-    backend = LOADER.open_backend(spec_of(path))
+    backend = open_backend(spec_of(path))
     yield backend
     backend.close()
 
@@ -135,6 +163,62 @@ def test_a_text_has_the_same_vector_in_any_company(starter, lengths):
         assert cosines(together[index : index + 1], alone) >= SAME
 
 
+@pytest.mark.parametrize("flash_attention", [None, False, True])
+def test_the_kind_of_attention_changes_no_vector(starter, flash_attention):
+    sequences = [noise(length, seed=length) for length in (3, 40, 200)]
+    backend = starter.weights.open_backend(starter.limits, flash_attention=flash_attention)
+    try:
+        found = backend.compute(sequences, threads=1)
+    finally:
+        backend.close()
+    assert (cosines(found, starter.compute(sequences)) >= SAME).all()
+
+
+def test_two_contexts_on_two_threads_give_the_rows_of_one(starter):
+    bins = [
+        [noise(1 + (7 * number + n) % 60, seed=100 * number + n) for n in range(1 + number % 6)]
+        for number in range(15)
+    ]
+    expected = [starter.compute(each) for each in bins]
+    together = threading.Barrier(2)
+
+    def compute(reverse):
+        backend = starter.weights.open_backend(starter.limits, flash_attention=None)
+        try:
+            together.wait(60)
+            found = [backend.compute(each, threads=1) for each in bins[:: -1 if reverse else 1]]
+        finally:
+            backend.close()
+        return found[:: -1 if reverse else 1]
+
+    with ThreadPoolExecutor(2) as pool:
+        for found in pool.map(compute, [False, True]):
+            for one, other in zip(expected, found, strict=True):
+                np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_the_number_of_threads_changes_no_vector(starter, threads):
+    sequences = [noise(50, seed=n) for n in range(4)]
+    found = starter.compute(sequences, threads=threads)
+    np.testing.assert_allclose(found, starter.compute(sequences), rtol=1e-4, atol=1e-5)
+
+
+def test_a_side_lanes_context_takes_no_more_than_it_was_opened_for(starter):
+    narrow = EngineLimits(ubatch_tokens_max=100, bin_tokens=100, sequences_max=4)
+    backend = starter.weights.open_backend(narrow, flash_attention=None)
+    try:
+        assert backend.limits == narrow
+        for sequences in ([noise(101)], [noise(60), noise(41)], [words(1)] * 5):
+            with pytest.raises(AssertionError):
+                backend.compute(sequences, threads=1)
+        found = backend.compute([noise(60), noise(40, seed=1)], threads=1)
+        same = starter.compute([noise(60), noise(40, seed=1)])
+        assert (cosines(found, same) >= SAME).all()
+    finally:
+        backend.close()
+
+
 def test_a_bin_does_not_remember_the_one_before(starter):
     first = starter.compute([noise(20, seed=1)])
     starter.compute([noise(512, seed=2)])
@@ -187,7 +271,7 @@ def test_numbers_that_are_not_finite_fail_the_bin_alone(tmp_path):
     at = rows.offset + 40 * HIDDEN * 2
     raw[at : at + 2] = np.array([np.nan], "<f2").tobytes()
     path.write_bytes(raw)
-    backend = LOADER.open_backend(spec_of(path))
+    backend = open_backend(spec_of(path))
     try:
         with pytest.raises(InferenceFailed, match="not finite"):
             backend.compute([words(1, 40, 2)])
@@ -204,7 +288,7 @@ def test_logits_of_a_cross_encoder_are_the_references_segments_included(tmp_path
     convert_folder(GOLDEN / "tiny-cross-encoder", path)
     spec = spec_of(path)
     assert spec.entry.segments
-    backend, blind = LOADER.open_backend(spec), LOADER.open_backend(spec_of(path, segments=False))
+    backend, blind = open_backend(spec), open_backend(spec_of(path, segments=False))
     encoder = LOADER.open_encoder(spec)
     try:
         for item in json.loads((GOLDEN / "tiny-cross-encoder.json").read_text("utf-8"))["items"]:
@@ -224,14 +308,7 @@ def test_logits_of_a_cross_encoder_are_the_references_segments_included(tmp_path
 
 def test_a_head_with_several_outputs_is_read_within_its_bounds(tmp_path):
     path = write_tiny_gguf(tmp_path / "tiny.gguf", seed=5, labels=3)
-    backend = llama.LlamaBackend(
-        path,
-        pooling="rank",
-        threads=1,
-        limits=EngineLimits(ubatch_tokens_max=256, bin_tokens=256, sequences_max=64),
-        type_difference=None,
-        token_rows=None,
-    )
+    backend = Opened(LlamaWeights(path, pooling="rank", limits=TINY, segments=None))
     try:
         assert backend.facts.width == 3
         assert backend.compute([tiny_noise(9, seed=n) for n in range(5)]).shape == (5, 3)
@@ -244,7 +321,7 @@ def test_a_head_with_several_outputs_is_read_within_its_bounds(tmp_path):
 
 def refused(spec, error, match):
     with pytest.raises(error, match=match):
-        LOADER.open_backend(spec)
+        open_backend(spec)
 
 
 def test_a_model_without_a_head_is_no_reranker(tmp_path):
@@ -280,7 +357,7 @@ def test_a_vocabulary_with_a_token_twice_never_reaches_llama_cpp(tmp_path):
 ABORT = """
 import resource, sys
 from pathlib import Path
-from appliance.engine.llama import LlamaTokenizer
+from appliance.engine.llama.tokenizer import LlamaTokenizer
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 LlamaTokenizer(Path(sys.argv[1]))
 """
@@ -306,7 +383,7 @@ def test_a_tokenizer_of_another_kind_is_opened_only_from_the_catalogues_file(tmp
     path.write_bytes(raw.replace(b"ggml.unknown_token_id", b"ggml.unknown_token_no"))
     spec = spec_of(path)
     assert reference_tokenizer(read_header(path).metadata) is None
-    assert isinstance(LOADER.open_encoder(spec).tokenizer, llama.LlamaTokenizer)
+    assert isinstance(LOADER.open_encoder(spec).tokenizer, LlamaTokenizer)
     with pytest.raises(LoadFailed, match="sha256"):
         LOADER.open_encoder(spec_of(path, sha256="0" * 64))
 
@@ -349,60 +426,12 @@ def test_a_file_that_llama_cpp_refuses_is_a_load_that_failed(tmp_path, tiny, old
     assert old in path.read_bytes()
     path.write_bytes(path.read_bytes().replace(old, new))
     with pytest.raises(LoadFailed, match="the log says why"):
-        llama.LlamaBackend(
-            spec.path,
-            pooling="mean",
-            threads=1,
-            limits=tiny.limits,
-            type_difference=None,
-            token_rows=None,
-        )
+        LlamaWeights(spec.path, pooling="mean", limits=tiny.limits, segments=None)
     assert tiny.compute([words(1, 2)]).shape == (1, HIDDEN)
 
 
-def write_tiny_decoder(path):
-    """A llama model of one block: an architecture with a KV cache."""
-    random = np.random.default_rng(1)
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_context_length(64)
-    writer.add_embedding_length(32)
-    writer.add_block_count(1)
-    writer.add_feed_forward_length(64)
-    writer.add_head_count(4)
-    writer.add_head_count_kv(4)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_tokenizer_model("llama")
-    writer.add_token_list([f"t{index}" for index in range(40)])
-    writer.add_token_scores([0.0] * 40)
-    writer.add_token_types([1] * 40)
-    shapes = {"token_embd": (40, 32), "output_norm": (32,), "output": (40, 32)}
-    shapes |= {f"blk.0.attn_{name}": (32, 32) for name in ("q", "k", "v", "output")}
-    shapes |= {"blk.0.attn_norm": (32,), "blk.0.ffn_norm": (32,)}
-    shapes |= {"blk.0.ffn_gate": (64, 32), "blk.0.ffn_up": (64, 32), "blk.0.ffn_down": (32, 64)}
-    for name, shape in shapes.items():
-        writer.add_tensor(f"{name}.weight", random.standard_normal(shape).astype(np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
-
-
-def test_a_decoder_is_refused_before_anything_is_computed(tmp_path):
-    path = write_tiny_decoder(tmp_path / "decoder.gguf")
-    with pytest.raises(LoadFailed, match="decoder models are not served yet"):
-        llama.LlamaBackend(
-            path,
-            pooling="mean",
-            threads=1,
-            limits=EngineLimits(ubatch_tokens_max=256, bin_tokens=256, sequences_max=64),
-            type_difference=None,
-            token_rows=None,
-        )
-
-
 def test_a_backend_can_be_closed_twice(tmp_path):
-    backend = LOADER.open_backend(spec_of(write_tiny_gguf(tmp_path / "tiny.gguf", seed=1)))
+    backend = open_backend(spec_of(write_tiny_gguf(tmp_path / "tiny.gguf", seed=1)))
     backend.close()
     backend.close()
     with pytest.raises(AssertionError):
@@ -415,7 +444,7 @@ def test_a_backend_can_be_closed_twice(tmp_path):
 def test_the_librarys_log_of_a_load_arrives_in_ours_line_by_line(tmp_path, caplog, capfd):
     path = write_tiny_gguf(tmp_path / "tiny.gguf", seed=1)
     with caplog.at_level(logging.DEBUG, "gigarouter.llama"):
-        LOADER.open_backend(spec_of(path)).close()
+        open_backend(spec_of(path)).close()
     lines = [record for record in caplog.records if record.name == "gigarouter.llama"]
     assert any("general.architecture" in record.getMessage() for record in lines)
     assert all("\n" not in record.getMessage() for record in lines)
@@ -427,7 +456,7 @@ def test_an_error_of_the_library_is_an_error_in_our_log(tmp_path, caplog, capfd)
     path = write_tiny_gguf(tmp_path / "tiny.gguf", seed=1)
     path.write_bytes(path.read_bytes().replace(b"blk.1.attn_q.weight", b"blk.1.attn_z.weight"))
     with caplog.at_level(logging.DEBUG, "gigarouter.llama"), pytest.raises(LoadFailed):
-        LOADER.open_backend(spec_of(path))
+        open_backend(spec_of(path))
     errors = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert any("blk.1.attn_q.weight" in record.getMessage() for record in errors)
     assert capfd.readouterr() == ("", "")
@@ -445,7 +474,7 @@ def test_computing_logs_nothing(starter, caplog, capfd):
 
 @pytest.fixture(scope="module")
 def fallback():
-    tokenizer = llama.LlamaTokenizer(STARTER.path)
+    tokenizer = LlamaTokenizer(STARTER.path)
     yield tokenizer
     tokenizer.close()
 
@@ -505,7 +534,7 @@ def test_no_text_can_spell_a_special_token_to_the_fallback(fallback):
 
 
 def test_the_fallback_frees_its_vocabulary_once(tmp_path):
-    tokenizer = llama.LlamaTokenizer(write_tiny_gguf(tmp_path / "tiny.gguf", seed=1))
+    tokenizer = LlamaTokenizer(write_tiny_gguf(tmp_path / "tiny.gguf", seed=1))
     assert tokenizer.encode(["the cat"])[0].tolist() == [
         VOCABULARY.index("the"),
         VOCABULARY.index("cat"),

@@ -1,11 +1,13 @@
-"""One lane over a fake backend that computes when it is told to."""
+"""An engine over fake backends that compute when they are told to."""
 
 import asyncio
 import logging
 import threading
 from collections import Counter
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -16,52 +18,61 @@ from appliance.core.errors import (
     QueueFull,
 )
 from appliance.engine.backend import EngineLimits, ModelFacts
-from appliance.engine.fake import FakeBackend
-from appliance.scheduler.lane import Lane
+from appliance.engine.fake import FakeBackend, FakeWeights
+from appliance.engine.loader import LoadedModel
+from appliance.engine.tuning import default_tuning
+from appliance.scheduler.cache import VectorCache
+from appliance.scheduler.engine import Engine
 from appliance.tasks.sequence import TokenSequence
 from tests.appliance import HandClock
 
-FACTS = ModelFacts(vocabulary=1000, width=4, tokens_max=512, description="fake")
+FACTS = ModelFacts(vocabulary=65_000, width=4, tokens_max=512, description="fake")
 LIMITS = EngineLimits(ubatch_tokens_max=512, bin_tokens=256, sequences_max=64)
-POISON = 666
+POISON, PLUG = 60_666, 64_999
 
 
 class Stepped(FakeBackend):
     """Computes one bin for each step that it is given; refuses bins with the poison token."""
 
-    def __init__(self):
-        super().__init__(FACTS, LIMITS)
+    def __init__(self, facts=FACTS, limits=LIMITS):
+        super().__init__(facts, limits)
         self.entered = threading.Semaphore(0)
         self.steps = threading.Semaphore(0)
         self.is_free = False
-        self.threads = Counter()
-        self.tokens = Counter()
+        self.touched_by = Counter()
+        self.bins = []
+        """The first token of each sequence of each bin that was computed."""
         self.error = None
 
-    def compute(self, sequences):
-        self.threads[threading.get_ident()] += 1
+    def compute(self, sequences, *, threads):
+        self.touched_by[threading.get_ident()] += 1
         self.entered.release()
         if not self.is_free:
-            self.steps.acquire()
+            self.steps.acquire(timeout=20)
         if self.error is not None:
             raise self.error
         if any(POISON in sequence.tokens for sequence in sequences):
             raise InferenceFailed("poison")
-        matrix = super().compute(sequences)
-        self.tokens.update(int(sequence.tokens[0]) for sequence in sequences)
+        matrix = super().compute(sequences, threads=threads)
+        self.bins.append([int(sequence.tokens[0]) for sequence in sequences])
         return matrix
 
     def close(self):
-        self.threads[threading.get_ident()] += 1
+        self.touched_by[threading.get_ident()] += 1
         super().close()
 
     def _row(self, sequence):
         tokens = sequence.tokens.astype(np.float32)
         return np.array([tokens[0], len(tokens), tokens.sum(), tokens[-1]], np.float32)
 
+    @property
+    def tokens(self):
+        """How often each first token was computed."""
+        return Counter(token for each in self.bins for token in each)
+
     async def begins(self):
-        """Return once the lane has given it a bin."""
-        assert await asyncio.to_thread(self.entered.acquire, timeout=30)
+        """Return once a lane has given it a bin."""
+        assert await asyncio.to_thread(self.entered.acquire, timeout=20)
 
     def free(self):
         """Compute everything from now on without waiting."""
@@ -69,21 +80,98 @@ class Stepped(FakeBackend):
         self.steps.release()
 
 
-@asynccontextmanager
-async def running(backend, *, queue_tokens_max=1_000_000, on_death=lambda: None):
-    lane = Lane(
+class SteppedWeights(FakeWeights):
+    """Opens each backend when its gate is set; an exception in a backend's place is raised."""
+
+    def __init__(self, *backends, facts=FACTS, limits=LIMITS):
+        super().__init__(facts, limits, backends)
+        self.backends = backends
+        self.gates = [threading.Event() for _ in backends]
+        for gate in self.gates:
+            gate.set()
+        self.opening = threading.Semaphore(0)
+        self.limits_asked = []
+        self.flash_asked = []
+        self.wrongs = []
+        """What would have been a use of freed memory."""
+        self._lock = threading.Lock()
+
+    def open_backend(self, limits, *, flash_attention):
+        with self._lock:
+            index = len(self.limits_asked)
+            self.limits_asked.append(limits)
+            self.flash_asked.append(flash_attention)
+            backend = self.backends[index]
+        self.opening.release()
+        assert self.gates[index].wait(20)
+        if self.closed:
+            self.wrongs.append(f"backend {index} was opened after the weights were freed")
+        if isinstance(backend, Exception):
+            raise backend
+        backend.limits = limits
+        return backend
+
+    def close(self):
+        computing = [each for each in self.backends if isinstance(each, FakeBackend)]
+        opened = computing[: len(self.limits_asked)]
+        if not all(backend.closed for backend in opened):
+            self.wrongs.append("the weights were freed before a backend was closed")
+        super().close()
+
+
+def tuned(lanes, **changes):
+    tuning = default_tuning(cores=lanes)
+    return msgspec.structs.replace(tuning, threads=2, threads_alone=5, **changes)
+
+
+def engine_of(weights, tuning, **options):
+    return Engine(
         "a-model",
-        lambda: backend,
-        clock=HandClock(),
-        queue_tokens_max=queue_tokens_max,
-        on_death=on_death,
+        lambda: LoadedModel(weights, tuning),
+        **{
+            "clock": HandClock(),
+            "queue_tokens_max": 1_000_000,
+            "on_death": lambda: None,
+            "cache": VectorCache(0),
+            **options,
+        },
     )
-    await lane.loaded
+
+
+@asynccontextmanager
+async def running(*backends, tuning=None, weights=None, **options):
+    """Yield a loaded engine with a lane for each backend; at the end all is closed in order."""
+    weights = weights or SteppedWeights(*backends)
+    engine = engine_of(weights, tuning or tuned(len(backends)), **options)
+    await bounded(engine.loaded)
+    opened = [each for each in backends if isinstance(each, FakeBackend)]
     try:
-        yield lane
+        await turned(lambda: engine._lanes_open == len(opened))
+        yield engine
     finally:
-        backend.free()
-        await asyncio.to_thread(lane.close)
+        for backend in opened:
+            backend.free()
+        await asyncio.to_thread(engine.close)
+    assert all(backend.closed for backend in opened)
+    assert weights.closed
+    assert weights.wrongs == []
+
+
+async def bounded(awaitable):
+    """Await it, and fail instead of hanging."""
+    async with asyncio.timeout(5):
+        return await awaitable
+
+
+async def turned(condition):
+    """Let the loop turn until something holds."""
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - other threads make it hold
+            await asyncio.sleep(0)
+
+
+async def all_of(jobs):
+    return await bounded(asyncio.gather(*(job.result() for job in jobs)))
 
 
 def sequence(token=1, length=10):
@@ -91,15 +179,27 @@ def sequence(token=1, length=10):
     return TokenSequence(tokens, length, truncated=False)
 
 
-def texts(count, *, token=1, length=10):
-    return [sequence(token, length) for _ in range(count)]
+def texts(count, *, first=1, length=10):
+    """Texts that differ, each of one token repeated: first, first + 1, ..."""
+    return [sequence(token, length) for token in range(first, first + count)]
 
 
-async def plugged(lane, backend):
-    """Give the lane one text and return once it computes that one alone."""
-    job = lane.submit(texts(1, token=999, length=3))
-    await backend.begins()
-    return job
+def submit(engine, count, *, first=1, length=10, key="k", **options):
+    return engine.submit(texts(count, first=first, length=length), key=key, **options)
+
+
+async def plugged(engine, *backends, key="plug"):
+    """Give each lane a text and return the jobs once all of them compute.
+
+    They are of the batch tier, whose calls change nothing for those that the stories are about.
+    """
+    jobs = []
+    for count in range(len(backends)):
+        jobs.append(submit(engine, 1, first=PLUG - count, length=3, key=key, is_batch=True))
+        await turned(lambda count=count: engine._computing == count + 1)
+    for backend in backends:
+        await backend.begins()
+    return jobs
 
 
 async def awaited(job):
@@ -109,17 +209,23 @@ async def awaited(job):
     return waiting
 
 
+async def cancelled(waiting):
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
 # -- sharing ------------------------------------------------------------------------------------
 
 
 def test_calls_that_wait_together_share_one_call_of_the_backend():
     async def story():
         backend = Stepped()
-        async with running(backend) as lane:
-            await plugged(lane, backend)
-            jobs = [lane.submit(texts(1, length=5 + n)) for n in range(10)]
+        async with running(backend) as engine:
+            await plugged(engine, backend)
+            jobs = [submit(engine, 1, length=5 + n) for n in range(10)]
             backend.free()
-            await asyncio.gather(*(job.result() for job in jobs))
+            await all_of(jobs)
         assert backend.computed == [[3], [5 + n for n in range(10)]]
 
     asyncio.run(story())
@@ -129,14 +235,16 @@ def test_a_lone_text_does_not_wait_for_company():
     async def story():
         backend = Stepped()
         backend.free()
-        async with running(backend) as lane:
-            assert (await lane.submit(texts(1)).result()).shape == (1, 4)
+        async with running(backend) as engine:
+            [matrix] = await all_of([submit(engine, 1)])
+            assert matrix.shape == (1, 4)
         assert backend.computed == [[10]]
 
     asyncio.run(story())
 
 
-def test_every_row_belongs_to_its_own_text_whatever_shared_its_bin():
+@pytest.mark.parametrize("lanes", [1, 2, 3])
+def test_every_row_belongs_to_its_own_text_whatever_shared_its_bin(lanes):
     random = np.random.default_rng(7)
     calls = [
         [sequence(int(random.integers(1, 600)), int(random.integers(1, 300))) for _ in range(size)]
@@ -144,40 +252,443 @@ def test_every_row_belongs_to_its_own_text_whatever_shared_its_bin():
     ]
 
     async def story():
-        backend = Stepped()
-        async with running(backend) as lane:
-            await plugged(lane, backend)
-            jobs = [lane.submit(call) for call in calls]
-            backend.free()
-            return await asyncio.gather(*(job.result() for job in jobs))
+        backends = [Stepped() for _ in range(lanes)]
+        async with running(*backends) as engine:
+            await plugged(engine, *backends)
+            jobs = [
+                engine.submit(call, key=f"k{index % 3}", is_batch=index % 4 == 3)
+                for index, call in enumerate(calls)
+            ]
+            for backend in backends:
+                backend.free()
+            return await all_of(jobs)
 
     alone = Stepped()
     alone.free()
     for call, matrix in zip(calls, asyncio.run(story()), strict=True):
-        expected = np.concatenate([alone.compute([each]) for each in call])
+        expected = np.concatenate([alone.compute([each], threads=1) for each in call])
         np.testing.assert_array_equal(matrix, expected)
 
 
-def test_one_thread_opens_computes_and_frees_the_backend():
+def test_one_thread_loads_opens_computes_and_frees():
     opened = []
 
     async def story():
         backend = Stepped()
         backend.free()
 
-        def open_backend():
+        def open_model():
             opened.append(threading.get_ident())
-            return backend
+            return LoadedModel(SteppedWeights(backend), tuned(1))
 
-        lane = Lane(
-            "m", open_backend, clock=HandClock(), queue_tokens_max=999, on_death=lambda: None
+        engine = Engine(
+            "m",
+            open_model,
+            clock=HandClock(),
+            queue_tokens_max=999,
+            on_death=lambda: None,
+            cache=VectorCache(0),
         )
-        await lane.loaded
-        await lane.submit(texts(30)).result()
-        await asyncio.to_thread(lane.close)
+        await bounded(engine.loaded)
+        await all_of([submit(engine, 30)])
+        await asyncio.to_thread(engine.close)
         assert backend.closed
-        assert set(backend.threads) == set(opened)
-        assert threading.get_ident() not in backend.threads
+        assert set(backend.touched_by) == set(opened)
+        assert threading.get_ident() not in backend.touched_by
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("_", range(3))
+def test_a_model_that_is_loaded_at_once_computes(_):
+    """The lane's thread may be done with loading before the engine's constructor is."""
+
+    async def story():
+        backend = Stepped()
+        backend.free()
+        engine = engine_of(SteppedWeights(backend), tuned(1))
+        await bounded(engine.loaded)
+        await all_of([submit(engine, 1)])
+        await asyncio.to_thread(engine.close)
+
+    asyncio.run(story())
+
+
+# -- equal texts --------------------------------------------------------------------------------
+
+
+def test_equal_texts_of_one_call_are_computed_once():
+    async def story():
+        backend = Stepped()
+        backend.free()
+        async with running(backend) as engine:
+            job = engine.submit([sequence(1), sequence(2), sequence(1), sequence(1)], key="k")
+            [matrix] = await all_of([job])
+            assert matrix[:, 0].tolist() == [1, 2, 1, 1]
+            assert (engine.counters.sequences, engine.counters.shared) == (2, 2)
+        assert backend.bins == [[1, 2]]
+
+    asyncio.run(story())
+
+
+def test_texts_that_differ_in_their_segments_alone_are_not_equal():
+    async def story():
+        backend = Stepped()
+        backend.free()
+        async with running(backend) as engine:
+            pair = replace(sequence(1), segment_b=5)
+            await all_of([engine.submit([sequence(1), pair], key="k")])
+        assert backend.bins == [[1, 1]]
+
+    asyncio.run(story())
+
+
+def test_a_text_that_another_call_waits_for_is_computed_once():
+    async def story():
+        backend = Stepped()
+        async with running(backend) as engine:
+            await plugged(engine, backend)
+            jobs = [engine.submit(texts(5), key=f"k{n}") for n in range(4)]
+            assert engine.tokens_waiting == 3 + 50
+            backend.free()
+            for matrix in await all_of(jobs):
+                assert matrix[:, 0].tolist() == [1, 2, 3, 4, 5]
+        assert backend.bins == [[PLUG], [1, 2, 3, 4, 5]]
+
+    asyncio.run(story())
+
+
+def test_a_text_that_is_being_computed_for_another_call_is_computed_once():
+    async def story():
+        backend = Stepped()
+        async with running(backend) as engine:
+            one = submit(engine, 3)
+            await backend.begins()
+            same = submit(engine, 3, key="other")
+            more = submit(engine, 4, key="third")
+            assert engine.tokens_waiting == 40
+            backend.free()
+            for matrix, count in zip(await all_of([one, same, more]), (3, 3, 4), strict=True):
+                assert matrix[:, 0].tolist() == list(range(1, count + 1))
+        assert backend.bins == [[1, 2, 3], [4]]
+
+    asyncio.run(story())
+
+
+def test_a_text_is_computed_again_once_nobody_waits_for_it():
+    async def story():
+        backend = Stepped()
+        backend.free()
+        async with running(backend) as engine:
+            for _ in range(3):
+                await all_of([submit(engine, 1)])
+            assert engine._queue.items == {}
+        assert backend.bins == [[1]] * 3
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("own", [0, 3], ids=["which has nothing else", "which has more"])
+def test_what_a_call_that_left_brought_goes_to_one_that_wants_the_same(own):
+    async def story():
+        backend = Stepped()
+        async with running(backend) as engine:
+            await plugged(engine, backend)
+            leaves = await awaited(submit(engine, 5, key="leaver"))
+            stays = engine.submit([*texts(5), *texts(own, first=100)], key="heir")
+            await cancelled(leaves)
+            backend.free()
+            [matrix] = await all_of([stays])
+            assert matrix[:5, 0].tolist() == [1, 2, 3, 4, 5]
+            assert len(engine._queue) == engine.tokens_waiting == 0
+        assert sorted(backend.tokens.values()) == [1] * (6 + own)
+
+    asyncio.run(story())
+
+
+def test_what_a_call_that_left_brought_goes_to_a_call_whose_own_texts_are_done():
+    async def story():
+        backend = Stepped()
+        async with running(backend) as engine:
+            await plugged(engine, backend)
+            leaves = await awaited(submit(engine, 1, first=5, length=250, key="leaver"))
+            submit(engine, 1, first=6, length=251, key="between")
+            heir = engine.submit([sequence(5, 250), sequence(7, 5)], key="heir")
+            backend.steps.release()
+            await backend.begins()
+            await cancelled(leaves)
+            backend.free()
+            [matrix] = await all_of([heir])
+            assert matrix[:, 0].tolist() == [5, 7]
+        assert backend.tokens[5] == backend.tokens[7] == 1
+
+    asyncio.run(story())
+
+
+def test_what_the_heir_leaves_too_is_never_computed():
+    async def story():
+        backend = Stepped()
+        async with running(backend) as engine:
+            plug = await plugged(engine, backend)
+            waiting = [await awaited(submit(engine, 5, key=key)) for key in "abc"]
+            for each in waiting:
+                await cancelled(each)
+            backend.free()
+            await all_of([*plug, submit(engine, 1, first=50)])
+            assert engine._queue.items == {}
+        assert backend.bins == [[PLUG], [50]]
+
+    asyncio.run(story())
+
+
+def test_a_call_that_left_while_its_text_is_computed_leaves_the_row_to_the_next_one():
+    async def story():
+        backend = Stepped()
+        async with running(backend) as engine:
+            leaves = await awaited(submit(engine, 1))
+            await backend.begins()
+            await cancelled(leaves)
+            stays = submit(engine, 1, key="other")
+            backend.free()
+            await all_of([stays])
+        assert backend.bins == [[1]]
+
+    asyncio.run(story())
+
+
+def test_what_a_failed_call_brought_goes_to_one_that_wants_the_same():
+    async def story():
+        backend = Stepped()
+        async with running(backend) as engine:
+            await plugged(engine, backend)
+            guilty = engine.submit([sequence(POISON), *texts(100)], key="guilty")
+            innocent = engine.submit(texts(100), key="innocent")
+            backend.free()
+            with pytest.raises(InferenceFailed):
+                await bounded(guilty.result())
+            [matrix] = await all_of([innocent])
+            assert matrix[:, 0].tolist() == list(range(1, 101))
+        assert set(backend.tokens.values()) == {1}
+
+    asyncio.run(story())
+
+
+# -- the cache ----------------------------------------------------------------------------------
+
+
+def test_a_text_that_comes_again_is_not_computed_when_there_is_a_cache():
+    async def story():
+        backend = Stepped()
+        backend.free()
+        async with running(backend, cache=VectorCache(1_000_000)) as engine:
+            first = await all_of([submit(engine, 3)])
+            again = submit(engine, 3, key="other")
+            assert again.left == 0
+            assert again.started_ns == again.queued_ns == again.finished_ns
+            np.testing.assert_array_equal(await all_of([again]), first)
+            [mixed] = await all_of([submit(engine, 5)])
+            assert mixed[:, 0].tolist() == [1, 2, 3, 4, 5]
+            assert engine.counters.cached == 6
+        assert backend.bins == [[1, 2, 3], [4, 5]]
+
+    asyncio.run(story())
+
+
+def test_a_cached_row_is_nobodys_view():
+    async def story():
+        backend = Stepped()
+        backend.free()
+        async with running(backend, cache=VectorCache(1_000_000)) as engine:
+            for _ in range(3):
+                [matrix] = await all_of([submit(engine, 1, first=7)])
+                assert matrix[0].tolist() == [7, 10, 70, 7]
+                matrix[:] = 0
+
+    asyncio.run(story())
+
+
+def test_a_cache_of_one_load_says_nothing_to_the_next():
+    async def story():
+        cache = VectorCache(1_000_000)
+        for _ in range(2):
+            backend = Stepped()
+            backend.free()
+            async with running(backend, cache=cache) as engine:
+                await all_of([submit(engine, 1)])
+            assert backend.bins == [[1]]
+
+    asyncio.run(story())
+
+
+# -- lanes --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lanes", [2, 3])
+def test_lanes_compute_at_the_same_time_each_on_its_own_thread(lanes):
+    async def story():
+        backends = [Stepped() for _ in range(lanes)]
+        async with running(*backends) as engine:
+            jobs = await plugged(engine, *backends)
+            jobs.append(submit(engine, 100, length=100))
+            for backend in backends:
+                backend.free()
+            await all_of(jobs)
+        owners = [set(backend.touched_by) for backend in backends]
+        assert [len(owner) for owner in owners] == [1] * lanes
+        assert len(set.union(*owners)) == lanes
+        assert threading.get_ident() not in set.union(*owners)
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(("lanes", "sizes"), [(2, [5, 5]), (3, [4, 3, 3])])
+def test_a_call_is_spread_over_the_lanes_that_are_idle(lanes, sizes):
+    async def story():
+        backends = [Stepped() for _ in range(lanes)]
+        async with running(*backends) as engine:
+            job = submit(engine, 10, length=25)
+            for backend in backends:
+                await backend.begins()
+                backend.free()
+            await all_of([job])
+        assert sorted((len(b.bins[0]) for b in backends), reverse=True) == sizes
+        assert all(len(backend.bins) == 1 for backend in backends)
+
+    asyncio.run(story())
+
+
+def test_a_call_is_not_spread_over_lanes_that_compute():
+    async def story():
+        one, two = Stepped(), Stepped()
+        async with running(one, two) as engine:
+            await plugged(engine, one, two)
+            job = submit(engine, 10, length=25)
+            one.free()
+            await all_of([job])
+            two.free()
+        assert sorted(map(len, one.bins)) == [1, 10]
+
+    asyncio.run(story())
+
+
+def test_a_short_call_is_not_cut_into_pieces_that_cost_more_than_they_save():
+    async def story():
+        one, two = Stepped(), Stepped()
+        one.free()
+        two.free()
+        async with running(one, two) as engine:
+            await all_of([submit(engine, 6, length=10)])
+        assert sorted(map(len, one.bins + two.bins)) == [6]
+
+    asyncio.run(story())
+
+
+def test_a_lane_has_all_threads_while_nothing_else_waits_or_runs():
+    async def story():
+        one, two = Stepped(), Stepped()
+        async with running(one, two) as engine:
+            one.free()
+            two.free()
+            await all_of([submit(engine, 1)])
+            assert one.threads + two.threads == [5]
+
+    asyncio.run(story())
+
+
+def test_a_lane_has_its_share_of_threads_while_another_computes_or_something_waits():
+    async def story():
+        one, two = Stepped(), Stepped()
+        async with running(one, two) as engine:
+            jobs = [submit(engine, 1, first=PLUG)]
+            await turned(lambda: engine._computing == 1)
+            jobs.append(submit(engine, 1, first=PLUG - 1))
+            await one.begins()
+            await two.begins()
+            one.free()
+            two.free()
+            await all_of(jobs)
+            assert sorted(one.threads + two.threads) == [2, 5]
+
+        alone = Stepped()
+        async with running(alone) as engine:
+            await plugged(engine, alone)
+            many = submit(engine, 60)
+            alone.free()
+            await all_of([many])
+            assert alone.threads == [5, 2, 2, 5]
+
+    asyncio.run(story())
+
+
+def test_a_lane_that_cannot_be_opened_leaves_an_engine_with_fewer(caplog):
+    async def story():
+        one = Stepped()
+        async with running(one, LoadFailed("no room"), tuning=tuned(2)) as engine:
+            one.free()
+            await turned(lambda: "has a lane less" in caplog.text)
+            assert engine.is_usable
+            [matrix] = await all_of([submit(engine, 100)])
+            assert matrix.shape == (100, 4)
+        assert len(one.bins) == 4
+
+    asyncio.run(story())
+    assert "a-model has a lane less" in caplog.text
+    assert "no room" in caplog.text
+
+
+def test_every_lane_opens_with_the_tunings_limits_and_flash_attention():
+    async def story():
+        weights = SteppedWeights(Stepped(), Stepped())
+        tuning = tuned(2, bin_tokens=128, flash_attention=False)
+        async with running(*weights.backends, weights=weights, tuning=tuning) as engine:
+            assert engine.tuning == tuning
+        assert weights.flash_asked == [False, False]
+        assert weights.limits_asked == [replace(LIMITS, bin_tokens=128)] * 2
+
+    asyncio.run(story())
+
+
+WIDE = replace(FACTS, vocabulary=128 << 20)
+"""So many entries that only the first lane takes texts that are longer than a bin."""
+
+
+@asynccontextmanager
+async def lopsided():
+    """Yield an engine whose second lane takes no text that is longer than a bin."""
+    backends = [Stepped(WIDE), Stepped(WIDE)]
+    weights = SteppedWeights(*backends, facts=WIDE)
+    async with running(*backends, weights=weights) as engine:
+        assert [limits.ubatch_tokens_max for limits in weights.limits_asked] == [512, 256]
+        yield engine, *backends
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_a_text_that_only_the_first_lane_takes_wakes_that_lane(count):
+    async def story():
+        async with lopsided() as (engine, first, second):
+            first.free()
+            second.free()
+            for number in range(6):
+                await all_of([submit(engine, count, first=1 + 10 * number, length=400)])
+        assert len(first.bins) == 6 * count
+        assert second.bins == []
+
+    asyncio.run(story())
+
+
+def test_short_texts_go_past_one_that_only_a_busy_lane_takes():
+    async def story():
+        async with lopsided() as (engine, first, second):
+            plug = submit(engine, 1, first=PLUG, length=400)
+            await turned(lambda: engine._computing == 1)
+            long = submit(engine, 1, first=5, length=400, key="long")
+            short = submit(engine, 1, first=6, key="short")
+            second.free()
+            await all_of([short])
+            first.free()
+            await all_of([plug, long])
+        assert first.bins == [[PLUG], [5]]
+        assert second.bins == [[6]]
 
     asyncio.run(story())
 
@@ -188,48 +699,111 @@ def test_one_thread_opens_computes_and_frees_the_backend():
 def test_a_call_of_a_thousand_texts_delays_a_call_of_one_by_one_bin():
     async def story():
         backend = Stepped()
-        async with running(backend) as lane:
-            big = lane.submit(texts(1000))
+        async with running(backend) as engine:
+            big = submit(engine, 1000)
             await backend.begins()
-            small = lane.submit(texts(1, length=7))
+            small = submit(engine, 1, first=5000, length=7)
             backend.steps.release(2)
-            await small.result()
-            assert len(big.sequences) - big.left < 60
-            assert [7 in lengths for lengths in backend.computed[:2]] == [False, True]
+            await all_of([small])
+            assert len(big.matrix) - big.left == 25
+            assert backend.computed == [[10] * 25, [7]]
             backend.free()
-            assert (await big.result()).shape == (1000, 4)
+            [matrix] = await all_of([big])
+            assert matrix.shape == (1000, 4)
 
     asyncio.run(story())
 
 
-def test_calls_of_one_text_keep_coming_and_a_call_of_full_length_is_not_starved():
+def test_short_calls_wait_for_one_bin_of_long_ones_at_most_and_are_never_in_it():
     async def story():
         backend = Stepped()
-        async with running(backend) as lane:
-            await plugged(lane, backend)
-            crowd = [lane.submit(texts(1, length=200)) for _ in range(3)]
-            long = lane.submit(texts(1, length=512))
-            crowd += [lane.submit(texts(1, length=200)) for _ in range(20)]
+        async with running(backend) as engine:
+            await plugged(engine, backend)
+            long = submit(engine, 30, first=1000)
+            short = [submit(engine, 2, first=1 + 2 * n, key=f"s{n}") for n in range(3)]
             backend.free()
-            await asyncio.gather(long.result(), *(job.result() for job in crowd))
-        assert backend.computed[:6] == [[3], [200], [200], [200], [512], [200]]
+            await all_of([long, *short])
+        assert [1, 2, 3, 4, 5, 6] in [sorted(each) for each in backend.bins[1:3]]
+        assert sum(min(each) < 1000 for each in backend.bins[1:]) == 1
 
     asyncio.run(story())
 
 
-def test_two_large_calls_take_turns_within_every_bin():
+def test_one_keys_endless_large_calls_do_not_delay_anothers_single_texts():
+    """On a free lane the text is in the next bin; with one lane it waits for one at most."""
+
     async def story():
         backend = Stepped()
-        async with running(backend) as lane:
-            await plugged(lane, backend)
-            one = lane.submit(texts(100, token=1))
-            two = lane.submit(texts(100, token=2))
-            backend.steps.release(2)
+        async with running(backend) as engine:
+            large = [submit(engine, 1000, first=1 + 1000 * n, key="large") for n in range(3)]
             await backend.begins()
-            await backend.begins()
-            assert abs(backend.tokens[1] - backend.tokens[2]) <= 1
+            for number in range(20):
+                single = submit(engine, 1, first=50_000 + number, key="single")
+                before = len(backend.bins)
+                backend.steps.release(2)
+                await all_of([single])
+                assert backend.bins[before + 1] == [50_000 + number]
+                await backend.begins()
+                await backend.begins()
             backend.free()
-            await asyncio.gather(one.result(), two.result())
+            await all_of(large)
+
+        one, two = Stepped(), Stepped()
+        async with running(one, two) as engine:
+            job = submit(engine, 1000, key="large")
+            await one.begins()
+            await two.begins()
+            single = submit(engine, 1, first=50_000, key="single")
+            two.free()
+            await all_of([single])
+            assert two.bins[1] == [50_000]
+            one.free()
+            await all_of([job])
+
+    asyncio.run(story())
+
+
+def test_a_free_lane_takes_a_single_text_at_once():
+    async def story():
+        one, two = Stepped(), Stepped()
+        async with running(one, two) as engine:
+            await plugged(engine, one, two)
+            one.steps.release()
+            await turned(lambda: engine._computing == 1)
+            single = submit(engine, 1, key="single")
+            one.free()
+            await all_of([single])
+            two.free()
+
+    asyncio.run(story())
+
+
+def test_texts_of_one_call_that_fill_a_bin_each_do_not_starve_another_keys_call():
+    async def story():
+        backend = Stepped()
+        async with running(backend) as engine:
+            await plugged(engine, backend)
+            crowd = [submit(engine, 1, first=10 + n, length=200) for n in range(3)]
+            long = submit(engine, 1, first=1, length=512, key="long")
+            crowd += [submit(engine, 1, first=20 + n, length=200) for n in range(20)]
+            backend.free()
+            await all_of([long, *crowd])
+        assert [1] in backend.bins[:5]
+
+    asyncio.run(story())
+
+
+def test_two_large_calls_of_one_key_take_turns_within_every_bin():
+    async def story():
+        backend = Stepped()
+        async with running(backend) as engine:
+            await plugged(engine, backend)
+            jobs = [submit(engine, 100, first=first) for first in (1000, 2000)]
+            backend.free()
+            await all_of(jobs)
+        for each in backend.bins[1:]:
+            ones = sum(token < 2000 for token in each)
+            assert abs(2 * ones - len(each)) <= 1
 
     asyncio.run(story())
 
@@ -237,14 +811,124 @@ def test_two_large_calls_take_turns_within_every_bin():
 def test_calls_whose_texts_fill_a_bin_each_take_turns():
     async def story():
         backend = Stepped()
-        async with running(backend) as lane:
-            await plugged(lane, backend)
-            jobs = [lane.submit(texts(3, length=length)) for length in (200, 201, 202)]
+        async with running(backend) as engine:
+            await plugged(engine, backend)
+            jobs = [submit(engine, 3, first=n, length=n) for n in (200, 220, 240)]
             backend.free()
-            await asyncio.gather(*(job.result() for job in jobs))
-        assert backend.computed == [[3], *[[200], [201], [202]] * 3]
+            await all_of(jobs)
+        assert [each[0] // 20 for each in backend.computed[1:]] == [10, 11, 12] * 3
 
     asyncio.run(story())
+
+
+async def shares(loads, *, bins):
+    """Return the tokens that each key has got after so many bins of a busy lane.
+
+    `loads` holds for each key its calls, each as (texts, length) or (texts, length, is_batch).
+    """
+    backend = Stepped()
+    found = Counter()
+    owners = {}
+    async with running(backend) as engine:
+        await plugged(engine, backend)
+        jobs, first = [], 1
+        for key, calls in loads.items():
+            for count, length, *is_batch in calls:
+                owners |= dict.fromkeys(range(first, first + count), key)
+                jobs.append(
+                    submit(engine, count, first=first, length=length, key=key,
+                           is_batch=bool(is_batch))
+                )  # fmt: skip
+                first += count
+        backend.steps.release(1 + bins)
+        await turned(lambda: len(backend.bins) == 1 + bins)
+        for tokens, lengths in list(zip(backend.bins, backend.computed, strict=True))[1:]:
+            for token, length in zip(tokens, lengths, strict=True):
+                found[owners[token]] += length
+        backend.free()
+        await all_of(jobs)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        pytest.param([(1000, 10)], [(1000, 10)], id="the same"),
+        pytest.param([(1000, 10)], [(500, 37)], id="short texts and longer ones"),
+        pytest.param([(1000, 10)], [(100, 250)], id="short texts and ones that fill a bin"),
+        pytest.param([(300, 100)], [(100, 500)], id="ones longer than a bin"),
+        pytest.param([(30, 10)] * 40, [(1000, 10)], id="many calls and one"),
+    ],
+)
+def test_two_keys_with_long_loads_get_equal_tokens(one, two):
+    bins = 30
+    found = asyncio.run(shares({"one": one, "two": two}, bins=bins))
+    longest = max(length for _, length in [*one, *two])
+    assert abs(found["one"] - found["two"]) <= LIMITS.bin_tokens + longest
+
+
+def test_a_key_with_a_hundred_calls_gets_what_a_key_with_one_call_gets():
+    loads = {"crowd": [(30, 10)] * 100, "single": [(1000, 10)]}
+    found = asyncio.run(shares(loads, bins=60))
+    assert abs(found["crowd"] - found["single"]) <= LIMITS.bin_tokens + 10
+
+
+def test_four_keys_get_a_quarter_each():
+    loads = {f"k{n}": [(1000, 5 + 10 * n)] for n in range(4)}
+    found = asyncio.run(shares(loads, bins=60))
+    assert max(found.values()) - min(found.values()) <= LIMITS.bin_tokens + 35
+
+
+# -- the batch tier -----------------------------------------------------------------------------
+
+
+def test_realtime_calls_are_computed_before_batch_calls():
+    async def story():
+        backend = Stepped()
+        async with running(backend) as engine:
+            job = submit(engine, 1, first=PLUG, is_batch=True)
+            await backend.begins()
+            batch = submit(engine, 5, first=1000, is_batch=True)
+            long = submit(engine, 50, first=100)
+            short = submit(engine, 2, first=1)
+            backend.free()
+            await all_of([job, batch, long, short])
+        assert [min(each) for each in backend.bins[:3]] == [PLUG, 1, 100]
+
+    asyncio.run(story())
+
+
+def test_realtime_and_batch_never_share_a_bin():
+    async def story():
+        backend = Stepped()
+        async with running(backend) as engine:
+            await plugged(engine, backend)
+            jobs = [submit(engine, 40, first=1), submit(engine, 40, first=1000, is_batch=True)]
+            backend.free()
+            await all_of(jobs)
+        assert all(max(each) < 1000 or min(each) >= 1000 for each in backend.bins[1:])
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    "realtime",
+    [
+        pytest.param([(20, 10)] * 120, id="short"),
+        pytest.param([(2400, 10)], id="long"),
+        pytest.param([(20, 10)] * 120 + [(2400, 10)], id="short and long"),
+    ],
+)
+def test_the_batch_tier_has_its_floor_while_realtime_is_saturated(realtime):
+    loads = {"realtime": realtime, "batch": [(400, 10, True)]}
+    found = asyncio.run(shares(loads, bins=88))
+    total = sum(found.values())
+    assert total / 11 - LIMITS.bin_tokens <= found["batch"] <= total / 5
+
+
+def test_the_batch_tier_has_everything_while_nothing_else_waits():
+    found = asyncio.run(shares({"batch": [(400, 10, True)]}, bins=10))
+    assert found["batch"] == 10 * 250
 
 
 # -- cancelling ---------------------------------------------------------------------------------
@@ -253,15 +937,12 @@ def test_calls_whose_texts_fill_a_bin_each_take_turns():
 def test_a_cancelled_call_is_never_computed():
     async def story():
         backend = Stepped()
-        async with running(backend) as lane:
-            plug = await plugged(lane, backend)
-            waiting = await awaited(lane.submit(texts(100, token=5)))
-            waiting.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await waiting
+        async with running(backend) as engine:
+            plug = await plugged(engine, backend)
+            await cancelled(await awaited(submit(engine, 100, first=500)))
             backend.free()
-            await asyncio.gather(plug.result(), lane.submit(texts(1, token=6)).result())
-            assert (backend.tokens[5], backend.tokens[6]) == (0, 1)
+            await all_of([*plug, submit(engine, 1, first=6)])
+        assert backend.bins == [[PLUG], [6]]
 
     asyncio.run(story())
 
@@ -269,15 +950,13 @@ def test_a_cancelled_call_is_never_computed():
 def test_what_a_cancelled_call_has_in_no_bin_yet_is_never_computed():
     async def story():
         backend = Stepped()
-        async with running(backend) as lane:
-            waiting = await awaited(lane.submit(texts(1000, token=5)))
+        async with running(backend) as engine:
+            waiting = await awaited(submit(engine, 1000))
             await backend.begins()
-            waiting.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await waiting
+            await cancelled(waiting)
             backend.free()
-            await lane.submit(texts(1)).result()
-            assert backend.tokens[5] == 25  # the bin that had begun
+            await all_of([submit(engine, 1, first=5000)])
+        assert list(map(len, backend.bins)) == [25, 1]
 
     asyncio.run(story())
 
@@ -285,18 +964,31 @@ def test_what_a_cancelled_call_has_in_no_bin_yet_is_never_computed():
 def test_a_cancelled_call_gives_its_room_in_the_queue_back():
     async def story():
         backend = Stepped()
-        async with running(backend, queue_tokens_max=103) as lane:
-            plug = await plugged(lane, backend)
-            waiting = await awaited(lane.submit(texts(10)))
+        async with running(backend, queue_tokens_max=103) as engine:
+            plug = await plugged(engine, backend)
+            waiting = await awaited(submit(engine, 10))
             with pytest.raises(QueueFull):
-                lane.submit(texts(1, length=1))
-            waiting.cancel()
-            await asyncio.wait([waiting])
+                submit(engine, 1, first=50, length=1)
+            await cancelled(waiting)
             backend.free()
-            await plug.result()
+            await all_of(plug)
             # It is dropped when the lane next looks for work, which this one makes it do.
-            await lane.submit(texts(1, length=3)).result()
-            assert (await lane.submit(texts(10)).result()).shape == (10, 4)
+            await all_of([submit(engine, 1, first=60, length=3)])
+            await all_of([submit(engine, 10)])
+
+    asyncio.run(story())
+
+
+def test_a_call_that_is_cancelled_leaves_nothing_behind():
+    async def story():
+        backend = Stepped()
+        async with running(backend) as engine:
+            plug = await plugged(engine, backend)
+            await cancelled(await awaited(submit(engine, 100)))
+            backend.free()
+            await all_of([*plug, submit(engine, 1, first=5000)])
+            assert engine._queue.items == {}
+            assert repr(engine) == "<Engine a-model [ready | 0 jobs | 0 tokens]>"
 
     asyncio.run(story())
 
@@ -307,31 +999,77 @@ def test_a_cancelled_call_gives_its_room_in_the_queue_back():
 def test_a_refused_bin_fails_the_guilty_call_alone():
     async def story():
         backend = Stepped()
-        async with running(backend) as lane:
-            await plugged(lane, backend)
-            good = [lane.submit(texts(3, token=n)) for n in (1, 2)]
-            guilty = lane.submit([*texts(1, token=3), sequence(POISON), *texts(100, token=3)])
-            good.append(lane.submit(texts(3, token=4)))
+        async with running(backend) as engine:
+            await plugged(engine, backend)
+            good = [submit(engine, 3, first=10 * n) for n in (1, 2)]
+            guilty = engine.submit([*texts(1, first=30), sequence(POISON)], key="g")
+            also = engine.submit([sequence(POISON)], key="h")
+            good.append(submit(engine, 3, first=40))
             backend.free()
-            for job in good:
-                assert (await job.result()).shape == (3, 4)
-            with pytest.raises(InferenceFailed, match="poison"):
-                await guilty.result()
-            assert (await lane.submit(texts(1, token=5)).result()).shape == (1, 4)
-        assert backend.tokens[3] == 0
+            for matrix in await all_of(good):
+                assert matrix.shape == (3, 4)
+            for job in (guilty, also):
+                with pytest.raises(InferenceFailed, match="poison"):
+                    await bounded(job.result())
+            await all_of([submit(engine, 1, first=50)])
+            assert engine._queue.items == {}
+        assert all(len(each) == 1 for each in backend.bins[1:])
 
     asyncio.run(story())
 
 
-def test_a_refused_call_gives_all_of_its_room_in_the_queue_back():
+def test_what_a_refused_call_still_had_in_no_bin_is_never_computed():
     async def story():
         backend = Stepped()
-        async with running(backend, queue_tokens_max=1000) as lane:
-            guilty = lane.submit(texts(100, token=POISON))
+        async with running(backend, queue_tokens_max=1000) as engine:
+            guilty = engine.submit([sequence(POISON), *texts(99)], key="g")
             backend.free()
             with pytest.raises(InferenceFailed):
-                await guilty.result()
-            assert (await lane.submit(texts(100)).result()).shape == (100, 4)
+                await bounded(guilty.result())
+            assert engine.tokens_waiting == 0
+            assert len(backend.tokens) == 24
+            await all_of([submit(engine, 100)])
+
+    asyncio.run(story())
+
+
+def test_a_text_whose_call_left_is_not_tried_again_in_a_refused_bin():
+    async def story():
+        backend = Stepped()
+        async with running(backend) as engine:
+            await plugged(engine, backend)
+            leaves = await awaited(submit(engine, 1, first=5))
+            guilty = engine.submit([sequence(POISON)], key="g")
+            backend.steps.release()
+            await backend.begins()
+            await cancelled(leaves)
+            backend.free()
+            with pytest.raises(InferenceFailed):
+                await bounded(guilty.result())
+        assert backend.tokens[5] == 0
+
+    asyncio.run(story())
+
+
+def test_a_call_that_comes_while_a_refused_bin_is_tried_again_is_answered():
+    """It wants a text that was skipped, because nobody wanted it then."""
+
+    async def story():
+        backend = Stepped()
+        async with running(backend) as engine:
+            await plugged(engine, backend)
+            leaves = await awaited(submit(engine, 1, first=5, key="a"))
+            guilty = engine.submit([sequence(POISON)], key="b")
+            backend.steps.release()
+            await backend.begins()
+            await cancelled(leaves)
+            backend.steps.release()
+            await backend.begins()  # the poison alone; the other text was skipped
+            late = submit(engine, 1, first=5, key="c")
+            backend.free()
+            with pytest.raises(InferenceFailed):
+                await bounded(guilty.result())
+            await all_of([late])
 
     asyncio.run(story())
 
@@ -340,13 +1078,13 @@ def test_the_log_of_a_refused_bin_holds_the_reason_and_no_text(caplog):
     async def story():
         backend = Stepped()
         backend.free()
-        async with running(backend) as lane:
+        async with running(backend) as engine:
             with pytest.raises(InferenceFailed):
-                await lane.submit(texts(1, token=POISON)).result()
+                await bounded(engine.submit([sequence(POISON)], key="k").result())
 
     with caplog.at_level(logging.WARNING, "gigarouter.lane"):
         asyncio.run(story())
-    expected = "a bin of a-model failed: The model could not compute this call: poison"
+    expected = "a bin of a-model/0 failed: The model could not compute this call: poison"
     assert caplog.messages == [expected]
 
 
@@ -360,40 +1098,133 @@ def test_death_fails_everything_that_is_owed_and_is_told_first(unexpected, caplo
     async def story():
         backend = Stepped()
         backend.die, backend.error = True, unexpected
-        async with running(backend, on_death=lambda: heard.append("death")) as lane:
-            computing = await plugged(lane, backend)
-            owed = [computing, lane.submit(texts(1000)), lane.submit(texts(1))]
+        async with running(backend, on_death=lambda: heard.append("death")) as engine:
+            [computing] = await plugged(engine, backend)
+            owed = [computing, submit(engine, 1000), submit(engine, 1, first=5000)]
             waiting = [await awaited(job) for job in owed]
             for each in waiting:
                 each.add_done_callback(lambda _: heard.append("caller"))
             backend.free()
-            answers = await asyncio.gather(*waiting, return_exceptions=True)
+            answers = await bounded(asyncio.gather(*waiting, return_exceptions=True))
             assert [type(answer) for answer in answers] == [EngineRestarting] * 3
             assert heard == ["death", "caller", "caller", "caller"]
-            assert not lane.is_usable
-            assert repr(lane) == "<Lane a-model [dead | 0 jobs | 0 tokens]>"
+            assert not engine.is_usable
             with pytest.raises(EngineRestarting) as refused:
-                lane.submit(texts(1))
+                submit(engine, 1)
             assert refused.value.retry_after_s == 2
-        assert backend.closed
 
     asyncio.run(story())
     assert "engine of a-model died" in caplog.text
 
 
+def test_a_dead_engine_has_nothing_left_to_do():
+    async def story():
+        backend = Stepped()
+        backend.die = True
+        async with running(backend) as engine:
+            owed = await awaited((await plugged(engine, backend))[0])
+            backend.free()
+            with pytest.raises(EngineRestarting):
+                await bounded(owed)
+            await asyncio.to_thread(engine.close)
+            assert repr(engine).startswith("<Engine a-model [dead | 0 jobs")
+
+    asyncio.run(story())
+
+
+def test_the_death_of_one_lane_ends_all_and_is_told_once():
+    deaths = []
+
+    async def story():
+        one, two = Stepped(), Stepped()
+        weights = SteppedWeights(one, two)
+        async with running(one, two, weights=weights, on_death=lambda: deaths.append(1)) as engine:
+            computing = await plugged(engine, one, two)
+            waiting = [await awaited(job) for job in [*computing, submit(engine, 1000)]]
+            one.die = True
+            one.free()
+            answers = await bounded(asyncio.gather(*waiting, return_exceptions=True))
+            assert {type(answer) for answer in answers} == {EngineRestarting}
+            await turned(lambda: one.closed)
+            assert (two.closed, weights.closed) == (False, False)
+            two.free()
+            await turned(lambda: weights.closed)
+        assert len(two.bins) == 1
+        await asyncio.sleep(0)
+
+    asyncio.run(story())
+    assert deaths == [1]
+
+
+def test_the_death_of_two_lanes_is_told_once():
+    deaths = []
+
+    async def story():
+        one, two = Stepped(), Stepped()
+        one.die = two.die = True
+        async with running(one, two, on_death=lambda: deaths.append(1)) as engine:
+            waiting = [await awaited(job) for job in await plugged(engine, one, two)]
+            one.free()
+            two.free()
+            answers = await bounded(asyncio.gather(*waiting, return_exceptions=True))
+            assert [type(answer) for answer in answers] == [EngineRestarting] * 2
+
+    asyncio.run(story())
+    assert deaths == [1]
+
+
+def test_calls_that_share_what_a_dead_lane_computed_all_fail():
+    async def story():
+        backend = Stepped()
+        async with running(backend) as engine:
+            jobs = [submit(engine, 3)]
+            await backend.begins()
+            jobs += [submit(engine, 3, key=key) for key in "abc"]
+            waiting = [await awaited(job) for job in jobs]
+            backend.die = True
+            backend.free()
+            answers = await bounded(asyncio.gather(*waiting, return_exceptions=True))
+            assert [type(answer) for answer in answers] == [EngineRestarting] * 4
+
+    asyncio.run(story())
+
+
 def test_a_call_that_was_half_computed_when_the_engine_died_fails_as_a_whole():
     async def story():
         backend = Stepped()
-        async with running(backend) as lane:
-            waiting = await awaited(lane.submit(texts(30)))
+        async with running(backend) as engine:
+            waiting = await awaited(submit(engine, 30))
             await backend.begins()
             backend.steps.release()
             await backend.begins()
             backend.die = True
             backend.free()
             with pytest.raises(EngineRestarting):
-                await waiting
-        assert [len(lengths) for lengths in backend.computed] == [25]
+                await bounded(waiting)
+        assert list(map(len, backend.bins)) == [25]
+
+    asyncio.run(story())
+
+
+def test_a_lane_that_opens_after_the_engine_died_finds_its_weights_whole():
+    async def story():
+        one, two = Stepped(), Stepped()
+        weights = SteppedWeights(one, two)
+        weights.gates[1].clear()
+        engine = engine_of(weights, tuned(2))
+        await bounded(engine.loaded)
+        one.die = True
+        one.free()
+        two.free()
+        with pytest.raises(EngineRestarting):
+            await bounded(submit(engine, 1).result())
+        await turned(lambda: one.closed)
+        closing = asyncio.create_task(asyncio.to_thread(engine.close))
+        await asyncio.sleep(0.05)
+        weights.gates[1].set()
+        await bounded(closing)
+        await turned(lambda: two.closed and weights.closed)
+        assert weights.wrongs == []
 
     asyncio.run(story())
 
@@ -402,40 +1233,131 @@ def test_a_call_that_was_half_computed_when_the_engine_died_fails_as_a_whole():
 
 
 def test_a_model_that_cannot_be_loaded_says_why_and_takes_no_calls():
-    def fail():
-        raise LoadFailed("no room")
-
     async def story():
         deaths = []
-        lane = Lane(
-            "m", fail, clock=HandClock(), queue_tokens_max=9, on_death=lambda: deaths.append(1)
+
+        def fail():
+            raise LoadFailed("no room")
+
+        engine = Engine(
+            "m",
+            fail,
+            clock=HandClock(),
+            queue_tokens_max=9,
+            on_death=lambda: deaths.append(1),
+            cache=VectorCache(0),
         )
         with pytest.raises(LoadFailed, match="no room"):
-            await lane.loaded
-        assert not lane.is_usable
-        assert repr(lane) == "<Lane m [dead | 0 jobs | 0 tokens]>"
-        await asyncio.to_thread(lane.close)
+            await bounded(engine.loaded)
+        assert not engine.is_usable
+        assert repr(engine) == "<Engine m [dead | 0 jobs | 0 tokens]>"
+        with pytest.raises(EngineRestarting):
+            submit(engine, 1)
+        await asyncio.to_thread(engine.close)
         assert deaths == []
 
     asyncio.run(story())
 
 
-def test_a_lane_that_loads_is_not_usable_yet():
-    gate = threading.Event()
-
-    def slowly():
-        gate.wait(30)
-        return Stepped()
-
+def test_a_model_whose_first_lane_cannot_be_opened_frees_its_weights_and_says_why():
     async def story():
-        lane = Lane("m", slowly, clock=HandClock(), queue_tokens_max=9, on_death=lambda: None)
-        assert not lane.is_usable
-        assert repr(lane) == "<Lane m [loading | 0 jobs | 0 tokens]>"
-        gate.set()
-        await lane.loaded
-        assert lane.is_usable
-        assert lane.facts == FACTS
-        await asyncio.to_thread(lane.close)
+        weights = SteppedWeights(LoadFailed("no room"), Stepped())
+        engine = engine_of(weights, tuned(2))
+        with pytest.raises(LoadFailed, match="no room"):
+            await bounded(engine.loaded)
+        assert not engine.is_usable
+        with pytest.raises(EngineRestarting):
+            submit(engine, 1)
+        await asyncio.to_thread(engine.close)
+        assert weights.closed
+        assert len(weights.limits_asked) == 1
+
+    asyncio.run(story())
+
+
+def test_a_bug_while_loading_is_a_load_that_failed(caplog):
+    async def story():
+        weights = SteppedWeights(ValueError("a bug of ours"))
+        engine = engine_of(weights, tuned(1))
+        with pytest.raises(LoadFailed, match="a bug of ours"):
+            await bounded(engine.loaded)
+        await asyncio.to_thread(engine.close)
+
+    asyncio.run(story())
+    assert "a-model could not be loaded" in caplog.text
+
+
+def test_an_engine_that_loads_is_not_usable_yet():
+    async def story():
+        backend = Stepped()
+        weights = SteppedWeights(backend)
+        weights.gates[0].clear()
+        engine = engine_of(weights, tuned(1))
+        assert not engine.is_usable
+        assert repr(engine).startswith("<Engine a-model [")
+        weights.gates[0].set()
+        await bounded(engine.loaded)
+        assert engine.is_usable
+        assert engine.facts == FACTS
+        await asyncio.to_thread(engine.close)
+
+    asyncio.run(story())
+
+
+def test_the_first_lane_computes_while_the_others_are_opened():
+    async def story():
+        one, two = Stepped(), Stepped()
+        weights = SteppedWeights(one, two)
+        weights.gates[1].clear()
+        engine = engine_of(weights, tuned(2))
+        await bounded(engine.loaded)
+        one.free()
+        two.free()
+        await all_of([submit(engine, 1)])
+        weights.gates[1].set()
+        await turned(lambda: engine._lanes_open == 2)
+        await asyncio.to_thread(engine.close)
+        assert weights.wrongs == []
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["opens", "cannot be opened"])
+def test_closing_waits_for_a_lane_that_is_being_opened(fails, caplog):
+    async def story():
+        one = Stepped()
+        weights = SteppedWeights(one, LoadFailed("no room") if fails else Stepped())
+        weights.gates[1].clear()
+        engine = engine_of(weights, tuned(2))
+        await bounded(engine.loaded)
+        one.free()
+        closing = asyncio.create_task(asyncio.to_thread(engine.close))
+        await turned(lambda: one.closed)
+        weights.gates[1].set()
+        await bounded(closing)
+        await asyncio.sleep(0)
+        assert weights.closed
+        assert weights.wrongs == []
+
+    asyncio.run(story())
+    assert "Exception in callback" not in caplog.text
+
+
+def test_closing_while_the_model_is_loaded_waits_for_every_lane():
+    async def story():
+        weights = SteppedWeights(Stepped(), Stepped())
+        weights.gates[0].clear()
+        weights.gates[1].clear()
+        engine = engine_of(weights, tuned(2))
+        closing = asyncio.create_task(asyncio.to_thread(engine.close))
+        await turned(lambda: engine._closing)
+        weights.gates[0].set()
+        await asyncio.sleep(0.05)
+        assert not closing.done()
+        weights.gates[1].set()
+        await bounded(closing)
+        assert weights.closed
+        assert weights.wrongs == []
 
     asyncio.run(story())
 
@@ -446,16 +1368,16 @@ def test_a_lane_that_loads_is_not_usable_yet():
 def test_the_queue_is_bounded_in_tokens_and_opens_again():
     async def story():
         backend = Stepped()
-        async with running(backend, queue_tokens_max=100) as lane:
-            plug = await plugged(lane, backend)
-            fills = lane.submit(texts(1, length=97))
+        async with running(backend, queue_tokens_max=100) as engine:
+            plug = await plugged(engine, backend)
+            fills = submit(engine, 1, length=97)
             with pytest.raises(QueueFull) as refused:
-                lane.submit(texts(1, length=1))
+                submit(engine, 1, first=50, length=1)
             assert 1 <= refused.value.retry_after_s <= 60
             backend.free()
-            await asyncio.gather(plug.result(), fills.result())
+            await all_of([*plug, fills])
             # The room of a finished call is free as soon as its caller hears of it.
-            assert (await lane.submit(texts(10)).result()).shape == (10, 4)
+            await all_of([submit(engine, 10)])
 
     asyncio.run(story())
 
@@ -463,40 +1385,58 @@ def test_the_queue_is_bounded_in_tokens_and_opens_again():
 def test_a_long_queue_is_told_to_come_back_later_than_a_short_one():
     async def story():
         backend = Stepped()
-        async with running(backend, queue_tokens_max=20_000) as lane:
-            await plugged(lane, backend)
-            lane.submit(texts(1000))
+        async with running(backend, queue_tokens_max=20_000) as engine:
+            await plugged(engine, backend)
+            submit(engine, 1000)
             with pytest.raises(QueueFull) as short:
-                lane.submit(texts(1500))
-            lane.submit(texts(990))
+                submit(engine, 1500, first=2000)
+            submit(engine, 990, first=4000)
             with pytest.raises(QueueFull) as long:
-                lane.submit(texts(100))
+                submit(engine, 100, first=6000)
             # 2,000 tokens a second is the first guess.
             assert (short.value.retry_after_s, long.value.retry_after_s) == (5, 10)
 
     asyncio.run(story())
 
 
-def test_closing_finishes_the_bin_that_is_computed_and_refuses_the_rest():
+def test_a_refused_call_is_not_in_the_queue_at_all():
     async def story():
         backend = Stepped()
-        deaths = []
-        async with running(backend, on_death=lambda: deaths.append(1)) as lane:
-            computing = await awaited(await plugged(lane, backend))
-            queued = await awaited(lane.submit(texts(10)))
-            closing = asyncio.create_task(asyncio.to_thread(lane.close))
-            async with asyncio.timeout(30):
-                while not lane._closing:  # noqa: ASYNC110 - set by another thread
-                    await asyncio.sleep(0)
-            with pytest.raises(EngineRestarting):
-                lane.submit(texts(1))
+        async with running(backend, queue_tokens_max=100) as engine:
+            plug = await plugged(engine, backend)
+            with pytest.raises(QueueFull):
+                submit(engine, 10)
+            assert (len(engine._queue), engine.tokens_waiting) == (0, 3)
             backend.free()
-            await closing
-            assert (await computing).shape == (1, 4)
+            await all_of(plug)
+        assert backend.bins == [[PLUG]]
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_closing_finishes_the_bins_that_are_computed_and_refuses_the_rest(lanes):
+    async def story():
+        backends = [Stepped() for _ in range(lanes)]
+        weights = SteppedWeights(*backends)
+        deaths = []
+        async with running(*backends, weights=weights, on_death=lambda: deaths.append(1)) as engine:
+            computing = [await awaited(job) for job in await plugged(engine, *backends)]
+            queued = await awaited(submit(engine, 10))
+            closing = asyncio.create_task(asyncio.to_thread(engine.close))
+            await turned(lambda: engine._closing)
             with pytest.raises(EngineRestarting):
-                await queued
-        assert backend.computed == [[3]]
-        assert backend.closed
+                submit(engine, 1)
+            for backend in backends:
+                assert not weights.closed
+                backend.free()
+                await turned(lambda backend=backend: backend.closed)
+            await bounded(closing)
+            for matrix in await bounded(asyncio.gather(*computing)):
+                assert matrix.shape == (1, 4)
+            with pytest.raises(EngineRestarting):
+                await bounded(queued)
+        assert [backend.computed for backend in backends] == [[[3]]] * lanes
         assert deaths == []
 
     asyncio.run(story())
@@ -505,8 +1445,20 @@ def test_closing_finishes_the_bin_that_is_computed_and_refuses_the_rest():
 def test_an_empty_call_is_our_own_mistake():
     async def story():
         backend = Stepped()
-        async with running(backend) as lane:
+        async with running(backend) as engine:
             with pytest.raises(AssertionError):
-                lane.submit([])
+                engine.submit([], key="k")
+
+    asyncio.run(story())
+
+
+def test_what_was_done_is_counted():
+    async def story():
+        backend = Stepped()
+        backend.free()
+        async with running(backend) as engine:
+            await all_of([submit(engine, 60)])
+            counters = engine.counters
+            assert (counters.bins, counters.sequences, counters.tokens) == (3, 60, 600)
 
     asyncio.run(story())

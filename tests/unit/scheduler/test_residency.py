@@ -20,8 +20,10 @@ from appliance.core.errors import (
 )
 from appliance.core.limits import Limits
 from appliance.engine.backend import EngineLimits, ModelFacts
-from appliance.engine.fake import FakeBackend
-from appliance.engine.loader import TextEncoder
+from appliance.engine.fake import FakeBackend, FakeWeights
+from appliance.engine.loader import LoadedModel, TextEncoder
+from appliance.engine.tuning import default_tuning
+from appliance.scheduler.cache import VectorCache
 from appliance.scheduler.residency import LOAD_BYTES_PER_S, RELOADS_MAX, TRY_AGAIN_S, Residency
 from appliance.scheduler.threads import ThreadPool
 from appliance.tasks.sequence import Frame, TokenSequence
@@ -44,17 +46,18 @@ class GatedLoader:
         self.gate = threading.Event()
         self.gate.set()
         self.backends = []
-        self.backends_asked = []
+        self.models_asked = []
         self.encoders_asked = []
         self.failures = []
 
-    def open_backend(self, spec):
-        self.backends_asked.append(spec.id)
+    def open_model(self, spec):
+        self.models_asked.append(spec.id)
         self.gate.wait(60)
         if self.failures:
             raise self.failures.pop(0)
         self.backends.append(FakeBackend(FACTS, LIMITS))
-        return self.backends[-1]
+        weights = FakeWeights(FACTS, LIMITS, [self.backends[-1]])
+        return LoadedModel(weights, default_tuning(cores=1))
 
     def open_encoder(self, spec):
         self.encoders_asked.append(spec.id)
@@ -70,7 +73,9 @@ class Bench:
         self.loader = GatedLoader()
         self.clock = HandClock()
         self.threads = ThreadPool(workers=2, calls_max=limits.tokenizing_calls_max)
-        self.residency = Residency(self.loader, self.threads, clock=self.clock, limits=limits)
+        self.residency = Residency(
+            self.loader, self.threads, clock=self.clock, limits=limits, cache=VectorCache(0)
+        )
 
     def spec(self, name="m", *, file="weights.gguf", pooling="mean", size=10, exists=True):
         path = self.folder / file
@@ -90,10 +95,10 @@ class Bench:
 
     async def kill(self, spec, *, reload=True):
         """Let the engine die under a call; return once the next load has begun and ended."""
-        lane = self.residency.ready(spec)
+        engine = self.residency.ready(spec)
         self.loader.backends[-1].die = True
         with pytest.raises(EngineRestarting):
-            await lane.submit(ONE).result()
+            await engine.submit(ONE, key="k").result()
         if reload:
             await self.residency.wait(spec, wait_s=60)
 
@@ -130,12 +135,12 @@ def test_many_callers_of_a_cold_model_load_it_once(opened):
             waiting = await started(bench.residency.wait(spec, wait_s=60) for _ in range(20))
             assert not bench.residency.is_loaded(spec)
             bench.loader.gate.set()
-            lanes = await asyncio.gather(*waiting)
-            assert len(set(map(id, lanes))) == 1
-            assert bench.loader.backends_asked == ["m"]
+            engines = await asyncio.gather(*waiting)
+            assert len(set(map(id, engines))) == 1
+            assert bench.loader.models_asked == ["m"]
             assert bench.residency.is_loaded(spec)
-            assert bench.residency.ready(spec) is lanes[0]
-            assert repr(bench.residency) == "<Residency [1 lanes]>"
+            assert bench.residency.ready(spec) is engines[0]
+            assert repr(bench.residency) == "<Residency [1 engines]>"
 
     asyncio.run(story())
 
@@ -150,31 +155,31 @@ def test_the_first_call_begins_the_load_also_when_it_does_not_wait(opened):
             assert bench.residency.ready(spec) is None
             bench.loader.gate.set()
             await bench.residency.wait(spec, wait_s=60)
-            assert bench.loader.backends_asked == ["m"]
+            assert bench.loader.models_asked == ["m"]
 
     asyncio.run(story())
 
 
-def test_two_models_over_one_file_share_a_lane(opened):
+def test_two_models_over_one_file_share_an_engine(opened):
     async def story():
         async with opened() as bench:
             one, two = bench.spec("one"), bench.spec("two")
-            lanes = [await bench.residency.wait(spec, wait_s=60) for spec in (one, two)]
-            assert lanes[0] is lanes[1]
-            assert bench.loader.backends_asked == ["one"]
+            engines = [await bench.residency.wait(spec, wait_s=60) for spec in (one, two)]
+            assert engines[0] is engines[1]
+            assert bench.loader.models_asked == ["one"]
             assert bench.residency.is_loaded(two)
 
     asyncio.run(story())
 
 
 @pytest.mark.parametrize("other", [{"pooling": "cls"}, {"file": "other.gguf"}])
-def test_another_file_or_another_pooling_has_a_lane_of_its_own(opened, other):
+def test_another_file_or_another_pooling_has_an_engine_of_its_own(opened, other):
     async def story():
         async with opened() as bench:
             one, two = bench.spec("one"), bench.spec("two", **other)
-            lanes = [await bench.residency.wait(spec, wait_s=60) for spec in (one, two)]
-            assert lanes[0] is not lanes[1]
-            assert bench.loader.backends_asked == ["one", "two"]
+            engines = [await bench.residency.wait(spec, wait_s=60) for spec in (one, two)]
+            assert engines[0] is not engines[1]
+            assert bench.loader.models_asked == ["one", "two"]
 
     asyncio.run(story())
 
@@ -268,7 +273,7 @@ def test_a_model_that_cannot_be_loaded_is_not_served_and_says_why(opened):
                 bench.residency.require_served(spec)
             with pytest.raises(ModelNotServed, match="the head is missing"):
                 await bench.residency.wait(spec, wait_s=0)
-            assert bench.loader.backends_asked == ["m"]
+            assert bench.loader.models_asked == ["m"]
             assert not bench.residency.is_loaded(spec)
 
     asyncio.run(story())
@@ -292,7 +297,7 @@ def test_a_model_that_could_not_be_loaded_is_tried_again_after_a_rest(opened):
             bench.clock.advance(TRY_AGAIN_S + 1)
             assert (await bench.residency.wait(spec, wait_s=60)).is_usable
             assert bench.residency.reason(spec) is None
-            assert bench.loader.backends_asked == ["m", "m", "m"]
+            assert bench.loader.models_asked == ["m", "m", "m"]
 
     asyncio.run(story())
 
@@ -331,9 +336,9 @@ def test_a_model_whose_engine_died_is_loaded_again(opened):
             spec = bench.spec()
             await bench.residency.wait(spec, wait_s=60)
             await bench.kill(spec)
-            lane = bench.residency.ready(spec)
-            assert (await lane.submit(ONE).result()).shape == (1, 4)
-            assert bench.loader.backends_asked == ["m", "m"]
+            engine = bench.residency.ready(spec)
+            assert (await engine.submit(ONE, key="k").result()).shape == (1, 4)
+            assert bench.loader.models_asked == ["m", "m"]
 
     asyncio.run(story())
 
@@ -398,7 +403,7 @@ def test_a_tokenizer_is_built_once_for_a_file(opened):
             assert len(set(map(id, await asyncio.gather(*waiting)))) == 1
             await bench.residency.encoder(specs[0])
             assert bench.loader.encoders_asked == ["one"]
-            assert bench.loader.backends_asked == []
+            assert bench.loader.models_asked == []
 
     asyncio.run(story())
 

