@@ -201,17 +201,12 @@ class Pipeline:
                 plan, purchase = await self._price(call, spec, question, timings)
                 self._limiter.take_tokens(call.key, plan.tokens)
                 engine = await self._engine(call, spec, purchase)
-                is_sure = self._ledger.surely_covers(purchase)
-                opening = self._holds.begin(purchase)
+                hold = await self._holds.open(purchase)
                 try:
-                    if not is_sure:
-                        await asyncio.shield(opening)
-                    # What is surely covered is computed while the books write the hold down.
                     matrix = await self._compute(engine, call, plan, timings)
                     body = await self._finished(finish, spec, plan, matrix)
-                    hold = await asyncio.shield(opening)
                 except BaseException:
-                    await self._holds.abandon(opening)
+                    await self._holds.release(hold)
                     raise
         except TimeoutError:
             raise InferenceFailed("it took too long") from None

@@ -30,16 +30,19 @@ class Holds:
         """Count the holds whose callers have left."""
         return f"<Holds [{len(self._background)} in the background]>"
 
-    def begin(self, purchase: Purchase) -> "asyncio.Task[Hold]":
-        """Begin to reserve a price; settle it or abandon it, once."""
-        return asyncio.create_task(self._ledger.hold(purchase))
+    async def open(self, purchase: Purchase) -> Hold:
+        """Reserve the price; a caller who leaves meanwhile gets it back.
 
-    async def abandon(self, opening: "asyncio.Task[Hold]") -> None:
-        """Give back what was begun, as soon as it is held; nothing if it was refused."""
-        if not opening.done():
+        Raises:
+            DailyBudgetExceeded: the key's budget of this day does not cover it.
+            InsufficientCredit: the balance does not cover it.
+        """
+        opening = asyncio.create_task(self._ledger.hold(purchase))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
             opening.add_done_callback(self._give_back)
-        elif not opening.cancelled() and opening.exception() is None:
-            await self.release(opening.result())
+            raise
 
     async def settle(self, hold: Hold) -> Balance:
         """Charge the hold; once begun, this is not undone by a caller who leaves.

@@ -8,8 +8,6 @@ credit (two-phase transfers, docs.tigerbeetle.com/coding/two-phase-transfers).
 """
 
 import sqlite3
-from collections import Counter
-from dataclasses import replace
 
 from appliance.core.clock import Clock, seconds_to_midnight, utc_day
 from appliance.core.errors import (
@@ -33,26 +31,6 @@ class Ledger:
     def __init__(self, writer: Writer, clock: Clock) -> None:
         self._writer = writer
         self._clock = clock
-        self._known: dict[str, Balance] = {}
-        """What the books last said of each key."""
-        self._asked: Counter[str] = Counter()
-        """Picocredits of each key's holds that were asked for and not answered yet."""
-
-    def surely_covers(self, purchase: Purchase) -> bool:
-        """Say whether `hold` cannot refuse this purchase.
-
-        False when the books have not been asked yet, or when it is close. Money leaves a key only
-        through this ledger's holds, so what the books last said, less what was asked for since, is
-        never more than what there is.
-        """
-        known = self._known.get(purchase.key_id)
-        if known is None:
-            return False
-        wanted = self._asked[purchase.key_id] + purchase.amount
-        budget = purchase.daily_budget
-        if budget is not None and known.spent_today + known.held + wanted > budget:
-            return False
-        return known.unlimited or known.available >= wanted
 
     async def hold(self, purchase: Purchase) -> Hold:
         """Reserve the exact price of a call.
@@ -64,15 +42,9 @@ class Ledger:
             InsufficientCredit: the balance does not cover it.
         """
         now_us = self._clock.wall_us()
-        self._asked[purchase.key_id] += purchase.amount
-        try:
-            hold, balance = await self._writer.run(
-                lambda connection: open_hold(connection, purchase, now_us), durable=False
-            )
-        finally:
-            self._asked[purchase.key_id] -= purchase.amount
-        self._known[purchase.key_id] = balance
-        return hold
+        return await self._writer.run(
+            lambda connection: open_hold(connection, purchase, now_us), durable=False
+        )
 
     async def require(self, purchase: Purchase) -> None:
         """Refuse a call that `hold` would refuse, without reserving anything.
@@ -93,9 +65,7 @@ class Ledger:
             HoldNotOpen: it was settled or released already.
         """
         now_us = self._clock.wall_us()
-        balance = await self._writer.run(lambda connection: settle_hold(connection, hold, now_us))
-        self._known[hold.key_id] = balance
-        return balance
+        return await self._writer.run(lambda connection: settle_hold(connection, hold, now_us))
 
     async def release(self, hold: Hold) -> None:
         """Give a hold back; the call costs nothing.
@@ -149,8 +119,8 @@ def grant(connection: sqlite3.Connection, key_id: str, amount: Picocredits, now_
     connection.execute("UPDATE accounts SET posted = posted + ? WHERE key_id = ?", (amount, key_id))
 
 
-def require_funds(connection: sqlite3.Connection, purchase: Purchase, now_us: int) -> Balance:
-    """Refuse a purchase that the key cannot pay for today; return the key's balance.
+def require_funds(connection: sqlite3.Connection, purchase: Purchase, now_us: int) -> None:
+    """Refuse a purchase that the key cannot pay for today.
 
     Raises:
         DailyBudgetExceeded: the day's budget does not cover it.
@@ -164,14 +134,11 @@ def require_funds(connection: sqlite3.Connection, purchase: Purchase, now_us: in
         raise InsufficientCredit(
             required=credits_text(purchase.amount), available=credits_text(balance.available)
         )
-    return balance
 
 
-def open_hold(
-    connection: sqlite3.Connection, purchase: Purchase, now_us: int
-) -> tuple[Hold, Balance]:
+def open_hold(connection: sqlite3.Connection, purchase: Purchase, now_us: int) -> Hold:
     """Reserve the price of a call; reading and writing happen in one transaction."""
-    before = require_funds(connection, purchase, now_us)
+    require_funds(connection, purchase, now_us)
     connection.execute(
         "UPDATE accounts SET held = held + ? WHERE key_id = ?",
         (purchase.amount, purchase.key_id),
@@ -183,8 +150,7 @@ def open_hold(
          purchase.units, now_us),
     )  # fmt: skip
     assert cursor.lastrowid is not None
-    held = Picocredits(before.held + purchase.amount)
-    return Hold(cursor.lastrowid, purchase.key_id, purchase.amount), replace(before, held=held)
+    return Hold(cursor.lastrowid, purchase.key_id, purchase.amount)
 
 
 def settle_hold(connection: sqlite3.Connection, hold: Hold, now_us: int) -> Balance:
