@@ -117,7 +117,7 @@ def story(data_dir, gguf):
 
 
 def without_what_differs(document):
-    """Leave out what is new each time, and whether a model is loaded: only a server loads."""
+    """Leave out what is new each time, and what is known of loaded models: only a server loads."""
     if isinstance(document, list):
         return [without_what_differs(each) for each in document]
     if isinstance(document, dict):
@@ -125,6 +125,7 @@ def without_what_differs(document):
         return {
             name: type(value).__name__ if name in new else without_what_differs(value)
             for name, value in document.items()
+            if name != "tuning"
         }
     return document
 
