@@ -53,13 +53,18 @@ class Affinity:
         except OSError:
             yield
             return
-        yield
+        try:
+            yield
+            self._place(name, me)
+        finally:
+            comm.write_text(before)
+
+    def _place(self, name: str, me: int) -> None:
         cores = iter(self._cores[1:] * threading.active_count())
         for task in TASKS.iterdir():
             if int(task.name) != me and _read(task / "comm") == name:
                 os.sched_setaffinity(int(task.name), {next(cores)})
                 self._is_placed = True
-        comm.write_text(before)
 
 
 def _read(path: Path) -> str:

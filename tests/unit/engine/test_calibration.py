@@ -145,7 +145,7 @@ def test_one_short_text_has_as_many_threads_as_make_it_much_faster(best, gain, a
 @pytest.mark.parametrize(
     ("extra", "bin_tokens"),
     [
-        pytest.param(lambda _: 60 * TOKEN_NS, 512, id="a call is dear"),
+        pytest.param(lambda _: 60 * TOKEN_NS, 256, id="a call is dear"),
         pytest.param(lambda _: 5 * TOKEN_NS, 256, id="a call costs little"),
         pytest.param(lambda tokens: TOKEN_NS * tokens**2 / 1000, 128, id="attention is dear"),
         pytest.param(lambda tokens: TOKEN_NS * tokens**2 / 5000, 256, id="attention costs little"),
@@ -167,10 +167,10 @@ def test_lanes_are_as_many_as_are_clearly_faster_together(best, gain, lanes):
 
 def test_what_is_fastest_together_is_chosen_together():
     def cost(tokens, threads, flash):
-        best = tokens == 512 and threads == 2
+        best = tokens == 128 and threads == 2
         return plain(tokens, threads, flash) * (0.7 if best else 1)
 
-    assert calibrated(cost) == usual(lanes=2, threads=2, bin_tokens=512)
+    assert calibrated(cost) == usual(lanes=2, threads=2, bin_tokens=128)
 
 
 @pytest.mark.parametrize(("room", "lanes"), [(2, 2), (1, 1)])
@@ -238,7 +238,7 @@ def test_the_starter_is_measured_once_and_remembered(tmp_path, monkeypatch):
     assert tuning.origin == "calibrated"
     assert (tuning.lanes, tuning.threads) in {(1, 2), (2, 1)}
     assert tuning.threads_alone in {1, 2}
-    assert tuning.bin_tokens in {128, 256, 512}
+    assert tuning.bin_tokens in {128, 256}
     assert tuning.flash_attention in {None, False}
     assert len(list(tmp_path.iterdir())) == 1
 
