@@ -549,6 +549,7 @@ def test_a_call_is_spread_over_the_lanes_that_are_idle(lanes, sizes):
             job = submit(engine, 10, length=25)
             for backend in backends:
                 await backend.begins()
+            for backend in backends:
                 backend.free()
             await all_of([job])
         assert sorted((len(b.bins[0]) for b in backends), reverse=True) == sizes
