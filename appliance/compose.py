@@ -9,10 +9,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from appliance.accounts.limiter import Limiter
-from appliance.admin import Admin, Models
+from appliance.admin.desk import Admin
+from appliance.admin.keys import KeyAdmin
+from appliance.admin.models import ModelAdmin, Models
 from appliance.api.app import create_app
+from appliance.api.guard import OperatorGuard
 from appliance.api.paid import PaidCalls
-from appliance.api.routes.operator import OperatorGuard
 from appliance.api.services import Services
 from appliance.core.clock import Clock
 from appliance.core.limits import Limits
@@ -72,12 +74,8 @@ async def open_appliance(
         limits=limits,
     )
     admin = Admin(
-        books.writer,
-        books.keyring,
-        models,
-        clock=clock,
-        limits=limits,
-        presence=residency,
+        keys=KeyAdmin(books.writer, books.keyring, models, clock=clock, limits=limits),
+        models=ModelAdmin(models, presence=residency),
     )
     paid = PaidCalls(
         pipeline, books.keyring, limiter, clock=clock, default_wait_s=settings.default_wait_s

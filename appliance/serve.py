@@ -19,7 +19,7 @@ from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
 from appliance import logs
-from appliance.api.routes.operator import is_loopback
+from appliance.api.guard import is_loopback
 from appliance.compose import Appliance, open_appliance
 from appliance.core.clock import Clock, SystemClock, iso
 from appliance.core.errors import ApplianceError, InvalidSettings, ServerUnreachable

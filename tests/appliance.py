@@ -16,7 +16,7 @@ from appliance.engine.loader import FakeLoader
 from appliance.ledger.books import Books, open_books
 from appliance.settings import Settings
 from appliance.store.datadir import DataDir
-from appliance.wire.admin import MintedKey, MintOrder
+from appliance.wire.keys import MintedKey, MintOrder
 
 
 class HandClock:
@@ -55,7 +55,7 @@ class Bench:
         return self.appliance.loader.opened[-1]
 
     async def mint(self, **order: Any) -> MintedKey:
-        return await self.appliance.admin.mint(
+        return await self.appliance.admin.keys.mint(
             MintOrder(**{"name": "test", "credit": "unlimited", **order})
         )
 

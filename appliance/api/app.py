@@ -9,11 +9,12 @@ from litestar.di import Provide
 from litestar.types import Message, Scope
 
 from appliance.api import exchange, problems
+from appliance.api.guard import OperatorGuard
 from appliance.api.routes import account, embeddings, operator, public, rerank
 from appliance.api.services import Services
 
 
-def create_app(services: Services, guard: operator.OperatorGuard) -> Litestar:
+def create_app(services: Services, guard: OperatorGuard) -> Litestar:
     """Return the ASGI application."""
     return Litestar(
         route_handlers=[

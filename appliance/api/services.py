@@ -6,7 +6,7 @@ Owns nothing; it is the one thing that Litestar injects. Deliberately has no beh
 from dataclasses import dataclass
 
 from appliance.accounts.keyring import Keyring
-from appliance.admin import Admin
+from appliance.admin.desk import Admin
 from appliance.api.paid import PaidCalls
 from appliance.core.clock import Clock
 from appliance.core.limits import Limits

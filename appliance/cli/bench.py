@@ -15,13 +15,13 @@ from appliance.bench.comparison import Figures, Result, Side, compare
 from appliance.bench.driver import Target
 from appliance.bench.workload import WORKLOADS, Workload, named
 from appliance.catalog.catalog import load, shipped_path
-from appliance.cli import printing
+from appliance.cli import printing, verbs
 from appliance.cli.operator import reach
 from appliance.core.clock import SystemClock
 from appliance.core.errors import ServerUnreachable
 from appliance.engine.loader import LlamaLoader
 from appliance.store.datadir import DataDir
-from appliance.wire.admin import MintOrder
+from appliance.wire.keys import MintOrder
 
 EMBED = "sentence-transformers/all-MiniLM-L6-v2"
 RERANK = "gigarouter/starter-rerank"
@@ -40,11 +40,11 @@ def own_side(directory: DataDir, *, path: str, rerank_path: str) -> Iterator[Sid
             f"no server runs for {directory.path}; start one, or give --url and --key"
         )
     with reach(directory) as operator:
-        key = operator.mint(MintOrder(name="bench", credit="unlimited"))
+        key = operator.do(verbs.MINT, order=MintOrder(name="bench", credit="unlimited"))
         try:
             yield Side(Target(note.url, path, key.key), rerank_path, EMBED, RERANK)
         finally:
-            operator.revoke(key.id)
+            operator.do(verbs.REVOKE, key.id)
 
 
 def run(

@@ -1,68 +1,21 @@
 """Main: the command line `gigarouter`.
 
-Owns the names of commands and flags, and the exit codes: 0 done, 1 failed (one line on standard
-error says why and what to do), 2 wrong usage. Deliberately does nothing itself.
+Owns the names of commands and flags. Deliberately does nothing itself.
 """
 
 import os
 import sys
-from collections.abc import Callable
 from contextlib import nullcontext
-from functools import wraps
-from pathlib import Path
-from typing import Any, TypeVar
 
 import click
-import msgspec
 
 from appliance import settings
 from appliance.cli import printing
-from appliance.cli.operator import reach
-from appliance.core.errors import ApplianceError
+from appliance.cli.keys import keys
+from appliance.cli.models import models
+from appliance.cli.options import Commands, everywhere
 from appliance.native import build
-from appliance.native.build import BuildFailed
 from appliance.store.datadir import DataDir
-from appliance.wire.admin import AddModelOrder, MintOrder, TopUpOrder
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-DATA_DIR_HELP = "Where everything is kept; also GIGAROUTER_DATA_DIR."
-
-
-def everywhere(command: F) -> F:
-    """Give a command the flags that every command has: `directory` and `as_json`."""
-
-    @click.option("--data-dir", type=click.Path(path_type=Path), help=DATA_DIR_HELP)
-    @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
-    @wraps(command)
-    def run(*arguments: Any, data_dir: Path | None, **options: Any) -> Any:
-        return command(*arguments, directory=DataDir(settings.data_dir(data_dir)), **options)
-
-    return run  # type: ignore[return-value]  # wraps() keeps the signature click needs
-
-
-class Commands(click.Group):
-    """Turns our errors into one line and exit code 1."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run a command."""
-        try:
-            return super().invoke(ctx)
-        except ApplianceError as error:
-            click.echo(f"gigarouter: {error.message}", err=True)
-            ctx.exit(1)
-        except BuildFailed as error:
-            click.echo(f"gigarouter: {error}", err=True)
-            ctx.exit(1)
-        except UnicodeEncodeError:
-            click.echo("gigarouter: an argument is not valid text (UTF-8)", err=True)
-            ctx.exit(1)
-        except OSError as error:
-            if error.filename is None:
-                raise
-            # A path that is not ours to read, or not what we need there.
-            click.echo(f"gigarouter: {error.filename}: {error.strerror}", err=True)
-            ctx.exit(1)
 
 
 @click.group(cls=Commands, invoke_without_command=True)
@@ -100,107 +53,8 @@ def serve(
     sys.exit(run(directory, settings.load(directory.path, flags)))
 
 
-@cli.group(cls=Commands)
-def keys() -> None:
-    """Mint, list, show, top up and revoke keys."""
-
-
-@keys.command()
-@click.argument("name")
-@click.option("--credit", default="0", help="Credits (USD) to begin with, or 'unlimited'.")
-@click.option("--daily-budget", help="Credits a UTC day.")
-@click.option("--rpm", type=int, help="Requests a minute.")
-@click.option("--tpm", type=int, help="Tokens a minute.")
-@click.option("--concurrency", type=int, help="Calls at one time.")
-@click.option("--models", help="Ids of the models it may call, separated by commas.")
-@click.option("--expires", help="Like 90m, 12h, 30d or 2w.")
-@everywhere
-def mint(directory: DataDir, *, as_json: bool, models: str | None, **order: Any) -> None:
-    """Make a key; it is printed once."""
-    if models is not None:
-        order["models"] = [name.strip() for name in models.split(",") if name.strip()]
-    with reach(directory) as operator:
-        key = operator.mint(msgspec.convert(order, MintOrder))
-    printing.document(key) if as_json else printing.minted(key)
-
-
-@keys.command("list")
-@everywhere
-def list_keys(directory: DataDir, *, as_json: bool) -> None:
-    """List every key."""
-    with reach(directory) as operator:
-        views = operator.keys()
-    printing.document(views) if as_json else printing.keys(views)
-
-
-@keys.command("show")
-@click.argument("key_id", metavar="ID")
-@everywhere
-def show_key(directory: DataDir, *, as_json: bool, key_id: str) -> None:
-    """Show one key."""
-    with reach(directory) as operator:
-        view = operator.key(key_id)
-    printing.document(view) if as_json else printing.key(view)
-
-
-@keys.command()
-@click.argument("key_id", metavar="ID")
-@click.argument("usd", metavar="USD")
-@everywhere
-def topup(directory: DataDir, *, as_json: bool, key_id: str, usd: str) -> None:
-    """Add credits to a key."""
-    with reach(directory) as operator:
-        view = operator.top_up(key_id, TopUpOrder(credit=usd))
-    printing.document(view) if as_json else printing.key(view)
-
-
-@keys.command()
-@click.argument("key_id", metavar="ID")
-@everywhere
-def revoke(directory: DataDir, *, as_json: bool, key_id: str) -> None:
-    """Refuse a key from now on."""
-    with reach(directory) as operator:
-        view = operator.revoke(key_id)
-    printing.document(view) if as_json else printing.key(view)
-
-
-@cli.group(cls=Commands)
-def models() -> None:
-    """List, show and add models."""
-
-
-@models.command("list")
-@everywhere
-def list_models(directory: DataDir, *, as_json: bool) -> None:
-    """List every model."""
-    with reach(directory) as operator:
-        views = operator.models()
-    printing.document(views) if as_json else printing.models(views.data)
-
-
-@models.command("show")
-@click.argument("model_id", metavar="ID")
-@everywhere
-def show_model(directory: DataDir, *, as_json: bool, model_id: str) -> None:
-    """Show one model."""
-    with reach(directory) as operator:
-        view = operator.model(model_id)
-    printing.document(view) if as_json else printing.model(view)
-
-
-@models.command()
-@click.argument("path", type=click.Path(path_type=Path))
-@click.option("--id", "model_id", help="What clients will send as model.")
-@click.option("--task", type=click.Choice(["embeddings", "rerank"]))
-@everywhere
-def add(
-    directory: DataDir, *, as_json: bool, path: Path, model_id: str | None, task: str | None
-) -> None:
-    """Put a local .gguf file, or a Hugging Face folder (converted), into your catalogue."""
-    order = AddModelOrder(path=str(path.absolute()), id=model_id, task=task)
-    with reach(directory) as operator:
-        view = operator.add_model(order)
-    printing.document(view) if as_json else printing.model(view)
+cli.add_command(keys)
+cli.add_command(models)
 
 
 @cli.command()

@@ -5,26 +5,18 @@ directory under its lock. The result is the same. Deliberately prints nothing.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import msgspec
 
+from appliance.cli.verbs import Verb
 from appliance.core.errors import ApplianceError, DataDirBusy, ServerUnreachable
 from appliance.store.datadir import DataDir
-from appliance.wire.admin import (
-    AddModelOrder,
-    KeyView,
-    MintedKey,
-    MintOrder,
-    ModelList,
-    ModelView,
-    TopUpOrder,
-)
 
 if TYPE_CHECKING:
-    from appliance.admin import Admin
+    from appliance.admin.desk import Admin
 
 T = TypeVar("T")
 
@@ -35,21 +27,16 @@ STARTING_ATTEMPTS = 50
 """Tries, a tenth of a second apart, while another command works or a server does not listen yet."""
 
 
-class _KeyList(msgspec.Struct):
-    data: list[KeyView]
-
-
 class Operator(Protocol):
-    """What an operator can do."""
+    """Does verbs."""
 
-    def mint(self, order: MintOrder) -> MintedKey: ...
-    def keys(self) -> list[KeyView]: ...
-    def key(self, key_id: str) -> KeyView: ...
-    def top_up(self, key_id: str, order: TopUpOrder) -> KeyView: ...
-    def revoke(self, key_id: str) -> KeyView: ...
-    def models(self) -> ModelList: ...
-    def model(self, name: str) -> ModelView: ...
-    def add_model(self, order: AddModelOrder) -> ModelView: ...
+    def do(self, verb: Verb[T], *names: str, order: Any = None) -> T:
+        """Return what the verb answers.
+
+        Raises:
+            ApplianceError: it was refused.
+        """
+        ...
 
 
 @contextmanager
@@ -84,7 +71,9 @@ def _enter(directory: DataDir, stack: ExitStack) -> Operator:
 @contextmanager
 def _locally(directory: DataDir) -> "Iterator[Local]":
     # Imported late: these bring numpy and SQLite, which a remote command does not need.
-    from appliance.admin import Admin, Models  # noqa: PLC0415
+    from appliance.admin.desk import Admin  # noqa: PLC0415
+    from appliance.admin.keys import KeyAdmin  # noqa: PLC0415
+    from appliance.admin.models import ModelAdmin, Models  # noqa: PLC0415
     from appliance.core.clock import SystemClock  # noqa: PLC0415
     from appliance.core.limits import Limits  # noqa: PLC0415
     from appliance.ledger.books import open_books  # noqa: PLC0415
@@ -92,7 +81,8 @@ def _locally(directory: DataDir) -> "Iterator[Local]":
     clock, limits = SystemClock(), Limits()
     with directory.locked(), open_books(directory, clock, limits) as books:
         models = Models.read(directory)
-        yield Local(Admin(books.writer, books.keyring, models, clock=clock, limits=limits))
+        keys = KeyAdmin(books.writer, books.keyring, models, clock=clock, limits=limits)
+        yield Local(Admin(keys=keys, models=ModelAdmin(models)))
 
 
 class Local:
@@ -101,32 +91,10 @@ class Local:
     def __init__(self, admin: "Admin") -> None:
         self._admin = admin
 
-    def _do(self, verb: Callable[..., Coroutine[Any, Any, T]], *arguments: object) -> T:
-        return asyncio.run(verb(*arguments))
-
-    def mint(self, order: MintOrder) -> MintedKey:
-        return self._do(self._admin.mint, order)
-
-    def keys(self) -> list[KeyView]:
-        return self._do(self._admin.keys)
-
-    def key(self, key_id: str) -> KeyView:
-        return self._do(self._admin.key, key_id)
-
-    def top_up(self, key_id: str, order: TopUpOrder) -> KeyView:
-        return self._do(self._admin.top_up, key_id, order)
-
-    def revoke(self, key_id: str) -> KeyView:
-        return self._do(self._admin.revoke, key_id)
-
-    def models(self) -> ModelList:
-        return self._admin.models()
-
-    def model(self, name: str) -> ModelView:
-        return self._admin.model(name)
-
-    def add_model(self, order: AddModelOrder) -> ModelView:
-        return self._do(self._admin.add_model, order)
+    def do(self, verb: Verb[T], *names: str, order: Any = None) -> T:
+        """Call the desk."""
+        arguments = names if order is None else (*names, order)
+        return asyncio.run(verb.act(self._admin)(*arguments))
 
 
 class Remote:
@@ -150,39 +118,17 @@ class Remote:
     def __exit__(self, *_: object) -> None:
         self._client.close()
 
-    def _ask(self, method: str, path: str, kind: type[T], order: Any = None) -> T:
+    def do(self, verb: Verb[T], *names: str, order: Any = None) -> T:
+        """Send the verb to the server."""
         content = None if order is None else msgspec.json.encode(order)
+        path = verb.path.format(*map(_quoted, names))
         try:
-            answer = self._client.request(method, path, content=content)
+            answer = self._client.request(verb.method, path, content=content)
         except self._errors as error:
             raise ServerUnreachable(f"the server does not answer: {error}") from None
         if answer.status_code >= 400:  # noqa: PLR2004 - every refusal
             raise _as_error(answer.content)
-        return msgspec.json.decode(answer.content, type=kind)
-
-    def mint(self, order: MintOrder) -> MintedKey:
-        return self._ask("POST", "/keys", MintedKey, order)
-
-    def keys(self) -> list[KeyView]:
-        return self._ask("GET", "/keys", _KeyList).data
-
-    def key(self, key_id: str) -> KeyView:
-        return self._ask("GET", f"/keys/{_quoted(key_id)}", KeyView)
-
-    def top_up(self, key_id: str, order: TopUpOrder) -> KeyView:
-        return self._ask("POST", f"/keys/{_quoted(key_id)}/topup", KeyView, order)
-
-    def revoke(self, key_id: str) -> KeyView:
-        return self._ask("POST", f"/keys/{_quoted(key_id)}/revoke", KeyView)
-
-    def models(self) -> ModelList:
-        return self._ask("GET", "/models", ModelList)
-
-    def model(self, name: str) -> ModelView:
-        return self._ask("GET", f"/models/{_quoted(name, safe='/')}", ModelView)
-
-    def add_model(self, order: AddModelOrder) -> ModelView:
-        return self._ask("POST", "/models", ModelView, order)
+        return msgspec.json.decode(answer.content, type=verb.answer)
 
 
 class _ErrorBody(msgspec.Struct):
@@ -196,7 +142,7 @@ def _as_error(content: bytes) -> ApplianceError:
         return ServerUnreachable("the server answered something that is not ours")
 
 
-def _quoted(text: str, safe: str = "") -> str:
+def _quoted(name: str) -> str:
     from urllib.parse import quote  # noqa: PLC0415
 
-    return quote(text, safe=safe) or "-"
+    return quote(name, safe="") or "-"

@@ -10,8 +10,9 @@ from typing import Any
 import click
 
 from appliance.core.clock import SystemClock, iso
-from appliance.wire.admin import KeyView, MintedKey, ModelView, TuningView
 from appliance.wire.json import encode
+from appliance.wire.keys import KeyView, MintedKey
+from appliance.wire.models import ModelView, TuningView
 
 
 def document(value: Any) -> None:

@@ -20,7 +20,7 @@ from appliance.core.limits import Limits
 from appliance.core.units import picocredits
 from appliance.ledger import books
 from appliance.ledger.entry import Balance
-from appliance.wire.admin import MintedKey
+from appliance.wire.keys import MintedKey
 from tests.api import contract
 from tests.appliance import Bench, bench
 from tests.server import EMBED, RERANK, Server
@@ -271,7 +271,7 @@ def test_a_revoked_key_is_invalid_at_once(tmp_path: Path) -> None:
     async def story() -> None:
         async with paying(tmp_path, charged=None) as payer:
             assert (await payer.post()).status_code == 200
-            await payer.bench.appliance.admin.revoke(payer.minted.id)
+            await payer.bench.appliance.admin.keys.revoke(payer.minted.id)
             refused(await payer.post(), 401, "invalid_api_key")
 
     prove(story())

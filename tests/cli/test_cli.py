@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from appliance.cli import printing
 from appliance.cli.main import cli
-from appliance.wire.admin import KeyView
+from appliance.wire.keys import KeyView
 from tests.appliance import bench
 from tests.models import write_tiny_gguf
 from tests.money.audit import Books

@@ -69,7 +69,7 @@ def test_a_balance_for_k_calls_serves_exactly_k_of_64_and_ends_at_zero(tmp_path,
                         assert "retry-after" not in answer.headers
                 paid = [each for each in answers if each.status_code == 200]
                 assert {each.headers["x-cost"] for each in paid} == {credits_text(price)}
-                view = await on.appliance.admin.key(minted.id)
+                view = await on.appliance.admin.keys.show(minted.id)
                 assert view.credit == 0
                 assert picocredits(view.spent_today) == affordable * price
 
@@ -88,7 +88,7 @@ def test_what_falls_short_by_one_picocredit_does_not_pay_for_another_call(tmp_pa
             header = {"authorization": f"Bearer {minted.key}"}
             answers = await race(on, header, CALLS["embeddings"])
             assert count(answers) == {200: 4, 402: CLIENTS - 4}
-            assert picocredits((await on.appliance.admin.key(minted.id)).credit) == price - 1
+            assert picocredits((await on.appliance.admin.keys.show(minted.id)).credit) == price - 1
 
     asyncio.run(scenario())
 
@@ -116,17 +116,17 @@ def test_credits_added_in_the_middle_of_a_race_buy_exactly_what_they_pay_for(tmp
             price = await price_of(on, await on.key(), CALLS["embeddings"])
             minted = await on.mint(credit=credits_text(10 * price))
             header = {"authorization": f"Bearer {minted.key}"}
-            from appliance.wire.admin import TopUpOrder
+            from appliance.wire.keys import TopUpOrder
 
             order = TopUpOrder(credit=credits_text(price))
             first, *_ = await asyncio.gather(
                 race(on, header, CALLS["embeddings"]),
-                *(on.appliance.admin.top_up(minted.id, order) for _ in range(10)),
+                *(on.appliance.admin.keys.top_up(minted.id, order) for _ in range(10)),
             )
             second = await race(on, header, CALLS["embeddings"])
             served = count(first)[200] + count(second).get(200, 0)
             assert served == 20
-            assert (await on.appliance.admin.key(minted.id)).credit == 0
+            assert (await on.appliance.admin.keys.show(minted.id)).credit == 0
 
     asyncio.run(scenario())
 

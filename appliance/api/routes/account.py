@@ -13,7 +13,7 @@ from appliance.api.routes.public import answer
 from appliance.api.services import Services
 from appliance.core.clock import iso
 from appliance.ledger.entry import Balance
-from appliance.wire.admin import decimal_credits
+from appliance.wire.keys import decimal_credits
 
 
 class AccountView(msgspec.Struct, frozen=True):

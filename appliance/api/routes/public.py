@@ -6,11 +6,12 @@ from litestar import Response, get, head
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
+from appliance.admin.desk import program_version
 from appliance.api.openapi import document
 from appliance.api.paid import JSON
 from appliance.api.services import Services
-from appliance.wire.admin import Health
 from appliance.wire.json import encode
+from appliance.wire.models import Health
 
 
 def answer(value: Any, status: int = 200) -> Response[bytes]:
@@ -18,16 +19,18 @@ def answer(value: Any, status: int = 200) -> Response[bytes]:
     return Response(encode(value), status_code=status, media_type=JSON)
 
 
-@get("/v1/models", sync_to_thread=False)
-def list_models(services: NamedDependency[Services]) -> Response[bytes]:
+@get("/v1/models")
+async def list_models(services: NamedDependency[Services]) -> Response[bytes]:
     """List models with prices."""
-    return answer(services.admin.models())
+    return answer(await services.admin.models.all())
 
 
-@get("/v1/models/{model_id:path}", sync_to_thread=False)
-def show_model(model_id: FromPath[str], services: NamedDependency[Services]) -> Response[bytes]:
+@get("/v1/models/{model_id:path}")
+async def show_model(
+    model_id: FromPath[str], services: NamedDependency[Services]
+) -> Response[bytes]:
     """Show one model, by id or alias."""
-    return answer(services.admin.model(model_id.lstrip("/")))
+    return answer(await services.admin.models.show(model_id.lstrip("/")))
 
 
 @get("/v1/openapi.json", sync_to_thread=False)
@@ -41,12 +44,12 @@ def probe() -> None:
     """Say that the server answers, to monitors that ask for no body."""
 
 
-@get("/health", sync_to_thread=False)
-def health(services: NamedDependency[Services]) -> Response[bytes]:
+@get("/health")
+async def health(services: NamedDependency[Services]) -> Response[bytes]:
     """Say that the server answers; 503 while it drains, so that a balancer looks elsewhere."""
-    loaded = sum(view.loaded for view in services.admin.models().data)
+    loaded = sum(view.loaded for view in (await services.admin.models.all()).data)
     state = "draining" if services.pipeline.draining else "ok"
     return answer(
-        Health(status=state, version=services.admin.version, models_loaded=loaded),
+        Health(status=state, version=program_version(), models_loaded=loaded),
         503 if services.pipeline.draining else 200,
     )

@@ -10,7 +10,7 @@ from appliance.core.limits import Limits
 from appliance.ledger import books
 from appliance.ledger.books import open_books
 from appliance.store.datadir import DataDir
-from appliance.wire.admin import MintedKey
+from appliance.wire.keys import MintedKey
 from tests.appliance import HandClock
 
 NOW = 1_790_000_000_000_000

@@ -1,7 +1,6 @@
-"""Admin: what the operator's API and the command line's `--json` say.
+"""Keys: what the operator's API and the command line's `--json` say of keys.
 
-Owns the shapes of keys and models as an operator sees them. Money is decimal credits, exact.
-Deliberately holds no behaviour.
+Money is decimal credits, exact. Deliberately holds no behaviour.
 """
 
 from decimal import Decimal
@@ -29,6 +28,12 @@ class KeyView(msgspec.Struct, frozen=True):
     created: str
     expires: str | None
     revoked: str | None
+
+
+class KeyList(msgspec.Struct, frozen=True):
+    """Every key."""
+
+    data: list[KeyView]
 
 
 class MintedKey(msgspec.Struct, frozen=True):
@@ -72,77 +77,6 @@ class TopUpOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Credits to add, as decimal text."""
 
     credit: str
-
-
-class AddModelOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A local model to put into the user's catalogue."""
-
-    path: str
-    """Absolute: a .gguf file, or a Hugging Face folder."""
-    id: str | None = None
-    task: str | None = None
-
-
-class PriceView(msgspec.Struct, frozen=True):
-    """Credits for one native unit."""
-
-    realtime: Decimal
-    batch: Decimal
-    unit: str
-
-
-class TuningView(msgspec.Struct, frozen=True):
-    """How a model is spread over this machine's cores."""
-
-    lanes: int
-    threads: int
-    """Of each lane while others compute too."""
-    threads_alone: int
-    bin_tokens: int
-    flash_attention: bool | None
-    """None: the library decides."""
-    origin: str
-    """`default`, `calibrated` or `settings`."""
-
-
-class ModelView(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A model as `GET /v1/models` shows it: the contract's fields and OpenAI's."""
-
-    id: str
-    object: str
-    created: int
-    owned_by: str
-    task: str
-    params: int
-    pricing: PriceView
-    available: bool
-    loaded: bool
-    max_input_tokens: int
-    license: str
-    description: str
-    aliases: tuple[str, ...]
-    quantization: str
-    dimensions: int | None = None
-    matryoshka: tuple[int, ...] | None = None
-    reason: str | None = None
-    """Why it is not available."""
-    tuning: TuningView | None = None
-    """None until it is loaded for the first time."""
-
-
-class ModelList(msgspec.Struct, frozen=True):
-    """`GET /v1/models`."""
-
-    object: str
-    data: list[ModelView]
-
-
-class Health(msgspec.Struct, frozen=True):
-    """`GET /health`."""
-
-    status: str
-    version: str
-    models_loaded: int
 
 
 def decimal_credits(amount: int | None) -> Decimal | None:

@@ -1,16 +1,9 @@
-"""Admin: what an operator does: mint, show, top up and revoke keys; list and add models.
+"""Keys: what an operator does with keys: mint, show, top up and revoke.
 
-Owns the order of memory and store in each of these. The server offers it over HTTP and the command
-line uses it directly when no server runs, so both do the same. Deliberately knows no HTTP.
+Owns the order of memory and store in each of these. Deliberately knows no HTTP.
 """
 
-import asyncio
-from dataclasses import dataclass
 from decimal import Decimal
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-
-import msgspec
 
 from appliance.accounts import credential
 from appliance.accounts.key import (
@@ -24,85 +17,35 @@ from appliance.accounts.key import (
     checked_rate,
 )
 from appliance.accounts.keyring import Keyring
-from appliance.catalog.catalog import Catalog, load, shipped_path
-from appliance.catalog.shelf import Shelf
-from appliance.catalog.spec import ModelSpec
+from appliance.admin.models import Models
 from appliance.core import ids
 from appliance.core.clock import Clock, iso
 from appliance.core.limits import Limits
 from appliance.core.units import Picocredits, credits_of
-from appliance.engine.loader import sha256_of
-from appliance.engine.tuning import Tuning
 from appliance.ledger import books
 from appliance.ledger.entry import Balance
-from appliance.scheduler.presence import OnDisk, Presence
-from appliance.store.datadir import DataDir
 from appliance.store.writer import Writer
-from appliance.wire.admin import (
-    AddModelOrder,
+from appliance.wire.keys import (
+    KeyList,
     KeyView,
     MintedKey,
     MintOrder,
-    ModelList,
-    ModelView,
-    PriceView,
     TopUpOrder,
-    TuningView,
     decimal_credits,
 )
 
-MODELS_BORN = 1_767_225_600
-"""`created` of every model: OpenAI's clients want a number, and files have no birthday."""
 
-
-@dataclass(slots=True)
-class Models:
-    """The catalogue as it stands now; replaced as a whole when the user's file changes."""
-
-    directory: DataDir
-    catalog: Catalog
-
-    @classmethod
-    def read(cls, directory: DataDir) -> "Models":
-        """Read both files.
-
-        Raises:
-            InvalidCatalog: one of them is wrong.
-        """
-        return cls(directory, _read(directory))
-
-    def reread(self) -> None:
-        """Read both files again; on an error the old catalogue stays."""
-        self.catalog = _read(self.directory)
-
-
-def _read(directory: DataDir) -> Catalog:
-    return load(shipped_path(), directory.catalog, directory.models)
-
-
-class Admin:
-    """The operator's verbs."""
+class KeyAdmin:
+    """The operator's verbs for keys."""
 
     def __init__(
-        self,
-        writer: Writer,
-        keys: Keyring,
-        models: Models,
-        *,
-        clock: Clock,
-        limits: Limits,
-        presence: Presence | None = None,
+        self, writer: Writer, keys: Keyring, models: Models, *, clock: Clock, limits: Limits
     ) -> None:
         self._writer = writer
         self._keyring = keys
         self._models = models
         self._clock = clock
         self._limits = limits
-        self._presence = presence or OnDisk(models.directory.models)
-        self.version = program_version()
-        self._adding = asyncio.Lock()
-
-    # -- keys ---------------------------------------------------------------------------------
 
     async def mint(self, order: MintOrder) -> MintedKey:
         """Make a key and its account, and return the plaintext, once.
@@ -162,15 +105,16 @@ class Admin:
             revoked_us=None,
         )
 
-    async def keys(self) -> list[KeyView]:
+    async def all(self) -> KeyList:
         """Return every key, oldest first."""
         now_us = self._clock.wall_us()
         keys = list(self._keyring)
         read = books.balances([key.id for key in keys], now_us)
         balances = await self._writer.run(read, durable=False)
-        return [_view(key, balance) for key, balance in zip(keys, balances, strict=True)]
+        views = [_view(key, balance) for key, balance in zip(keys, balances, strict=True)]
+        return KeyList(data=views)
 
-    async def key(self, key_id: str) -> KeyView:
+    async def show(self, key_id: str) -> KeyView:
         """Return one key.
 
         Raises:
@@ -192,7 +136,7 @@ class Admin:
         amount = checked_credit(order.credit, param="credit")
         now_us = self._clock.wall_us()
         await self._writer.run(books.top_up(key_id, amount, now_us))
-        return await self.key(key_id)
+        return await self.show(key_id)
 
     async def revoke(self, key_id: str) -> KeyView:
         """Refuse a key from now on, in memory first, then durably.
@@ -203,75 +147,7 @@ class Admin:
         now_us = self._clock.wall_us()
         self._keyring.revoke(key_id, now_us)
         await self._writer.run(books.revoke(key_id, now_us))
-        return await self.key(key_id)
-
-    # -- models -------------------------------------------------------------------------------
-
-    def models(self) -> ModelList:
-        """Return every model with its prices."""
-        return ModelList(object="list", data=[self._model(s) for s in self._models.catalog])
-
-    def model(self, name: str) -> ModelView:
-        """Return one model, by id or alias.
-
-        Raises:
-            ModelNotFound: no model has this name.
-        """
-        return self._model(self._models.catalog.find(name))
-
-    async def add_model(self, order: AddModelOrder) -> ModelView:
-        """Copy or convert a local model into the user's catalogue.
-
-        Raises:
-            InvalidModelFile: the file or folder is damaged or of a kind we do not serve.
-            InvalidRequest: the id or the task is wrong.
-        """
-        directory = self._models.directory
-        shelf = Shelf(directory.catalog, directory.models)
-        async with self._adding:
-            name = await asyncio.to_thread(
-                shelf.add, Path(order.path), model_id=order.id, task=order.task, sha256=sha256_of
-            )
-            self._models.reread()
-        return self.model(name)
-
-    def _model(self, spec: ModelSpec) -> ModelView:
-        entry = spec.entry
-        reason = self._presence.reason(spec)
-        return ModelView(
-            id=spec.id,
-            object="model",
-            created=MODELS_BORN,
-            owned_by=spec.id.partition("/")[0],
-            task=spec.task,
-            params=entry.params,
-            pricing=PriceView(
-                realtime=spec.tariff.realtime, batch=spec.tariff.batch, unit=spec.tariff.unit
-            ),
-            available=reason is None,
-            loaded=self._presence.is_loaded(spec),
-            max_input_tokens=entry.max_input_tokens,
-            license=entry.license,
-            description=entry.description,
-            aliases=entry.aliases,
-            quantization=entry.quantization,
-            dimensions=entry.dimensions,
-            matryoshka=entry.matryoshka or None,
-            reason=reason,
-            tuning=_tuning_view(self._presence.tuning(spec)),
-        )
-
-
-def program_version() -> str:
-    """Return this program's version, `"0"` when it runs uninstalled."""
-    try:
-        return version("gigarouter")
-    except PackageNotFoundError:
-        return "0"
-
-
-def _tuning_view(tuning: Tuning | None) -> TuningView | None:
-    return msgspec.convert(tuning, TuningView, from_attributes=True) if tuning else None
+        return await self.show(key_id)
 
 
 def _view(key: Key, balance: Balance) -> KeyView:

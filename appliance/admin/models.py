@@ -1,0 +1,115 @@
+"""Models: what an operator does with models: list, show and add.
+
+Owns the catalogue as it stands now. Deliberately knows no HTTP.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from appliance.catalog.catalog import Catalog, load, shipped_path
+from appliance.catalog.shelf import Shelf
+from appliance.catalog.spec import ModelSpec
+from appliance.engine.loader import sha256_of
+from appliance.engine.tuning import Tuning
+from appliance.scheduler.presence import OnDisk, Presence
+from appliance.store.datadir import DataDir
+from appliance.wire.models import AddModelOrder, ModelList, ModelView, PriceView, TuningView
+
+MODELS_BORN = 1_767_225_600
+"""`created` of every model: OpenAI's clients want a number, and files have no birthday."""
+
+
+@dataclass(slots=True)
+class Models:
+    """The catalogue as it stands now; replaced as a whole when the user's file changes."""
+
+    directory: DataDir
+    catalog: Catalog
+
+    @classmethod
+    def read(cls, directory: DataDir) -> "Models":
+        """Read both files.
+
+        Raises:
+            InvalidCatalog: one of them is wrong.
+        """
+        return cls(directory, _read(directory))
+
+    def reread(self) -> None:
+        """Read both files again; on an error the old catalogue stays."""
+        self.catalog = _read(self.directory)
+
+
+def _read(directory: DataDir) -> Catalog:
+    return load(shipped_path(), directory.catalog, directory.models)
+
+
+class ModelAdmin:
+    """The operator's verbs for models."""
+
+    def __init__(self, models: Models, presence: Presence | None = None) -> None:
+        self._models = models
+        self._presence = presence or OnDisk(models.directory.models)
+        self._adding = asyncio.Lock()
+
+    async def all(self) -> ModelList:
+        """Return every model with its prices."""
+        return ModelList(object="list", data=[self.view(s) for s in self._models.catalog])
+
+    async def show(self, name: str) -> ModelView:
+        """Return one model, by id or alias.
+
+        Raises:
+            ModelNotFound: no model has this name.
+        """
+        return self.view(self._models.catalog.find(name))
+
+    async def add(self, order: AddModelOrder) -> ModelView:
+        """Copy or convert a local model into the user's catalogue.
+
+        Raises:
+            InvalidModelFile: the file or folder is damaged or of a kind we do not serve.
+            InvalidRequest: the id or the task is wrong.
+        """
+        directory = self._models.directory
+        shelf = Shelf(directory.catalog, directory.models)
+        async with self._adding:
+            name = await asyncio.to_thread(
+                shelf.add, Path(order.path), model_id=order.id, task=order.task, sha256=sha256_of
+            )
+            self._models.reread()
+        return self.view(self._models.catalog.find(name))
+
+    def view(self, spec: ModelSpec) -> ModelView:
+        """Return what is shown of a model."""
+        entry = spec.entry
+        reason = self._presence.reason(spec)
+        return ModelView(
+            id=spec.id,
+            object="model",
+            created=MODELS_BORN,
+            owned_by=spec.id.partition("/")[0],
+            task=spec.task,
+            params=entry.params,
+            pricing=PriceView(
+                realtime=spec.tariff.realtime, batch=spec.tariff.batch, unit=spec.tariff.unit
+            ),
+            available=reason is None,
+            loaded=self._presence.is_loaded(spec),
+            max_input_tokens=entry.max_input_tokens,
+            license=entry.license,
+            description=entry.description,
+            aliases=entry.aliases,
+            quantization=entry.quantization,
+            dimensions=entry.dimensions,
+            matryoshka=entry.matryoshka or None,
+            reason=reason,
+            tuning=_tuning_view(self._presence.tuning(spec)),
+        )
+
+
+def _tuning_view(tuning: Tuning | None) -> TuningView | None:
+    return msgspec.convert(tuning, TuningView, from_attributes=True) if tuning else None

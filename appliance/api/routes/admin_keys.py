@@ -1,0 +1,52 @@
+"""Admin keys: `/admin/v1/keys`: mint, list, show, top up and revoke."""
+
+from litestar import Response, Router, get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath
+
+from appliance.api import exchange
+from appliance.api.routes.public import answer
+from appliance.api.services import Services
+from appliance.wire.json import decode
+from appliance.wire.keys import MintOrder, TopUpOrder
+
+
+@get("/")
+async def list_keys(services: NamedDependency[Services]) -> Response[bytes]:
+    """List every key."""
+    return answer(await services.admin.keys.all())
+
+
+@post("/")
+async def mint_key(
+    request: exchange.AnyRequest, services: NamedDependency[Services]
+) -> Response[bytes]:
+    """Mint a key; its plaintext is in this answer and nowhere else."""
+    order = decode(await exchange.body(request, services.limits), MintOrder)
+    return answer(await services.admin.keys.mint(order), 201)
+
+
+@get("/{key_id:str}")
+async def show_key(key_id: FromPath[str], services: NamedDependency[Services]) -> Response[bytes]:
+    """Show one key."""
+    return answer(await services.admin.keys.show(key_id))
+
+
+@post("/{key_id:str}/topup")
+async def top_up_key(
+    key_id: FromPath[str], request: exchange.AnyRequest, services: NamedDependency[Services]
+) -> Response[bytes]:
+    """Add credits."""
+    order = decode(await exchange.body(request, services.limits), TopUpOrder)
+    return answer(await services.admin.keys.top_up(key_id, order))
+
+
+@post("/{key_id:str}/revoke")
+async def revoke_key(key_id: FromPath[str], services: NamedDependency[Services]) -> Response[bytes]:
+    """Refuse the key from now on."""
+    return answer(await services.admin.keys.revoke(key_id))
+
+
+keys_router = Router(
+    "/keys", route_handlers=[list_keys, mint_key, show_key, top_up_key, revoke_key]
+)

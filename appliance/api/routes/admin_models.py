@@ -1,0 +1,37 @@
+"""Admin models: `/admin/v1/models`: list, show and add."""
+
+from litestar import Response, Router, get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath
+
+from appliance.api import exchange
+from appliance.api.routes.public import answer
+from appliance.api.services import Services
+from appliance.wire.json import decode
+from appliance.wire.models import AddModelOrder
+
+
+@get("/")
+async def list_models(services: NamedDependency[Services]) -> Response[bytes]:
+    """List models."""
+    return answer(await services.admin.models.all())
+
+
+@get("/{model_id:path}")
+async def show_model(
+    model_id: FromPath[str], services: NamedDependency[Services]
+) -> Response[bytes]:
+    """Show one model."""
+    return answer(await services.admin.models.show(model_id.lstrip("/")))
+
+
+@post("/")
+async def add_model(
+    request: exchange.AnyRequest, services: NamedDependency[Services]
+) -> Response[bytes]:
+    """Put a local model into the user's catalogue."""
+    order = decode(await exchange.body(request, services.limits), AddModelOrder)
+    return answer(await services.admin.models.add(order), 201)
+
+
+models_router = Router("/models", route_handlers=[list_models, show_model, add_model])

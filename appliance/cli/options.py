@@ -1,0 +1,57 @@
+"""Options: what every command has in common: its flags, and errors as one line.
+
+Owns the exit codes: 0 done, 1 failed (one line on standard error says why and what to do), 2 wrong
+usage.
+"""
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from appliance import settings
+from appliance.core.errors import ApplianceError
+from appliance.native.build import BuildFailed
+from appliance.store.datadir import DataDir
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DATA_DIR_HELP = "Where everything is kept; also GIGAROUTER_DATA_DIR."
+
+
+def everywhere(command: F) -> F:
+    """Give a command the flags that every command has: `directory` and `as_json`."""
+
+    @click.option("--data-dir", type=click.Path(path_type=Path), help=DATA_DIR_HELP)
+    @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+    @wraps(command)
+    def run(*arguments: Any, data_dir: Path | None, **options: Any) -> Any:
+        return command(*arguments, directory=DataDir(settings.data_dir(data_dir)), **options)
+
+    return run  # type: ignore[return-value]  # wraps() keeps the signature click needs
+
+
+class Commands(click.Group):
+    """Turns our errors into one line and exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except ApplianceError as error:
+            click.echo(f"gigarouter: {error.message}", err=True)
+            ctx.exit(1)
+        except BuildFailed as error:
+            click.echo(f"gigarouter: {error}", err=True)
+            ctx.exit(1)
+        except UnicodeEncodeError:
+            click.echo("gigarouter: an argument is not valid text (UTF-8)", err=True)
+            ctx.exit(1)
+        except OSError as error:
+            if error.filename is None:
+                raise
+            # A path that is not ours to read, or not what we need there.
+            click.echo(f"gigarouter: {error.filename}: {error.strerror}", err=True)
+            ctx.exit(1)

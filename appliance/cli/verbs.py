@@ -1,0 +1,39 @@
+"""Verbs: what the command line asks of the operator's desk, a line for each.
+
+Owns the pairing of an admin endpoint with the method that it calls, so that a command does the same
+with a server running and without one. Deliberately prints nothing.
+"""
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from appliance.wire.keys import KeyList, KeyView, MintedKey
+from appliance.wire.models import ModelList, ModelView
+
+if TYPE_CHECKING:
+    from appliance.admin.desk import Admin
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Verb(Generic[T]):
+    """One thing that an operator does."""
+
+    method: str
+    path: str
+    """Below `/admin/v1`; each `{}` takes a name."""
+    answer: type[T]
+    act: "Callable[[Admin], Callable[..., Coroutine[Any, Any, T]]]"
+    """Finds the method that does it: it takes the names, then the order if there is one."""
+
+
+MINT = Verb("POST", "/keys", MintedKey, lambda admin: admin.keys.mint)
+LIST_KEYS = Verb("GET", "/keys", KeyList, lambda admin: admin.keys.all)
+SHOW_KEY = Verb("GET", "/keys/{}", KeyView, lambda admin: admin.keys.show)
+TOP_UP = Verb("POST", "/keys/{}/topup", KeyView, lambda admin: admin.keys.top_up)
+REVOKE = Verb("POST", "/keys/{}/revoke", KeyView, lambda admin: admin.keys.revoke)
+LIST_MODELS = Verb("GET", "/models", ModelList, lambda admin: admin.models.all)
+SHOW_MODEL = Verb("GET", "/models/{}", ModelView, lambda admin: admin.models.show)
+ADD_MODEL = Verb("POST", "/models", ModelView, lambda admin: admin.models.add)

@@ -1,0 +1,79 @@
+"""Models: what the operator's API and `GET /v1/models` say of models.
+
+Prices are decimal credits, exact. Deliberately holds no behaviour.
+"""
+
+from decimal import Decimal
+
+import msgspec
+
+
+class AddModelOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A local model to put into the user's catalogue."""
+
+    path: str
+    """Absolute: a .gguf file, or a Hugging Face folder."""
+    id: str | None = None
+    task: str | None = None
+
+
+class PriceView(msgspec.Struct, frozen=True):
+    """Credits for one native unit."""
+
+    realtime: Decimal
+    batch: Decimal
+    unit: str
+
+
+class TuningView(msgspec.Struct, frozen=True):
+    """How a model is spread over this machine's cores."""
+
+    lanes: int
+    threads: int
+    """Of each lane while others compute too."""
+    threads_alone: int
+    bin_tokens: int
+    flash_attention: bool | None
+    """None: the library decides."""
+    origin: str
+    """`default`, `calibrated` or `settings`."""
+
+
+class ModelView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A model as `GET /v1/models` shows it: the contract's fields and OpenAI's."""
+
+    id: str
+    object: str
+    created: int
+    owned_by: str
+    task: str
+    params: int
+    pricing: PriceView
+    available: bool
+    loaded: bool
+    max_input_tokens: int
+    license: str
+    description: str
+    aliases: tuple[str, ...]
+    quantization: str
+    dimensions: int | None = None
+    matryoshka: tuple[int, ...] | None = None
+    reason: str | None = None
+    """Why it is not available."""
+    tuning: TuningView | None = None
+    """None until it is loaded for the first time."""
+
+
+class ModelList(msgspec.Struct, frozen=True):
+    """`GET /v1/models`."""
+
+    object: str
+    data: list[ModelView]
+
+
+class Health(msgspec.Struct, frozen=True):
+    """`GET /health`."""
+
+    status: str
+    version: str
+    models_loaded: int
