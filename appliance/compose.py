@@ -20,7 +20,7 @@ from appliance.core.clock import Clock
 from appliance.core.limits import Limits
 from appliance.engine.loader import FakeLoader, LlamaLoader, Loader
 from appliance.ledger.books import Books
-from appliance.ledger.ledger import Ledger
+from appliance.ledger.till import Till
 from appliance.pipeline import Pipeline
 from appliance.scheduler.cache import VectorCache
 from appliance.scheduler.residency import Residency
@@ -50,26 +50,28 @@ class Appliance:
 
 @asynccontextmanager
 async def open_appliance(
-    directory: DataDir, books: Books, settings: Settings, clock: Clock, limits: Limits
+    directory: DataDir, books: Books, settings: Settings, limits: Limits
 ) -> AsyncIterator[Appliance]:
     """Wire a server over open books; free its models at the end of the block.
 
     Raises:
         InvalidCatalog: a catalogue file is wrong.
     """
+    clock = books.clock
     models = Models.read(directory)
     loader = _loader(directory, settings, clock)
     threads = ThreadPool(workers=2, calls_max=limits.tokenizing_calls_max)
     cache = VectorCache(settings.engine.cache_mb * 1_000_000)
     residency = Residency(loader, threads, clock=clock, limits=limits, cache=cache)
     limiter = Limiter(clock)
-    books_ledger = Ledger(books.writer, clock)
+    till = Till.on(books.writer, clock)
     pipeline = Pipeline(
         catalog=lambda: models.catalog,
         residency=residency,
         threads=threads,
         limiter=limiter,
-        ledger=books_ledger,
+        till=till,
+        require_live=lambda key: books.keyring.require_live(key, clock.wall_us()),
         clock=clock,
         limits=limits,
     )
@@ -80,9 +82,7 @@ async def open_appliance(
     paid = PaidCalls(
         pipeline, books.keyring, limiter, clock=clock, default_wait_s=settings.default_wait_s
     )
-    services = Services(
-        admin, paid, pipeline, residency, books.keyring, books_ledger, clock, limits
-    )
+    services = Services(admin, paid, pipeline, residency, books.keyring, till.ledger, clock, limits)
     guard = OperatorGuard(
         directory.admin_token(),
         own_address=settings.host,
@@ -91,6 +91,7 @@ async def open_appliance(
     try:
         yield Appliance(create_app(services, guard), pipeline, residency, admin, models, loader)
     finally:
+        await till.deliveries.close()
         await asyncio.to_thread(residency.close)
         threads.close()
 

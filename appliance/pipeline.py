@@ -1,19 +1,19 @@
 """Pipeline: the line that every paid call takes. Read this file first.
 
     resolve the model -> is it served -> the key's limits -> tokenize -> exact price
-    -> hold the price -> compute -> settle, durably -> answer
+    -> hold the price -> compute -> settle, durably -> answer -> delivered
 
 Owns that order and two promises: a hold always ends, once; a call is charged exactly when its
 answer is about to be handed over, and never otherwise. Deliberately knows no HTTP.
 """
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from decimal import Decimal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from appliance.accounts.key import Key
 from appliance.accounts.limiter import Limiter
+from appliance.call import Answer, Call, Finish, Question, Quote, Timings
 from appliance.catalog.catalog import Catalog
 from appliance.catalog.spec import ModelSpec
 from appliance.core.clock import Clock
@@ -23,86 +23,22 @@ from appliance.core.errors import (
     InvalidRequest,
     ModelNotFound,
 )
+from appliance.core.failpoint import reach
 from appliance.core.limits import Limits
-from appliance.core.units import Picocredits, credits_of
-from appliance.engine.loader import TextEncoder
+from appliance.core.units import credits_of
 from appliance.engine.tokenizer import TOKENS_ENOUGH
 from appliance.engine.vectors import Matrix
-from appliance.ledger.entry import Balance, Purchase
-from appliance.ledger.holds import Holds
-from appliance.ledger.ledger import Ledger
-from appliance.pricing.tariff import Tier
+from appliance.ledger.entry import Charge, Hold, Purchase
+from appliance.ledger.till import Till
 from appliance.scheduler.engine import Engine
 from appliance.scheduler.residency import Residency
 from appliance.scheduler.threads import ThreadPool
 from appliance.tasks.embedding import Plan
-from appliance.tasks.sequence import Tokens
 
-NS_PER_MS = 1_000_000
 INLINE_CHARS = 500
 """Texts up to this are tokenized on the event loop: that takes less than waking another thread."""
 INLINE_NUMBERS = 16_384
 """Answers of up to so many numbers are written on the event loop; larger ones take milliseconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """What is known of a call besides its body."""
-
-    request_id: str
-    key: Key
-    tier: Tier
-    wait_s: int
-    """How long to wait for a cold model."""
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What a task asks of the pipeline."""
-
-    texts: list[str]
-    plan: Callable[[list[Tokens], TextEncoder, int], Plan]
-    """(tokens of each text, encoder, longest sequence) -> sequences; may refuse."""
-    documents: int | None
-    """How many documents are billed; None: tokens are."""
-    truncate: bool
-    """False: a text that is too long is refused, with its number of tokens."""
-
-
-@dataclass(slots=True)
-class Timings:
-    """Milliseconds of each stage, for the `server-timing` header."""
-
-    stages: dict[str, float] = field(default_factory=dict)
-
-    def add(self, stage: str, from_ns: int, to_ns: int) -> None:
-        """Note one stage."""
-        self.stages[stage] = max(0, to_ns - from_ns) / NS_PER_MS
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A computed and settled call."""
-
-    spec: ModelSpec
-    plan: Plan
-    cost: Picocredits
-    balance: Balance
-    timings: Timings
-
-
-@dataclass(frozen=True, slots=True)
-class Quote:
-    """What a call would cost."""
-
-    plan: Plan
-    units: int
-    """Tokens or documents."""
-    credits: Decimal
-
-
-Finish = Callable[[ModelSpec, Plan, Matrix], bytes]
-"""Makes the body of the answer from the unnormalised rows, float32[n_sequences, width]."""
 
 
 class Pipeline:
@@ -115,7 +51,8 @@ class Pipeline:
         residency: Residency,
         threads: ThreadPool,
         limiter: Limiter,
-        ledger: Ledger,
+        till: Till,
+        require_live: Callable[[Key], None],
         clock: Clock,
         limits: Limits,
     ) -> None:
@@ -123,8 +60,9 @@ class Pipeline:
         self._residency = residency
         self._threads = threads
         self._limiter = limiter
-        self._ledger = ledger
-        self._holds = Holds(ledger)
+        self._till = till
+        self._require_live = require_live
+        """Refuses a key that was revoked or has expired meanwhile."""
         self._clock = clock
         self.limits = limits
         self.draining = False
@@ -183,12 +121,17 @@ class Pipeline:
         self.in_flight += 1
         self._idle.clear()
         try:
-            with self._limiter.call(call.key):
+            with self._limiter.call(call.key), self._claimed(call):
                 return await self._run(call, spec, question, finish)
         finally:
             self.in_flight -= 1
             if not self.in_flight:
                 self._idle.set()
+
+    async def delivered(self, answer: Answer) -> None:
+        """Note that the answer was handed over: from now on it stays charged, come what may."""
+        reach("after_send")
+        self._till.deliveries.add(answer.charge.seq)
 
     async def _run(
         self, call: Call, spec: ModelSpec, question: Question, finish: Finish
@@ -200,26 +143,54 @@ class Pipeline:
             async with asyncio.timeout(self.limits.call_seconds_max):
                 plan, purchase = await self._price(call, spec, question, timings)
                 self._limiter.take_tokens(call.key, plan.tokens)
-                engine = await self._engine(call, spec, purchase)
-                hold = await self._holds.open(purchase)
+                paid = await self._paid_before(call)
+                engine = await self._engine(call, spec, purchase, is_paid=paid is not None)
+                hold = None if paid else await self._hold(purchase)
                 try:
+                    self._require_live(call.key)
                     matrix = await self._compute(engine, call, plan, timings)
                     body = await self._finished(finish, spec, plan, matrix)
                 except BaseException:
-                    await self._holds.release(hold)
+                    if hold is not None:
+                        await self._till.holds.release(hold)
                     raise
         except TimeoutError:
             raise InferenceFailed("it took too long") from None
         began_ns = self._clock.monotonic_ns()
-        balance = await self._holds.settle(hold)
+        charge = paid
+        if charge is None:
+            assert hold is not None
+            charge = await self._till.holds.settle(hold, call.repeat)
         timings.add("settle", began_ns, self._clock.monotonic_ns())
-        return Answer(spec, plan, purchase.amount, balance, timings), body
+        return Answer(spec, plan, charge, paid is not None, timings), body
 
-    async def _engine(self, call: Call, spec: ModelSpec, purchase: Purchase) -> Engine:
+    @contextmanager
+    def _claimed(self, call: Call) -> Iterator[None]:
+        if call.repeat is None:
+            yield
+            return
+        with self._till.repeats.claim(call.key.id, call.repeat):
+            yield
+
+    async def _paid_before(self, call: Call) -> Charge | None:
+        if call.repeat is None:
+            return None
+        return await self._till.repeats.find(call.key.id, call.repeat)
+
+    async def _hold(self, purchase: Purchase) -> Hold:
+        reach("before_hold")
+        hold = await self._till.holds.open(purchase)
+        reach("after_hold")
+        return hold
+
+    async def _engine(
+        self, call: Call, spec: ModelSpec, purchase: Purchase, *, is_paid: bool
+    ) -> Engine:
         engine = self._residency.ready(spec)
         if engine is None:
             # No money is held while a model is loaded; but a call that could not pay hears so now.
-            await self._ledger.require(purchase)
+            if not is_paid:
+                await self._till.ledger.require(purchase)
             engine = await self._residency.wait(spec, wait_s=call.wait_s)
         return engine
 
@@ -252,7 +223,8 @@ class Pipeline:
             model=spec.id,
             tier=call.tier,
             units=units,
-            amount=spec.tariff.quote(units, tier=call.tier),
+            each=spec.tariff.each(call.tier),
+            price=await self._till.prices.version(spec.id, spec.tariff),
             daily_budget=call.key.limits.daily_budget,
         )
 
@@ -262,9 +234,11 @@ class Pipeline:
         return await self._threads.run_admitted(finish, spec, plan, matrix)
 
     async def _compute(self, engine: Engine, call: Call, plan: Plan, timings: Timings) -> Matrix:
+        reach("before_compute")
         is_batch = call.tier == "batch"
         job = engine.submit(plan.sequences, key=call.key.id, is_batch=is_batch)
         matrix = await job.result()
+        reach("after_compute")
         timings.add("queue", job.queued_ns, job.started_ns)
         timings.add("inference", job.started_ns, job.finished_ns)
         return matrix

@@ -21,6 +21,7 @@ from granian.server.embed import Server
 from appliance import logs
 from appliance.api.guard import is_loopback
 from appliance.compose import Appliance, open_appliance
+from appliance.core import failpoint
 from appliance.core.clock import Clock, SystemClock, iso
 from appliance.core.errors import ApplianceError, InvalidSettings, ServerUnreachable
 from appliance.core.limits import Limits
@@ -56,6 +57,8 @@ def serve(directory: DataDir, settings: Settings) -> int:
     """
     if not __debug__:
         raise InvalidSettings("python", "-O", "removes the checks that native code relies on")
+    if settings.failpoint:
+        _arm(settings.failpoint)
     logs.configure(settings.log_format)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.set_threshold(GARBAGE_MIN)
@@ -66,19 +69,30 @@ def serve(directory: DataDir, settings: Settings) -> int:
         claimed(settings.host, settings.port),
         open_books(directory, clock, limits) as books,
     ):
-        if not is_loopback(settings.host) and not books.keyring.has_live(clock.wall_us()):
+        if not is_loopback(settings.host) and not books.keyring.has_live(books.clock.wall_us()):
             raise InvalidSettings(
                 "settings", "host", f"{settings.host} is open to the network; mint a key first"
             )
-        if books.released:
-            log.info("released %d holds of calls that the last run cut off", books.released)
+        found = books.recovered
+        if found.released or found.refunded:
+            log.info(
+                "the last run was cut off: released %d holds, refunded %d calls whose answers were "
+                "perhaps not delivered", found.released, found.refunded,
+            )  # fmt: skip
 
         async def run() -> None:
-            async with open_appliance(directory, books, settings, clock, limits) as appliance:
+            async with open_appliance(directory, books, settings, limits) as appliance:
                 await _Serving(directory, settings, appliance, clock, limits).run()
 
         uvloop.run(run())
     return 0
+
+
+def _arm(text: str) -> None:
+    try:
+        failpoint.arm(text)
+    except ValueError as error:
+        raise InvalidSettings("settings", "failpoint", str(error)) from None
 
 
 class _Serving:

@@ -65,6 +65,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cannot retry. 0: it gets 503 at once."""
     fake_engine: bool = False
     """True: vectors are made up from the text; for trying clients and for tests."""
+    failpoint: str = ""
+    """Where the process shall kill itself, like `after_commit:3`; for tests alone."""
     engine: EngineSettings = EngineSettings()
     admin: AdminSettings = AdminSettings()
     tls: TlsSettings = TlsSettings()

@@ -73,7 +73,7 @@ async def bench(
     clock, bounds = HandClock(), limits or Limits()
     with directory.locked(), open_books(directory, clock, bounds) as books:
         chosen = msgspec.convert({"fake_engine": True, **settings}, Settings)
-        async with open_appliance(directory, books, chosen, clock, bounds) as appliance:
+        async with open_appliance(directory, books, chosen, bounds) as appliance:
             if preload:
                 await appliance.preload()
             # In this loop, unlike Litestar's own test client, which would be a second one.

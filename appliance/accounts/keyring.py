@@ -74,6 +74,15 @@ class Keyring:
             raise InvalidKey
         return key
 
+    def require_live(self, key: Key, now_us: int) -> None:
+        """Refuse a key that was revoked or has expired since it was let in.
+
+        Raises:
+            InvalidKey: as said.
+        """
+        if not self.get(key.id).is_live(now_us):
+            raise InvalidKey
+
     def get(self, key_id: str) -> Key:
         """Return the key with this id.
 

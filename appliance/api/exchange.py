@@ -5,6 +5,7 @@ Deliberately decodes no JSON.
 """
 
 import asyncio
+import hashlib
 import re
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from litestar import Request
 from appliance.core import ids
 from appliance.core.errors import BodyTooLarge, InvalidRequest
 from appliance.core.limits import Limits
+from appliance.ledger.entry import Repeat
 from appliance.pricing.tariff import Tier
 
 T = TypeVar("T")
@@ -27,6 +29,7 @@ WATCH_AFTER_S = 0.02
 """Most calls are answered before this, and need nobody to watch their client."""
 
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}", re.ASCII)
+_IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 _WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d+)"?\s*(?=[,;]|$)', re.ASCII | re.IGNORECASE)
 
 
@@ -89,6 +92,28 @@ def is_dry_run(request: AnyRequest) -> bool:
     if asked not in ("true", "false", "1", "0"):
         raise InvalidRequest("X-Dry-Run is 'true' or 'false'", param="X-Dry-Run")
     return asked in ("true", "1")
+
+
+def repeat(request: AnyRequest, task: str, tier: Tier, content: bytes) -> Repeat | None:
+    """Return how this call is known again by its Idempotency-Key, or None if it has none.
+
+    The fingerprint is keyed by the client's own key, which is not kept: whoever reads the books
+    cannot try out what the body may have been.
+
+    Raises:
+        InvalidRequest: the header is empty, too long, or has spaces or other letters than ASCII's.
+    """
+    sent = request.headers.get("idempotency-key")
+    if sent is None:
+        return None
+    if not _IDEMPOTENCY_KEY.fullmatch(sent):
+        raise InvalidRequest(
+            "Idempotency-Key has 1 to 255 visible ASCII characters", param="Idempotency-Key"
+        )
+    secret = hashlib.sha512(sent.encode()).digest()
+    fingerprint = hashlib.blake2b(f"{task}|{tier}|".encode(), digest_size=32, key=secret)
+    fingerprint.update(content)
+    return Repeat(hashlib.sha256(sent.encode()).digest(), fingerprint.digest())
 
 
 async def refuse_large(request: AnyRequest, limits: Limits) -> None:

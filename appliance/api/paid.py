@@ -9,16 +9,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from litestar import Response
+from litestar.background_tasks import BackgroundTask
 
 from appliance.accounts.keyring import Keyring
 from appliance.accounts.limiter import Limiter
 from appliance.api import exchange
+from appliance.call import Answer, Call, Question, Quote
 from appliance.catalog.spec import ModelSpec
 from appliance.core.clock import Clock
+from appliance.core.failpoint import reach
 from appliance.core.limits import Limits
 from appliance.core.units import credits_text
 from appliance.engine.vectors import Matrix
-from appliance.pipeline import Answer, Call, Pipeline, Question, Quote
+from appliance.pipeline import Pipeline
 from appliance.tasks.embedding import Plan
 from appliance.wire.json import encode
 
@@ -78,6 +81,7 @@ class PaidCalls:
             key=key,
             tier=tier,
             wait_s=self._default_wait_s if wait_s is None else wait_s,
+            repeat=exchange.repeat(request, task.task, tier, body),
         )
         spec = self._pipeline.resolve(call, task.model, task.task)
         task.check(spec)
@@ -93,14 +97,21 @@ class PaidCalls:
         headers = self._headers(call, answer, auth_ms)
         if wait_s is not None:
             headers["preference-applied"] = f"wait={wait_s}"
-        return Response(content, status_code=200, media_type=JSON, headers=headers)
+        reach("before_send")
+        return Response(
+            content,
+            status_code=200,
+            media_type=JSON,
+            headers=headers,
+            background=BackgroundTask(self._pipeline.delivered, answer),
+        )
 
     def _headers(self, call: Call, answer: Answer, auth_ms: float) -> dict[str, str]:
-        balance = answer.balance
+        balance = answer.charge.balance
         stages = {"auth": auth_ms, **answer.timings.stages}
         headers = {
             "x-tier": call.tier,
-            "x-cost": credits_text(answer.cost),
+            "x-cost": credits_text(answer.charge.amount),
             "x-balance": "unlimited" if balance.unlimited else credits_text(balance.available),
             "x-model-fingerprint": answer.spec.fingerprint,
             "server-timing": ", ".join(f"{name};dur={ms:.3f}" for name, ms in stages.items()),
@@ -108,6 +119,8 @@ class PaidCalls:
         }
         if answer.plan.truncated:
             headers["x-truncated"] = str(answer.plan.truncated)
+        if answer.is_repeated:
+            headers["idempotent-replayed"] = "true"
         return headers
 
     def _quoted(self, call: Call, spec: ModelSpec, quote: Quote) -> Response[bytes]:

@@ -55,6 +55,8 @@ TABLE: dict[type[errors.ApplianceError], Row] = {
     errors.KeyNotFound: _MISSING,
     errors.MethodNotAllowed: Row(405, "invalid_request_error"),
     errors.BodyTooLarge: Row(413, "invalid_request_error"),
+    errors.RepeatDiffers: Row(422, "invalid_request_error", should_retry=False),
+    errors.RepeatInFlight: Row(409, "conflict_error", should_retry=True),
     errors.RateLimited: _SLOWER,
     errors.QueueFull: _SLOWER,
     errors.DailyBudgetExceeded: Row(429, "rate_limit_error", should_retry=False),

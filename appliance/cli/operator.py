@@ -78,10 +78,10 @@ def _locally(directory: DataDir) -> "Iterator[Local]":
     from appliance.core.limits import Limits  # noqa: PLC0415
     from appliance.ledger.books import open_books  # noqa: PLC0415
 
-    clock, limits = SystemClock(), Limits()
-    with directory.locked(), open_books(directory, clock, limits) as books:
+    limits = Limits()
+    with directory.locked(), open_books(directory, SystemClock(), limits) as books:
         models = Models.read(directory)
-        keys = KeyAdmin(books.writer, books.keyring, models, clock=clock, limits=limits)
+        keys = KeyAdmin(books.writer, books.keyring, models, clock=books.clock, limits=limits)
         yield Local(Admin(keys=keys, models=ModelAdmin(models)))
 
 

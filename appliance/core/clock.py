@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 MICROSECONDS_PER_DAY = 86_400_000_000
+STEP_BACK_MAX_US = 25 * 3_600_000_000
+"""A time zone mistaken for another, and a little."""
 
 
 class Clock(Protocol):
@@ -33,6 +35,30 @@ class SystemClock:
     def monotonic_ns(self) -> int:
         """Return nanoseconds that never run backwards."""
         return time.perf_counter_ns()
+
+
+class SteadyClock:
+    """A clock whose wall time never goes back by up to a day, within one process or between two.
+
+    A day's budget is not renewed, and an expired key not revived, by setting the machine's clock
+    back. What goes back further than `STEP_BACK_MAX_US` was wrong before, and is followed.
+    """
+
+    def __init__(self, clock: Clock, seen_us: int) -> None:
+        """`seen_us` is the latest time that an earlier process knew; 0: none."""
+        self._clock = clock
+        self._latest_us = seen_us
+
+    def wall_us(self) -> int:
+        """Return microseconds since the Unix epoch, UTC."""
+        now_us = self._clock.wall_us()
+        if not now_us < self._latest_us <= now_us + STEP_BACK_MAX_US:
+            self._latest_us = now_us
+        return self._latest_us
+
+    def monotonic_ns(self) -> int:
+        """Return nanoseconds that never run backwards."""
+        return self._clock.monotonic_ns()
 
 
 def utc_day(wall_us: int) -> int:

@@ -180,6 +180,31 @@ class InsufficientCredit(ApplianceError):
         self.available = available
 
 
+class RepeatDiffers(ApplianceError):
+    """The Idempotency-Key was used before, with another body."""
+
+    code = "idempotency_key_reused"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This Idempotency-Key was used for another request in the last 24 hours; "
+            "send a new one with each new request.",
+            param="Idempotency-Key",
+        )
+
+
+class RepeatInFlight(ApplianceError):
+    """The first call with this Idempotency-Key is not answered yet."""
+
+    code = "idempotency_key_in_use"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A request with this Idempotency-Key is being answered; send it again when that ends.",
+            param="Idempotency-Key",
+        )
+
+
 # -- not now ----------------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""Books: the store, opened and recovered, and the operator's operations on it.
+"""Books: the store, opened, audited and recovered, and the operator's operations on it.
 
 Owns the order of opening and the pairing of a key's row with its account. Deliberately checks no
 words: amounts and names arrive checked.
@@ -12,12 +12,16 @@ from dataclasses import dataclass
 from appliance.accounts import keyring
 from appliance.accounts.key import Key
 from appliance.accounts.keyring import Keyring
-from appliance.core.clock import Clock
+from appliance.core.clock import Clock, SteadyClock
+from appliance.core.errors import StoreFailed
 from appliance.core.limits import Limits
 from appliance.core.units import Picocredits
-from appliance.ledger import ledger
+from appliance.ledger import audit, head, ledger
 from appliance.ledger.entry import Balance
+from appliance.ledger.head import HeadFile
+from appliance.ledger.recovery import Recovered, recover
 from appliance.ledger.schema import MIGRATIONS
+from appliance.ledger.transfer import read_balance
 from appliance.store.datadir import DataDir
 from appliance.store.writer import Operation, Writer
 
@@ -28,8 +32,9 @@ class Books:
 
     writer: Writer
     keyring: Keyring
-    released: int
-    """Holds that the last process left open; they cost nothing."""
+    clock: Clock
+    """Never behind what the books have seen."""
+    recovered: Recovered
 
 
 @contextmanager
@@ -37,16 +42,40 @@ def open_books(directory: DataDir, clock: Clock, limits: Limits) -> Iterator[Boo
     """Open the store of a locked data directory; close it at the end of the block.
 
     Raises:
-        StoreFailed: the database is damaged, foreign or newer than this program.
+        StoreFailed: the database is damaged, foreign, missing, behind its head, newer than this
+            program, or its books do not agree.
     """
-    writer = Writer(directory.database, MIGRATIONS, writes_max=limits.writes_max)
-    try:
-        now_us = clock.wall_us()
-        released = writer.call(lambda connection: ledger.recover(connection, now_us))
-        keys = writer.call(keyring.load, durable=False)
-        yield Books(writer, Keyring(keys, keys_max=limits.keys_max), released)
-    finally:
-        writer.close()
+    head.require_database(directory.database, directory.head)
+    with HeadFile(directory.head) as file:
+        steady = SteadyClock(clock, file.found.seen_us if file.found else 0)
+        writer = Writer(
+            directory.database,
+            MIGRATIONS,
+            writes_max=limits.writes_max,
+            inspect=lambda connection: _inspect(connection, directory, file),
+            committed=lambda connection: file.follow(connection, steady.wall_us()),
+        )
+        try:
+            now_us = steady.wall_us()
+            recovered = writer.call(lambda connection: recover(connection, now_us))
+            keys = writer.call(keyring.load, durable=False)
+            yield Books(writer, Keyring(keys, keys_max=limits.keys_max), steady, recovered)
+        finally:
+            writer.close()
+
+
+def _inspect(connection: sqlite3.Connection, directory: DataDir, file: HeadFile) -> None:
+    """Refuse books that lack what was written, or that do not agree with themselves."""
+    known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'transfers'").fetchone()
+    if known is None:
+        return  # older than double entry, or its making was cut off
+    file.require(connection, directory.database)
+    found = audit.problems(connection, links=audit.LINKS_AT_START)
+    if found:
+        raise StoreFailed(
+            f"{directory.database}: the books do not agree ({found[0]}). Nothing was changed; "
+            "restore a backup with: gigarouter restore FILE"
+        )
 
 
 def mint(key: Key, granted: Picocredits, now_us: int) -> Operation[None]:
@@ -73,6 +102,4 @@ def revoke(key_id: str, now_us: int) -> Operation[None]:
 
 def balances(key_ids: Sequence[str], now_us: int) -> Operation[list[Balance]]:
     """Read the balances of keys, in their order."""
-    return lambda connection: [
-        ledger.read_balance(connection, key_id, now_us) for key_id in key_ids
-    ]
+    return lambda connection: [read_balance(connection, key_id, now_us) for key_id in key_ids]

@@ -1,7 +1,7 @@
-"""Entry: what the books say about one key.
+"""Entry: what the books say, as it crosses from the writer's thread to everyone else.
 
-Owns the frozen shapes that cross from the writer's thread to everyone else. Deliberately has no
-behaviour beyond arithmetic.
+Owns the frozen shapes of purchases, holds, charges and balances. Deliberately has no behaviour
+beyond arithmetic.
 """
 
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ class Balance:
     """One key's money at one moment."""
 
     posted: Picocredits
-    """Grants less charges; below zero only for unlimited keys."""
+    """Grants and refunds less charges; below zero only for unlimited keys."""
     held: Picocredits
     """Reserved for calls in flight."""
     spent_today: Picocredits
-    """Charges of this UTC day."""
+    """Charges of this UTC day less what of them was refunded."""
     unlimited: bool
 
     @property
@@ -30,7 +30,7 @@ class Balance:
 
 @dataclass(frozen=True, slots=True)
 class Purchase:
-    """What a call wants to buy, before it is computed."""
+    """What a call wants to buy, before it is computed; its price is fixed from here on."""
 
     key_id: str
     request_id: str
@@ -38,8 +38,16 @@ class Purchase:
     tier: Tier
     units: int
     """Tokens or documents."""
-    amount: Picocredits
+    each: Picocredits
+    """For one of them."""
+    price: int
+    """The version of the price list that says so."""
     daily_budget: Picocredits | None
+
+    @property
+    def amount(self) -> Picocredits:
+        """The exact price."""
+        return Picocredits(self.units * self.each)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +57,24 @@ class Hold:
     id: int
     key_id: str
     amount: Picocredits
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """How a call is known again when its client sends it twice; holds nothing of its content."""
+
+    token: bytes
+    """SHA-256 of the client's Idempotency-Key."""
+    fingerprint: bytes
+    """What is equal exactly when the bodies are, 32 bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """A hold that was settled."""
+
+    seq: int
+    """The transfer's number in the books."""
+    amount: Picocredits
+    balance: Balance
+    """The key's, right after it."""

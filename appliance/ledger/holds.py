@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from appliance.core.errors import HoldNotOpen
-from appliance.ledger.entry import Balance, Hold, Purchase
+from appliance.ledger.entry import Charge, Hold, Purchase, Repeat
 from appliance.ledger.ledger import Ledger
 
 log = logging.getLogger("gigarouter.holds")
@@ -44,18 +44,18 @@ class Holds:
             opening.add_done_callback(self._give_back)
             raise
 
-    async def settle(self, hold: Hold) -> Balance:
-        """Charge the hold; once begun, this is not undone by a caller who leaves.
+    async def settle(self, hold: Hold, repeat: Repeat | None) -> Charge:
+        """Charge the hold; a caller who leaves meanwhile gets the charge back.
 
         Raises:
             StoreFailed: the charge is not in the books, and the hold is released.
         """
-        settling = asyncio.create_task(self._ledger.settle(hold))
+        settling = asyncio.create_task(self._ledger.settle(hold, repeat))
         try:
             return await asyncio.shield(settling)
         except asyncio.CancelledError:
-            # Should it fail now, the hold must end all the same.
-            settling.add_done_callback(lambda task: self._release_if_failed(task, hold))
+            # Nobody is there to hand the answer to.
+            settling.add_done_callback(lambda task: self._take_back(task, hold))
             raise
         except Exception:
             await self.release(hold)
@@ -88,9 +88,18 @@ class Holds:
         if not opening.cancelled() and opening.exception() is None:
             self._in_background(self.release(opening.result()))
 
-    def _release_if_failed(self, settling: "asyncio.Task[Balance]", hold: Hold) -> None:
+    def _take_back(self, settling: "asyncio.Task[Charge]", hold: Hold) -> None:
         if settling.cancelled() or settling.exception() is not None:
             self._in_background(self.release(hold))
+        else:
+            self._in_background(self._refund(settling.result()))
+
+    async def _refund(self, charge: Charge) -> None:
+        try:
+            await self._ledger.refund(charge.seq)
+        except Exception:
+            # It stands among the undelivered, which are refunded when the server starts next.
+            log.exception("charge %d could not be refunded yet", charge.seq)
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

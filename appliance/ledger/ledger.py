@@ -1,7 +1,7 @@
-"""Ledger: the only SQL that moves credits.
+"""Ledger: what may happen to money: grants, holds, settlement, release and refund.
 
-Owns grants, holds, settlement and release, and the recovery that runs before the first call of a
-new process. Deliberately knows no prices: amounts arrive as exact integers.
+Owns the rules of each, one operation of the writer's thread apiece. Deliberately knows no prices:
+amounts arrive as exact integers.
 
 A hold reserves the exact price before anything is computed, so settling can never fail for lack of
 credit (two-phase transfers, docs.tigerbeetle.com/coding/two-phase-transfers).
@@ -15,14 +15,19 @@ from appliance.core.errors import (
     HoldNotOpen,
     InsufficientCredit,
     InvalidRequest,
-    KeyNotFound,
 )
+from appliance.core.failpoint import reach
 from appliance.core.units import PICOCREDITS_PER_CREDIT, Picocredits, credits_text
-from appliance.ledger.entry import Balance, Hold, Purchase
+from appliance.ledger import repeats, transfer, usage
+from appliance.ledger.entry import Balance, Charge, Hold, Purchase, Repeat
+from appliance.ledger.schema import ISSUED, REVENUE
+from appliance.ledger.transfer import Transfer, read_balance
 from appliance.store.writer import Writer
 
 POSTED_MAX = 8_000_000 * PICOCREDITS_PER_CREDIT
 """No account may hold more: int64 ends at 9.2 million credits."""
+
+_HELD = "account, amount, price, tier, each, units, model, request_id"
 
 
 class Ledger:
@@ -58,14 +63,21 @@ class Ledger:
             lambda connection: require_funds(connection, purchase, now_us), durable=False
         )
 
-    async def settle(self, hold: Hold) -> Balance:
+    async def settle(self, hold: Hold, repeat: Repeat | None = None) -> Charge:
         """Charge a hold; it is on the disk when this returns.
+
+        The charge is refunded when the process ends before `delivered` is told of it. With
+        `repeat` the call is known again for a day.
 
         Raises:
             HoldNotOpen: it was settled or released already.
         """
         now_us = self._clock.wall_us()
-        return await self._writer.run(lambda connection: settle_hold(connection, hold, now_us))
+        charge = await self._writer.run(
+            lambda connection: settle_hold(connection, hold, now_us, repeat)
+        )
+        reach("after_commit")
+        return charge
 
     async def release(self, hold: Hold) -> None:
         """Give a hold back; the call costs nothing.
@@ -77,6 +89,11 @@ class Ledger:
         await self._writer.run(
             lambda connection: release_hold(connection, hold, now_us), durable=False
         )
+
+    async def refund(self, seq: int) -> None:
+        """Give a charge back whose answer could not be handed over; the second time is nothing."""
+        now_us = self._clock.wall_us()
+        await self._writer.run(lambda connection: refund(connection, seq, "refund", now_us))
 
     async def balance(self, key_id: str) -> Balance:
         """Return a key's balance.
@@ -93,7 +110,8 @@ class Ledger:
 def open_account(connection: sqlite3.Connection, key_id: str, *, unlimited: bool) -> None:
     """Start the books of a new key."""
     connection.execute(
-        "INSERT INTO accounts (key_id, unlimited) VALUES (?, ?)", (key_id, int(unlimited))
+        "INSERT INTO accounts (id, key_id, kind) VALUES (?1, ?1, ?2)",
+        (key_id, "unlimited" if unlimited else "prepaid"),
     )
 
 
@@ -105,18 +123,13 @@ def grant(connection: sqlite3.Connection, key_id: str, amount: Picocredits, now_
         InvalidRequest: the account would hold more than `POSTED_MAX`.
     """
     assert amount >= 0
-    row = connection.execute("SELECT posted FROM accounts WHERE key_id = ?", (key_id,)).fetchone()
-    if row is None:
-        raise KeyNotFound(key_id)
-    if row[0] + amount > POSTED_MAX:
+    if read_balance(connection, key_id, now_us).posted + amount > POSTED_MAX:
         raise InvalidRequest(
             f"a key holds at most {credits_text(POSTED_MAX)} credits", param="credit"
         )
-    connection.execute(
-        "INSERT INTO entries (key_id, kind, amount, at_us) VALUES (?, 'grant', ?, ?)",
-        (key_id, amount, now_us),
-    )
-    connection.execute("UPDATE accounts SET posted = posted + ? WHERE key_id = ?", (amount, key_id))
+    transfer.write(connection, Transfer(0, "grant", ISSUED, key_id, amount, now_us), None)
+    transfer.move(connection, ISSUED, now_us=now_us, posted=-amount)
+    transfer.move(connection, key_id, now_us=now_us, posted=amount)
 
 
 def require_funds(connection: sqlite3.Connection, purchase: Purchase, now_us: int) -> None:
@@ -139,81 +152,80 @@ def require_funds(connection: sqlite3.Connection, purchase: Purchase, now_us: in
 def open_hold(connection: sqlite3.Connection, purchase: Purchase, now_us: int) -> Hold:
     """Reserve the price of a call; reading and writing happen in one transaction."""
     require_funds(connection, purchase, now_us)
-    connection.execute(
-        "UPDATE accounts SET held = held + ? WHERE key_id = ?",
-        (purchase.amount, purchase.key_id),
-    )
+    transfer.move(connection, purchase.key_id, now_us=now_us, held=purchase.amount)
     cursor = connection.execute(
-        "INSERT INTO holds (key_id, amount, state, request_id, model, tier, units, opened_us) "
-        "VALUES (?, ?, 'open', ?, ?, ?, ?, ?)",
-        (purchase.key_id, purchase.amount, purchase.request_id, purchase.model, purchase.tier,
-         purchase.units, now_us),
+        f"INSERT INTO holds ({_HELD}, opened_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constants
+        (purchase.key_id, purchase.amount, purchase.price, purchase.tier, purchase.each,
+         purchase.units, purchase.model, purchase.request_id, now_us),
     )  # fmt: skip
     assert cursor.lastrowid is not None
     return Hold(cursor.lastrowid, purchase.key_id, purchase.amount)
 
 
-def settle_hold(connection: sqlite3.Connection, hold: Hold, now_us: int) -> Balance:
+def settle_hold(
+    connection: sqlite3.Connection, hold: Hold, now_us: int, repeat: Repeat | None = None
+) -> Charge:
     """Turn a hold into a charge."""
-    _resolve(connection, hold, "settled", now_us)
-    connection.execute(
-        "INSERT INTO entries (key_id, kind, amount, hold_id, request_id, model, tier, units, at_us)"
-        " SELECT key_id, 'charge', amount, id, request_id, model, tier, units, ?"
-        " FROM holds WHERE id = ?",
-        (now_us, hold.id),
+    account, amount, price, tier, each, units, model, request_id = _resolve(connection, hold)
+    row = Transfer(
+        0, "charge", account, REVENUE, amount, now_us, hold.id, None, price, tier, each, units,
+        model,
+    )  # fmt: skip
+    seq = transfer.write(connection, row, request_id)
+    balance = transfer.move(
+        connection, account, now_us=now_us, posted=-amount, held=-amount, spent=amount
     )
-    day = utc_day(now_us)
-    connection.execute(
-        "UPDATE accounts SET posted = posted - :amount, held = held - :amount,"
-        " spent_today = CASE day WHEN :day THEN spent_today ELSE 0 END + :amount, day = :day"
-        " WHERE key_id = :key_id",
-        {"amount": hold.amount, "day": day, "key_id": hold.key_id},
-    )
-    return read_balance(connection, hold.key_id, now_us)
+    transfer.move(connection, REVENUE, now_us=now_us, posted=amount)
+    usage.add(connection, row)
+    connection.execute("INSERT INTO undelivered (seq) VALUES (?)", (seq,))
+    if repeat is not None:
+        repeats.keep(connection, account, repeat, seq, now_us)
+    reach("before_commit")
+    return Charge(seq, Picocredits(amount), balance)
 
 
 def release_hold(connection: sqlite3.Connection, hold: Hold, now_us: int) -> None:
     """Give a hold back."""
-    _resolve(connection, hold, "released", now_us)
-    connection.execute(
-        "UPDATE accounts SET held = held - ? WHERE key_id = ?", (hold.amount, hold.key_id)
-    )
+    account, amount, *_ = _resolve(connection, hold)
+    transfer.move(connection, account, now_us=now_us, held=-amount)
 
 
-def read_balance(connection: sqlite3.Connection, key_id: str, now_us: int) -> Balance:
-    """Return a key's balance.
+def refund(connection: sqlite3.Connection, seq: int, kind: str, now_us: int) -> bool:
+    """Give an undelivered charge back; return whether it still was one."""
+    if not connection.execute("DELETE FROM undelivered WHERE seq = ?", (seq,)).rowcount:
+        return False
+    charge = Transfer(*connection.execute(f"{transfer.SELECT} WHERE seq = ?", (seq,)).fetchone())
+    row = Transfer(0, kind, charge.credit, charge.debit, charge.amount, now_us, refunds=seq)
+    transfer.write(connection, row, None)
+    is_of_today = utc_day(charge.at_us) == utc_day(now_us)
+    transfer.move(connection, charge.credit, now_us=now_us, posted=-charge.amount)
+    transfer.move(
+        connection, charge.debit, now_us=now_us, posted=charge.amount,
+        spent=-charge.amount if is_of_today else 0,
+    )  # fmt: skip
+    usage.take_back(connection, charge)
+    repeats.drop(connection, seq)
+    return True
 
-    Raises:
-        KeyNotFound: no account has this id.
-    """
-    row = connection.execute(
-        "SELECT posted, held, day, spent_today, unlimited FROM accounts WHERE key_id = ?",
-        (key_id,),
+
+def forget(connection: sqlite3.Connection, key_id: str, *, rows_max: int = 1000) -> bool:
+    """Remove the request ids from some of a key's charges; return whether any may be left."""
+    connection.execute("DELETE FROM repeats WHERE account = ?", (key_id,))
+    changed = connection.execute(
+        "UPDATE transfers SET request_id = NULL WHERE seq IN (SELECT seq FROM transfers"
+        " WHERE debit = ? AND request_id IS NOT NULL LIMIT ?)",
+        (key_id, rows_max),
+    ).rowcount
+    return changed == rows_max
+
+
+def _resolve(
+    connection: sqlite3.Connection, hold: Hold
+) -> tuple[str, int, int, str, int, int, str, str]:
+    row: tuple[str, int, int, str, int, int, str, str] | None = connection.execute(
+        f"DELETE FROM holds WHERE id = ? RETURNING {_HELD}",  # noqa: S608 - constants
+        (hold.id,),
     ).fetchone()
     if row is None:
-        raise KeyNotFound(key_id)
-    posted, held, day, spent_today, unlimited = row
-    return Balance(
-        posted=posted,
-        held=held,
-        spent_today=spent_today if day == utc_day(now_us) else Picocredits(0),
-        unlimited=bool(unlimited),
-    )
-
-
-def recover(connection: sqlite3.Connection, now_us: int) -> int:
-    """Void every open hold: the process that opened it is gone. Return how many there were."""
-    released = connection.execute(
-        "UPDATE holds SET state = 'released', resolved_us = ? WHERE state = 'open'", (now_us,)
-    ).rowcount
-    connection.execute("UPDATE accounts SET held = 0 WHERE held <> 0")
-    return released
-
-
-def _resolve(connection: sqlite3.Connection, hold: Hold, state: str, now_us: int) -> None:
-    changed = connection.execute(
-        "UPDATE holds SET state = ?, resolved_us = ? WHERE id = ? AND state = 'open'",
-        (state, now_us, hold.id),
-    ).rowcount
-    if changed != 1:
         raise HoldNotOpen(hold.id)
+    return row

@@ -1,76 +1,168 @@
 """Schema: the tables of the books.
 
-Owns the promises that the database itself keeps: integers only, rows of `entries` never change, a
-hold is resolved at most once, a prepaid balance is never below zero. Deliberately holds no queries.
+Owns the promises that the database itself keeps: integers only; a transfer has two sides, never
+changes and never goes; a charge is its units times its price; a hold is resolved at most once; a
+prepaid balance is never below zero. Deliberately holds no queries.
+
+A hold is a row while it is open, and no row afterwards: settling deletes it and writes the charge
+that carries its number, which is unique.
 """
 
 import sqlite3
 
 from appliance.accounts import keyring
+from appliance.ledger import first_schema
 from appliance.store.database import Migration, execute_statements
+
+ISSUED = "issued"
+"""The account that grants come from; below zero by all that was ever granted."""
+REVENUE = "revenue"
+"""The account that charges go to."""
 
 TABLES = (
     """
     CREATE TABLE accounts (
-        key_id TEXT PRIMARY KEY REFERENCES keys (id),
-        unlimited INTEGER NOT NULL CHECK (unlimited IN (0, 1)),
+        id TEXT PRIMARY KEY,
+        kind TEXT NOT NULL CHECK (kind IN ('prepaid', 'unlimited', 'system')),
+        key_id TEXT REFERENCES keys (id),
         posted INTEGER NOT NULL DEFAULT 0,
         held INTEGER NOT NULL DEFAULT 0 CHECK (held >= 0),
         day INTEGER NOT NULL DEFAULT 0,
         spent_today INTEGER NOT NULL DEFAULT 0 CHECK (spent_today >= 0),
-        CHECK (unlimited = 1 OR posted - held >= 0)
+        CHECK (kind <> 'prepaid' OR posted - held >= 0),
+        CHECK ((kind = 'system') = (key_id IS NULL)),
+        CHECK (key_id IS NULL OR key_id = id)
     ) STRICT
     """,
+    "INSERT INTO accounts (id, kind) VALUES ('issued', 'system'), ('revenue', 'system')",
+    """
+    CREATE TABLE prices (
+        version INTEGER PRIMARY KEY,
+        model TEXT NOT NULL,
+        unit TEXT NOT NULL CHECK (unit IN ('token', 'document')),
+        realtime INTEGER NOT NULL CHECK (realtime >= 0),
+        batch INTEGER NOT NULL CHECK (batch >= 0),
+        since_us INTEGER NOT NULL
+    ) STRICT
+    """,
+    "CREATE INDEX prices_model ON prices (model, version)",
     """
     CREATE TABLE holds (
-        id INTEGER PRIMARY KEY,
-        key_id TEXT NOT NULL REFERENCES accounts (key_id),
-        amount INTEGER NOT NULL CHECK (amount >= 0),
-        state TEXT NOT NULL CHECK (state IN ('open', 'settled', 'released')),
-        request_id TEXT NOT NULL,
-        model TEXT NOT NULL,
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        account TEXT NOT NULL REFERENCES accounts (id),
+        amount INTEGER NOT NULL CHECK (amount = units * each),
+        price INTEGER NOT NULL REFERENCES prices (version),
         tier TEXT NOT NULL CHECK (tier IN ('realtime', 'batch')),
+        each INTEGER NOT NULL CHECK (each >= 0),
         units INTEGER NOT NULL CHECK (units >= 0),
-        opened_us INTEGER NOT NULL,
-        resolved_us INTEGER,
-        CHECK ((state = 'open') = (resolved_us IS NULL))
+        model TEXT NOT NULL,
+        request_id TEXT NOT NULL,
+        opened_us INTEGER NOT NULL
     ) STRICT
     """,
-    "CREATE INDEX holds_open ON holds (key_id) WHERE state = 'open'",
     """
-    CREATE TABLE entries (
+    CREATE TABLE transfers (
         seq INTEGER PRIMARY KEY,
-        key_id TEXT NOT NULL REFERENCES accounts (key_id),
-        kind TEXT NOT NULL CHECK (kind IN ('grant', 'charge')),
+        kind TEXT NOT NULL CHECK (kind IN ('grant', 'charge', 'refund', 'crash_refund')),
+        debit TEXT NOT NULL REFERENCES accounts (id),
+        credit TEXT NOT NULL REFERENCES accounts (id),
         amount INTEGER NOT NULL CHECK (amount >= 0),
-        hold_id INTEGER UNIQUE REFERENCES holds (id),
-        request_id TEXT,
-        model TEXT,
-        tier TEXT,
-        units INTEGER,
         at_us INTEGER NOT NULL,
-        CHECK ((kind = 'charge') = (hold_id IS NOT NULL))
+        hold_id INTEGER UNIQUE,
+        refunds INTEGER UNIQUE REFERENCES transfers (seq),
+        price INTEGER REFERENCES prices (version),
+        tier TEXT CHECK (tier IN ('realtime', 'batch')),
+        each INTEGER CHECK (each >= 0),
+        units INTEGER CHECK (units >= 0),
+        model TEXT,
+        request_id TEXT,
+        hash BLOB NOT NULL CHECK (length(hash) = 32),
+        CHECK (debit <> credit),
+        CHECK (kind <> 'grant' OR debit = 'issued'),
+        CHECK (kind <> 'charge' OR credit = 'revenue'),
+        CHECK (refunds IS NULL OR debit = 'revenue'),
+        CHECK ((kind = 'charge') = (hold_id IS NOT NULL)),
+        CHECK ((kind IN ('refund', 'crash_refund')) = (refunds IS NOT NULL)),
+        CHECK (kind <> 'charge' OR
+            (tier IS NOT NULL AND units IS NOT NULL AND model IS NOT NULL)),
+        CHECK ((each IS NULL) = (price IS NULL)),
+        CHECK (each IS NULL OR amount = units * each)
     ) STRICT
     """,
-    "CREATE INDEX entries_key ON entries (key_id, at_us)",
+    "CREATE INDEX transfers_debit ON transfers (debit, seq)",
     """
-    CREATE TRIGGER entries_never_change BEFORE UPDATE ON entries
-    BEGIN SELECT RAISE(ABORT, 'entries are immutable'); END
+    CREATE TABLE undelivered (
+        seq INTEGER PRIMARY KEY REFERENCES transfers (seq)
+    ) STRICT
     """,
     """
-    CREATE TRIGGER entries_never_go BEFORE DELETE ON entries
-    BEGIN SELECT RAISE(ABORT, 'entries are immutable'); END
+    CREATE TABLE repeats (
+        account TEXT NOT NULL REFERENCES accounts (id),
+        token BLOB NOT NULL CHECK (length(token) = 32),
+        fingerprint BLOB NOT NULL CHECK (length(fingerprint) = 32),
+        seq INTEGER NOT NULL UNIQUE REFERENCES transfers (seq),
+        until_us INTEGER NOT NULL,
+        PRIMARY KEY (account, token)
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX repeats_until ON repeats (until_us)",
+    """
+    CREATE TABLE usage_days (
+        day INTEGER NOT NULL,
+        account TEXT NOT NULL REFERENCES accounts (id),
+        model TEXT NOT NULL,
+        tier TEXT NOT NULL,
+        calls INTEGER NOT NULL,
+        units INTEGER NOT NULL,
+        amount INTEGER NOT NULL,
+        refunds INTEGER NOT NULL DEFAULT 0,
+        refunded INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (day, account, model, tier),
+        CHECK (0 <= refunds AND refunds <= calls AND 0 <= refunded AND refunded <= amount)
+    ) STRICT, WITHOUT ROWID
     """,
     """
-    CREATE TRIGGER holds_resolve_once BEFORE UPDATE ON holds WHEN OLD.state <> 'open'
-    BEGIN SELECT RAISE(ABORT, 'a hold resolves once'); END
+    CREATE TRIGGER transfers_never_change BEFORE UPDATE ON transfers
+    WHEN NEW.request_id IS NOT NULL OR NEW.seq IS NOT OLD.seq OR NEW.kind IS NOT OLD.kind
+        OR NEW.debit IS NOT OLD.debit OR NEW.credit IS NOT OLD.credit
+        OR NEW.amount IS NOT OLD.amount OR NEW.at_us IS NOT OLD.at_us
+        OR NEW.hold_id IS NOT OLD.hold_id OR NEW.refunds IS NOT OLD.refunds
+        OR NEW.price IS NOT OLD.price OR NEW.tier IS NOT OLD.tier OR NEW.each IS NOT OLD.each
+        OR NEW.units IS NOT OLD.units OR NEW.model IS NOT OLD.model OR NEW.hash IS NOT OLD.hash
+    BEGIN SELECT RAISE(ABORT, 'transfers are immutable'); END
+    """,
+    """
+    CREATE TRIGGER transfers_never_go BEFORE DELETE ON transfers
+    BEGIN SELECT RAISE(ABORT, 'transfers are immutable'); END
+    """,
+    """
+    CREATE TRIGGER prices_never_change BEFORE UPDATE ON prices
+    BEGIN SELECT RAISE(ABORT, 'prices are immutable'); END
+    """,
+    """
+    CREATE TRIGGER prices_never_go BEFORE DELETE ON prices
+    BEGIN SELECT RAISE(ABORT, 'prices are immutable'); END
+    """,
+    """
+    CREATE TRIGGER holds_never_change BEFORE UPDATE ON holds
+    BEGIN SELECT RAISE(ABORT, 'a hold resolves, it does not change'); END
     """,
 )
+"""Only a request id may go from a transfer: it may be the client's own word (see `forget`)."""
 
 
 def _keys_and_ledger(connection: sqlite3.Connection) -> None:
-    execute_statements(connection, (*keyring.TABLES, *TABLES))
+    execute_statements(connection, (*keyring.TABLES, *first_schema.TABLES))
 
 
-MIGRATIONS: tuple[Migration, ...] = (("m001_keys_and_ledger", _keys_and_ledger),)
+def _double_entry(connection: sqlite3.Connection) -> None:
+    old = first_schema.take(connection)
+    execute_statements(connection, TABLES)
+    first_schema.rewrite(connection, old)
+
+
+MIGRATIONS: tuple[Migration, ...] = (
+    ("m001_keys_and_ledger", _keys_and_ledger),
+    ("m002_double_entry", _double_entry),
+)
 """Every step from an empty file to today's tables, oldest first; steps are only ever added."""

@@ -22,12 +22,17 @@ APPLICATION_ID = 0x67723031
 
 Migration = tuple[str, Callable[[sqlite3.Connection], None]]
 """A stable name and the step, run once in a transaction of its own."""
+Inspection = Callable[[sqlite3.Connection], None]
+"""Looks at a database that is open for reading; may raise `StoreFailed`."""
 
 
-def connect(path: Path, migrations: Sequence[Migration]) -> sqlite3.Connection:
+def connect(
+    path: Path, migrations: Sequence[Migration], inspect: Inspection = lambda _: None
+) -> sqlite3.Connection:
     """Open or create the file and bring its tables up to date.
 
-    The connection commits nothing by itself: writers say `BEGIN IMMEDIATE`. It may be used by one
+    What exists is looked at first, through a connection that cannot write. The connection commits
+    nothing by itself: writers say `BEGIN IMMEDIATE`. It may be used by one
     thread at a time.
 
     Raises:
@@ -36,7 +41,7 @@ def connect(path: Path, migrations: Sequence[Migration]) -> sqlite3.Connection:
     try:
         if path.exists() and path.stat().st_size > 0:
             _require_ours(path)
-            _require_whole(path)
+            _require_whole(path, inspect)
         # Before SQLite opens it: the log and its index get the mode of the file.
         path.touch(mode=0o600)
         path.chmod(0o600)
@@ -62,11 +67,13 @@ def _require_ours(path: Path) -> None:
         raise StoreFailed(f"{path} is not a gigarouter database; nothing was changed.")
 
 
-def _require_whole(path: Path) -> None:
+def _require_whole(path: Path, inspect: Inspection) -> None:
     """Refuse a damaged file; a connection that writes would fold its log into it on closing."""
     try:
         with closing(_reader(path, "mode=ro")) as reader:
             verdict = reader.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if verdict == "ok":
+                inspect(reader)
     except sqlite3.OperationalError as error:
         if error.sqlite_errorname == "SQLITE_READONLY_ROLLBACK":
             return  # its making was cut off; opening it undoes that

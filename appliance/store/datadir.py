@@ -35,6 +35,7 @@ class DataDir:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.database = path / "gigarouter.db"
+        self.head = path / "ledger.head"
         self.models = path / "models"
         self.catalog = path / "models.toml"
         self._lock = path / "lock"

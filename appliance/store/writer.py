@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from appliance.core.errors import ApplianceError, QueueFull, StoreFailed
-from appliance.store.database import Migration, connect
+from appliance.store.database import Inspection, Migration, connect
 
 T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], T]
@@ -88,9 +88,26 @@ class _Awaiting:
 class Writer:
     """Runs operations one after the other, each in or out as a whole."""
 
-    def __init__(self, path: Path, migrations: Sequence[Migration], *, writes_max: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        migrations: Sequence[Migration],
+        *,
+        writes_max: int,
+        inspect: Inspection = lambda _: None,
+        committed: Inspection = lambda _: None,
+    ) -> None:
+        """Open the database.
+
+        `inspect` may refuse one that exists before anything is changed; `committed` is called on
+        the writer's thread after each commit, before its replies, and must not raise.
+
+        Raises:
+            StoreFailed: the database cannot be opened, or was refused.
+        """
         self._path = path
-        self._connection = connect(path, migrations)
+        self._committed = committed
+        self._connection = connect(path, migrations, inspect)
         self._writes_max = writes_max
         self._mailbox: queue.SimpleQueue[_Letter | None] = queue.SimpleQueue()
         self._synchronous = "FULL"
@@ -175,6 +192,7 @@ class Writer:
             self._connection.execute("BEGIN IMMEDIATE")
             ends = [(letter.reply, *self._apply(letter.operation)) for letter in batch]
             self._connection.execute("COMMIT")
+            self._committed(self._connection)
         except (sqlite3.Error, StoreFailed) as error:
             failure = self._fail(error)
             for letter in batch:

@@ -13,7 +13,7 @@ LINES_MAX, FUNCTION_LINES_MAX = 300, 60
 
 LONGER = {
     "appliance/core/errors.py": (
-        350,
+        500,
         "one list of everything that can go wrong, a leaf a paragraph",
     ),
 }

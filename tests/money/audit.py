@@ -1,59 +1,126 @@
 """Audit: the books recomputed from their rows, by other means than the ledger's own.
 
-Owns every relation between entries, holds and the cached balances that must hold at any moment.
-Deliberately imports nothing of the appliance.
+Owns every relation between transfers, holds, cached balances and sums that must hold at any moment,
+worked out in plain Python, row by row. Deliberately imports nothing of the appliance.
 """
 
+import hashlib
+import json
 import sqlite3
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
-BALANCES = """
-    SELECT key_id, unlimited, posted, held,
-        (SELECT COALESCE(SUM(CASE kind WHEN 'grant' THEN amount ELSE -amount END), 0)
-            FROM entries WHERE entries.key_id = accounts.key_id) AS computed,
-        (SELECT COALESCE(SUM(amount), 0)
-            FROM holds WHERE holds.key_id = accounts.key_id AND state = 'open') AS reserved
-    FROM accounts
-"""
-WRONG_CHARGES = """
-    SELECT entries.seq FROM entries LEFT JOIN holds ON holds.id = entries.hold_id
-    WHERE entries.kind = 'charge' AND (
-        holds.state IS NOT 'settled' OR holds.amount IS NOT entries.amount
-        OR holds.key_id IS NOT entries.key_id OR holds.request_id IS NOT entries.request_id
-        OR holds.model IS NOT entries.model OR holds.units IS NOT entries.units
-        OR holds.tier IS NOT entries.tier
-    )
-"""
-UNCHARGED = """
-    SELECT holds.id FROM holds WHERE holds.state = 'settled'
-        AND (SELECT COUNT(*) FROM entries WHERE entries.hold_id = holds.id) <> 1
-"""
-WRONG_DAYS = """
-    SELECT key_id FROM accounts WHERE spent_today <> (
-        SELECT COALESCE(SUM(amount), 0) FROM entries WHERE entries.key_id = accounts.key_id
-            AND kind = 'charge' AND at_us / 86400000000 = accounts.day)
-"""
+DAY_US = 86_400_000_000
+ROW = "seq, kind, debit, credit, amount, at_us, hold_id, refunds, price, tier, each, units, model"
 
 
 def problems(connection: sqlite3.Connection, *, steady_clock: bool = True) -> list[str]:
     """Return everything that is wrong in the books; nothing is."""
-    found = []
-    for key_id, unlimited, posted, held, computed, reserved in connection.execute(BALANCES):
-        if posted != computed:
-            found.append(f"{key_id}: posted {posted}, its entries say {computed}")
-        if held != reserved:
-            found.append(f"{key_id}: held {held}, its open holds say {reserved}")
-        if not unlimited and posted - held < 0:
-            found.append(f"{key_id}: overdrawn by {held - posted}")
+    connection.row_factory, kept = sqlite3.Row, connection.row_factory
+    try:
+        return _problems(connection, steady_clock=steady_clock)
+    finally:
+        connection.row_factory = kept
+
+
+def _problems(connection: sqlite3.Connection, *, steady_clock: bool) -> list[str]:
+    transfers = connection.execute(f"SELECT {ROW}, hash FROM transfers ORDER BY seq").fetchall()
+    holds = connection.execute("SELECT * FROM holds").fetchall()
+    prices = {p["version"]: p for p in connection.execute("SELECT * FROM prices")}
+    charges = {row["seq"]: row for row in transfers if row["kind"] == "charge"}
+    refunded = {row["refunds"] for row in transfers if row["refunds"] is not None}
+    found = _wrong_rows(transfers, prices) + _wrong_chain(transfers)
     found += [
-        f"entry {seq} does not match its hold" for (seq,) in connection.execute(WRONG_CHARGES)
+        f"hold {row['id']} has another price than its version says"
+        for row in holds
+        if row["amount"] != row["units"] * prices[row["price"]][row["tier"]]
     ]
-    found += [f"hold {key} has not one charge" for (key,) in connection.execute(UNCHARGED)]
-    if steady_clock:
-        found += [f"{key}: wrong sum of its day" for (key,) in connection.execute(WRONG_DAYS)]
+    kept = {seq: row for seq, row in charges.items() if seq not in refunded}
+    found += _wrong_accounts(connection, transfers, holds, kept if steady_clock else None)
+    if {row["id"] for row in holds} & {row["hold_id"] for row in charges.values()}:
+        found.append("a hold is open and charged")
+    undelivered = {row[0] for row in connection.execute("SELECT seq FROM undelivered")}
+    if undelivered & refunded or not undelivered <= charges.keys():
+        found.append("what is undelivered was refunded, or is no charge")
+    return found + _wrong_sums(connection, charges, refunded)
+
+
+def _wrong_accounts(connection: sqlite3.Connection, transfers, holds, kept) -> list[str]:
+    accounts = connection.execute("SELECT * FROM accounts").fetchall()
+    found, posted, held = [], Counter(), Counter()
+    for row in transfers:
+        posted[row["debit"]] -= row["amount"]
+        posted[row["credit"]] += row["amount"]
+    for row in holds:
+        held[row["account"]] += row["amount"]
+    if sum(posted.values()) or sum(account["posted"] for account in accounts):
+        found.append("the postings do not sum to zero")
+    for account in accounts:
+        name = account["id"]
+        if account["posted"] != posted[name]:
+            found.append(f"{name}: posted {account['posted']}, its transfers say {posted[name]}")
+        if account["held"] != held[name]:
+            found.append(f"{name}: held {account['held']}, its holds say {held[name]}")
+        if account["kind"] == "prepaid" and account["posted"] < account["held"]:
+            found.append(f"{name}: overdrawn")
+        if kept is not None and account["spent_today"] != sum(
+            row["amount"]
+            for row in kept.values()
+            if row["debit"] == name and row["at_us"] // DAY_US == account["day"]
+        ):
+            found.append(f"{name}: wrong sum of its day")
     return found
+
+
+def _wrong_rows(transfers, prices) -> list[str]:
+    found = []
+    kinds = {row["seq"]: row for row in transfers}
+    for row in transfers:
+        seq = row["seq"]
+        if row["kind"] == "charge" and row["price"] is not None:
+            version = prices[row["price"]]
+            if row["each"] != version[row["tier"]] or row["model"] != version["model"]:
+                found.append(f"charge {seq} has another price than its version says")
+            if row["amount"] != row["each"] * row["units"]:
+                found.append(f"charge {seq} is not its units times its price")
+        if row["refunds"] is not None:
+            charge = kinds[row["refunds"]]
+            if (charge["debit"], charge["amount"]) != (row["credit"], row["amount"]):
+                found.append(f"refund {seq} gives back something else")
+    return found
+
+
+def _wrong_chain(transfers) -> list[str]:
+    found, before = [], bytes(32)
+    for number, row in enumerate(transfers, start=1):
+        text = json.dumps(list(row)[:-1], separators=(",", ":"), ensure_ascii=False)
+        if row["seq"] != number or row["hash"] != hashlib.sha256(before + text.encode()).digest():
+            found.append(f"transfer {row['seq']} is not linked to the one before it")
+        before = row["hash"]
+    return found
+
+
+def _wrong_sums(connection: sqlite3.Connection, charges, refunded) -> list[str]:
+    sums: dict[tuple[object, ...], Counter] = {}
+    for seq, row in charges.items():
+        group = row["at_us"] // DAY_US, row["debit"], row["model"], row["tier"]
+        one = Counter(calls=1, units=row["units"], amount=row["amount"])
+        if seq in refunded:
+            one.update(refunds=1, refunded=row["amount"])
+        sums.setdefault(group, Counter()).update(one)
+    kept = {
+        (row["day"], row["account"], row["model"], row["tier"]): row
+        for row in connection.execute("SELECT * FROM usage_days")
+    }
+    columns = ("calls", "units", "amount", "refunds", "refunded")
+    if kept.keys() != sums.keys():
+        return ["sums of days are missing, or of nothing"]
+    return [
+        f"{group}: wrong sums"
+        for group, row in kept.items()
+        if [row[column] for column in columns] != [sums[group][column] for column in columns]
+    ]
 
 
 class Books:
@@ -68,20 +135,20 @@ class Books:
             if verdict != "ok":
                 self.problems.append(verdict)
             self.problems += map(str, books.execute("PRAGMA foreign_key_check").fetchall())
-            self.open_holds = books.execute(
-                "SELECT COUNT(*) FROM holds WHERE state = 'open'"
-            ).fetchone()[0]
-            self.held = books.execute("SELECT COALESCE(SUM(held), 0) FROM accounts").fetchone()[0]
-            self.charges = Counter(
-                request_id
-                for (request_id,) in books.execute(
-                    "SELECT request_id FROM entries WHERE kind = 'charge'"
-                )
+            [(self.open_holds,)] = books.execute("SELECT COUNT(*) FROM holds").fetchall()
+            [(self.held,)] = books.execute("SELECT SUM(held) FROM accounts").fetchall()
+            rows = books.execute(
+                "SELECT charge.request_id, charge.amount, refund.kind FROM transfers AS charge"
+                " LEFT JOIN transfers AS refund ON refund.refunds = charge.seq"
+                " WHERE charge.kind = 'charge'"
+            ).fetchall()
+            self.charges = Counter(request_id for request_id, _, _ in rows)
+            self.charged = {request_id: amount for request_id, amount, _ in rows}
+            self.refunded = {request_id: kind for request_id, _, kind in rows if kind}
+            [(self.undelivered,)] = books.execute("SELECT COUNT(*) FROM undelivered").fetchall()
+            [(self.grants,)] = books.execute(
+                "SELECT COUNT(*) FROM transfers WHERE kind = 'grant'"
+            ).fetchall()
+            self.posted = dict(
+                books.execute("SELECT id, posted FROM accounts WHERE kind <> 'system'")
             )
-            self.charged = dict(
-                books.execute("SELECT request_id, amount FROM entries WHERE kind = 'charge'")
-            )
-            self.grants = books.execute(
-                "SELECT COUNT(*) FROM entries WHERE kind = 'grant'"
-            ).fetchone()[0]
-            self.posted = dict(books.execute("SELECT key_id, posted FROM accounts"))

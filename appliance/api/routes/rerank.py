@@ -6,9 +6,9 @@ from litestar.di import NamedDependency
 from appliance.api import answers, exchange
 from appliance.api.paid import Task
 from appliance.api.services import Services
+from appliance.call import Question
 from appliance.catalog.spec import ModelSpec
 from appliance.engine.loader import TextEncoder
-from appliance.pipeline import Question
 from appliance.tasks.embedding import Plan
 from appliance.tasks.rerank import plan_cosine, plan_pairs
 from appliance.tasks.sequence import Tokens

@@ -5,10 +5,13 @@ grant A N -> ok                     add picocredits
 hold H A N -> ok                    reserve; or `insufficient AVAILABLE`, or `over_budget`
 require A N -> ok                   what `hold` would say, without reserving
 settle H -> ok                      charge; or `not_open`
+deliver H                           its answer was handed over
+refund H -> ok                      give the charge back; or `delivered`, or `refunded` before
 release H -> ok                     give back; or `not_open`
+reprice N -> version V              what each unit costs from now on; a hold is of `units` units
 balance A posted N held N today N   any of the three
 clock +1d                           also s, h; `-` steps back
-crash -> recovered N                the process is killed and a new one starts
+crash -> released N refunded M      the process is killed and a new one starts
 """
 
 import re
@@ -29,10 +32,11 @@ from appliance.core.errors import (
     StoreFailed,
 )
 from appliance.core.limits import Limits
-from appliance.core.units import picocredits
-from appliance.ledger import books, ledger
+from appliance.core.units import credits_of, picocredits
+from appliance.ledger import books, deliveries, ledger, prices, transfer
 from appliance.ledger.books import open_books
 from appliance.ledger.entry import Hold, Purchase
+from appliance.pricing.tariff import Tariff
 from appliance.store.datadir import DataDir
 from tests.appliance import HandClock
 from tests.money.audit import problems
@@ -217,7 +221,7 @@ SCENARIOS = {
         settle H1 -> not_open
         balance A posted 70 held 0 today 20
     """,
-    "a crash gives back every open hold and nothing else": """
+    "a crash gives back every open hold and every charge that was not delivered": """
         key A
         key B unlimited
         grant A 100 -> ok
@@ -226,8 +230,9 @@ SCENARIOS = {
         hold H3 A 30 -> ok
         hold H4 B 7 -> ok
         settle H1 -> ok
+        deliver H1
         release H2 -> ok
-        crash -> recovered 2
+        crash -> released 2 refunded 0
         balance A posted 90 held 0 today 10
         balance B posted 0 held 0
         settle H3 -> not_open
@@ -235,9 +240,60 @@ SCENARIOS = {
         settle H1 -> not_open
         hold H5 A 90 -> ok
         settle H5 -> ok
-        crash -> recovered 0
-        crash -> recovered 0
         balance A posted 0 held 0 today 100
+        crash -> released 0 refunded 1
+        balance A posted 90 held 0 today 10
+        crash -> released 0 refunded 0
+        settle H5 -> not_open
+        hold H6 A 90 -> ok
+        settle H6 -> ok
+        deliver H6
+        crash -> released 0 refunded 0
+        balance A posted 0 held 0 today 100
+    """,
+    "a charge is refunded once, and only while it is undelivered": """
+        key A
+        grant A 100 -> ok
+        hold H1 A 40 -> ok
+        settle H1 -> ok
+        refund H1 -> ok
+        refund H1 -> delivered
+        balance A posted 100 held 0 today 0
+        hold H2 A 60 -> ok
+        settle H2 -> ok
+        deliver H2
+        refund H2 -> delivered
+        deliver H1
+        balance A posted 40 held 0 today 60
+    """,
+    "what was charged yesterday is refunded without renewing today's budget": """
+        key A budget 50
+        grant A 1000 -> ok
+        hold H1 A 40 -> ok
+        settle H1 -> ok
+        clock +1d
+        hold H2 A 50 -> ok
+        settle H2 -> ok
+        refund H1 -> ok
+        balance A posted 950 held 0 today 50
+        hold H3 A 1 -> over_budget
+        refund H2 -> ok
+        balance A posted 1000 held 0 today 0
+        hold H3 A 50 -> ok
+    """,
+    "a price that changes is for new calls only": """
+        key A
+        grant A 100 -> ok
+        reprice 3 -> version 1
+        reprice 3 -> version 1
+        hold H1 A 30 -> ok
+        reprice 5 -> version 2
+        settle H1 -> ok
+        balance A posted 70 held 0 today 30
+        hold H2 A 50 -> ok
+        reprice 3 -> version 3
+        settle H2 -> ok
+        balance A posted 20 held 0 today 80
     """,
     "a key that nobody made has no account": """
         grant A 1 -> no_key
@@ -258,6 +314,12 @@ SCENARIOS = {
 }
 
 
+def tariff(each):
+    """Return a price list that asks so many picocredits a token."""
+    price = credits_of(each * 1_000_000)
+    return Tariff("embeddings", realtime=price, batch=price)
+
+
 class Story:
     """Runs the lines of one scenario against a real store."""
 
@@ -266,6 +328,8 @@ class Story:
         self.clock = HandClock(NOON)
         self.holds = {}
         self.budgets = {}
+        self.charges = {}
+        self.each, self.price = 1, None
         self.crashes = 0
         self.open()
 
@@ -308,10 +372,18 @@ class Story:
     def grant(self, name, amount):
         return self.call(books.top_up(name, int(amount), self.clock.wall)) or "ok"
 
+    def reprice(self, each):
+        self.each = int(each)
+        self.price = self.call(lambda c: prices.publish(c, "m", tariff(self.each), self.clock.wall))
+        return f"version {self.price}"
+
     def purchase(self, hold, name, amount):
+        if self.price is None:
+            self.reprice("1")
         return Purchase(
-            key_id=name, request_id=f"req_{hold}", model="m", tier="realtime", units=1,
-            amount=int(amount), daily_budget=self.budgets.get(name),
+            key_id=name, request_id=f"req_{hold}", model="m", tier="realtime",
+            units=int(amount) // self.each, each=self.each, price=self.price,
+            daily_budget=self.budgets.get(name),
         )  # fmt: skip
 
     def hold(self, hold, name, amount):
@@ -329,14 +401,27 @@ class Story:
     def settle(self, hold):
         wanted = self.holds[hold]
         end = self.call(lambda c: ledger.settle_hold(c, wanted, self.clock.wall))
-        return end if isinstance(end, str) else "ok"
+        if isinstance(end, str):
+            return end
+        assert end.amount == wanted.amount
+        self.charges[hold] = end.seq
+        return "ok"
+
+    def deliver(self, hold):
+        self.call(lambda c: deliveries.mark(c, [self.charges[hold]]))
+        return ""
+
+    def refund(self, hold):
+        seq = self.charges[hold]
+        was_one = self.call(lambda c: ledger.refund(c, seq, "refund", self.clock.wall))
+        return "ok" if was_one else "delivered"
 
     def release(self, hold):
         wanted = self.holds[hold]
         return self.call(lambda c: ledger.release_hold(c, wanted, self.clock.wall)) or "ok"
 
     def balance(self, name, *said):
-        found = self.call(lambda c: ledger.read_balance(c, name, self.clock.wall))
+        found = self.call(lambda c: transfer.read_balance(c, name, self.clock.wall))
         if isinstance(found, str):
             assert said == (found,)
             return ""
@@ -357,7 +442,8 @@ class Story:
         shutil.copytree(self.directory.path, self.path / f"run-{self.crashes}")
         self.stack.close()
         self.open()
-        return f"recovered {self.books.released}"
+        found = self.books.recovered
+        return f"released {found.released} refunded {found.refunded}"
 
 
 @pytest.mark.parametrize("text", SCENARIOS.values(), ids=SCENARIOS.keys())
@@ -392,71 +478,133 @@ def story(tmp_path):
     made.stack.close()
 
 
+TABLES = ("accounts", "holds", "transfers", "prices", "undelivered", "repeats", "usage_days")
+
+
 def rows(story):
-    tables = ("accounts", "holds", "entries")
     return story.books.writer.call(
-        lambda c: [c.execute(f"SELECT * FROM {table}").fetchall() for table in tables]
+        lambda c: [c.execute(f"SELECT * FROM {table}").fetchall() for table in TABLES]
     )
 
 
-ENTRY = "INSERT INTO entries (key_id, kind, amount, hold_id, at_us) VALUES"
-REPLACE = "INSERT OR REPLACE INTO entries"
-HOLD = "INSERT INTO holds (key_id, amount, state, request_id, model, tier, units, opened_us) VALUES"
+def transfer_row(**columns):
+    """Return SQL that appends a transfer; what is not given is that of a lawful grant."""
+    row = {
+        "seq": "99", "kind": "'grant'", "debit": "'issued'", "credit": "'A'", "amount": "10",
+        "at_us": "0", "hash": "zeroblob(32)", **columns,
+    }  # fmt: skip
+    return f"INTO transfers ({', '.join(row)}) VALUES ({', '.join(row.values())})"
+
+
+def charge_row(**columns):
+    lawful = {
+        "kind": "'charge'", "debit": "'A'", "credit": "'revenue'", "hold_id": "77", "tier": "'batch'",
+        "units": "10", "model": "'m'", "price": "1", "each": "1",
+    }  # fmt: skip
+    return "INSERT " + transfer_row(**{**lawful, **columns})
+
+
+def hold_row(**columns):
+    row = {
+        "account": "'A'", "amount": "10", "price": "1", "tier": "'batch'", "each": "1", "units": "10",
+        "model": "'m'", "request_id": "'r'", "opened_us": "0", **columns,
+    }  # fmt: skip
+    return f"INSERT INTO holds ({', '.join(row)}) VALUES ({', '.join(row.values())})"
+
+
+def grant_row(**columns):
+    return "INSERT " + transfer_row(**columns)
+
+
+def refund_row(**columns):
+    lawful = {"kind": "'refund'", "debit": "'revenue'", "credit": "'A'", "refunds": "2"}
+    return "INSERT " + transfer_row(**{**lawful, **columns})
+
 
 FORBIDDEN = {
-    "an entry cannot be changed": ("UPDATE entries SET amount = 0", "immutable"),
-    "nor back-dated": ("UPDATE entries SET at_us = 0 WHERE seq = 1", "immutable"),
-    "nor replaced": (
-        f"{REPLACE} (seq, key_id, kind, amount, at_us) VALUES (1, 'A', 'grant', 999, 0)",
-        "immutable",
+    "a transfer cannot be changed": ("UPDATE transfers SET amount = 0", "immutable"),
+    "nor back-dated": ("UPDATE transfers SET at_us = 0 WHERE seq = 1", "immutable"),
+    "nor turned over": (
+        "UPDATE transfers SET debit = credit, credit = debit, request_id = NULL", "immutable",
     ),
+    "nor chained anew": ("UPDATE transfers SET hash = zeroblob(32)", "immutable"),
+    "nor renumbered": ("UPDATE transfers SET seq = 9 WHERE seq = 1", "immutable"),
+    "nor given another request": ("UPDATE transfers SET request_id = 'x'", "immutable"),
+    "nor replaced": ("INSERT OR REPLACE " + transfer_row(seq="1"), "immutable"),
     "nor replaced by another charge for its hold": (
-        f"{REPLACE} (key_id, kind, amount, hold_id, at_us) VALUES ('A', 'charge', 1, 1, 0)",
-        "immutable",
+        charge_row(hold_id="1").replace("INSERT", "INSERT OR REPLACE"), "immutable",
     ),
-    "an entry cannot be removed": ("DELETE FROM entries WHERE seq = 1", "immutable"),
-    "nor all of them": ("DELETE FROM entries", "immutable"),
-    "a hold is charged once": (f"{ENTRY} ('A', 'charge', 10, 1, 0)", "UNIQUE"),
-    "a charge has a hold": (f"{ENTRY} ('A', 'charge', 10, NULL, 0)", "CHECK"),
-    "a charge's hold exists": (f"{ENTRY} ('A', 'charge', 10, 99, 0)", "FOREIGN KEY"),
-    "a grant has no hold": (f"{ENTRY} ('A', 'grant', 10, 2, 0)", "CHECK"),
-    "an entry is a grant or a charge": (f"{ENTRY} ('A', 'gift', 10, NULL, 0)", "CHECK"),
-    "an entry is never negative": (f"{ENTRY} ('A', 'grant', -1, NULL, 0)", "CHECK"),
-    "an entry has an account": (f"{ENTRY} ('nobody', 'grant', 1, NULL, 0)", "FOREIGN KEY"),
-    "decimal text is no amount": (f"{ENTRY} ('A', 'grant', '1.5', NULL, 0)", "cannot store REAL"),
-    "text is no amount": (f"{ENTRY} ('A', 'grant', 'ten', NULL, 0)", "cannot store TEXT"),
-    "a float is no amount": (f"{ENTRY} ('A', 'grant', 0.5, NULL, 0)", "cannot store REAL"),
-    "a blob is no amount": (f"{ENTRY} ('A', 'grant', x'31', NULL, 0)", "cannot store BLOB"),
-    "nothing is no amount": (f"{ENTRY} ('A', 'grant', NULL, NULL, 0)", "NOT NULL"),
+    "a transfer cannot be removed": ("DELETE FROM transfers WHERE seq = 1", "immutable"),
+    "nor all of them": ("DELETE FROM transfers", "immutable"),
+    "a hold is charged once": (charge_row(hold_id="1"), "UNIQUE"),
+    "a charge has a hold": (charge_row(hold_id="NULL"), "CHECK"),
+    "a charge says what was bought": (charge_row(units="NULL", amount="0"), "CHECK"),
+    "of which model": (charge_row(model="NULL"), "CHECK"),
+    "in which tier": (charge_row(tier="NULL"), "CHECK"),
+    "a charge's tier is known": (charge_row(tier="'slow'"), "CHECK"),
+    "a charge is its units times its price": (charge_row(amount="11"), "CHECK"),
+    "a charge's price is listed": (charge_row(price="9"), "FOREIGN KEY"),
+    "a price and what each costs go together": (charge_row(price="NULL"), "CHECK"),
+    "a charge goes to revenue": (charge_row(credit="'issued'"), "CHECK"),
+    "a grant has no hold": (grant_row(hold_id="7"), "CHECK"),
+    "a grant was issued": (grant_row(debit="'revenue'"), "CHECK"),
+    "a transfer is of a known kind": (grant_row(kind="'gift'"), "CHECK"),
+    "a transfer is never negative": (grant_row(amount="-1"), "CHECK"),
+    "a transfer has two sides": (grant_row(credit="'issued'"), "CHECK"),
+    "both of them accounts": (grant_row(credit="'nobody'"), "FOREIGN KEY"),
+    "a transfer is chained": (grant_row(hash="zeroblob(31)"), "CHECK"),
+    "a refund names its charge": (refund_row(refunds="NULL"), "CHECK"),
+    "which exists": (refund_row(refunds="55"), "FOREIGN KEY"),
+    "a refund comes out of revenue": (refund_row(debit="'issued'"), "CHECK"),
+    "only a refund gives back": (grant_row(refunds="2"), "CHECK"),
+    "a charge is given back once": (refund_row(seq="98") + ", " + refund_row().partition("VALUES")[2], "UNIQUE"),
+    "decimal text is no amount": (grant_row(amount="'1.5'"), "cannot store REAL"),
+    "text is no amount": (grant_row(amount="'ten'"), "cannot store TEXT"),
+    "a float is no amount": (grant_row(amount="0.5"), "cannot store REAL"),
+    "a blob is no amount": (grant_row(amount="x'31'"), "cannot store BLOB"),
+    "nothing is no amount": (grant_row(amount="NULL"), "NOT NULL"),
     "a float is no balance": ("UPDATE accounts SET posted = 1.5", "cannot store REAL"),
     "text is no balance": ("UPDATE accounts SET posted = 'all'", "cannot store TEXT"),
     "more than 64 bits are no balance": (
         "UPDATE accounts SET posted = 9223372036854775807 + 1", "cannot store REAL",
     ),
-    "text is no hold": (f"{HOLD} ('A', 'x', 'open', 'r', 'm', 'batch', 1, 0)", "cannot store"),
-    "a float is no hold": (f"{HOLD} ('A', .5, 'open', 'r', 'm', 'batch', 1, 0)", "cannot store"),
-    "a hold is never negative": (f"{HOLD} ('A', -1, 'open', 'r', 'm', 'batch', 1, 0)", "CHECK"),
-    "a hold's tier is known": (f"{HOLD} ('A', 1, 'open', 'r', 'm', 'slow', 1, 0)", "CHECK"),
-    "a settled hold stays settled": (
-        "UPDATE holds SET state = 'open', resolved_us = NULL WHERE id = 1", "resolves once",
+    "text is no hold": (hold_row(amount="'x'"), "cannot store"),
+    "a float is no hold": (hold_row(amount=".5"), "cannot store"),
+    "a hold is never negative": (hold_row(amount="-10", units="-10"), "CHECK"),
+    "a hold is its units times its price": (hold_row(amount="9"), "CHECK"),
+    "a hold's price is listed": (hold_row(price="9"), "FOREIGN KEY"),
+    "a hold's tier is known": (hold_row(tier="'slow'"), "CHECK"),
+    "a hold does not change": ("UPDATE holds SET amount = 0, units = 0", "does not change"),
+    "a price does not change": ("UPDATE prices SET realtime = 0", "immutable"),
+    "nor go": ("DELETE FROM prices", "immutable"),
+    "a price is never negative": (
+        "INSERT INTO prices VALUES (9, 'm', 'token', -1, 0, 0)", "CHECK",
     ),
-    "a settled hold is not released": (
-        "UPDATE holds SET state = 'released' WHERE id = 1", "resolves once",
+    "a price is for a token or a document": (
+        "INSERT INTO prices VALUES (9, 'm', 'call', 1, 0, 0)", "CHECK",
     ),
-    "a settled hold's amount stays": ("UPDATE holds SET amount = 1 WHERE id = 1", "resolves once"),
-    "a resolved hold has its moment": ("UPDATE holds SET state = 'settled' WHERE id = 2", "CHECK"),
-    "an open hold has no end": ("UPDATE holds SET resolved_us = 1 WHERE id = 2", "CHECK"),
-    "a charged hold stays": ("DELETE FROM holds WHERE id = 1", "FOREIGN KEY"),
+    "what is undelivered is a transfer": ("INSERT INTO undelivered VALUES (55)", "FOREIGN KEY"),
     "no prepaid balance below zero": (
         "UPDATE accounts SET posted = held - 1 WHERE key_id = 'A'", "CHECK",
     ),
     "nor by reserving": ("UPDATE accounts SET held = posted + 1 WHERE key_id = 'A'", "CHECK"),
     "never less than nothing is held": ("UPDATE accounts SET held = -1", "CHECK"),
+    "never less than nothing is spent": ("UPDATE accounts SET spent_today = -1", "CHECK"),
     "an account's key exists": (
-        "INSERT INTO accounts (key_id, unlimited) VALUES ('ghost', 0)", "FOREIGN KEY",
+        "INSERT INTO accounts (id, key_id, kind) VALUES ('ghost', 'ghost', 'prepaid')",
+        "FOREIGN KEY",
+    ),
+    "only the system's accounts have no key": (
+        "INSERT INTO accounts (id, kind) VALUES ('ghost', 'prepaid')", "CHECK",
+    ),
+    "an account is called as its key": (
+        "INSERT INTO accounts (id, key_id, kind) VALUES ('B', 'A', 'prepaid')", "CHECK",
     ),
     "a key with an account stays": ("DELETE FROM keys WHERE id = 'A'", "FOREIGN KEY"),
-    "a key has one account": ("INSERT INTO accounts (key_id, unlimited) VALUES ('A', 1)", "UNIQUE"),
+    "a key has one account": (
+        "INSERT INTO accounts (id, key_id, kind) VALUES ('A', 'A', 'unlimited')", "UNIQUE",
+    ),
+    "no more is refunded than was charged": ("UPDATE usage_days SET refunded = amount + 1", "CHECK"),
 }  # fmt: skip
 
 
@@ -474,14 +622,38 @@ def test_an_unlimited_account_may_stand_below_zero(story):
     story.balance("U", "posted", "-5", "held", "0")
 
 
+def test_what_the_database_refuses_is_wrong_in_one_thing_only(story):
+    """The rows above are lawful but for what their names say."""
+    before = story.call(lambda c: c.execute("SELECT COUNT(*) FROM transfers").fetchone()[0])
+    for number, row in enumerate((grant_row, charge_row, refund_row)):
+        story.books.writer.call(lambda c, row=row, n=number: c.execute(row(seq=str(90 + n))))
+    story.books.writer.call(lambda c: c.execute(hold_row()))
+    after = story.call(lambda c: c.execute("SELECT COUNT(*) FROM transfers").fetchone()[0])
+    assert after == before + 3
+
+
 def test_a_charge_remembers_what_was_bought(story):
     [charge] = story.books.writer.call(
         lambda c: c.execute(
-            "SELECT key_id, kind, amount, hold_id, request_id, model, tier, units, at_us"
-            " FROM entries WHERE kind = 'charge'"
+            "SELECT debit, credit, kind, amount, hold_id, request_id, model, tier, each, units,"
+            " price, at_us FROM transfers WHERE kind = 'charge'"
         ).fetchall()
     )
-    assert charge == ("A", "charge", 10, 1, "req_H1", "m", "realtime", 1, NOON)
+    assert charge == (
+        "A", "revenue", "charge", 10, 1, "req_H1", "m", "realtime", 1, 10, 1, NOON,
+    )  # fmt: skip
+
+
+def test_a_request_id_can_be_forgotten_and_nothing_else(story):
+    before = rows(story)
+    assert story.call(lambda c: ledger.forget(c, "A", rows_max=1)) is True
+    assert story.call(lambda c: ledger.forget(c, "A", rows_max=1)) is False
+    found = story.call(lambda c: c.execute("SELECT request_id FROM transfers").fetchall())
+    assert set(found) == {(None,)}
+    assert story.call(problems) == []
+    accounts, holds, transfers, *rest = rows(story)
+    assert [accounts, holds, *rest] == [before[0], before[1], *before[3:]]
+    assert [row[:13] for row in transfers] == [row[:13] for row in before[2]]
 
 
 def test_minting_writes_the_key_its_account_and_its_credits_or_nothing(story):

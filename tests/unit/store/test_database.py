@@ -43,9 +43,12 @@ def ours(path, *, crashed=False):
         "INSERT INTO keys (id, name, digest, hint, unlimited, created_us)"
         " VALUES ('key_a', 'n', randomblob(32), 'h', 0, 0)"
     )
-    connection.execute("INSERT INTO accounts (key_id, unlimited) VALUES ('key_a', 0)")
+    connection.execute(
+        "INSERT INTO accounts (id, key_id, kind) VALUES ('key_a', 'key_a', 'prepaid')"
+    )
     connection.executemany(
-        "INSERT INTO entries (key_id, kind, amount, at_us) VALUES ('key_a', 'grant', ?, 0)",
+        "INSERT INTO transfers (kind, debit, credit, amount, at_us, hash)"
+        " VALUES ('grant', 'issued', 'key_a', ?, 0, zeroblob(32))",
         [(amount,) for amount in range(2_000)],
     )
     connection.execute("COMMIT")
@@ -104,10 +107,10 @@ def test_every_file_of_the_store_is_readable_by_its_owner_only(path):
 def test_what_was_written_is_there_after_reopening_and_no_step_runs_twice(path):
     ours(path)
     runs = []
-    again = (*MIGRATIONS, ("m002_more", lambda _: runs.append(1)))
+    again = (*MIGRATIONS, ("m999_more", lambda _: runs.append(1)))
     for _ in range(3):
         with closing(connect(path, again)) as connection:
-            count = connection.execute("SELECT count(*) FROM entries").fetchone()[0]
+            count = connection.execute("SELECT count(*) FROM transfers").fetchone()[0]
             assert count == 2_000
     assert runs == [1]
 
@@ -116,7 +119,7 @@ def test_what_a_killed_process_left_in_the_log_is_there(path):
     ours(path, crashed=True)
     assert (path.parent / "gigarouter.db-wal").stat().st_size > 0
     with closing(connect(path, MIGRATIONS)) as connection:
-        assert connection.execute("SELECT count(*) FROM entries").fetchone()[0] == 2_000
+        assert connection.execute("SELECT count(*) FROM transfers").fetchone()[0] == 2_000
 
 
 def test_an_empty_file_is_a_new_store(path):
@@ -139,7 +142,7 @@ def test_a_store_whose_making_was_cut_off_is_made_anew(path):
     assert path.with_name("gigarouter.db-journal").stat().st_size > 0
     ours(path)
     with closing(connect(path, MIGRATIONS)) as connection:
-        assert connection.execute("SELECT count(*) FROM entries").fetchone()[0] == 2_000
+        assert connection.execute("SELECT count(*) FROM transfers").fetchone()[0] == 2_000
 
 
 def test_a_step_that_fails_leaves_nothing_of_itself(path):

@@ -1,0 +1,94 @@
+"""Audit: the books held against themselves.
+
+Owns every relation between transfers, holds, balances and sums that must hold at any moment.
+Deliberately mends nothing: books that do not agree are closed until a person has looked.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from itertools import islice
+
+from appliance.core.units import credits_text
+from appliance.ledger import transfer
+
+PROBLEMS_MAX = 10
+"""Named in one report; the first is what matters."""
+LINKS_AT_START = 100_000
+"""How many of the last transfers are hashed again before a server listens: about half a second."""
+
+BALANCES = """
+    WITH sides (account, amount) AS (
+        SELECT debit, -SUM(amount) FROM transfers GROUP BY debit
+        UNION ALL SELECT credit, SUM(amount) FROM transfers GROUP BY credit
+    ), computed (account, amount) AS (SELECT account, SUM(amount) FROM sides GROUP BY account)
+    SELECT id, posted, COALESCE(amount, 0) FROM accounts
+        LEFT JOIN computed ON account = id WHERE posted <> COALESCE(amount, 0)
+"""
+HELD = """
+    SELECT id, held, COALESCE(amount, 0) FROM accounts
+        LEFT JOIN (SELECT account, SUM(amount) AS amount FROM holds GROUP BY account)
+        ON account = id WHERE held <> COALESCE(amount, 0)
+"""
+OVERDRAWN = "SELECT id, held - posted FROM accounts WHERE kind = 'prepaid' AND posted < held"
+REFUNDS = """
+    SELECT refund.seq FROM transfers AS refund JOIN transfers AS charge
+        ON charge.seq = refund.refunds
+    WHERE charge.kind <> 'charge' OR charge.debit <> refund.credit
+        OR charge.amount <> refund.amount
+"""
+USAGE = """
+    WITH charged AS (
+        SELECT charge.at_us / 86400000000 AS day, charge.debit AS account, charge.model,
+            charge.tier, charge.units, charge.amount, refund.seq IS NOT NULL AS is_refunded
+        FROM transfers AS charge LEFT JOIN transfers AS refund ON refund.refunds = charge.seq
+        WHERE charge.kind = 'charge'
+    )
+    SELECT day, account FROM (
+        SELECT day, account, model, tier, COUNT(*), SUM(units), SUM(amount), SUM(is_refunded),
+            SUM(is_refunded * amount) FROM charged GROUP BY 1, 2, 3, 4
+        EXCEPT SELECT day, account, model, tier, calls, units, amount, refunds, refunded
+            FROM usage_days
+    ) UNION ALL SELECT day, account FROM usage_days AS known WHERE NOT EXISTS (
+        SELECT 1 FROM charged WHERE charged.day = known.day AND charged.account = known.account
+            AND charged.model = known.model AND charged.tier = known.tier)
+"""
+SPENT = """
+    WITH sums AS (
+        SELECT account, day, SUM(amount - refunded) AS amount FROM usage_days GROUP BY 1, 2
+    )
+    SELECT id FROM accounts LEFT JOIN sums ON account = id AND sums.day = accounts.day
+    WHERE kind <> 'system' AND spent_today <> COALESCE(amount, 0)
+"""
+
+
+def problems(connection: sqlite3.Connection, *, links: int | None = None) -> list[str]:
+    """Return what is wrong in the books, a line each; an empty list says that they agree.
+
+    With `links` only so many of the last transfers are hashed again, and sums of days are left
+    for another time: that much can be asked before a server listens.
+    """
+    return list(islice(_problems(connection, links), PROBLEMS_MAX))
+
+
+def _problems(connection: sqlite3.Connection, links: int | None) -> Iterator[str]:
+    [(total,)] = connection.execute("SELECT COALESCE(SUM(posted), 0) FROM accounts")
+    if total:
+        yield f"the accounts sum to {credits_text(total)} credits, not to zero"
+    for account, posted, computed in connection.execute(BALANCES):
+        yield f"{account}: its balance is {posted}, its transfers say {computed}"
+    for account, held, computed in connection.execute(HELD):
+        yield f"{account}: {held} are held, its open holds say {computed}"
+    for account, by in connection.execute(OVERDRAWN):
+        yield f"{account}: is overdrawn by {by}"
+    last = transfer.tip(connection).seq
+    after = 0 if links is None else max(0, last - links)
+    for seq in transfer.broken_links(connection, after=after):
+        yield f"transfer {seq} is not what was written, or one before it is gone"
+    if links is not None:
+        return
+    for (seq,) in connection.execute(REFUNDS):
+        yield f"transfer {seq} refunds another charge than it says"
+    for day, account in connection.execute(USAGE):
+        yield f"{account}: its sums of day {day} are not those of its transfers"
+    for (account,) in connection.execute(SPENT):
+        yield f"{account}: what it spent today is not what its day says"

@@ -1,0 +1,83 @@
+"""Deliveries: which charges' answers were handed over.
+
+Owns the marks that keep a charge from being refunded when the process ends. They are written a
+moment later, many at once, so that a call does not wait for them; what a crash catches between the
+two is refunded although it was delivered: the customer's gain. Deliberately decides no refunds.
+"""
+
+import asyncio
+import json
+import logging
+import sqlite3
+
+from appliance.core.errors import ApplianceError
+from appliance.store.writer import Writer
+
+log = logging.getLogger("gigarouter.deliveries")
+
+PAUSE_S = 0.05
+"""How long marks are gathered."""
+RETRY_S = 5.0
+"""While the store fails."""
+
+
+class Deliveries:
+    """Marks charges as delivered; call on the loop's thread."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._marks: list[int] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._writing: asyncio.Task[None] | None = None
+        self._failing = False
+
+    def __repr__(self) -> str:
+        """Count what is not written yet."""
+        return f"<Deliveries [{len(self._marks)} waiting]>"
+
+    def add(self, seq: int) -> None:
+        """Note that a charge's answer was handed over."""
+        self._marks.append(seq)
+        if self._timer is None and self._writing is None:
+            self._wait(PAUSE_S)
+
+    async def close(self) -> None:
+        """Write what waits."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._writing is not None:
+            await self._writing
+        if self._marks:
+            await self._write()
+
+    def _wait(self, seconds: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._begin)
+
+    def _begin(self) -> None:
+        self._timer = None
+        self._writing = asyncio.create_task(self._write())
+        self._writing.add_done_callback(self._ended)
+
+    def _ended(self, _: "asyncio.Task[None]") -> None:
+        self._writing = None
+        if self._marks and self._timer is None:
+            self._wait(RETRY_S if self._failing else PAUSE_S)
+
+    async def _write(self) -> None:
+        marks, self._marks = self._marks, []
+        try:
+            await self._writer.run(lambda connection: mark(connection, marks), durable=False)
+            self._failing = False
+        except ApplianceError as error:
+            self._failing = True
+            self._marks = marks + self._marks
+            log.warning("deliveries are not written yet: %s", error)
+
+
+def mark(connection: sqlite3.Connection, seqs: list[int]) -> None:
+    """Write that charges' answers were handed over."""
+    connection.execute(
+        "DELETE FROM undelivered WHERE seq IN (SELECT value FROM json_each(?))",
+        (json.dumps(seqs),),
+    )

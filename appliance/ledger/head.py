@@ -1,0 +1,113 @@
+"""Head: the last transfer, remembered outside the database.
+
+Owns the file `ledger.head`, written after each commit that moved money. A database that does not
+have that transfer has lost some: its log was cut off, or an old copy took its place. Also remembers
+the time, so that a clock that was set back is noticed. Deliberately never flushed: it may lag
+behind the database after a loss of power, and that is no loss.
+"""
+
+import os
+import sqlite3
+import zlib
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from appliance.core.errors import StoreFailed
+from appliance.ledger.transfer import GENESIS, Tip, tip
+
+MAGIC = "gigarouter-ledger-1"
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What the file says."""
+
+    tip: Tip
+    seen_us: int
+    """When it was written, by the books' clock."""
+
+
+class HeadFile:
+    """The file, held open."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.found = read(path)
+        """What it said when it was opened; None: nothing, or nothing readable."""
+        self._written: Tip | None = None
+        self._handle: int | None = None
+
+    def __enter__(self) -> Self:
+        """Open the file."""
+        self._handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    def require(self, connection: sqlite3.Connection, database: Path) -> None:
+        """Refuse a database that lacks the transfer which the file remembers.
+
+        Raises:
+            StoreFailed: as said.
+        """
+        if self.found is None or self.found.tip.seq == 0:
+            return
+        seq, expected = self.found.tip
+        row = connection.execute("SELECT hash FROM transfers WHERE seq = ?", (seq,)).fetchone()
+        if row is None or row[0] != expected:
+            raise StoreFailed(
+                f"{database} lacks transfer {seq}, which was written: its log was cut off, or an "
+                "older copy took its place. Nothing was changed; restore a backup with: "
+                "gigarouter restore FILE"
+            )
+
+    def follow(self, connection: sqlite3.Connection, now_us: int) -> None:
+        """Remember the database's last transfer; call after a commit."""
+        # A disk that is full or gone must not undo a commit that is through.
+        with suppress(OSError, sqlite3.Error):
+            last = tip(connection)
+            if last != self._written and self._handle is not None:
+                os.pwrite(self._handle, _encode(Head(last, now_us)), 0)
+                self._written = last
+
+
+def require_database(database: Path, head: Path) -> None:
+    """Refuse to begin new books where others were.
+
+    Raises:
+        StoreFailed: the database is missing and its head is not.
+    """
+    if head.exists() and not (database.exists() and database.stat().st_size):
+        raise StoreFailed(
+            f"{database} is missing. Restore a backup with: gigarouter restore FILE; "
+            f"or remove {head.name} beside it to begin new books"
+        )
+
+
+def read(path: Path) -> Head | None:
+    """Return what a file says, or None if it says nothing that can be read."""
+    with suppress(OSError, ValueError):
+        text = path.read_text("ascii")
+        body, _, check = text.rstrip("\n").rpartition(" ")
+        magic, seq, digest, seen_us = body.split(" ")
+        if magic == MAGIC and int(check, 16) == zlib.crc32(body.encode()):
+            return Head(Tip(int(seq), bytes.fromhex(digest)), int(seen_us))
+    return None
+
+
+def write(path: Path, connection: sqlite3.Connection, now_us: int) -> None:
+    """Make the file say what a restored database holds."""
+    with HeadFile(path) as file:
+        file.follow(connection, now_us)
+
+
+def _encode(head: Head) -> bytes:
+    digest = (head.tip.hash if head.tip.seq else GENESIS).hex()
+    body = f"{MAGIC} {head.tip.seq:020d} {digest} {head.seen_us:020d}"
+    return f"{body} {zlib.crc32(body.encode()):08x}\n".encode()

@@ -1,0 +1,88 @@
+"""Repeats: calls that their clients may send twice and pay for once.
+
+Owns the table `repeats`: which charge answered an Idempotency-Key, for a day, and nothing of what
+was asked or answered (draft-ietf-httpapi-idempotency-key-header-07; as with Stripe's second
+version, only success is remembered). Deliberately computes nothing: a repeated call is computed
+again, free of charge.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from appliance.core.clock import Clock
+from appliance.core.errors import RepeatDiffers, RepeatInFlight
+from appliance.core.units import Picocredits
+from appliance.ledger.entry import Charge, Repeat
+from appliance.ledger.transfer import read_balance
+from appliance.store.writer import Writer
+
+KEPT_US = 24 * 3_600 * 1_000_000
+"""How long a key is remembered."""
+
+
+class Repeats:
+    """Tells first calls from repeated ones."""
+
+    def __init__(self, writer: Writer, clock: Clock) -> None:
+        self._writer = writer
+        self._clock = clock
+        self._in_flight: set[tuple[str, bytes]] = set()
+
+    @contextmanager
+    def claim(self, key_id: str, repeat: Repeat) -> Iterator[None]:
+        """Let one call at a time have an Idempotency-Key.
+
+        Raises:
+            RepeatInFlight: another call has it.
+        """
+        claimed = key_id, repeat.token
+        if claimed in self._in_flight:
+            raise RepeatInFlight
+        self._in_flight.add(claimed)
+        try:
+            yield
+        finally:
+            self._in_flight.discard(claimed)
+
+    async def find(self, key_id: str, repeat: Repeat) -> Charge | None:
+        """Return the charge of the first call, or None if this is it.
+
+        Raises:
+            RepeatDiffers: the first call had another body.
+        """
+        now_us = self._clock.wall_us()
+        return await self._writer.run(
+            lambda connection: find(connection, key_id, repeat, now_us), durable=False
+        )
+
+
+def find(connection: sqlite3.Connection, key_id: str, repeat: Repeat, now_us: int) -> Charge | None:
+    """Return the charge of the first call, or None if there is none that is remembered."""
+    row = connection.execute(
+        "SELECT fingerprint, seq, amount, until_us FROM repeats JOIN transfers USING (seq)"
+        " WHERE account = ? AND token = ?",
+        (key_id, repeat.token),
+    ).fetchone()
+    if row is None or row[3] <= now_us:
+        return None
+    fingerprint, seq, amount, _ = row
+    if fingerprint != repeat.fingerprint:
+        raise RepeatDiffers
+    return Charge(seq, Picocredits(amount), read_balance(connection, key_id, now_us))
+
+
+def keep(
+    connection: sqlite3.Connection, key_id: str, repeat: Repeat, seq: int, now_us: int
+) -> None:
+    """Remember which charge answers this call; what is older than a day is forgotten."""
+    connection.execute("DELETE FROM repeats WHERE until_us <= ?", (now_us,))
+    connection.execute(
+        "INSERT INTO repeats (account, token, fingerprint, seq, until_us) VALUES (?, ?, ?, ?, ?)",
+        (key_id, repeat.token, repeat.fingerprint, seq, now_us + KEPT_US),
+    )
+
+
+def drop(connection: sqlite3.Connection, seq: int) -> None:
+    """Forget the call of a charge that was given back: its repetition is charged."""
+    connection.execute("DELETE FROM repeats WHERE seq = ?", (seq,))
