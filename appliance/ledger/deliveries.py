@@ -15,7 +15,7 @@ from appliance.store.writer import Writer
 
 log = logging.getLogger("gigarouter.deliveries")
 
-PAUSE_S = 0.05
+PAUSE_S = 0.01
 """How long marks are gathered."""
 RETRY_S = 5.0
 """While the store fails."""

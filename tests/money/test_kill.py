@@ -1,12 +1,14 @@
 """kill -9 under load, again and again, on one data directory.
 
-`KILLS` says how often (20 unless the environment says otherwise), `KILL_SEED` which random moments.
+At a random moment, and at each named failpoint in turn. `KILLS` says how often (100 unless the
+environment says otherwise), `KILL_SEED` which random moments.
 """
 
 import json
 import os
 import random
 import re
+import signal
 import threading
 import time
 from dataclasses import dataclass, field
@@ -15,15 +17,19 @@ from pathlib import Path
 
 import httpx2
 
+from appliance.core import failpoint
 from appliance.core.units import picocredits
 from tests.money.audit import Books
 from tests.server import EMBED, RERANK, Server
 
-KILLS = int(os.environ.get("KILLS", "20"))
+KILLS = int(os.environ.get("KILLS", "100"))
 SEED = int(os.environ.get("KILL_SEED", "8"))
 CLIENTS = 8
 LOAD_SECONDS_MAX = 0.4
 TOP_UP = "0.000001"
+WAYS = ("any moment", *failpoint.NAMES)
+REACHED_MAX = 40
+"""How often a failpoint is passed at most before it kills."""
 BODIES = (
     ("/v1/embeddings", {"model": EMBED, "input": "a short text"}),
     ("/v1/embeddings", {"model": EMBED, "input": ["several", "texts of", "different length"] * 8}),
@@ -64,8 +70,8 @@ class Load:
     top_ups_heard: int = 0
     statuses: set[int] = field(default_factory=set)
 
-    def run(self, seconds: float) -> None:
-        """Load the server and kill it in the middle."""
+    def run(self, seconds: float | None) -> None:
+        """Load the server and kill it in the middle; None: it kills itself."""
         stop = threading.Event()
         threads = [
             threading.Thread(target=self._client, args=(number, stop)) for number in range(CLIENTS)
@@ -73,8 +79,12 @@ class Load:
         threads.append(threading.Thread(target=self._operator, args=(stop,)))
         for thread in threads:
             thread.start()
-        time.sleep(seconds)  # the random moment itself; nothing waits for it
-        self.server.kill()
+        if seconds is None:
+            assert self.server.process is not None
+            assert self.server.process.wait(60) == -signal.SIGKILL
+        else:
+            time.sleep(seconds)  # the random moment itself; nothing waits for it
+            self.server.kill()
         stop.set()
         for thread in threads:
             thread.join(30)
@@ -124,41 +134,58 @@ def test_no_acknowledged_call_is_lost_or_charged_twice_by_a_kill(make_server, tm
     ]
     journals = [Journal(tmp_path / f"journal-{number}") for number in range(CLIENTS)]
     load = Load(server, keys, journals)
-    charges_before = promised_before = 0
+    kept_before = heard_before = 0
     for kill in range(KILLS):
-        load.run(moments.uniform(0, LOAD_SECONDS_MAX))
-        if kill % 10 == 4:
+        way = WAYS[kill % len(WAYS)]
+        server.stop()
+        if way == "any moment":
+            server.start("--fake")
+            load.run(moments.uniform(0, LOAD_SECONDS_MAX))
+        else:
+            times = moments.randint(1, REACHED_MAX)
+            server.start("--fake", env={"GIGAROUTER_FAILPOINT": f"{way}:{times}"})
+            load.run(None)
+        if kill % 20 == 4:
             killed_while_it_starts(server, moments.uniform(0.2, 1.2))
         server.start("--fake")
         books = Books(server.data_dir)
-        where = f"kill {kill} of seed {SEED}"
+        where = f"kill {kill} of seed {SEED}, {way}"
         assert books.problems == [], where
-        assert (books.open_holds, books.held) == (0, 0), where
+        assert (books.open_holds, books.held, books.undelivered) == (0, 0, 0), where
         assert set(books.charges.values()) <= {1}, where
+        assert set(books.refunded.values()) <= {"crash_refund"}, where
         promised: dict[str, int] = {}
         for journal in journals:
             promised |= journal.promises()
-        kept = {request_id: books.charged.get(request_id) for request_id in promised}
-        assert kept == promised, where
-        # Charged without an answer: at most the calls that the kill cut off.
-        unheard = (len(books.charges) - charges_before) - (len(promised) - promised_before)
+        charged = {request_id: books.charged.get(request_id) for request_id in promised}
+        assert charged == promised, where
+        # Heard of and given back all the same: what was delivered a moment before the kill.
+        heard = promised.keys() - books.refunded.keys()
+        kept = books.charged.keys() - books.refunded.keys()
+        # Charged without an answer: at most the calls that the kill cut off on their way.
+        unheard = (len(kept) - kept_before) - (len(heard) - heard_before)
         assert 0 <= unheard <= CLIENTS, where
-        charges_before, promised_before = len(books.charges), len(promised)
+        kept_before, heard_before = len(kept), len(heard)
         minted = 2  # the unlimited key was granted nothing
         assert load.top_ups_heard <= books.grants - minted <= load.top_ups_sent, where
     assert server.stop() == 0
     log = server.log.read_text()
     released = sum(map(int, re.findall(r"released (\d+) holds", log)))
+    refunded = sum(map(int, re.findall(r"refunded (\d+) calls", log)))
     cut_off = sum(journal.cut_off for journal in journals)
     print(  # noqa: T201 - for whoever runs a thousand
         f"\n{KILLS} kills: {len(promised)} calls acknowledged, {cut_off} cut off, "
-        f"{released} open holds released, {len(books.charges) - len(promised)} charged unheard, "
-        f"{load.top_ups_heard} top-ups"
+        f"{released} open holds released, {refunded} charges refunded "
+        f"({len(promised) - len(heard)} of them acknowledged), "
+        f"{len(kept) - len(heard)} charged unheard, {load.top_ups_heard} top-ups"
     )
     assert "Traceback" not in log
+    assert refunded == len(books.refunded)
     # A kill that meets nobody at work proves nothing.
     assert len(promised) > KILLS
     assert cut_off > KILLS
+    assert released > 0
+    assert refunded > 0
     assert load.statuses <= {200, 402, 429}
 
 
