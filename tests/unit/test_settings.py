@@ -46,14 +46,14 @@ def test_a_flag_beats_the_environment_and_the_environment_beats_the_file(load):
 def test_every_setting_can_be_given_in_the_file_in_the_environment_and_as_a_flag(load):
     wanted = Settings(
         host="::1", port=1, log_format="json", threads=2, default_wait_s=3, fake_engine=True,
-        admin=AdminSettings(allow_remote=True), tls=TlsSettings(cert="c.pem", key="k.pem"),
+        failpoint="after_send:1", admin=AdminSettings(allow_remote=True), tls=TlsSettings(cert="c.pem", key="k.pem"),
         engine=EngineSettings(
             calibrate=False, lanes=2, bin_tokens=128, flash_attention="off", cache_mb=5
         ),
     )  # fmt: skip
     values = {
         "host": "::1", "port": 1, "log_format": "json", "threads": 2, "default_wait_s": 3,
-        "fake_engine": True, "admin.allow_remote": True, "tls.cert": "c.pem", "tls.key": "k.pem",
+        "fake_engine": True, "failpoint": "after_send:1", "admin.allow_remote": True, "tls.cert": "c.pem", "tls.key": "k.pem",
         "engine.calibrate": False, "engine.lanes": 2, "engine.bin_tokens": 128,
         "engine.flash_attention": "off", "engine.cache_mb": 5,
     }  # fmt: skip

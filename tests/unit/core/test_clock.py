@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 
 from appliance.core.clock import (
     MICROSECONDS_PER_DAY,
+    STEP_BACK_MAX_US,
+    SteadyClock,
     SystemClock,
     iso,
     seconds_to_midnight,
@@ -63,3 +65,41 @@ def test_the_system_clock_tells_the_machines_time_and_never_runs_backwards():
     assert before_us <= wall_us <= time.time_ns() // 1000
     readings = [clock.monotonic_ns() for _ in range(10_000)]
     assert readings == sorted(readings)
+
+
+class Wall:
+    def __init__(self, now_us):
+        self.now_us = now_us
+
+    def wall_us(self):
+        return self.now_us
+
+    def monotonic_ns(self):
+        return 7
+
+
+def test_a_steady_clock_follows_a_clock_that_runs_on():
+    wall = Wall(NOON)
+    steady = SteadyClock(wall, seen_us=0)
+    for step in (0, 1, 86_400_000_000, 10**15):
+        wall.now_us += step
+        assert steady.wall_us() == wall.now_us
+    assert steady.monotonic_ns() == 7
+
+
+@pytest.mark.parametrize("back_us", [1, 3_600_000_000, STEP_BACK_MAX_US])
+def test_a_steady_clock_waits_for_a_clock_that_was_set_back(back_us):
+    wall = Wall(NOON)
+    steady = SteadyClock(wall, seen_us=0)
+    assert steady.wall_us() == NOON
+    wall.now_us -= back_us
+    assert steady.wall_us() == NOON
+    assert SteadyClock(wall, seen_us=NOON).wall_us() == NOON
+    wall.now_us = NOON + 1
+    assert steady.wall_us() == NOON + 1
+
+
+def test_a_steady_clock_follows_one_that_was_far_ahead_by_mistake():
+    wall = Wall(NOON)
+    steady = SteadyClock(wall, seen_us=NOON + STEP_BACK_MAX_US + 1)
+    assert steady.wall_us() == NOON
