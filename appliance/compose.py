@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from appliance.accounts.limiter import Limiter
+from appliance.admin.books import BooksAdmin
 from appliance.admin.desk import Admin
 from appliance.admin.keys import KeyAdmin
 from appliance.admin.models import ModelAdmin, Models
@@ -20,6 +21,7 @@ from appliance.core.clock import Clock
 from appliance.core.limits import Limits
 from appliance.engine.loader import FakeLoader, LlamaLoader, Loader
 from appliance.ledger.books import Books
+from appliance.ledger.schedule import Schedule
 from appliance.ledger.till import Till
 from appliance.pipeline import Pipeline
 from appliance.scheduler.cache import VectorCache
@@ -75,9 +77,11 @@ async def open_appliance(
         clock=clock,
         limits=limits,
     )
+    schedule = Schedule(directory, settings.backup, clock)
     admin = Admin(
         keys=KeyAdmin(books.writer, books.keyring, models, clock=clock, limits=limits),
         models=ModelAdmin(models, presence=residency),
+        books=BooksAdmin(directory, schedule, clock),
     )
     paid = PaidCalls(
         pipeline, books.keyring, limiter, clock=clock, default_wait_s=settings.default_wait_s
@@ -88,10 +92,12 @@ async def open_appliance(
         own_address=settings.host,
         allow_remote=settings.admin.allow_remote,
     )
+    backing_up = asyncio.create_task(schedule.run())
     try:
         yield Appliance(create_app(services, guard), pipeline, residency, admin, models, loader)
     finally:
         await till.deliveries.close()
+        backing_up.cancel()
         await asyncio.to_thread(residency.close)
         threads.close()
 

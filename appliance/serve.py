@@ -10,6 +10,8 @@ import logging
 import os
 import signal
 import sys
+import threading
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,6 +31,7 @@ from appliance.ledger.books import open_books
 from appliance.port import claimed
 from appliance.settings import Settings
 from appliance.store.datadir import DataDir, ServerNote
+from appliance.store.writer import Writer
 
 log = logging.getLogger("gigarouter.serve")
 
@@ -40,6 +43,8 @@ HEADER_TIMEOUT_MS = 60_000
 one would reset the connections that clients keep for their next call."""
 STOP_SECONDS = 3.0
 """How long Granian may take once no call is in flight: a stalled body holds it for ever."""
+BROKEN_SECONDS = 0.5
+"""How long calls in flight may take to hear that the books are closed."""
 SWITCH_INTERVAL_S = 0.001
 """How soon a thread that waits for the GIL gets it; five times sooner than Python's own."""
 
@@ -82,7 +87,8 @@ def serve(directory: DataDir, settings: Settings) -> int:
 
         async def run() -> None:
             async with open_appliance(directory, books, settings, limits) as appliance:
-                await _Serving(directory, settings, appliance, clock, limits).run()
+                serving = _Serving(directory, settings, appliance, books.writer, clock, limits)
+                await serving.run()
 
         uvloop.run(run())
     return 0
@@ -99,12 +105,13 @@ class _Serving:
     """One run of the server."""
 
     def __init__(
-        self, directory: DataDir, settings: Settings, appliance: Appliance, clock: Clock,
-        limits: Limits,
+        self, directory: DataDir, settings: Settings, appliance: Appliance, writer: Writer,
+        clock: Clock, limits: Limits,
     ) -> None:  # fmt: skip
         self._directory = directory
         self._settings = settings
         self._appliance = appliance
+        self._writer = writer
         self._clock = clock
         self._limits = limits
         self._stop = asyncio.Event()
@@ -117,6 +124,7 @@ class _Serving:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._told_to_stop)
+        self._writer.broken.add_done_callback(self._books_closed)
         server = self._server()
         preloading = asyncio.create_task(self._appliance.preload())
         stopping = asyncio.create_task(self._stop.wait())
@@ -181,6 +189,18 @@ class _Serving:
             log.warning("told to stop twice: stopping without waiting")
             os._exit(1)
         self._stop.set()
+
+    def _books_closed(self, broken: "Future[str]") -> None:
+        """Stop at once, on the writer's thread: nothing can be acknowledged any more."""
+        # Closing in good order could wait for ever for such a disk.
+        threading.Timer(BROKEN_SECONDS, os._exit, (1,)).start()
+        log.critical(
+            "%s: %s. The books are closed and the server stops. Check the disk and start it again; "
+            "if it refuses, restore a backup with: gigarouter restore FILE",
+            self._directory.database, broken.result(),
+        )  # fmt: skip
+        with suppress(OSError):
+            self._directory.remove_note()
 
     async def _drain(self, server: Server, serving: "asyncio.Task[None]") -> None:
         """Refuse new calls, let those in flight finish, then stop listening."""

@@ -37,6 +37,15 @@ class TlsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Path of its PKCS#8 private key."""
 
 
+class BackupSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[backup]`: copies of the database that the server makes by itself, into `backups/`."""
+
+    every_h: Annotated[int, msgspec.Meta(ge=0, le=8_760)] = 24
+    """Hours between two; 0: none is made."""
+    keep: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 7
+    """How many are kept; older ones are removed."""
+
+
 class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[engine]`: how models are spread over the cores; a model's first load measures the zeros."""
 
@@ -68,6 +77,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     failpoint: str = ""
     """Where the process shall kill itself, like `after_commit:3`; for tests alone."""
     engine: EngineSettings = EngineSettings()
+    backup: BackupSettings = BackupSettings()
     admin: AdminSettings = AdminSettings()
     tls: TlsSettings = TlsSettings()
 

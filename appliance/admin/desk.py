@@ -7,6 +7,7 @@ when no server runs, so both do the same.
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
+from appliance.admin.books import BooksAdmin
 from appliance.admin.keys import KeyAdmin
 from appliance.admin.models import ModelAdmin
 
@@ -17,6 +18,7 @@ class Admin:
 
     keys: KeyAdmin
     models: ModelAdmin
+    books: BooksAdmin
 
 
 def program_version() -> str:

@@ -68,6 +68,8 @@ TABLE: dict[type[errors.ApplianceError], Row] = {
     errors.Draining: _LATER,
     errors.EngineRestarting: _LATER,
     errors.EngineDied: _LATER,
+    errors.StorageFull: _LATER,
+    errors.LedgerUnavailable: _LATER,
 }
 
 

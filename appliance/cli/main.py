@@ -3,6 +3,7 @@
 Owns the names of commands and flags. Deliberately does nothing itself.
 """
 
+import logging
 import os
 import sys
 from contextlib import nullcontext
@@ -11,6 +12,7 @@ import click
 
 from appliance import settings
 from appliance.cli import printing
+from appliance.cli.books import backup, restore
 from appliance.cli.keys import keys
 from appliance.cli.models import models
 from appliance.cli.options import Commands, everywhere
@@ -55,6 +57,8 @@ def serve(
 
 cli.add_command(keys)
 cli.add_command(models)
+cli.add_command(backup)
+cli.add_command(restore)
 
 
 @cli.command()
@@ -130,4 +134,6 @@ def show_engine(*, as_json: bool) -> None:
 def main() -> None:
     """Run the command line and leave with its exit code."""
     os.umask(0o077)  # whatever a command writes is its owner's alone
+    # A command says itself what went wrong; only a server keeps a log.
+    logging.getLogger("gigarouter").addHandler(logging.NullHandler())
     cli(prog_name="gigarouter")

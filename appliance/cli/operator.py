@@ -71,18 +71,28 @@ def _enter(directory: DataDir, stack: ExitStack) -> Operator:
 @contextmanager
 def _locally(directory: DataDir) -> "Iterator[Local]":
     # Imported late: these bring numpy and SQLite, which a remote command does not need.
+    from appliance.admin.books import BooksAdmin  # noqa: PLC0415
     from appliance.admin.desk import Admin  # noqa: PLC0415
     from appliance.admin.keys import KeyAdmin  # noqa: PLC0415
     from appliance.admin.models import ModelAdmin, Models  # noqa: PLC0415
     from appliance.core.clock import SystemClock  # noqa: PLC0415
     from appliance.core.limits import Limits  # noqa: PLC0415
     from appliance.ledger.books import open_books  # noqa: PLC0415
+    from appliance.ledger.schedule import Schedule  # noqa: PLC0415
+    from appliance.settings import BackupSettings  # noqa: PLC0415
 
     limits = Limits()
     with directory.locked(), open_books(directory, SystemClock(), limits) as books:
         models = Models.read(directory)
         keys = KeyAdmin(books.writer, books.keyring, models, clock=books.clock, limits=limits)
-        yield Local(Admin(keys=keys, models=ModelAdmin(models)))
+        schedule = Schedule(directory, BackupSettings(), books.clock)
+        yield Local(
+            Admin(
+                keys=keys,
+                models=ModelAdmin(models),
+                books=BooksAdmin(directory, schedule, books.clock),
+            )
+        )
 
 
 class Local:

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from appliance.core.clock import SystemClock, iso
+from appliance.wire.books import BackupList
 from appliance.wire.json import encode
 from appliance.wire.keys import KeyView, MintedKey
 from appliance.wire.models import ModelView, TuningView
@@ -91,6 +92,16 @@ def tuning(view: TuningView | None) -> str:
         f"{view.lanes} lanes x {view.threads} threads, {view.threads_alone} for a call alone, "
         f"bins of {view.bin_tokens} tokens, flash attention {flash} ({view.origin})"
     )
+
+
+def backups(found: BackupList) -> None:
+    """Print the server's own backups as a table, and whether they are made."""
+    table(
+        ("FILE", "BYTES", "CREATED"),
+        [(view.path, str(view.bytes), view.created) for view in found.data],
+    )
+    if found.last_error:
+        click.echo(f"The last one failed: {found.last_error}", err=True)
 
 
 def credit(amount: Decimal | None, *, none: str = "unlimited") -> str:

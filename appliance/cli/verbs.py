@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from appliance.wire.books import BackupList, BackupView
 from appliance.wire.keys import KeyList, KeyView, MintedKey
 from appliance.wire.models import ModelList, ModelView
 
@@ -37,3 +38,5 @@ REVOKE = Verb("POST", "/keys/{}/revoke", KeyView, lambda admin: admin.keys.revok
 LIST_MODELS = Verb("GET", "/models", ModelList, lambda admin: admin.models.all)
 SHOW_MODEL = Verb("GET", "/models/{}", ModelView, lambda admin: admin.models.show)
 ADD_MODEL = Verb("POST", "/models", ModelView, lambda admin: admin.models.add)
+BACK_UP = Verb("POST", "/backup", BackupView, lambda admin: admin.books.back_up)
+LIST_BACKUPS = Verb("GET", "/backup", BackupList, lambda admin: admin.books.backups)

@@ -72,6 +72,21 @@ def seconds_to_midnight(wall_us: int) -> int:
     return max(1, -(-left_us // 1_000_000))
 
 
+def stamp(wall_us: int) -> str:
+    """Return a moment as a file's name may hold it: `20260131T235959Z`."""
+    return (iso(wall_us) or "").replace("-", "").replace(":", "")
+
+
+def stamped_us(text: str) -> int:
+    """Return the moment that `stamp` wrote.
+
+    Raises:
+        ValueError: it is no such text.
+    """
+    moment = datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    return int(moment.timestamp()) * 1_000_000
+
+
 def iso(wall_us: int | None) -> str | None:
     """Return RFC 3339 text in UTC with whole seconds, or None for None."""
     if wall_us is None:

@@ -270,6 +270,32 @@ class EngineRestarting(RetryableError):
         )
 
 
+class StorageFull(RetryableError):
+    """The disk has no room to begin anything new; what was begun is still finished."""
+
+    code = "storage_full"
+
+    def __init__(self, *, retry_after_s: int = 30) -> None:
+        super().__init__(
+            "The server's disk is full, and nothing was charged. The operator must free space.",
+            retry_after_s=retry_after_s,
+        )
+
+
+class LedgerUnavailable(RetryableError):
+    """The books cannot be written now; nothing was acknowledged."""
+
+    code = "ledger_unavailable"
+
+    def __init__(self, reason: str, *, retry_after_s: int = 5) -> None:
+        super().__init__(
+            f"The ledger cannot be written now ({reason}); try again.",
+            retry_after_s=retry_after_s,
+        )
+        self.reason = reason
+        """SQLite's own words: they name no file."""
+
+
 # -- our side ---------------------------------------------------------------------------------
 
 
@@ -336,7 +362,7 @@ class HoldNotOpen(ApplianceError):
 
 
 class StoreFailed(ApplianceError):
-    """The database could not be opened, read or written."""
+    """The database could not be opened, copied or replaced."""
 
     code = "inference_failed"
 

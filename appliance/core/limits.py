@@ -27,6 +27,8 @@ class Limits:
     """Calls that may wait for a tokenizer thread; above it 429 queue_full."""
     writes_max: int = 10_000
     """Operations that may wait for the ledger's writer thread."""
+    reserve_bytes: int = 16 * 1024 * 1024
+    """Disk space kept for finishing what was begun when the disk is full."""
     warming_waiters_max: int = 64
     """Calls that may wait for one model to load."""
     wait_seconds_max: int = 60

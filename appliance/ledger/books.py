@@ -23,7 +23,9 @@ from appliance.ledger.recovery import Recovered, recover
 from appliance.ledger.schema import MIGRATIONS
 from appliance.ledger.transfer import read_balance
 from appliance.store.datadir import DataDir
-from appliance.store.writer import Operation, Writer
+from appliance.store.letter import Operation
+from appliance.store.reserve import Reserve
+from appliance.store.writer import Writer
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ def open_books(directory: DataDir, clock: Clock, limits: Limits) -> Iterator[Boo
             directory.database,
             MIGRATIONS,
             writes_max=limits.writes_max,
+            reserve=Reserve(directory.reserve, limits.reserve_bytes, clock),
             inspect=lambda connection: _inspect(connection, directory, file),
             committed=lambda connection: file.follow(connection, steady.wall_us()),
         )

@@ -48,7 +48,9 @@ class Ledger:
         """
         now_us = self._clock.wall_us()
         return await self._writer.run(
-            lambda connection: open_hold(connection, purchase, now_us), durable=False
+            lambda connection: open_hold(connection, purchase, now_us),
+            durable=False,
+            essential=False,
         )
 
     async def require(self, purchase: Purchase) -> None:

@@ -3,8 +3,9 @@
 Owns pragmas, the identity of the file and its migrations' execution. Deliberately knows nothing of
 keys or money: tables come from whoever owns their meaning.
 
-Exactly one connection writes and checkpoints (the WAL-reset bug of SQLite before 3.51.3,
-sqlite.org/wal.html#walresetbug, needs two).
+Exactly one connection writes and checkpoints, the writer's; all others come from `store/reader.py`
+and can do neither. So the WAL-reset bug of SQLite before 3.51.3 (sqlite.org/wal.html#walresetbug),
+which needs two, cannot happen with any SQLite, and none is refused for its version.
 """
 
 import sqlite3
@@ -16,9 +17,12 @@ import sqlite_utils
 from sqlite_utils import Migrations
 
 from appliance.core.errors import StoreFailed
+from appliance.store.reader import open_read_only
 
 APPLICATION_ID = 0x67723031
 """`gr01` in the file's header: a foreign file is never touched."""
+
+WAY_OUT = "restore a backup with: gigarouter restore FILE"
 
 Migration = tuple[str, Callable[[sqlite3.Connection], None]]
 """A stable name and the step, run once in a transaction of its own."""
@@ -32,15 +36,14 @@ def connect(
     """Open or create the file and bring its tables up to date.
 
     What exists is looked at first, through a connection that cannot write. The connection commits
-    nothing by itself: writers say `BEGIN IMMEDIATE`. It may be used by one
-    thread at a time.
+    nothing by itself: writers say `BEGIN IMMEDIATE`. It may be used by one thread at a time.
 
     Raises:
         StoreFailed: the file is damaged, foreign, newer than this program, or cannot be opened.
     """
     try:
         if path.exists() and path.stat().st_size > 0:
-            _require_ours(path)
+            require_ours(path)
             _require_whole(path, inspect)
         # Before SQLite opens it: the log and its index get the mode of the file.
         path.touch(mode=0o600)
@@ -54,14 +57,21 @@ def connect(
         except BaseException:
             connection.close()
             raise
-    except (sqlite3.Error, OSError) as error:
-        raise StoreFailed(f"{path}: {error}. Nothing was changed; restore a backup.") from error
+    except OSError as error:
+        raise StoreFailed(f"{path} cannot be written: {error.strerror}.") from error
+    except sqlite3.Error as error:
+        raise StoreFailed(f"{path}: {error}. Nothing was changed; {WAY_OUT}") from error
     return connection
 
 
-def _require_ours(path: Path) -> None:
-    """Refuse a foreign file; "immutable" leaves even its log alone."""
-    with closing(_reader(path, "immutable=1")) as reader:
+def require_ours(path: Path) -> None:
+    """Refuse a foreign file without touching it or its log.
+
+    Raises:
+        StoreFailed: it is not one of ours.
+        sqlite3.Error: it is no database at all.
+    """
+    with closing(open_read_only(path, untouched=True)) as reader:
         found = reader.execute("PRAGMA application_id").fetchone()[0]
     if found != APPLICATION_ID:
         raise StoreFailed(f"{path} is not a gigarouter database; nothing was changed.")
@@ -70,7 +80,7 @@ def _require_ours(path: Path) -> None:
 def _require_whole(path: Path, inspect: Inspection) -> None:
     """Refuse a damaged file; a connection that writes would fold its log into it on closing."""
     try:
-        with closing(_reader(path, "mode=ro")) as reader:
+        with closing(open_read_only(path)) as reader:
             verdict = reader.execute("PRAGMA quick_check(1)").fetchone()[0]
             if verdict == "ok":
                 inspect(reader)
@@ -79,11 +89,7 @@ def _require_whole(path: Path, inspect: Inspection) -> None:
             return  # its making was cut off; opening it undoes that
         raise
     if verdict != "ok":
-        raise StoreFailed(f"{path} is damaged ({verdict}); nothing was changed. Restore a backup.")
-
-
-def _reader(path: Path, how: str) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True)
+        raise StoreFailed(f"{path} is damaged ({verdict}); nothing was changed; {WAY_OUT}")
 
 
 def _configure(connection: sqlite3.Connection) -> None:
@@ -94,7 +100,8 @@ def _configure(connection: sqlite3.Connection) -> None:
         "secure_delete = ON",
         # Without it INSERT OR REPLACE deletes rows behind the back of their triggers.
         "recursive_triggers = ON",
-        "wal_autocheckpoint = 1000",
+        # The writer folds the log itself: SQLite's own hook hides a flush that fails meanwhile.
+        "wal_autocheckpoint = 0",
         # macOS: fsync alone does not reach the platter.
         "fullfsync = ON",
         "checkpoint_fullfsync = ON",

@@ -36,6 +36,8 @@ class DataDir:
         self.path = path
         self.database = path / "gigarouter.db"
         self.head = path / "ledger.head"
+        self.reserve = path / "reserve"
+        self.backups = path / "backups"
         self.models = path / "models"
         self.catalog = path / "models.toml"
         self._lock = path / "lock"
@@ -140,6 +142,15 @@ def write_private(path: Path, content: bytes) -> None:
         os.close(handle)
     part.replace(path)
     sync_directory(path.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Make a file's content durable."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def sync_directory(path: Path) -> None:

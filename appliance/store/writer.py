@@ -1,88 +1,49 @@
 """Writer: the one thread that owns the database, and its natural group commit.
 
-Owns the connection, the mailbox and the order of commits. While one commit is on its way to the
-disk the mailbox fills; everything in it becomes the next transaction. Deliberately knows nothing of
-what an operation means.
+Owns the connection, the mailbox, the order of commits, and what becomes of them when the disk is
+full or fails. While one commit is on its way to the disk the mailbox fills; everything in it
+becomes the next transaction. Deliberately knows nothing of what an operation means.
+
+A full disk is survived: the reserve is given up, what was begun is finished in its space, and
+nothing new begins until it could be taken back. A disk that fails is not: after a failed flush the
+kernel forgets the pages, and trying again would lie (wiki.postgresql.org/wiki/Fsync_Errors). The
+writer is then broken for good, and whoever runs it must stop.
 """
 
 import asyncio
+import logging
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
-from appliance.core.errors import ApplianceError, QueueFull, StoreFailed
+from appliance.core.errors import (
+    ApplianceError,
+    LedgerUnavailable,
+    QueueFull,
+    RetryableError,
+    StorageFull,
+)
 from appliance.store.database import Inspection, Migration, connect
+from appliance.store.letter import Awaiting, Blocking, Letter, Operation, Reply, T
+from appliance.store.log import Log
+from appliance.store.reserve import PAUSE_S, Reserve
+from appliance.store.verdict import verdict_on
 
-T = TypeVar("T")
-Operation = Callable[[sqlite3.Connection], T]
-"""Reads and writes inside the writer's transaction; raising undoes this operation alone."""
+log = logging.getLogger("gigarouter.store")
 
 BATCH_MAX = 512
 """Operations in one transaction: bounds how long the first of them waits for its commit."""
+FRAMES_MAX = 1_000
+"""Pages in the log above which it is folded into the database: 4 MiB."""
+CLOSE_SECONDS = 30.0
+"""How long the disk may take to finish what waits."""
 
-
-class Reply(Protocol):
-    """Where an operation's end is reported, on the writer's thread."""
-
-    def done(self, result: Any) -> None:
-        """Take the result of an operation whose commit is through."""
-
-    def failed(self, error: BaseException) -> None:
-        """Take the error of an operation that changed nothing."""
-
-
-class _Letter:
-    __slots__ = ("durable", "operation", "reply")
-
-    def __init__(self, operation: Operation[Any], reply: Reply, *, durable: bool) -> None:
-        self.operation = operation
-        self.reply = reply
-        self.durable = durable
-
-
-class _Blocking:
-    """Reports to a thread that waits."""
-
-    def __init__(self) -> None:
-        self.future: Future[Any] = Future()
-
-    def done(self, result: Any) -> None:
-        self.future.set_result(result)
-
-    def failed(self, error: BaseException) -> None:
-        self.future.set_exception(error)
-
-
-class _Awaiting:
-    """Reports to a coroutine; one that was cancelled is left alone."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self.future: asyncio.Future[Any] = loop.create_future()
-
-    def done(self, result: Any) -> None:
-        self._tell(result, None)
-
-    def failed(self, error: BaseException) -> None:
-        self._tell(None, error)
-
-    def _tell(self, result: Any, error: BaseException | None) -> None:
-        # A loop that has ended meanwhile refuses: nobody waits any more.
-        with suppress(RuntimeError):
-            self.loop.call_soon_threadsafe(self._finish, result, error)
-
-    def _finish(self, result: Any, error: BaseException | None) -> None:
-        if self.future.done():
-            return
-        if error is None:
-            self.future.set_result(result)
-        else:
-            self.future.set_exception(error)
+End = tuple[Reply, Any, BaseException | None]
 
 
 class Writer:
@@ -94,6 +55,7 @@ class Writer:
         migrations: Sequence[Migration],
         *,
         writes_max: int,
+        reserve: Reserve,
         inspect: Inspection = lambda _: None,
         committed: Inspection = lambda _: None,
     ) -> None:
@@ -105,47 +67,63 @@ class Writer:
         Raises:
             StoreFailed: the database cannot be opened, or was refused.
         """
-        self._path = path
         self._committed = committed
+        self._reserve = reserve
+        self._short = not reserve.prepare()
+        """True: the disk is full, and only what was begun is finished."""
         self._connection = connect(path, migrations, inspect)
+        [(page_bytes,)] = self._connection.execute("PRAGMA page_size")
+        self._path, self._inode = path, path.stat().st_ino
+        self._log = Log(path, page_bytes=page_bytes)
         self._writes_max = writes_max
-        self._mailbox: queue.SimpleQueue[_Letter | None] = queue.SimpleQueue()
+        self._mailbox: queue.SimpleQueue[Letter | None] = queue.SimpleQueue()
         self._synchronous = "FULL"
-        self._broken: StoreFailed | None = None
+        self.broken: Future[str] = Future()
+        """Done when the disk failed, with the reason: nothing is ever acknowledged again."""
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="ledger-writer", daemon=True)
         self._thread.start()
 
     def __repr__(self) -> str:
         """Say how much waits and whether writing still works."""
-        state = "broken" if self._broken else "closed" if self._closed else "open"
+        state = (
+            "broken" if self.broken.done()
+            else "closed" if self._closed
+            else "short of space" if self._short
+            else "open"
+        )  # fmt: skip
         return f"<Writer [{self._mailbox.qsize()} waiting | {state}]>"
 
-    def call(self, operation: Operation[T], *, durable: bool = True) -> T:
+    def call(self, operation: Operation[T], *, durable: bool = True, essential: bool = True) -> T:
         """Run an operation and wait for its commit on this thread.
 
         Raises:
             QueueFull: too many operations wait.
-            StoreFailed: the commit failed; nothing of the operation is in the database.
+            StorageFull: the disk is full; nothing of the operation is in the database.
+            LedgerUnavailable: the commit failed; nothing of the operation is in the database.
         """
-        reply = _Blocking()
-        self._post(_Letter(operation, reply, durable=durable))
+        reply = Blocking()
+        self._post(Letter(operation, reply, durable, essential))
         result: T = reply.future.result()
         return result
 
-    async def run(self, operation: Operation[T], *, durable: bool = True) -> T:
+    async def run(
+        self, operation: Operation[T], *, durable: bool = True, essential: bool = True
+    ) -> T:
         """Run an operation and await its commit.
 
         With `durable=False` the commit is safe against the death of this process but not against
-        the loss of power, and costs no disk flush. Cancelling the await does not undo the
+        the loss of power, and costs no disk flush. With `essential=False` the operation begins
+        something new, and is refused while the disk is full. Cancelling the await does not undo the
         operation.
 
         Raises:
             QueueFull: too many operations wait.
-            StoreFailed: the commit failed; nothing of the operation is in the database.
+            StorageFull: the disk is full; nothing of the operation is in the database.
+            LedgerUnavailable: the commit failed; nothing of the operation is in the database.
         """
-        reply = _Awaiting(asyncio.get_running_loop())
-        self._post(_Letter(operation, reply, durable=durable))
+        reply = Awaiting(asyncio.get_running_loop())
+        self._post(Letter(operation, reply, durable, essential))
         result: T = await reply.future
         return result
 
@@ -155,13 +133,17 @@ class Writer:
             return
         self._closed = True
         self._mailbox.put(None)
-        self._thread.join()
+        self._thread.join(CLOSE_SECONDS)
+        if self._thread.is_alive():
+            log.error("the disk does not answer; what waits for it was not acknowledged")
 
-    def _post(self, letter: _Letter) -> None:
-        if self._broken:
-            raise self._broken
+    def _post(self, letter: Letter) -> None:
+        if self.broken.done():
+            raise LedgerUnavailable(self.broken.result())
         if self._closed:
-            raise StoreFailed(f"{self._path} is closed.")
+            raise LedgerUnavailable("it is closed")
+        if self._short and not letter.essential:
+            raise StorageFull
         if self._mailbox.qsize() >= self._writes_max:
             raise QueueFull(retry_after_s=1)
         self._mailbox.put(letter)
@@ -169,46 +151,74 @@ class Writer:
     def _work(self) -> None:
         last = False
         while not last:
-            letter = self._mailbox.get()
-            batch = []
+            batch, last = self._collect()
+            if self._short and self._reserve.take_back():
+                self._short = False
+                log.info("there is space on the disk again: new calls are served")
+            if batch:
+                self._commit(batch)
+        self._log.close()
+        self._connection.close()
+
+    def _collect(self) -> tuple[list[Letter], bool]:
+        """Wait for letters and take all that are there; say whether they are the last."""
+        batch: list[Letter] = []
+        try:
+            letter = self._mailbox.get(timeout=PAUSE_S if self._short else None)
             while letter is not None:
                 batch.append(letter)
                 if len(batch) == BATCH_MAX:
-                    break
-                try:
-                    letter = self._mailbox.get_nowait()
-                except queue.Empty:
-                    break
-            last = letter is None
-            if batch:
-                self._commit(batch)
-        self._connection.close()
+                    return batch, False
+                letter = self._mailbox.get_nowait()
+        except queue.Empty:
+            return batch, False
+        return batch, True
 
-    def _commit(self, batch: list[_Letter]) -> None:
+    def _commit(self, batch: list[Letter]) -> None:
         try:
-            if self._broken:
-                raise self._broken
-            self._flush_on_commit(any(letter.durable for letter in batch))
-            self._connection.execute("BEGIN IMMEDIATE")
-            ends = [(letter.reply, *self._apply(letter.operation)) for letter in batch]
-            self._connection.execute("COMMIT")
-            self._committed(self._connection)
-        except (sqlite3.Error, StoreFailed) as error:
-            failure = self._fail(error)
+            if self.broken.done():
+                raise LedgerUnavailable(self.broken.result())  # noqa: TRY301 - refused like the rest
+            try:
+                ends = self._transact(batch)
+            except sqlite3.Error as error:
+                if not self._made_room(error):
+                    raise
+                ends = self._transact(batch)
+        except Exception as error:  # noqa: BLE001 - whatever it is, everyone who waits must hear
+            refusal = self._refusal(error)
             for letter in batch:
-                letter.reply.failed(failure)
+                letter.reply.failed(refusal)
             return
         for reply, result, problem in ends:
             if problem is None:
                 reply.done(result)
             else:
                 reply.failed(problem)
+        self._fold()
 
-    def _apply(self, operation: Operation[Any]) -> tuple[Any, BaseException | None]:
+    def _transact(self, batch: list[Letter]) -> list[End]:
+        self._require_in_place()
+        self._flush_on_commit(any(letter.durable for letter in batch))
+        self._connection.execute("BEGIN IMMEDIATE")
+        ends = [(letter.reply, *self._apply(letter)) for letter in batch]
+        self._connection.execute("COMMIT")
+        self._committed(self._connection)
+        return ends
+
+    def _require_in_place(self) -> None:
+        """Write nothing into a file that was removed or replaced: nobody would ever read it."""
+        with suppress(OSError):
+            if self._path.stat().st_ino == self._inode and not self._log.is_removed():
+                return
+        raise RuntimeError("the database or its log was removed or replaced")
+
+    def _apply(self, letter: Letter) -> tuple[Any, BaseException | None]:
         """Run one operation so that its failure undoes it and nothing else."""
+        if self._short and not letter.essential:
+            return None, StorageFull()
         self._connection.execute("SAVEPOINT operation")
         try:
-            result = operation(self._connection)
+            result = letter.operation(self._connection)
         except (ApplianceError, sqlite3.IntegrityError) as error:
             self._connection.execute("ROLLBACK TO operation")
             self._connection.execute("RELEASE operation")
@@ -228,16 +238,53 @@ class Writer:
             self._connection.execute(f"PRAGMA synchronous = {wanted}")
             self._synchronous = wanted
 
-    def _fail(self, error: Exception) -> StoreFailed:
-        if isinstance(error, StoreFailed):
+    def _fold(self) -> None:
+        """Fold a long log into the database; what was committed is safe without that."""
+        if self.broken.done():
+            return
+        try:
+            if not self._log.has_frames(FRAMES_MAX):
+                return
+            try:
+                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            except sqlite3.Error as error:
+                # In the space of the reserve, or at the next commit: until then the log grows.
+                if not self._made_room(error) and verdict_on(error) != "full":
+                    raise
+        except Exception as error:  # noqa: BLE001 - it decides whether the disk can be trusted
+            self._refusal(error)
+
+    def _made_room(self, error: sqlite3.Error) -> bool:
+        """Give up the reserve if the disk is full; return whether another try has more room."""
+        if verdict_on(error) != "full" or self._short:
+            return False
+        self._undo()
+        self._short = True
+        self._reserve.give_up()
+        log.warning("the disk is full: new calls are refused until there is space")
+        return not self.broken.done()
+
+    def _refusal(self, error: Exception) -> RetryableError:
+        """Return what those hear whose transaction failed; decide whether it was the last one."""
+        if isinstance(error, RetryableError):
             return error
+        self._undo()
+        verdict = verdict_on(error)
+        if verdict == "full":
+            return StorageFull()
+        if verdict == "fatal":
+            self._break(error)
+        elif not self.broken.done():
+            log.warning("nothing was written: %s", error)
+        return LedgerUnavailable(str(error))
+
+    def _undo(self) -> None:
         if self._connection.in_transaction:
             try:
                 self._connection.execute("ROLLBACK")
-            except sqlite3.Error:
-                self._broken = StoreFailed(f"{self._path}: {error}; the books are closed.")
-        name = getattr(error, "sqlite_errorname", "")
-        if name.startswith(("SQLITE_IOERR", "SQLITE_CORRUPT", "SQLITE_NOTADB")):
-            # After a failed flush the kernel forgets the pages: retrying would lie.
-            self._broken = StoreFailed(f"{self._path}: {error}; the books are closed.")
-        return self._broken or StoreFailed(f"{self._path}: {error}; nothing was written.")
+            except sqlite3.Error as error:
+                self._break(error)
+
+    def _break(self, error: Exception) -> None:
+        if not self.broken.done():
+            self.broken.set_result(str(error) or type(error).__name__)

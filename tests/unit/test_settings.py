@@ -5,7 +5,7 @@ import pytest
 
 from appliance import settings
 from appliance.core.errors import InvalidSettings
-from appliance.settings import AdminSettings, EngineSettings, Settings, TlsSettings
+from appliance.settings import AdminSettings, BackupSettings, EngineSettings, Settings, TlsSettings
 
 
 @pytest.fixture(autouse=True)
@@ -50,12 +50,14 @@ def test_every_setting_can_be_given_in_the_file_in_the_environment_and_as_a_flag
         engine=EngineSettings(
             calibrate=False, lanes=2, bin_tokens=128, flash_attention="off", cache_mb=5
         ),
+        backup=BackupSettings(every_h=6, keep=28),
     )  # fmt: skip
     values = {
         "host": "::1", "port": 1, "log_format": "json", "threads": 2, "default_wait_s": 3,
         "fake_engine": True, "failpoint": "after_send:1", "admin.allow_remote": True, "tls.cert": "c.pem", "tls.key": "k.pem",
         "engine.calibrate": False, "engine.lanes": 2, "engine.bin_tokens": 128,
         "engine.flash_attention": "off", "engine.cache_mb": 5,
+        "backup.every_h": 6, "backup.keep": 28,
     }  # fmt: skip
     # A new setting belongs here too.
     assert sorted(values) == sorted(settings.names())

@@ -1,3 +1,4 @@
+import re
 import time
 
 import pytest
@@ -11,6 +12,8 @@ from appliance.core.clock import (
     SystemClock,
     iso,
     seconds_to_midnight,
+    stamp,
+    stamped_us,
     utc_day,
 )
 
@@ -56,6 +59,15 @@ def test_waiting_until_midnight_reaches_the_next_day_and_not_a_second_later(now_
 )
 def test_a_moment_reads_as_rfc_3339_in_utc(wall_us, text):
     assert iso(wall_us) == text
+
+
+def test_a_moment_stands_in_a_files_name_and_is_read_from_it():
+    for wall_us in (0, 951_827_696_000_000, 1_790_000_000_000_000):
+        assert re.fullmatch(r"\d{8}T\d{6}Z", stamp(wall_us))
+        assert stamped_us(stamp(wall_us)) == wall_us
+    assert stamp(951_827_696_999_999) == "20000229T123456Z"
+    with pytest.raises(ValueError):
+        stamped_us("20000230T123456Z")
 
 
 def test_the_system_clock_tells_the_machines_time_and_never_runs_backwards():

@@ -5,11 +5,23 @@ from contextlib import closing
 
 import pytest
 
-from appliance.core.errors import ApplianceError, InvalidRequest, QueueFull, StoreFailed
+from appliance.core.clock import SystemClock
+from appliance.core.errors import (
+    ApplianceError,
+    InvalidRequest,
+    LedgerUnavailable,
+    QueueFull,
+    StorageFull,
+)
 from appliance.store.database import execute_statements
-from appliance.store.writer import BATCH_MAX, Writer
+from appliance.store.reserve import Reserve
+from appliance.store.writer import BATCH_MAX, FRAMES_MAX, Writer
 
 PATIENCE_S = 30
+
+
+def reserve_in(folder):
+    return Reserve(folder / "reserve", 64 * 1024, SystemClock())
 
 
 def _tables(connection):
@@ -27,7 +39,7 @@ MIGRATIONS = (("m001_notes", _tables),)
 
 @pytest.fixture
 def writer(tmp_path):
-    made = Writer(tmp_path / "notes.db", MIGRATIONS, writes_max=2_000)
+    made = Writer(tmp_path / "notes.db", MIGRATIONS, writes_max=2_000, reserve=reserve_in(tmp_path))
     yield made
     made.close()
 
@@ -193,20 +205,135 @@ def test_an_operation_that_raises_is_undone_alone(writer, problem, kind):
     assert writer.call(texts) == ["before", "after"]
 
 
-def test_a_full_disk_fails_everyone_in_the_transaction_and_writes_nothing(writer, tmp_path):
-    writer.call(note("kept"))
+def fill_up(writer):
+    """Leave no room: the database may not grow by a page."""
     pages = writer.call(lambda c: c.execute("PRAGMA page_count").fetchone()[0])
     writer.call(lambda c: c.execute(f"PRAGMA max_page_count = {pages}").fetchone())
+
+
+def empty(writer):
+    writer.call(lambda c: c.execute("PRAGMA max_page_count = 100000").fetchone())
+
+
+class Spare:
+    """A reserve that is as many pages of the database as it was told."""
+
+    def __init__(self, pages=100):
+        self.pages = pages
+        self.held = True
+        self.writer = None
+        self.may_take_back = False
+
+    def prepare(self):
+        return self.held
+
+    def give_up(self):
+        self.held = False
+        connection = self.writer._connection  # on its own thread
+        [(before,)] = connection.execute("PRAGMA page_count")
+        connection.execute(f"PRAGMA max_page_count = {before + self.pages}").fetchone()
+
+    def take_back(self):
+        self.held = self.held or self.may_take_back
+        return self.held
+
+
+@pytest.fixture
+def spare(tmp_path):
+    made = Spare()
+    made.writer = Writer(tmp_path / "notes.db", MIGRATIONS, writes_max=2_000, reserve=made)
+    yield made
+    made.writer.close()
+
+
+def test_a_full_disk_without_any_reserve_left_fails_everyone_and_writes_nothing(writer, tmp_path):
+    writer.call(note("kept"))
+    fill_up(writer)
     ends = asyncio.run(all_of(writer, [note("small"), note("x" * 1_000_000), note("later")]))
-    for end in ends:
-        assert isinstance(end, StoreFailed)
-        assert "full" in end.message
-        assert "nothing was written" in end.message
+    assert [type(end) for end in ends] == [StorageFull] * 3
     assert on_disk(tmp_path / "notes.db") == ["kept"]
     # Room again: service goes on without a restart.
-    writer.call(lambda c: c.execute("PRAGMA max_page_count = 100000").fetchone())
+    empty(writer)
     assert writer.call(note("again")) == 2
     assert writer.call(texts) == ["kept", "again"]
+
+
+def test_what_was_begun_is_finished_in_the_reserve_and_nothing_new_begins(spare, tmp_path):
+    writer = spare.writer
+    fill_up(writer)
+    ran = []
+
+    def fresh(connection):
+        ran.append(connection)
+
+    async def scenario():
+        gate = await asyncio.to_thread(Gate, writer)
+        finishing = [asyncio.create_task(writer.run(note(f"n{i}" * 1_000))) for i in range(3)]
+        beginning = asyncio.create_task(writer.run(fresh, essential=False))
+        await asyncio.sleep(0)
+        gate.open.set()
+        ends = await asyncio.gather(*finishing, beginning, return_exceptions=True)
+        await asyncio.to_thread(gate.pass_through)
+        return ends
+
+    *finished, refused = asyncio.run(scenario())
+    assert finished == [1, 2, 3]
+    assert isinstance(refused, StorageFull)
+    assert not spare.held
+    assert repr(writer) == "<Writer [0 waiting | short of space]>"
+    assert len(on_disk(tmp_path / "notes.db")) == 3
+    before = len(ran)
+    with pytest.raises(StorageFull):
+        writer.call(fresh, essential=False)
+    assert len(ran) == before
+    assert writer.call(note("a settlement")) == 4
+
+
+def test_service_is_whole_again_once_the_reserve_could_be_taken_back(spare):
+    writer = spare.writer
+    fill_up(writer)
+    writer.call(note("x" * 10_000))
+    with pytest.raises(StorageFull):
+        writer.call(note("new"), essential=False)
+    spare.may_take_back = True
+    # Any letter makes the writer try, and so does time.
+    writer.call(texts)
+    assert writer.call(note("new"), essential=False) == 2
+    assert repr(writer) == "<Writer [0 waiting | open]>"
+
+
+def test_a_writer_with_nothing_to_do_takes_the_reserve_back_by_itself(spare, monkeypatch):
+    writer = spare.writer
+    monkeypatch.setattr("appliance.store.writer.PAUSE_S", 0.01)
+    fill_up(writer)
+    writer.call(note("x" * 10_000))
+    tried = threading.Event()
+    spare.may_take_back = True
+    take_back = spare.take_back
+    spare.take_back = lambda: (tried.set(), take_back())[1]
+    assert tried.wait(PATIENCE_S)
+    assert writer.call(note("new"), essential=False) == 2
+
+
+def test_a_reserve_that_is_too_small_refuses_what_does_not_fit_and_goes_on(spare, tmp_path):
+    spare.pages = 3
+    writer = spare.writer
+    fill_up(writer)
+    ends = asyncio.run(all_of(writer, [note("x" * 100_000)]))
+    assert [type(end) for end in ends] == [StorageFull]
+    assert writer.call(note("small")) == 1
+    assert on_disk(tmp_path / "notes.db") == ["small"]
+
+
+def test_on_a_disk_that_is_full_from_the_start_nothing_new_begins(tmp_path):
+    full = Spare()
+    full.held = False
+    writer = Writer(tmp_path / "notes.db", MIGRATIONS, writes_max=10, reserve=full)
+    with pytest.raises(StorageFull) as refusal:
+        writer.call(note("new"), essential=False)
+    assert refusal.value.retry_after_s > 1
+    assert writer.call(note("a release")) == 1
+    writer.close()
 
 
 def test_a_commit_that_is_refused_fails_everyone_in_it_and_writes_nothing(writer, tmp_path):
@@ -215,25 +342,26 @@ def test_a_commit_that_is_refused_fails_everyone_in_it_and_writes_nothing(writer
         connection.execute("INSERT INTO replies VALUES (99)")
 
     ends = asyncio.run(all_of(writer, [note("a"), dangling, note("b")]))
-    assert [type(end) for end in ends] == [StoreFailed] * 3
+    assert [type(end) for end in ends] == [LedgerUnavailable] * 3
     assert on_disk(tmp_path / "notes.db") == []
     assert writer.call(note("again")) == 1
 
 
 class Disk:
-    """A connection whose second commit from now meets a broken disk, and no other."""
+    """A connection that meets a broken disk at its second such statement from now, and no other."""
 
-    def __init__(self, connection, errorname):
+    def __init__(self, connection, errorname, statement="COMMIT"):
         self._connection = connection
         self._errorname = errorname
-        self._commits = 0
+        self._statement = statement
+        self._seen = 0
 
     def __getattr__(self, name):
         return getattr(self._connection, name)
 
     def execute(self, sql, *parameters):
-        self._commits += sql == "COMMIT"
-        if self._commits == 2 and sql == "COMMIT":
+        self._seen += sql == self._statement
+        if self._seen == 2 and sql == self._statement:
             error = sqlite3.OperationalError("disk I/O error")
             error.sqlite_errorname = self._errorname
             raise error
@@ -245,37 +373,152 @@ class Disk:
 )
 def test_after_a_failed_flush_or_damage_nothing_is_acknowledged_ever_again(tmp_path, errorname):
     path = tmp_path / "notes.db"
-    writer = Writer(path, MIGRATIONS, writes_max=100)
+    writer = Writer(path, MIGRATIONS, writes_max=100, reserve=reserve_in(tmp_path))
     writer.call(note("kept"))
     writer._connection = Disk(writer._connection, errorname)
     ends = asyncio.run(all_of(writer, [note("a"), note("b")]))
     # The disk says that all is well now, as a kernel does after a flush that failed.
-    assert [type(end) for end in ends] == [StoreFailed, StoreFailed]
+    assert [type(end) for end in ends] == [LedgerUnavailable] * 2
     for _ in range(3):
-        with pytest.raises(StoreFailed, match="the books are closed"):
+        with pytest.raises(LedgerUnavailable, match="disk I/O error"):
             writer.call(note("c"))
+    assert writer.broken.result(0) == "disk I/O error"
     assert repr(writer) == "<Writer [0 waiting | broken]>"
     writer.close()
     assert on_disk(path) == ["kept"]
 
 
+def test_those_who_wait_behind_the_failure_are_refused_as_well(tmp_path):
+    writer = Writer(
+        tmp_path / "notes.db", MIGRATIONS, writes_max=2_000, reserve=reserve_in(tmp_path)
+    )
+    writer.call(note("kept"))
+    writer._connection = Disk(writer._connection, "SQLITE_IOERR_FSYNC")
+    ends = asyncio.run(all_of(writer, [note(f"n{index}") for index in range(2 * BATCH_MAX)]))
+    assert {type(end) for end in ends} == {LedgerUnavailable}
+    writer.close()
+    assert on_disk(tmp_path / "notes.db") == ["kept"]
+
+
+def test_a_flush_that_fails_while_the_log_is_folded_is_as_final(tmp_path, monkeypatch):
+    monkeypatch.setattr("appliance.store.writer.FRAMES_MAX", 1)
+    path = tmp_path / "notes.db"
+    writer = Writer(path, MIGRATIONS, writes_max=100, reserve=reserve_in(tmp_path))
+    fold = "PRAGMA wal_checkpoint(PASSIVE)"
+    writer._connection = Disk(writer._connection, "SQLITE_IOERR_FSYNC", fold)
+    assert writer.call(note("a")) == 1
+    # Its own commit was flushed: it is true. The next would build on what may be lost.
+    assert writer.call(note("b")) == 2
+    with pytest.raises(LedgerUnavailable, match="disk I/O error"):
+        writer.call(note("c"))
+    writer.close()
+    assert on_disk(path) == ["a", "b"]
+
+
+def test_an_error_that_is_not_sqlites_breaks_the_writer_and_strands_nobody(tmp_path):
+    class Exhausted(Disk):
+        def execute(self, sql, *parameters):
+            if sql == "COMMIT":
+                raise MemoryError
+            return self._connection.execute(sql, *parameters)
+
+    writer = Writer(tmp_path / "notes.db", MIGRATIONS, writes_max=100, reserve=reserve_in(tmp_path))
+    writer._connection = Exhausted(writer._connection, "")
+    with pytest.raises(LedgerUnavailable):
+        writer.call(note("a"))
+    assert writer.broken.result(0) == "MemoryError"
+    writer.close()
+    assert on_disk(tmp_path / "notes.db") == []
+
+
 def test_a_busy_commit_is_a_failure_of_that_transaction_only(tmp_path):
     path = tmp_path / "notes.db"
-    writer = Writer(path, MIGRATIONS, writes_max=100)
+    writer = Writer(path, MIGRATIONS, writes_max=100, reserve=reserve_in(tmp_path))
     writer._connection = Disk(writer._connection, "SQLITE_BUSY")
     writer.call(note("a"))
-    with pytest.raises(StoreFailed, match="nothing was written"):
+    with pytest.raises(LedgerUnavailable, match="disk I/O error"):
         writer.call(note("b"))
+    assert not writer.broken.done()
     assert writer.call(note("c")) == 2
     writer.close()
     assert on_disk(path) == ["a", "c"]
+
+
+def hold_locked(path):
+    """Hold the lock of another program that writes."""
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    return closing(other)
+
+
+def test_while_another_program_holds_the_lock_nothing_is_written_and_then_it_goes_on(
+    writer, tmp_path
+):
+    writer.call(lambda c: c.execute("PRAGMA busy_timeout = 50").fetchone())
+    with hold_locked(tmp_path / "notes.db"):
+        ends = asyncio.run(all_of_locked(writer))
+        assert [type(end) for end in ends] == [LedgerUnavailable] * 3
+        assert "database is locked" in ends[0].message
+    assert not writer.broken.done()
+    assert writer.call(note("after")) == 1
+    assert on_disk(tmp_path / "notes.db") == ["after"]
+
+
+async def all_of_locked(writer):
+    tasks = [writer.run(note(f"n{index}")) for index in range(3)]
+    return await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.mark.parametrize("victim", ["notes.db", "notes.db-wal"])
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+def test_a_file_that_is_taken_away_breaks_the_writer_instead_of_swallowing_money(
+    tmp_path, victim, how
+):
+    path = tmp_path / "notes.db"
+    writer = Writer(path, MIGRATIONS, writes_max=100, reserve=reserve_in(tmp_path))
+    writer.call(note("kept"))
+    writer.call(note("kept too"))
+    other = tmp_path / "other"
+    other.write_bytes((tmp_path / victim).read_bytes())
+    if how == "removed":
+        (tmp_path / victim).unlink()
+    else:
+        other.replace(tmp_path / victim)
+    with pytest.raises(LedgerUnavailable, match="removed or replaced"):
+        writer.call(note("lost"))
+    assert writer.broken.done()
+    writer.close()
+
+
+def test_closing_does_not_wait_for_ever_for_a_disk_that_never_answers(
+    tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr("appliance.store.writer.CLOSE_SECONDS", 0.01)
+    writer = Writer(tmp_path / "notes.db", MIGRATIONS, writes_max=100, reserve=reserve_in(tmp_path))
+    gate = Gate(writer)
+    writer.close()
+    assert "the disk does not answer" in caplog.text
+    gate.pass_through()
+    writer._thread.join(PATIENCE_S)
+
+
+# -- the log ----------------------------------------------------------------------------------
+
+
+def test_the_log_is_folded_before_it_is_long_whatever_its_size(writer, tmp_path):
+    log = tmp_path / "notes.db-wal"
+    for index in range(3 * FRAMES_MAX):
+        writer.call(note(f"{index}" + "x" * 5_000), durable=False)
+    page, header = 4_096, 24
+    assert log.stat().st_size < 1.1 * FRAMES_MAX * (page + header)
+    assert (tmp_path / "notes.db").stat().st_size > 2 * FRAMES_MAX * page
 
 
 # -- bounds, cancelling, closing --------------------------------------------------------------
 
 
 def test_a_full_mailbox_refuses_and_says_when_to_come_back(tmp_path):
-    writer = Writer(tmp_path / "notes.db", MIGRATIONS, writes_max=5)
+    writer = Writer(tmp_path / "notes.db", MIGRATIONS, writes_max=5, reserve=reserve_in(tmp_path))
     gate = Gate(writer)
 
     async def scenario():
@@ -347,7 +590,7 @@ def test_a_loop_that_ended_meanwhile_does_not_stop_the_writer(writer):
 
 def test_closing_finishes_what_waits_and_folds_the_log_into_the_file(tmp_path):
     path = tmp_path / "notes.db"
-    writer = Writer(path, MIGRATIONS, writes_max=1_000)
+    writer = Writer(path, MIGRATIONS, writes_max=1_000, reserve=reserve_in(tmp_path))
     gate = Gate(writer)
 
     async def scenario():
@@ -359,15 +602,15 @@ def test_closing_finishes_what_waits_and_folds_the_log_into_the_file(tmp_path):
 
     asyncio.run(scenario())
     gate.pass_through()
-    assert [each.name for each in tmp_path.iterdir()] == ["notes.db"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["notes.db", "reserve"]
     assert len(on_disk(path)) == 700
 
 
 def test_a_closed_writer_refuses_instead_of_waiting_for_ever(tmp_path):
-    writer = Writer(tmp_path / "notes.db", MIGRATIONS, writes_max=10)
+    writer = Writer(tmp_path / "notes.db", MIGRATIONS, writes_max=10, reserve=reserve_in(tmp_path))
     writer.close()
     writer.close()
-    with pytest.raises(StoreFailed, match="is closed"):
+    with pytest.raises(LedgerUnavailable, match="is closed"):
         writer.call(note("a"))
     with pytest.raises(ApplianceError, match="is closed"):
         asyncio.run(writer.run(note("a")))

@@ -1,0 +1,54 @@
+"""Books: what an operator does with the books as a whole: back them up.
+
+Owns what is shown of backups. Deliberately knows no HTTP; `restore` is not here, because it needs a
+server that does not run.
+"""
+
+import asyncio
+from pathlib import Path
+
+from appliance.core.clock import Clock, iso
+from appliance.ledger.backup import back_up
+from appliance.ledger.schedule import Schedule
+from appliance.store.datadir import DataDir
+from appliance.wire.books import BackupList, BackupOrder, BackupView
+
+
+class BooksAdmin:
+    """The operator's verbs for the books."""
+
+    def __init__(self, directory: DataDir, schedule: Schedule, clock: Clock) -> None:
+        self._directory = directory
+        self._schedule = schedule
+        self._clock = clock
+        self._copying = asyncio.Lock()
+
+    async def back_up(self, order: BackupOrder) -> BackupView:
+        """Write a copy of the books as they are now, checked.
+
+        Raises:
+            InvalidRequest: the path cannot be used; `param` is `path`.
+            StoreFailed: the copy could not be made, or is not good.
+        """
+        target = Path(order.path)
+        async with self._copying:
+            size = await asyncio.to_thread(
+                back_up, self._directory, target, overwrite=order.overwrite
+            )
+        return BackupView(path=order.path, bytes=size, created=iso(self._clock.wall_us()) or "")
+
+    async def backups(self) -> BackupList:
+        """Return the backups that the server made by itself."""
+        return BackupList(
+            every_h=self._schedule.every_h,
+            keep=self._schedule.keep,
+            last_error=self._schedule.last_error,
+            data=[_view(path) for path in self._schedule.files()],
+        )
+
+
+def _view(path: Path) -> BackupView:
+    found = path.stat()
+    return BackupView(
+        path=str(path), bytes=found.st_size, created=iso(found.st_mtime_ns // 1000) or ""
+    )

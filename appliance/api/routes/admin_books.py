@@ -1,0 +1,28 @@
+"""Admin books: `/admin/v1/backup`: make a backup, list those that the server makes."""
+
+from litestar import Response, Router, get, post
+from litestar.di import NamedDependency
+
+from appliance.api import exchange
+from appliance.api.routes.public import answer
+from appliance.api.services import Services
+from appliance.wire.books import BackupOrder
+from appliance.wire.json import decode
+
+
+@get("/")
+async def list_backups(services: NamedDependency[Services]) -> Response[bytes]:
+    """List the backups that the server made by itself."""
+    return answer(await services.admin.books.backups())
+
+
+@post("/")
+async def make_backup(
+    request: exchange.AnyRequest, services: NamedDependency[Services]
+) -> Response[bytes]:
+    """Write a backup."""
+    order = decode(await exchange.body(request, services.limits), BackupOrder)
+    return answer(await services.admin.books.back_up(order), 201)
+
+
+backup_router = Router("/backup", route_handlers=[list_backups, make_backup])

@@ -1,0 +1,161 @@
+"""Backup: a copy of the books that is known to be good, and the way back from one.
+
+Owns making, checking and restoring copies. A copy is one file, whole and audited before it gets its
+name. Deliberately decides nothing about when.
+"""
+
+import os
+import secrets
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from appliance.core.clock import stamp
+from appliance.core.errors import InvalidRequest, StoreFailed
+from appliance.ledger import audit, head
+from appliance.ledger.schema import MIGRATIONS
+from appliance.store.database import connect, require_ours
+from appliance.store.datadir import DataDir, sync_directory, sync_file
+from appliance.store.reader import open_read_only, reading
+
+KEPT_FREE_BYTES = 64 * 1024 * 1024
+"""A copy onto the disk of the books leaves this to the books."""
+SIDES = ("-wal", "-shm", "-journal")
+"""What SQLite puts beside a database."""
+
+
+def back_up(directory: DataDir, target: Path, *, overwrite: bool = False) -> int:
+    """Copy the books as they are now, whether a server runs or not; return the copy's bytes.
+
+    Raises:
+        InvalidRequest: there is a file of this name, or it cannot be one; `param` is `path`.
+        StoreFailed: the copy could not be made, or is not good; nothing of it is left.
+    """
+    _require_place(directory, target, overwrite=overwrite)
+    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    try:
+        _require_room(directory.database, target.parent)
+        _copy(directory.database, part)
+        _require_good(part)
+        sync_file(part)
+        size = part.stat().st_size
+        part.replace(target)
+        sync_directory(target.parent)
+    except (StoreFailed, sqlite3.Error, OSError) as error:
+        raise StoreFailed(f"{target} was not written: {error}") from error
+    finally:
+        _remove(part)
+    return size
+
+
+def restore(directory: DataDir, source: Path, now_us: int) -> Path | None:
+    """Put a backup in the place of the books of a locked data directory.
+
+    The books that were there are kept beside it; returns where, or None when there were none.
+
+    Raises:
+        StoreFailed: the backup is not good; nothing was changed.
+    """
+    database = directory.database
+    part = database.with_name(f"{database.name}.part")
+    _remove(part)
+    try:
+        require_ours(source)
+        _copy(source, part)
+        # One made by an older program is brought up to date, as a start would do.
+        connect(part, MIGRATIONS).close()
+        _require_good(part)
+        sync_file(part)
+        aside = _set_aside(database, now_us)
+        part.replace(database)
+        sync_directory(database.parent)
+        # Last: until then a start is refused, because the books lack what the head remembers.
+        with closing(open_read_only(database)) as books:
+            head.write(directory.head, books, now_us)
+    except (StoreFailed, sqlite3.Error, OSError) as error:
+        raise StoreFailed(f"{source} was not restored: {error}") from error
+    finally:
+        _remove(part)
+    return aside
+
+
+def _require_place(directory: DataDir, target: Path, *, overwrite: bool) -> None:
+    if not target.is_absolute():
+        raise InvalidRequest(f"{target} is not an absolute path.", param="path")
+    if not target.parent.is_dir():
+        raise InvalidRequest(f"there is no directory {target.parent}.", param="path")
+    if target.parent.resolve() == directory.path.resolve():
+        raise InvalidRequest(
+            f"{target} is among the server's own files; choose another directory.", param="path"
+        )
+    if target.is_dir() or (target.exists() and not overwrite):
+        raise InvalidRequest(f"{target} exists; choose another name.", param="path")
+
+
+def _require_room(database: Path, folder: Path) -> None:
+    size = sum(path.stat().st_size for path in (database, _beside(database, "-wal"))
+               if path.exists())  # fmt: skip
+    is_same_disk = database.parent.stat().st_dev == folder.stat().st_dev
+    needed = size + (KEPT_FREE_BYTES if is_same_disk else 0)
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise StoreFailed(f"{needed} bytes must be free on its disk, {free} are.")
+
+
+def _copy(source: Path, part: Path) -> None:
+    """Copy one moment of a database to a new file that needs nothing beside it."""
+    os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    with (
+        reading(source) as books,
+        closing(sqlite3.connect(part, isolation_level=None)) as copy,
+    ):
+        copy.execute("PRAGMA synchronous = OFF")  # flushed once, when it is whole
+        try:
+            books.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE")
+        except sqlite3.Error as error:
+            raise StoreFailed(f"copying failed: {error}.") from error
+
+
+def _require_good(copy: Path) -> None:
+    """Refuse a copy that is damaged, or whose books do not add up."""
+    require_ours(copy)
+    with closing(open_read_only(copy)) as books:
+        [(verdict,)] = books.execute("PRAGMA integrity_check(1)").fetchall()
+        if verdict != "ok":
+            raise StoreFailed(f"it is damaged ({verdict}).")
+        dangling = books.execute("PRAGMA foreign_key_check").fetchone()
+        if dangling is not None:
+            raise StoreFailed(f"it is damaged (a row of {dangling[0]} refers to nothing).")
+        problems = audit.problems(books)
+        if problems:
+            raise StoreFailed(f"its books do not add up ({problems[0]}).")
+
+
+def _set_aside(database: Path, now_us: int) -> Path | None:
+    """Give the books another name, their log with them; the old name stays until it is replaced."""
+    if not database.exists():
+        return None
+    aside = database.with_name(f"{database.name}.replaced-{stamp(now_us)}")
+    if aside.exists():
+        raise StoreFailed(f"{aside} exists.")
+    # First the log: beside other books than its own it would be folded into them.
+    for side in SIDES:
+        if _beside(database, side).exists():
+            _beside(database, side).replace(_beside(aside, side))
+    try:
+        os.link(database, aside)
+    except OSError:  # a file system without links: for a moment there are no books at all
+        database.replace(aside)
+    sync_directory(database.parent)
+    return aside
+
+
+def _beside(database: Path, side: str) -> Path:
+    return database.with_name(database.name + side)
+
+
+def _remove(database: Path) -> None:
+    for side in ("", *SIDES):
+        _beside(database, side).unlink(missing_ok=True)

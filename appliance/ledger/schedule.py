@@ -1,0 +1,98 @@
+"""Schedule: the backups that a server makes by itself.
+
+Owns when one is due, the names in `backups/`, and which of them go. Deliberately never in the way
+of serving: a backup that fails is logged and shown, and tried again when the next one is due.
+"""
+
+import asyncio
+import logging
+import re
+from pathlib import Path
+
+from appliance.core.clock import Clock, stamp, stamped_us
+from appliance.core.errors import ApplianceError
+from appliance.ledger.backup import back_up
+from appliance.settings import BackupSettings
+from appliance.store.datadir import DataDir
+
+log = logging.getLogger("gigarouter.backup")
+
+START_PAUSE_S = 60.0
+"""A server that has just started has better things to do."""
+NAME = re.compile(r"gigarouter-\d{8}T\d{6}Z\.db")
+"""What the schedule makes; whatever else lies in the directory is left alone."""
+
+
+class Schedule:
+    """The backups of one data directory; `run` makes them."""
+
+    def __init__(self, directory: DataDir, settings: BackupSettings, clock: Clock) -> None:
+        self._directory = directory
+        self._settings = settings
+        self._clock = clock
+        self.last_error: str | None = None
+        """Why the last one failed; None: it did not."""
+        self.failures = 0
+        """Since the server started."""
+
+    def __repr__(self) -> str:
+        """Say how often, and how the last one went."""
+        return f"<Schedule [every {self._settings.every_h} h | {self.last_error or 'ok'}]>"
+
+    @property
+    def every_h(self) -> int:
+        """Hours between two; 0: none is made."""
+        return self._settings.every_h
+
+    @property
+    def keep(self) -> int:
+        """How many are kept."""
+        return self._settings.keep
+
+    def files(self) -> list[Path]:
+        """Return the backups that are there, oldest first."""
+        folder = self._directory.backups
+        if not folder.is_dir():
+            return []
+        return sorted(path for path in folder.iterdir() if NAME.fullmatch(path.name))
+
+    def due_in_s(self) -> float:
+        """Return how long to wait for the next one."""
+        interval_s = self.every_h * 3600.0
+        files = self.files()
+        if not files:
+            return START_PAUSE_S
+        made_us = stamped_us(files[-1].name.removeprefix("gigarouter-").removesuffix(".db"))
+        age_s = (self._clock.wall_us() - made_us) / 1e6
+        # A clock that was changed makes no backup late, nor two in a row.
+        return min(interval_s, max(START_PAUSE_S, interval_s - age_s))
+
+    async def run(self) -> None:
+        """Make backups until cancelled."""
+        if not self.every_h:
+            return
+        wait_s = self.due_in_s()
+        while True:
+            await asyncio.sleep(wait_s)
+            await self.once()
+            wait_s = self.every_h * 3600.0
+
+    async def once(self) -> None:
+        """Make one backup now and remove those that are too old."""
+        try:
+            await asyncio.to_thread(self._make)
+        except (ApplianceError, OSError) as error:
+            self.failures += 1
+            self.last_error = str(error)
+            log.error("the scheduled backup failed: %s", error)  # noqa: TRY400 - it says enough
+        else:
+            self.last_error = None
+
+    def _make(self) -> None:
+        folder = self._directory.backups
+        folder.mkdir(mode=0o700, exist_ok=True)
+        back_up(self._directory, folder / f"gigarouter-{stamp(self._clock.wall_us())}.db")
+        for part in folder.glob(".gigarouter-*.part*"):
+            part.unlink()  # of a backup that a crash cut off
+        for old in self.files()[: -self.keep]:
+            old.unlink()

@@ -1,0 +1,25 @@
+"""Verdict: what an error in the middle of a transaction says of the disk.
+
+Owns the three cases: it is full, it cannot be trusted any more, or it was a passing thing. An error
+of a kind that is not known is the worst.
+"""
+
+import sqlite3
+from typing import Literal
+
+Verdict = Literal["full", "fatal", "passing"]
+
+FULL = ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE")
+"""No room in the file system: for the database or its log, or for the log's index."""
+FATAL = ("SQLITE_IOERR", "SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_READONLY")
+"""Errors after which nothing that SQLite says of this file can be believed."""
+
+
+def verdict_on(error: Exception) -> Verdict:
+    """Return what an error means."""
+    if not isinstance(error, sqlite3.Error):
+        return "fatal"  # out of memory, a file that is gone, a bug of ours
+    name = str(getattr(error, "sqlite_errorname", ""))
+    if name in FULL:
+        return "full"
+    return "fatal" if name.startswith(FATAL) else "passing"

@@ -1,0 +1,128 @@
+"""`gigarouter backup` and `gigarouter restore`, with a server and without one."""
+
+import json
+import sqlite3
+import time
+from contextlib import closing
+
+import httpx2
+import pytest
+
+from tests.server import EMBED
+
+
+@pytest.fixture
+def server(make_server):
+    return make_server()
+
+
+def document(end):
+    assert end.returncode == 0, end.stderr
+    return json.loads(end.stdout)
+
+
+def refused(end):
+    assert end.returncode == 1, end.stdout
+    assert "Traceback" not in end.stderr
+    [line] = end.stderr.splitlines()
+    return line
+
+
+def keys_in(path):
+    with closing(sqlite3.connect(path)) as books:
+        return sorted(name for (name,) in books.execute("SELECT name FROM keys"))
+
+
+def call(server, key):
+    with server.client(key) as client:
+        return client.post("/v1/embeddings", json={"model": EMBED, "input": "a text"})
+
+
+def test_a_backup_of_a_running_server_is_restored_without_one_and_serves_again(server, tmp_path):
+    server.start("--fake")
+    alice = server.mint("alice", credit="1")
+    assert call(server, alice["key"]).status_code == 200
+    target = tmp_path / "saved.db"
+    view = document(server.cli("backup", str(target), "--json"))
+    assert view == {"path": str(target), "bytes": target.stat().st_size, "created": view["created"]}
+    bob = server.mint("bob", credit="1")
+    assert keys_in(target) == ["alice"]
+
+    # Neither over a file that exists, nor under a server that runs.
+    assert "exists; choose another name" in refused(server.cli("backup", str(target)))
+    assert f"process {server.process.pid}" in refused(server.cli("restore", str(target)))
+    assert call(server, bob["key"]).status_code == 200
+    assert server.stop() == 0
+
+    began = time.monotonic()
+    done = document(server.cli("restore", str(target), "--json"))
+    server.start("--fake")
+    assert time.monotonic() - began < 10
+    assert done["restored"] == str(target)
+    assert keys_in(done["replaced"]) == ["alice", "bob"]
+    assert call(server, bob["key"]).status_code == 401
+    answer = call(server, alice["key"])
+    assert answer.status_code == 200
+    paid = 1 - 2 * float(answer.headers["x-cost"])
+    assert float(answer.headers["x-balance"]) == pytest.approx(paid, abs=1e-12)
+    assert server.stop() == 0
+
+
+def test_the_same_commands_work_on_the_directory_itself_and_speak_to_people(server, tmp_path):
+    assert server.cli("keys", "mint", "alice").returncode == 0
+    target = tmp_path / "saved.db"
+    end = server.cli("backup", str(target))
+    assert end.returncode == 0, end.stderr
+    assert "its books add up" in end.stdout
+    assert server.cli("backup", str(target), "--overwrite").returncode == 0
+    end = server.cli("restore", str(target))
+    assert end.returncode == 0, end.stderr
+    assert "what was there before is kept in" in end.stdout
+    assert "revoke them anew" in end.stdout
+    assert keys_in(server.data_dir / "gigarouter.db") == ["alice"]
+
+
+def test_a_relative_path_is_the_callers_own_not_the_servers(server, tmp_path, monkeypatch):
+    from click.testing import CliRunner
+
+    from appliance.cli.main import cli
+
+    server.start("--fake")
+    monkeypatch.chdir(tmp_path)
+    end = CliRunner().invoke(cli, ["backup", "here.db", "--data-dir", str(server.data_dir)])
+    assert end.exit_code == 0, end.stderr
+    assert keys_in(tmp_path / "here.db") == []
+    with server.admin() as admin:
+        answer = admin.post("/backup", json={"path": "here.db"})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "path")
+    assert server.stop() == 0
+
+
+def test_the_servers_own_backups_are_listed(server):
+    server.start("--fake", env={"GIGAROUTER_BACKUP_EVERY_H": "6", "GIGAROUTER_BACKUP_KEEP": "2"})
+    found = document(server.cli("backup", "--json"))
+    assert found == {"every_h": 6, "keep": 2, "last_error": None, "data": []}
+    assert server.stop() == 0
+
+
+def test_backups_are_the_operators_alone(server, tmp_path):
+    server.start("--fake")
+    key = server.mint()["key"]
+    target = tmp_path / "stolen.db"
+    for bearer in ({}, {"authorization": f"Bearer {key}"}):
+        answer = httpx2.post(
+            f"{server.url}/admin/v1/backup", json={"path": str(target)}, headers=bearer
+        )
+        assert answer.status_code == 401
+    assert not target.exists()
+    assert server.stop() == 0
+
+
+def test_what_is_no_backup_is_refused_in_one_line(server, tmp_path):
+    assert server.cli("keys", "mint", "alice").returncode == 0
+    before = (server.data_dir / "gigarouter.db").read_bytes()
+    wrong = tmp_path / "diary.txt"
+    wrong.write_text("Dear diary,\n" * 100)
+    for path in (wrong, tmp_path / "nothing.db"):
+        assert str(path) in refused(server.cli("restore", str(path)))
+    assert (server.data_dir / "gigarouter.db").read_bytes() == before
