@@ -13,6 +13,7 @@ from appliance.admin.books import BooksAdmin
 from appliance.admin.desk import Admin
 from appliance.admin.keys import KeyAdmin
 from appliance.admin.models import ModelAdmin, Models
+from appliance.admin.usage import UsageAdmin
 from appliance.api.app import create_app
 from appliance.api.guard import OperatorGuard
 from appliance.api.paid import PaidCalls
@@ -23,6 +24,7 @@ from appliance.engine.loader import FakeLoader, LlamaLoader, Loader
 from appliance.ledger.books import Books
 from appliance.ledger.schedule import Schedule
 from appliance.ledger.till import Till
+from appliance.ledger.watch import Watch
 from appliance.pipeline import Pipeline
 from appliance.scheduler.cache import VectorCache
 from appliance.scheduler.residency import Residency
@@ -82,6 +84,7 @@ async def open_appliance(
         keys=KeyAdmin(books.writer, books.keyring, models, clock=clock, limits=limits),
         models=ModelAdmin(models, presence=residency),
         books=BooksAdmin(directory, schedule, clock),
+        usage=UsageAdmin(directory, books.keyring, clock),
     )
     paid = PaidCalls(
         pipeline, books.keyring, limiter, clock=clock, default_wait_s=settings.default_wait_s
@@ -92,12 +95,15 @@ async def open_appliance(
         own_address=settings.host,
         allow_remote=settings.admin.allow_remote,
     )
-    backing_up = asyncio.create_task(schedule.run())
+    chores = [
+        asyncio.create_task(chore.run()) for chore in (schedule, Watch(directory, books.writer))
+    ]
     try:
         yield Appliance(create_app(services, guard), pipeline, residency, admin, models, loader)
     finally:
         await till.deliveries.close()
-        backing_up.cancel()
+        for chore in chores:
+            chore.cancel()
         await asyncio.to_thread(residency.close)
         threads.close()
 

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from appliance.admin.books import BooksAdmin
 from appliance.admin.keys import KeyAdmin
 from appliance.admin.models import ModelAdmin
+from appliance.admin.usage import UsageAdmin
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class Admin:
     keys: KeyAdmin
     models: ModelAdmin
     books: BooksAdmin
+    usage: UsageAdmin
 
 
 def program_version() -> str:

@@ -16,6 +16,7 @@ from appliance.cli.books import backup, restore
 from appliance.cli.keys import keys
 from appliance.cli.models import models
 from appliance.cli.options import Commands, everywhere
+from appliance.cli.usage import usage
 from appliance.native import build
 from appliance.store.datadir import DataDir
 
@@ -57,6 +58,7 @@ def serve(
 
 cli.add_command(keys)
 cli.add_command(models)
+cli.add_command(usage)
 cli.add_command(backup)
 cli.add_command(restore)
 

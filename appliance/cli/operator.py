@@ -75,6 +75,7 @@ def _locally(directory: DataDir) -> "Iterator[Local]":
     from appliance.admin.desk import Admin  # noqa: PLC0415
     from appliance.admin.keys import KeyAdmin  # noqa: PLC0415
     from appliance.admin.models import ModelAdmin, Models  # noqa: PLC0415
+    from appliance.admin.usage import UsageAdmin  # noqa: PLC0415
     from appliance.core.clock import SystemClock  # noqa: PLC0415
     from appliance.core.limits import Limits  # noqa: PLC0415
     from appliance.ledger.books import open_books  # noqa: PLC0415
@@ -91,6 +92,7 @@ def _locally(directory: DataDir) -> "Iterator[Local]":
                 keys=keys,
                 models=ModelAdmin(models),
                 books=BooksAdmin(directory, schedule, books.clock),
+                usage=UsageAdmin(directory, books.keyring, books.clock),
             )
         )
 

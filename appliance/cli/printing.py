@@ -14,6 +14,7 @@ from appliance.wire.books import BackupList
 from appliance.wire.json import encode
 from appliance.wire.keys import KeyView, MintedKey
 from appliance.wire.models import ModelView, TuningView
+from appliance.wire.usage import UsageReport
 
 
 def document(value: Any) -> None:
@@ -102,6 +103,21 @@ def backups(found: BackupList) -> None:
     )
     if found.last_error:
         click.echo(f"The last one failed: {found.last_error}", err=True)
+
+
+def usage(report: UsageReport) -> None:
+    """Print what was sold as a table with its sum."""
+    rows = [*report.data, report.total]
+    table(
+        (report.by.upper(), "NAME", "CALLS", "TOKENS", "DOCUMENTS", "CREDITS", "REFUNDED"),
+        [
+            (
+                row.group, row.name or "", f"{row.calls:,}", f"{row.tokens:,}",
+                f"{row.documents:,}", f"{row.credits:f}", f"{row.refunded:f}",
+            )
+            for row in rows
+        ],
+    )  # fmt: skip
 
 
 def credit(amount: Decimal | None, *, none: str = "unlimited") -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from appliance.wire.books import BackupList, BackupView
 from appliance.wire.keys import KeyList, KeyView, MintedKey
 from appliance.wire.models import ModelList, ModelView
+from appliance.wire.usage import UsageReport
 
 if TYPE_CHECKING:
     from appliance.admin.desk import Admin
@@ -40,3 +41,4 @@ SHOW_MODEL = Verb("GET", "/models/{}", ModelView, lambda admin: admin.models.sho
 ADD_MODEL = Verb("POST", "/models", ModelView, lambda admin: admin.models.add)
 BACK_UP = Verb("POST", "/backup", BackupView, lambda admin: admin.books.back_up)
 LIST_BACKUPS = Verb("GET", "/backup", BackupList, lambda admin: admin.books.backups)
+USAGE = Verb("GET", "/usage?by={}&since={}&key={}", UsageReport, lambda admin: admin.usage.report)

@@ -5,7 +5,6 @@ Deliberately reads no transfers: ten million of them take seconds.
 """
 
 import sqlite3
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -84,8 +83,3 @@ def read(
         {"since": since_day, "account": account, "rows": ROWS_MAX},
     )
     return [Usage(*row) for row in rows]
-
-
-def groups(rows: Sequence[Usage]) -> list[str | int]:
-    """Return what the rows are of."""
-    return [row.group for row in rows]

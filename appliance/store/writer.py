@@ -27,6 +27,7 @@ from appliance.core.errors import (
     QueueFull,
     RetryableError,
     StorageFull,
+    StoreFailed,
 )
 from appliance.store.database import Inspection, Migration, connect
 from appliance.store.letter import Awaiting, Blocking, Letter, Operation, Reply, T
@@ -126,6 +127,10 @@ class Writer:
         self._post(Letter(operation, reply, durable, essential))
         result: T = await reply.future
         return result
+
+    def condemn(self, reason: str) -> None:
+        """Let nothing be written any more, because what is there cannot be trusted."""
+        self._break(StoreFailed(reason))
 
     def close(self) -> None:
         """Finish what waits, fold the write-ahead log into the file, and close it."""

@@ -1,0 +1,25 @@
+"""Admin usage: `/admin/v1/usage`: what was sold, by day, model or key; JSON or CSV."""
+
+from litestar import Response, get
+from litestar.di import NamedDependency
+
+from appliance.admin.usage import ALL, as_csv
+from appliance.api import exchange
+from appliance.api.routes.public import answer
+from appliance.api.services import Services
+
+CSV = "text/csv; charset=utf-8"
+
+
+@get("/usage")
+async def show_usage(
+    request: exchange.AnyRequest, services: NamedDependency[Services]
+) -> Response[bytes]:
+    """Show what was sold; `?format=csv` or `Accept: text/csv` gives a table to download."""
+    asked = request.query_params
+    report = await services.admin.usage.report(
+        asked.get("by", "day"), asked.get("since", ALL), asked.get("key", ALL)
+    )
+    if asked.get("format") == "csv" or request.headers.get("accept", "").startswith("text/csv"):
+        return Response(as_csv(report).encode(), status_code=200, media_type=CSV)
+    return answer(report)
