@@ -39,7 +39,7 @@ async def show_account(
     text = exchange.credential(request)
     if text is None:
         text = request.query_params.get("key")
-    key = services.keyring.authenticate(text, services.clock.wall_us())
+    key = services.authenticator.require(request, text, "usage", "infer")
     response = answer(account_view(key, await services.ledger.balance(key.id)))
     response.set_header("cache-control", "no-store")
     return response
