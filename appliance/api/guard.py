@@ -8,7 +8,6 @@ import ipaddress
 from typing import Any
 
 from litestar.connection import ASGIConnection
-from litestar.handlers import BaseRouteHandler
 
 from appliance.api import exchange
 from appliance.api.auth import Authenticator, address
@@ -27,9 +26,7 @@ class OperatorGuard:
         """What the server is bound to: who comes from there is on this machine."""
         self._allow_remote = allow_remote
 
-    def __call__(
-        self, connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler
-    ) -> None:
+    def require(self, connection: ASGIConnection[Any, Any, Any, Any]) -> None:
         """Refuse the connection unless it is the operator's.
 
         Raises:
@@ -38,23 +35,20 @@ class OperatorGuard:
             InvalidKey, TooManyInvalidKeys: with another token.
             InsufficientScope: with a key that is not the operator's.
         """
-        del handler  # every one of these routes is guarded alike
         if not self._is_local(connection) and not self._allow_remote:
             raise UnknownPath(path=connection.url.path[:200], valid=("/v1/models",))
         text = exchange.credential(connection)
         if text is None or not hmac.compare_digest(text.encode(), self._token):
             self._authenticator.require(connection, text, "admin")
 
-    def unless_local(
-        self, connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler
-    ) -> None:
+    def require_unless_local(self, connection: ASGIConnection[Any, Any, Any, Any]) -> None:
         """Let this machine in without a token, and others as the operator.
 
         Raises:
             ApplianceError: as for the operator.
         """
         if not self._is_local(connection):
-            self(connection, handler)
+            self.require(connection)
 
     def _is_local(self, connection: ASGIConnection[Any, Any, Any, Any]) -> bool:
         host = address(connection)

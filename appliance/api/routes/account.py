@@ -15,6 +15,11 @@ from appliance.core.clock import iso
 from appliance.ledger.entry import Balance
 from appliance.wire.keys import decimal_credits
 
+INTERVAL = "60s"
+"""Of `rate_limit`: our rates are a minute's."""
+ANY = -1
+"""How OpenRouter writes that there is no such limit."""
+
 
 class AccountView(msgspec.Struct, frozen=True):
     """`GET /account`; money in credits (USD)."""
@@ -29,6 +34,66 @@ class AccountView(msgspec.Struct, frozen=True):
     limits: dict[str, Any]
     created: str
     expires: str | None
+
+
+class RateView(msgspec.Struct, frozen=True):
+    """How often a key may call."""
+
+    requests: int
+    interval: str = INTERVAL
+
+
+class CurrentKey(msgspec.Struct, frozen=True):
+    """A key in OpenRouter's words; money in credits (USD)."""
+
+    label: str
+    """First and last characters only."""
+    limit: Decimal | None
+    """What may be spent until the limit is reset; None: whatever the balance pays for."""
+    limit_reset: str | None
+    limit_remaining: Decimal | None
+    """What may be spent now; None: unlimited."""
+    usage_daily: Decimal
+    is_free_tier: bool
+    """Always false: nothing here is free of charge for want of a payment."""
+    rate_limit: RateView
+    expires_at: str | None
+
+
+class CurrentKeyAnswer(msgspec.Struct, frozen=True):
+    """`GET /v1/key`."""
+
+    data: CurrentKey
+
+
+@get("/v1/key")
+async def show_current_key(
+    request: exchange.AnyRequest, services: NamedDependency[Services]
+) -> Response[bytes]:
+    """Show the key that asks, as OpenRouter does."""
+    key = services.authenticator.require(request, exchange.credential(request), "usage", "infer")
+    view = current_key(key, await services.ledger.balance(key.id))
+    response = answer(CurrentKeyAnswer(view))
+    response.set_header("cache-control", "no-store")
+    return response
+
+
+def current_key(key: Key, balance: Balance) -> CurrentKey:
+    """Return a key in OpenRouter's words."""
+    budget = key.limits.daily_budget
+    remaining = [] if key.unlimited else [balance.available]
+    if budget is not None:
+        remaining.append(max(0, budget - balance.spent_today - balance.held))
+    return CurrentKey(
+        label=key.hint,
+        limit=decimal_credits(budget),
+        limit_reset=None if budget is None else "daily",
+        limit_remaining=decimal_credits(min(remaining, default=None)),
+        usage_daily=decimal_credits(balance.spent_today) or Decimal(0),
+        is_free_tier=False,
+        rate_limit=RateView(ANY if key.limits.rpm is None else key.limits.rpm),
+        expires_at=iso(key.expires_us),
+    )
 
 
 @get("/account")
