@@ -30,8 +30,9 @@ from appliance.core.clock import Clock, iso
 from appliance.core.errors import InvalidRequest
 from appliance.core.limits import Limits
 from appliance.core.units import Picocredits, credits_of
-from appliance.ledger import books
+from appliance.ledger import books, ledger, usage
 from appliance.ledger.entry import Balance
+from appliance.ledger.usage import Usage
 from appliance.store.writer import Writer
 from appliance.wire.keys import (
     ExpireOrder,
@@ -232,7 +233,16 @@ class KeyAdmin:
         async with self._changing:
             await self._writer.run(lambda connection: keyring.forget(connection, key_id, now_us))
             self._keyring.forget(key_id, now_us)
+            # In parts, between which others write; a call in flight may still add one.
+            while await self._writer.run(lambda connection: ledger.forget(connection, key_id)):
+                pass
         return await self.show(key_id)
+
+    async def usage(self, key_id: str) -> list[Usage]:
+        """Return what a key used, by day."""
+        return await self._writer.run(
+            lambda connection: usage.read(connection, by="day", account=key_id), durable=False
+        )
 
 
 def _retired(key: Key, now_us: int, ends_us: int) -> tuple[Retired, ...]:

@@ -1,3 +1,4 @@
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -10,8 +11,8 @@ from appliance.core.limits import Limits
 from appliance.ledger import books
 from appliance.ledger.books import open_books
 from appliance.ledger.schema import MIGRATIONS
+from appliance.store.database import connect
 from appliance.store.datadir import DataDir
-from appliance.store.writer import Writer
 from appliance.wire.keys import MintedKey
 from tests.appliance import HandClock
 
@@ -319,18 +320,13 @@ def test_a_revocation_that_came_first_keeps_its_moment_when_the_key_is_forgotten
 
 def test_a_store_of_the_first_release_opens_with_its_keys_as_they_were(tmp_path):
     directory, text = DataDir(tmp_path / "data"), credential.mint()
-    first = next(step for name, step in MIGRATIONS if name == "m001_keys_and_ledger")
     with directory.locked():
-        writer = Writer(directory.database, (("m001_keys_and_ledger", first),), writes_max=10)
-        row = ("key_a", "old", credential.digest(text), "gr-AbCd…wxyz", NOW)
-        writer.call(
-            lambda connection: connection.execute(
+        with closing(connect(directory.database, MIGRATIONS[:1])) as connection:
+            connection.execute(
                 "INSERT INTO keys (id, name, digest, hint, unlimited, created_us)"
-                " VALUES (?, ?, ?, ?, 1, ?)",
-                row,
+                " VALUES ('key_a', 'old', ?, 'gr-AbCd…wxyz', 1, ?)",
+                (credential.digest(text), NOW),
             )
-        )
-        writer.close()
         with open_books(directory, HandClock(), Limits()) as opened:
             key = opened.keyring.authenticate(text, NOW)
     assert (key.name, key.scopes, key.retired) == ("old", ("infer", "usage"), ())
