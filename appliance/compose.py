@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from appliance.accounts.floods import Floods
 from appliance.accounts.limiter import Limiter
 from appliance.admin.books import BooksAdmin
 from appliance.admin.desk import Admin
@@ -15,6 +16,7 @@ from appliance.admin.keys import KeyAdmin
 from appliance.admin.models import ModelAdmin, Models
 from appliance.admin.usage import UsageAdmin
 from appliance.api.app import create_app
+from appliance.api.auth import Authenticator
 from appliance.api.guard import OperatorGuard
 from appliance.api.paid import PaidCalls
 from appliance.api.services import Services
@@ -86,12 +88,14 @@ async def open_appliance(
         books=BooksAdmin(directory, schedule, clock),
         usage=UsageAdmin(directory, books.keyring, clock),
     )
+    authenticator = Authenticator(books.keyring, _floods(clock, limits), clock)
     paid = PaidCalls(
-        pipeline, books.keyring, limiter, clock=clock, default_wait_s=settings.default_wait_s
+        pipeline, authenticator, limiter, clock=clock, default_wait_s=settings.default_wait_s
     )
-    services = Services(admin, paid, pipeline, residency, books.keyring, till.ledger, clock, limits)
+    services = Services(admin, paid, pipeline, residency, authenticator, till.ledger, clock, limits)
     guard = OperatorGuard(
         directory.admin_token(),
+        authenticator,
         own_address=settings.host,
         allow_remote=settings.admin.allow_remote,
     )
@@ -106,6 +110,14 @@ async def open_appliance(
             chore.cancel()
         await asyncio.to_thread(residency.close)
         threads.close()
+
+
+def _floods(clock: Clock, limits: Limits) -> Floods:
+    return Floods(
+        clock,
+        failures_per_minute=limits.failed_keys_per_minute_max,
+        addresses_max=limits.failing_addresses_max,
+    )
 
 
 def _loader(directory: DataDir, settings: Settings, clock: Clock) -> Loader:

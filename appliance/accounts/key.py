@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from appliance.core.errors import InvalidRequest
 from appliance.core.limits import Limits
@@ -16,7 +17,17 @@ from appliance.core.units import Picocredits, picocredits
 RATE_MAX = 1_000_000_000
 EXPIRY_UNITS = {"m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 EXPIRY_SECONDS_MAX = 100 * 365 * 86_400
+NEVER = "never"
+OVERLAP_SECONDS_MAX = 30 * 86_400
+"""How long an older credential may work after its key was rotated."""
+RETIRED_MAX = 2
+"""Older credentials of one key that work at one time."""
 UNLIMITED = "unlimited"
+
+Scope = Literal["infer", "usage", "admin"]
+"""Call models; read the key's own balance and usage; be the operator."""
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+DEFAULT_SCOPES: tuple[Scope, ...] = ("infer", "usage")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +47,14 @@ class KeyLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class Retired:
+    """An older credential of a rotated key, and until when it works."""
+
+    digest: bytes
+    ends_us: int
+
+
+@dataclass(frozen=True, slots=True)
 class Key:
     """One key as the server knows it."""
 
@@ -49,10 +68,33 @@ class Key:
     created_us: int
     expires_us: int | None
     revoked_us: int | None
+    scopes: tuple[Scope, ...] = DEFAULT_SCOPES
+    """In the order of `SCOPES`."""
+    retired: tuple[Retired, ...] = ()
+    """Oldest first; some may have ended."""
+    forgotten_us: int | None = None
+    """When everything that told whose key it is was removed; its books stay."""
 
     def is_live(self, now_us: int) -> bool:
         """Say whether the key may be used at this moment."""
         return self.revoked_us is None and (self.expires_us is None or now_us < self.expires_us)
+
+    def accepts(self, digest: bytes, now_us: int) -> bool:
+        """Say whether a credential of this key, by its digest, opens it at this moment."""
+        return self.is_live(now_us) and (
+            digest == self.digest
+            or any(digest == old.digest and now_us < old.ends_us for old in self.retired)
+        )
+
+    def digests(self) -> tuple[bytes, ...]:
+        """Return the digests of all its credentials; a forgotten key has none."""
+        if self.forgotten_us is not None:
+            return ()
+        return (self.digest, *(old.digest for old in self.retired))
+
+    def retired_at(self, now_us: int) -> tuple[Retired, ...]:
+        """Return the older credentials that still work."""
+        return tuple(old for old in self.retired if now_us < old.ends_us)
 
     def may_call(self, model_id: str) -> bool:
         """Say whether this key's allow-list has the model."""
@@ -99,20 +141,58 @@ def checked_rate(value: int | None, *, param: str) -> int | None:
 
 
 def checked_expiry_s(text: str | None) -> int | None:
-    """Return the seconds of `30d`, `12h`, `90m` or `2w`, or None.
+    """Return the seconds of `30d`, `12h`, `90m` or `2w`; None for None and `never`.
 
     Raises:
         InvalidRequest: anything else.
     """
-    if text is None:
+    if text is None or text == NEVER:
         return None
-    match = re.fullmatch(r"([1-9][0-9]{0,6})([mhdw])", text)
-    seconds = int(match[1]) * EXPIRY_UNITS[match[2]] if match else 0
+    seconds = _seconds(text)
     if not 0 < seconds <= EXPIRY_SECONDS_MAX:
         raise InvalidRequest(
-            f"expires must look like 90m, 12h, 30d or 2w, not {text!r}", param="expires"
+            f"expires must look like 90m, 12h, 30d or 2w, or be 'never', not {text[:50]!r}",
+            param="expires",
         )
     return seconds
+
+
+def checked_overlap_s(text: str) -> int:
+    """Return the seconds of `24h` or the like; 0 for `0`.
+
+    Raises:
+        InvalidRequest: anything else, or longer than `OVERLAP_SECONDS_MAX`.
+    """
+    seconds = _seconds(text)
+    if text != "0" and not 0 < seconds <= OVERLAP_SECONDS_MAX:
+        raise InvalidRequest(
+            f"overlap must be 0, or look like 90m, 24h or 7d and be at most 30d, not {text[:50]!r}",
+            param="overlap",
+        )
+    return seconds
+
+
+def _seconds(text: str) -> int:
+    match = re.fullmatch(r"([1-9][0-9]{0,6})([mhdw])", text)
+    return int(match[1]) * EXPIRY_UNITS[match[2]] if match else 0
+
+
+def checked_scopes(scopes: Sequence[str] | None) -> tuple[Scope, ...]:
+    """Return the scopes in the order of `SCOPES`; the default for None.
+
+    Raises:
+        InvalidRequest: none, an unknown one, or `admin` beside `infer`.
+    """
+    if scopes is None:
+        return DEFAULT_SCOPES
+    unknown = set(scopes) - set(SCOPES)
+    if unknown or not scopes:
+        raise InvalidRequest(f"scopes must be some of {', '.join(SCOPES)}", param="scopes")
+    if "admin" in scopes and "infer" in scopes:
+        raise InvalidRequest(
+            "scopes: a key for 'admin' cannot have 'infer'; mint one for each", param="scopes"
+        )
+    return tuple(scope for scope in SCOPES if scope in scopes)
 
 
 def checked_models(models: Sequence[str] | None) -> tuple[str, ...] | None:

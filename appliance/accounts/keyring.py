@@ -1,6 +1,7 @@
 """Keyring: every key in memory, looked up by digest, and its rows in the store.
 
-Owns the table `keys` and the only SQL that touches it. Deliberately moves no credits.
+Owns the tables `keys` and `credentials` and the only SQL that touches them. Deliberately moves no
+credits.
 """
 
 import json
@@ -9,9 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from appliance.accounts import credential
-from appliance.accounts.key import Key, KeyLimits
+from appliance.accounts.key import SCOPES, Key, KeyLimits, Retired
 from appliance.core.errors import InvalidKey, InvalidRequest, KeyNotFound, MissingKey
 from appliance.core.units import Picocredits
+from appliance.store.database import execute_statements
 
 TABLES = (
     """
@@ -33,21 +35,39 @@ TABLES = (
     """,
 )
 
+CREDENTIALS = (
+    "ALTER TABLE keys ADD COLUMN scopes TEXT NOT NULL DEFAULT 'infer usage'",
+    "ALTER TABLE keys ADD COLUMN forgotten_us INTEGER",
+    """
+    CREATE TABLE credentials (
+        digest BLOB PRIMARY KEY CHECK (length(digest) = 32),
+        key_id TEXT NOT NULL REFERENCES keys (id),
+        ends_us INTEGER NOT NULL
+    ) STRICT
+    """,
+)
+"""Scopes, and the older credentials of rotated keys; the newest one stands in `keys`."""
+
 COLUMNS = (
     "id, name, digest, hint, unlimited, rpm, tpm, concurrency, daily_budget, models, "
-    "created_us, expires_us, revoked_us"
+    "created_us, expires_us, revoked_us, scopes, forgotten_us"
 )
 SELECT = f"SELECT {COLUMNS} FROM keys"  # noqa: S608 - a constant
-INSERT = f"INSERT INTO keys ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+INSERT = f"INSERT INTO keys ({COLUMNS}) VALUES ({', '.join('?' * 15)})"  # noqa: S608
+
+FORGOTTEN = "forgotten"
+"""What stands in the place of a name that was removed."""
 
 
 class Keyring:
     """All keys, live and revoked."""
 
     def __init__(self, keys: Iterable[Key], *, keys_max: int) -> None:
-        self._by_id = {key.id: key for key in keys}
-        self._by_digest = {key.digest: key for key in self._by_id.values()}
+        self._by_id: dict[str, Key] = {}
+        self._by_digest: dict[bytes, Key] = {}
         self._keys_max = keys_max
+        for key in keys:
+            self.add(key)
 
     def __repr__(self) -> str:
         """Count what is held."""
@@ -62,15 +82,16 @@ class Keyring:
 
         Raises:
             MissingKey: there is no text.
-            InvalidKey: mistyped, unknown, revoked or expired.
+            InvalidKey: mistyped, unknown, revoked, expired, or replaced by a newer credential.
         """
         if not text:
             raise MissingKey
         if not credential.is_well_formed(text):
             raise InvalidKey
         # Looking up a digest leaks no timing about the key itself.
-        key = self._by_digest.get(credential.digest(text))
-        if key is None or not key.is_live(now_us):
+        digest = credential.digest(text)
+        key = self._by_digest.get(digest)
+        if key is None or not key.accepts(digest, now_us):
             raise InvalidKey
         return key
 
@@ -99,9 +120,13 @@ class Keyring:
         return any(key.is_live(now_us) for key in self._by_id.values())
 
     def add(self, key: Key) -> None:
-        """Hold a key that the store already has."""
+        """Hold a key that the store already has, in the place of what was known of it."""
+        known = self._by_id.get(key.id)
+        for digest in known.digests() if known else ():
+            del self._by_digest[digest]
         self._by_id[key.id] = key
-        self._by_digest[key.digest] = key
+        for digest in key.digests():
+            self._by_digest[digest] = key
 
     def require_room(self) -> None:
         """Refuse another key when the ring is full.
@@ -111,6 +136,18 @@ class Keyring:
         """
         if len(self._by_id) >= self._keys_max:
             raise InvalidRequest(f"this store holds {self._keys_max} keys at most")
+
+    def forget(self, key_id: str, now_us: int) -> Key:
+        """Drop what tells whose key it is; the caller has made it durable.
+
+        Raises:
+            KeyNotFound: no key has this id.
+        """
+        key = self.revoke(key_id, now_us)
+        if key.forgotten_us is None:
+            key = replace(key, name=FORGOTTEN, hint="", digest=b"", retired=(), forgotten_us=now_us)
+            self.add(key)
+        return key
 
     def revoke(self, key_id: str, now_us: int) -> Key:
         """Refuse the key from now on; the caller makes it durable.
@@ -125,9 +162,21 @@ class Keyring:
         return key
 
 
+def add_credentials(connection: sqlite3.Connection) -> None:
+    """Bring the tables of the first release up to date: a step of `MIGRATIONS`."""
+    execute_statements(connection, CREDENTIALS)
+
+
 def load(connection: sqlite3.Connection) -> list[Key]:
     """Return every key in the store."""
-    return [_from_row(row) for row in connection.execute(SELECT)]
+    retired: dict[str, list[Retired]] = {}
+    rows = connection.execute("SELECT key_id, digest, ends_us FROM credentials ORDER BY rowid")
+    for key_id, digest, ends_us in rows:
+        retired.setdefault(key_id, []).append(Retired(digest, ends_us))
+    return [
+        replace(key, retired=tuple(retired.get(key.id, ())))
+        for key in map(_from_row, connection.execute(SELECT))
+    ]
 
 
 def insert(connection: sqlite3.Connection, key: Key) -> None:
@@ -139,7 +188,7 @@ def insert(connection: sqlite3.Connection, key: Key) -> None:
         (
             key.id, key.name, key.digest, key.hint, int(key.unlimited), limits.rpm, limits.tpm,
             limits.concurrency, limits.daily_budget, models, key.created_us, key.expires_us,
-            key.revoked_us,
+            key.revoked_us, " ".join(key.scopes), key.forgotten_us,
         ),
     )  # fmt: skip
 
@@ -151,9 +200,38 @@ def mark_revoked(connection: sqlite3.Connection, key_id: str, now_us: int) -> No
     )
 
 
+def write_credentials(connection: sqlite3.Connection, key: Key) -> None:
+    """Write which credentials a key has."""
+    connection.execute(
+        "UPDATE keys SET digest = ?, hint = ? WHERE id = ?", (key.digest, key.hint, key.id)
+    )
+    connection.execute("DELETE FROM credentials WHERE key_id = ?", (key.id,))
+    connection.executemany(
+        "INSERT INTO credentials (key_id, digest, ends_us) VALUES (?, ?, ?)",
+        [(key.id, old.digest, old.ends_us) for old in key.retired],
+    )
+
+
+def write_expiry(connection: sqlite3.Connection, key_id: str, expires_us: int | None) -> None:
+    """Write when a key expires."""
+    connection.execute("UPDATE keys SET expires_us = ? WHERE id = ?", (expires_us, key_id))
+
+
+def forget(connection: sqlite3.Connection, key_id: str, now_us: int) -> None:
+    """Revoke a key and remove what tells whose it is; the first time counts."""
+    mark_revoked(connection, key_id, now_us)
+    connection.execute("DELETE FROM credentials WHERE key_id = ?", (key_id,))
+    # Nobody has a text with this digest.
+    connection.execute(
+        "UPDATE keys SET name = ?, hint = '', digest = randomblob(32), forgotten_us = ?"
+        " WHERE id = ? AND forgotten_us IS NULL",
+        (FORGOTTEN, now_us, key_id),
+    )
+
+
 def _from_row(row: Sequence[object]) -> Key:
     (key_id, name, digest, hint, unlimited, rpm, tpm, concurrency, daily_budget, models,
-     created_us, expires_us, revoked_us) = row  # fmt: skip
+     created_us, expires_us, revoked_us, scopes, forgotten_us) = row  # fmt: skip
     assert isinstance(key_id, str)
     assert isinstance(name, str)
     assert isinstance(digest, bytes)
@@ -175,6 +253,8 @@ def _from_row(row: Sequence[object]) -> Key:
         created_us=created_us,
         expires_us=_optional_int(expires_us),
         revoked_us=_optional_int(revoked_us),
+        scopes=tuple(scope for scope in SCOPES if scope in str(scopes).split()),
+        forgotten_us=_optional_int(forgotten_us),
     )
 
 

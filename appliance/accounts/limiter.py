@@ -1,44 +1,16 @@
 """Limiter: requests a minute, tokens a minute and calls at one time, for each key.
 
-Owns one token bucket (RFC-less, the classic one) per key and rate, refilled continuously; a bucket
-holds one minute's worth. Deliberately forgets everything at restart: limits are about now.
+Owns one token bucket for each key and rate. Deliberately forgets everything at restart: limits are
+about now.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
+from appliance.accounts.bucket import Bucket
 from appliance.accounts.key import Key
 from appliance.core.clock import Clock
-from appliance.core.errors import RateLimited
-
-NS_PER_MINUTE = 60_000_000_000
-RETRY_MAX_S = 60
-
-
-@dataclass(slots=True)
-class _Bucket:
-    """Level is kept in units x NS_PER_MINUTE so that refilling is exact in integers."""
-
-    rate: int
-    level: int
-    at_ns: int
-
-    def refill(self, now_ns: int) -> None:
-        self.level = min(self.rate * NS_PER_MINUTE, self.level + (now_ns - self.at_ns) * self.rate)
-        self.at_ns = now_ns
-
-    def wait_s(self, units: int) -> int:
-        """Return whole seconds until `units` fit, or until full when they never will."""
-        missing = min(units, self.rate) * NS_PER_MINUTE - self.level
-        return max(1, -(-missing // (self.rate * 1_000_000_000)))
-
-    def remaining(self) -> int:
-        return max(0, self.level // NS_PER_MINUTE)
-
-    def reset_s(self) -> int:
-        missing = self.rate * NS_PER_MINUTE - self.level
-        return -(-missing // (self.rate * 1_000_000_000))
+from appliance.core.errors import InvalidRequest, RateLimited
 
 
 class Limiter:
@@ -46,8 +18,8 @@ class Limiter:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._requests: dict[str, _Bucket] = {}
-        self._tokens: dict[str, _Bucket] = {}
+        self._requests: dict[str, Bucket] = {}
+        self._tokens: dict[str, Bucket] = {}
         self._running: dict[str, int] = {}
 
     @contextmanager
@@ -62,7 +34,11 @@ class Limiter:
         if limits.concurrency is not None and running >= limits.concurrency:
             raise RateLimited(limit=f"{limits.concurrency} calls at one time", retry_after_s=1)
         if limits.rpm is not None:
-            _take(self._bucket(self._requests, key.id, limits.rpm), 1, "requests")
+            requests = self._bucket(self._requests, key.id, limits.rpm)
+            if not requests.take(1):
+                raise RateLimited(
+                    limit=f"{limits.rpm} requests a minute", retry_after_s=requests.wait_s(1)
+                )
         self._running[key.id] = running + 1
         try:
             yield
@@ -76,13 +52,25 @@ class Limiter:
     def take_tokens(self, key: Key, tokens: int) -> None:
         """Count a call's tokens.
 
-        A call larger than the whole bucket passes when the bucket is full, and leaves it in debt.
-
         Raises:
+            InvalidRequest: no minute of this key has so many.
             RateLimited: the key has used up its tokens.
         """
-        if key.limits.tpm is not None:
-            _take(self._bucket(self._tokens, key.id, key.limits.tpm), tokens, "tokens")
+        limits = key.limits
+        if limits.tpm is None:
+            return
+        if tokens > limits.tpm:
+            raise InvalidRequest(
+                f"the call has {tokens} tokens and this key is limited to {limits.tpm} tokens a "
+                "minute: split it"
+            )
+        bucket = self._bucket(self._tokens, key.id, limits.tpm)
+        if not bucket.take(tokens):
+            wait_s = bucket.wait_s(tokens)
+            if limits.rpm is not None:
+                # Who comes back needs a request too; this one is spent, or refusing would be free.
+                wait_s = max(wait_s, self._bucket(self._requests, key.id, limits.rpm).wait_s(1))
+            raise RateLimited(limit=f"{limits.tpm} tokens a minute", retry_after_s=wait_s)
 
     def headers(self, key: Key) -> dict[str, str]:
         """Return `x-ratelimit-*` for the rates that the key has."""
@@ -98,19 +86,11 @@ class Limiter:
                 found[f"x-ratelimit-reset-{noun}"] = f"{bucket.reset_s()}s"
         return found
 
-    def _bucket(self, buckets: dict[str, _Bucket], key_id: str, rate: int) -> _Bucket:
+    def _bucket(self, buckets: dict[str, Bucket], key_id: str, rate: int) -> Bucket:
+        """Return a key's bucket, refilled; a key keeps its rates for life."""
         now_ns = self._clock.monotonic_ns()
         bucket = buckets.get(key_id)
-        if bucket is None or bucket.rate != rate:
-            bucket = buckets[key_id] = _Bucket(rate, rate * NS_PER_MINUTE, now_ns)
+        if bucket is None:
+            bucket = buckets[key_id] = Bucket.full(rate, now_ns)
         bucket.refill(now_ns)
         return bucket
-
-
-def _take(bucket: _Bucket, units: int, noun: str) -> None:
-    if bucket.level < min(units, bucket.rate) * NS_PER_MINUTE:
-        raise RateLimited(
-            limit=f"{bucket.rate} {noun} a minute",
-            retry_after_s=min(RETRY_MAX_S, bucket.wait_s(units)),
-        )
-    bucket.level -= units * NS_PER_MINUTE

@@ -1,35 +1,47 @@
-"""Keys: what an operator does with keys: mint, show, top up and revoke.
+"""Keys: what an operator does with keys, from mint to forget.
 
-Owns the order of memory and store in each of these. Deliberately knows no HTTP.
+Owns the order of memory and store in each of these: a revocation is in memory first, everything
+else durable first. Deliberately knows no HTTP.
 """
 
+import asyncio
+from dataclasses import replace
 from decimal import Decimal
 
-from appliance.accounts import credential
+from appliance.accounts import credential, keyring
 from appliance.accounts.key import (
+    RETIRED_MAX,
     UNLIMITED,
     Key,
     KeyLimits,
+    Retired,
     checked_credit,
     checked_expiry_s,
     checked_models,
     checked_name,
+    checked_overlap_s,
     checked_rate,
+    checked_scopes,
 )
 from appliance.accounts.keyring import Keyring
 from appliance.admin.models import Models
 from appliance.core import ids
 from appliance.core.clock import Clock, iso
+from appliance.core.errors import InvalidRequest
 from appliance.core.limits import Limits
 from appliance.core.units import Picocredits, credits_of
-from appliance.ledger import books
+from appliance.ledger import books, ledger, usage
 from appliance.ledger.entry import Balance
+from appliance.ledger.usage import Usage
 from appliance.store.writer import Writer
 from appliance.wire.keys import (
+    ExpireOrder,
     KeyList,
     KeyView,
     MintedKey,
     MintOrder,
+    RotatedKey,
+    RotateOrder,
     TopUpOrder,
     decimal_credits,
 )
@@ -46,6 +58,8 @@ class KeyAdmin:
         self._models = models
         self._clock = clock
         self._limits = limits
+        self._changing = asyncio.Lock()
+        """One change of a key after the other: each starts from what the last one left."""
 
     async def mint(self, order: MintOrder) -> MintedKey:
         """Make a key and its account, and return the plaintext, once.
@@ -75,6 +89,7 @@ class KeyAdmin:
             models=limits.models,
             created=iso(now_us) or "",
             expires=iso(key.expires_us),
+            scopes=key.scopes,
         )
 
     def _new_key(self, order: MintOrder, text: str, now_us: int) -> Key:
@@ -103,6 +118,7 @@ class KeyAdmin:
             created_us=now_us,
             expires_us=None if expiry_s is None else now_us + expiry_s * 1_000_000,
             revoked_us=None,
+            scopes=checked_scopes(order.scopes),
         )
 
     async def all(self) -> KeyList:
@@ -111,7 +127,7 @@ class KeyAdmin:
         keys = list(self._keyring)
         read = books.balances([key.id for key in keys], now_us)
         balances = await self._writer.run(read, durable=False)
-        views = [_view(key, balance) for key, balance in zip(keys, balances, strict=True)]
+        views = [_view(key, balance, now_us) for key, balance in zip(keys, balances, strict=True)]
         return KeyList(data=views)
 
     async def show(self, key_id: str) -> KeyView:
@@ -123,7 +139,7 @@ class KeyAdmin:
         key = self._keyring.get(key_id)
         now_us = self._clock.wall_us()
         [balance] = await self._writer.run(books.balances([key_id], now_us), durable=False)
-        return _view(key, balance)
+        return _view(key, balance, now_us)
 
     async def top_up(self, key_id: str, order: TopUpOrder) -> KeyView:
         """Add credits to a key.
@@ -149,8 +165,105 @@ class KeyAdmin:
         await self._writer.run(books.revoke(key_id, now_us))
         return await self.show(key_id)
 
+    async def rotate(self, key_id: str, order: RotateOrder) -> RotatedKey:
+        """Give a key a new credential and return its plaintext, once.
 
-def _view(key: Key, balance: Balance) -> KeyView:
+        Older credentials end with the overlap, or when they would have.
+
+        Raises:
+            KeyNotFound: no key has this id.
+            InvalidRequest: the overlap is wrong, the key is not live, or too many older
+                credentials of it still work.
+        """
+        overlap_s = checked_overlap_s(order.overlap)
+        async with self._changing:
+            now_us = self._clock.wall_us()
+            key = self._keyring.get(key_id)
+            if not key.is_live(now_us):
+                raise InvalidRequest("this key is revoked or expired; mint another")
+            ends_us = now_us + overlap_s * 1_000_000
+            text = credential.mint()
+            rotated = replace(
+                key,
+                digest=credential.digest(text),
+                hint=credential.hint(text),
+                retired=_retired(key, now_us, ends_us),
+            )
+            await self._writer.run(
+                lambda connection: keyring.write_credentials(connection, rotated)
+            )
+            # It may have been revoked meanwhile, and stays so.
+            key = self._keyring.get(key_id)
+            rotated = replace(rotated, revoked_us=key.revoked_us)
+            self._keyring.add(rotated)
+        return RotatedKey(
+            id=key_id,
+            name=rotated.name,
+            key=text,
+            hint=rotated.hint,
+            replaced_until=iso(ends_us) or "",
+        )
+
+    async def expire(self, key_id: str, order: ExpireOrder) -> KeyView:
+        """Change when a key expires.
+
+        Raises:
+            KeyNotFound: no key has this id.
+            InvalidRequest: neither a time from now nor `never`.
+        """
+        expiry_s = checked_expiry_s(order.expires)
+        async with self._changing:
+            self._keyring.get(key_id)
+            now_us = self._clock.wall_us()
+            expires_us = None if expiry_s is None else now_us + expiry_s * 1_000_000
+            await self._writer.run(
+                lambda connection: keyring.write_expiry(connection, key_id, expires_us)
+            )
+            self._keyring.add(replace(self._keyring.get(key_id), expires_us=expires_us))
+        return await self.show(key_id)
+
+    async def forget(self, key_id: str) -> KeyView:
+        """Revoke a key and remove what tells whose it is; its books stay.
+
+        Raises:
+            KeyNotFound: no key has this id.
+        """
+        now_us = self._clock.wall_us()
+        self._keyring.revoke(key_id, now_us)
+        async with self._changing:
+            await self._writer.run(lambda connection: keyring.forget(connection, key_id, now_us))
+            self._keyring.forget(key_id, now_us)
+            # In parts, between which others write; a call in flight may still add one.
+            while await self._writer.run(lambda connection: ledger.forget(connection, key_id)):
+                pass
+        return await self.show(key_id)
+
+    async def usage(self, key_id: str) -> list[Usage]:
+        """Return what a key used, by day."""
+        return await self._writer.run(
+            lambda connection: usage.read(connection, by="day", account=key_id), durable=False
+        )
+
+
+def _retired(key: Key, now_us: int, ends_us: int) -> tuple[Retired, ...]:
+    """Return the older credentials of a key that is being rotated.
+
+    Raises:
+        InvalidRequest: more than `RETIRED_MAX` would still work.
+    """
+    older = [*key.retired_at(now_us), Retired(key.digest, ends_us)]
+    retired = [replace(old, ends_us=min(old.ends_us, ends_us)) for old in older]
+    working = tuple(old for old in retired if now_us < old.ends_us)
+    if len(working) > RETIRED_MAX:
+        raise InvalidRequest(
+            f"{RETIRED_MAX} older credentials of this key work until {iso(working[0].ends_us)}; "
+            "rotate it then, or with overlap 0 to end them",
+            param="overlap",
+        )
+    return working
+
+
+def _view(key: Key, balance: Balance, now_us: int) -> KeyView:
     limits = key.limits
     return KeyView(
         id=key.id,
@@ -166,4 +279,7 @@ def _view(key: Key, balance: Balance) -> KeyView:
         created=iso(key.created_us) or "",
         expires=iso(key.expires_us),
         revoked=iso(key.revoked_us),
+        scopes=key.scopes,
+        retiring=tuple(iso(old.ends_us) or "" for old in key.retired_at(now_us)),
+        forgotten=iso(key.forgotten_us),
     )

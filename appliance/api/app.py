@@ -26,6 +26,7 @@ def create_app(services: Services, guard: OperatorGuard) -> Litestar:
             public.openapi,
             public.health,
             account.show_account,
+            account.show_current_key,
             operator.operator_router(guard),
         ],
         dependencies={"services": Provide(lambda: services, sync_to_thread=False)},

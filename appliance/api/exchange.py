@@ -11,6 +11,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from litestar import Request
+from litestar.connection import ASGIConnection
 
 from appliance.core import ids
 from appliance.core.errors import BodyTooLarge, InvalidRequest
@@ -47,7 +48,7 @@ def request_id(request: AnyRequest) -> str:
     return str(known)
 
 
-def credential(request: AnyRequest) -> str | None:
+def credential(request: ASGIConnection[Any, Any, Any, Any]) -> str | None:
     """Return the key that the request carries: bearer, else `x-api-key`, else `api-key`.
 
     The first of these headers counts, whatever it holds: a second channel must not open what the
@@ -59,6 +60,17 @@ def credential(request: AnyRequest) -> str | None:
         scheme, _, token = authorization.partition(" ")
         return token.strip() if scheme.lower() == "bearer" else authorization
     return headers.get("x-api-key", headers.get("api-key"))
+
+
+def note_headers(request: AnyRequest, headers: dict[str, str]) -> None:
+    """Keep headers for the answer, should it become a refusal."""
+    request.scope["state"]["noted_headers"] = headers
+
+
+def noted_headers(request: AnyRequest) -> dict[str, str]:
+    """Return what was kept for a refusal."""
+    noted: dict[str, str] = request.scope["state"].get("noted_headers", {})
+    return noted
 
 
 def tier(request: AnyRequest) -> Tier:

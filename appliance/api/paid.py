@@ -11,9 +11,10 @@ from typing import Any
 from litestar import Response
 from litestar.background_tasks import BackgroundTask
 
-from appliance.accounts.keyring import Keyring
+from appliance.accounts.key import Key
 from appliance.accounts.limiter import Limiter
 from appliance.api import exchange
+from appliance.api.auth import Authenticator
 from appliance.call import Answer, Call, Question, Quote
 from appliance.catalog.spec import ModelSpec
 from appliance.core.clock import Clock
@@ -45,11 +46,11 @@ class PaidCalls:
     """Takes paid calls from HTTP to the pipeline and back."""
 
     def __init__(
-        self, pipeline: Pipeline, keyring: Keyring, limiter: Limiter, *, clock: Clock,
+        self, pipeline: Pipeline, authenticator: Authenticator, limiter: Limiter, *, clock: Clock,
         default_wait_s: int,
     ) -> None:  # fmt: skip
         self._pipeline = pipeline
-        self._keyring = keyring
+        self._authenticator = authenticator
         self._limiter = limiter
         self._clock = clock
         self._default_wait_s = default_wait_s
@@ -68,8 +69,18 @@ class PaidCalls:
         """
         began_ns = self._clock.monotonic_ns()
         await exchange.refuse_large(request, self.limits)
-        key = self._keyring.authenticate(exchange.credential(request), self._clock.wall_us())
+        key = self._authenticator.require(request, exchange.credential(request), "infer")
         auth_ms = (self._clock.monotonic_ns() - began_ns) / NS_PER_MS
+        try:
+            return await self._answer(request, key, parse, auth_ms)
+        except Exception:
+            exchange.note_headers(request, self._limiter.headers(key))
+            raise
+
+    async def _answer(
+        self, request: exchange.AnyRequest, key: Key, parse: Callable[[bytes, str], Task],
+        auth_ms: float,
+    ) -> Response[bytes]:  # fmt: skip
         body = await exchange.body(request, self.limits)
         request_id = exchange.request_id(request)
         tier = exchange.tier(request)
@@ -134,5 +145,5 @@ class PaidCalls:
             "cost": quote.credits,
             "would_truncate": plan.truncated,
         }
-        headers = {"x-tier": call.tier, "x-cost": "0"}
+        headers = {"x-tier": call.tier, "x-cost": "0", **self._limiter.headers(call.key)}
         return Response(encode(document), status_code=200, media_type=JSON, headers=headers)

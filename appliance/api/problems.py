@@ -10,6 +10,7 @@ from typing import Any
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
+from appliance.api import exchange
 from appliance.core import errors
 from appliance.wire.json import encode
 
@@ -17,7 +18,7 @@ log = logging.getLogger("gigarouter.api")
 
 VALID_PATHS = (
     "/v1/embeddings", "/v1/rerank", "/v1/models", "/v1/models/{id}", "/v1/openapi.json",
-    "/account", "/health",
+    "/v1/key", "/account", "/health",
 )  # fmt: skip
 
 
@@ -47,6 +48,7 @@ TABLE: dict[type[errors.ApplianceError], Row] = {
     errors.InvalidModelFile: _BAD,
     errors.MissingKey: Row(401, "authentication_error"),
     errors.InvalidKey: Row(401, "authentication_error"),
+    errors.InsufficientScope: Row(403, "permission_error"),
     errors.InsufficientCredit: Row(402, "billing_error", should_retry=False),
     errors.ModelNotFound: _MISSING,
     errors.ModelNotServed: _MISSING,
@@ -58,6 +60,7 @@ TABLE: dict[type[errors.ApplianceError], Row] = {
     errors.RepeatDiffers: Row(422, "invalid_request_error", should_retry=False),
     errors.RepeatInFlight: Row(409, "conflict_error", should_retry=True),
     errors.RateLimited: _SLOWER,
+    errors.TooManyInvalidKeys: Row(429, "rate_limit_error", should_retry=False),
     errors.QueueFull: _SLOWER,
     errors.DailyBudgetExceeded: Row(429, "rate_limit_error", should_retry=False),
     errors.InferenceFailed: _OURS,
@@ -77,7 +80,7 @@ def respond(request: Request[Any, Any, Any], error: Exception) -> Response[bytes
     """Return the answer for any exception; what is not ours becomes a 500 without details."""
     known = _as_ours(request, error)
     row = TABLE.get(type(known), _OURS)
-    headers: dict[str, str] = {}
+    headers = dict(exchange.noted_headers(request))
     body: dict[str, Any] = {
         "code": known.code or "inference_failed",
         "message": known.message,
@@ -90,6 +93,8 @@ def respond(request: Request[Any, Any, Any], error: Exception) -> Response[bytes
         headers["retry-after"] = str(retry_after_s)
     if row.status == 401:  # noqa: PLR2004 - RFC 9110 asks for the challenge
         headers["www-authenticate"] = "Bearer"
+    if isinstance(known, errors.InsufficientScope):  # RFC 6750 names it
+        headers["www-authenticate"] = f'Bearer error="insufficient_scope", scope="{known.scope}"'
     if isinstance(error, HTTPException):
         headers.update(error.headers or {})  # `allow` of a 405, which RFC 9110 asks for
     if row.should_retry is not None:

@@ -5,8 +5,8 @@ Owns nothing; it is the one thing that Litestar injects. Deliberately has no beh
 
 from dataclasses import dataclass
 
-from appliance.accounts.keyring import Keyring
 from appliance.admin.desk import Admin
+from appliance.api.auth import Authenticator
 from appliance.api.paid import PaidCalls
 from appliance.core.clock import Clock
 from appliance.core.limits import Limits
@@ -23,7 +23,7 @@ class Services:
     paid: PaidCalls
     pipeline: Pipeline
     residency: Residency
-    keyring: Keyring
+    authenticator: Authenticator
     ledger: Ledger
     clock: Clock
     limits: Limits

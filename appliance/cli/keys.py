@@ -9,12 +9,12 @@ from appliance.cli import printing, verbs
 from appliance.cli.operator import reach
 from appliance.cli.options import Commands, everywhere
 from appliance.store.datadir import DataDir
-from appliance.wire.keys import MintOrder, TopUpOrder
+from appliance.wire.keys import ExpireOrder, MintOrder, RotateOrder, TopUpOrder
 
 
 @click.group(cls=Commands)
 def keys() -> None:
-    """Mint, list, show, top up and revoke keys."""
+    """Look after keys, from mint to forget."""
 
 
 @keys.command()
@@ -26,14 +26,20 @@ def keys() -> None:
 @click.option("--concurrency", type=int, help="Calls at one time.")
 @click.option("--models", help="Ids of the models it may call, separated by commas.")
 @click.option("--expires", help="Like 90m, 12h, 30d or 2w.")
+@click.option("--scopes", help="Some of infer, usage, admin.  [default: infer,usage]")
 @everywhere
-def mint(directory: DataDir, *, as_json: bool, models: str | None, **order: Any) -> None:
+def mint(
+    directory: DataDir, *, as_json: bool, models: str | None, scopes: str | None, **order: Any
+) -> None:
     """Make a key; it is printed once."""
-    if models is not None:
-        order["models"] = [name.strip() for name in models.split(",") if name.strip()]
+    order |= {"models": _names(models), "scopes": _names(scopes)}
     with reach(directory) as operator:
         key = operator.do(verbs.MINT, order=msgspec.convert(order, MintOrder))
     printing.document(key) if as_json else printing.minted(key)
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
 @keys.command("list")
@@ -73,4 +79,36 @@ def revoke(directory: DataDir, *, as_json: bool, key_id: str) -> None:
     """Refuse a key from now on."""
     with reach(directory) as operator:
         view = operator.do(verbs.REVOKE, key_id)
+    printing.document(view) if as_json else printing.key(view)
+
+
+@keys.command()
+@click.argument("key_id", metavar="ID")
+@click.option("--overlap", default="24h", show_default=True, help="0 ends the old one at once.")
+@everywhere
+def rotate(directory: DataDir, *, as_json: bool, key_id: str, overlap: str) -> None:
+    """Give a key a new credential; it is printed once."""
+    with reach(directory) as operator:
+        key = operator.do(verbs.ROTATE, key_id, order=RotateOrder(overlap=overlap))
+    printing.document(key) if as_json else printing.rotated(key)
+
+
+@keys.command()
+@click.argument("key_id", metavar="ID")
+@click.argument("when", metavar="WHEN|never")
+@everywhere
+def expire(directory: DataDir, *, as_json: bool, key_id: str, when: str) -> None:
+    """Change when a key expires: 30d from now, or never."""
+    with reach(directory) as operator:
+        view = operator.do(verbs.EXPIRE, key_id, order=ExpireOrder(expires=when))
+    printing.document(view) if as_json else printing.key(view)
+
+
+@keys.command()
+@click.argument("key_id", metavar="ID")
+@everywhere
+def forget(directory: DataDir, *, as_json: bool, key_id: str) -> None:
+    """Revoke a key and remove its name and credentials for good."""
+    with reach(directory) as operator:
+        view = operator.do(verbs.FORGET, key_id)
     printing.document(view) if as_json else printing.key(view)

@@ -12,7 +12,7 @@ import click
 from appliance.core.clock import SystemClock, iso
 from appliance.wire.books import BackupList
 from appliance.wire.json import encode
-from appliance.wire.keys import KeyView, MintedKey
+from appliance.wire.keys import KeyView, MintedKey, RotatedKey
 from appliance.wire.models import ModelView, TuningView
 from appliance.wire.usage import UsageReport
 
@@ -27,6 +27,16 @@ def minted(key: MintedKey) -> None:
     click.echo(key.key)
     click.echo(
         f"Key {key.id} ({key.name}) has {credit(key.credit)}. It is shown this once: keep it.",
+        err=True,
+    )
+
+
+def rotated(key: RotatedKey) -> None:
+    """Print a key's new credential, and until when the one before it works."""
+    click.echo(key.key)
+    click.echo(
+        f"Key {key.id} ({key.name}): this is shown once: keep it. "
+        f"The credential before it works until {key.replaced_until}.",
         err=True,
     )
 
@@ -48,7 +58,9 @@ def key(view: KeyView) -> None:
         "requests/min": view.rpm or "any", "tokens/min": view.tpm or "any",
         "concurrency": view.concurrency or "any",
         "models": ", ".join(view.models) if view.models else "all",
-        "created": view.created, "expires": view.expires or "never",
+        "scopes": ", ".join(view.scopes), "created": view.created,
+        "expires": view.expires or "never",
+        "older credentials": ", ".join(f"until {at}" for at in view.retiring) or "none",
     }  # fmt: skip
     pairs(facts)
 
@@ -127,6 +139,8 @@ def credit(amount: Decimal | None, *, none: str = "unlimited") -> str:
 
 def state(view: KeyView) -> str:
     """Return whether a key works, in a word."""
+    if view.forgotten:
+        return f"forgotten {view.forgotten}"
     if view.revoked:
         return f"revoked {view.revoked}"
     if view.expires and view.expires <= (iso(SystemClock().wall_us()) or ""):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from appliance.wire.books import BackupList, BackupView
-from appliance.wire.keys import KeyList, KeyView, MintedKey
+from appliance.wire.keys import KeyList, KeyView, MintedKey, RotatedKey
 from appliance.wire.models import ModelList, ModelView
 from appliance.wire.usage import UsageReport
 
@@ -36,6 +36,9 @@ LIST_KEYS = Verb("GET", "/keys", KeyList, lambda admin: admin.keys.all)
 SHOW_KEY = Verb("GET", "/keys/{}", KeyView, lambda admin: admin.keys.show)
 TOP_UP = Verb("POST", "/keys/{}/topup", KeyView, lambda admin: admin.keys.top_up)
 REVOKE = Verb("POST", "/keys/{}/revoke", KeyView, lambda admin: admin.keys.revoke)
+ROTATE = Verb("POST", "/keys/{}/rotate", RotatedKey, lambda admin: admin.keys.rotate)
+EXPIRE = Verb("POST", "/keys/{}/expire", KeyView, lambda admin: admin.keys.expire)
+FORGET = Verb("DELETE", "/keys/{}", KeyView, lambda admin: admin.keys.forget)
 LIST_MODELS = Verb("GET", "/models", ModelList, lambda admin: admin.models.all)
 SHOW_MODEL = Verb("GET", "/models/{}", ModelView, lambda admin: admin.models.show)
 ADD_MODEL = Verb("POST", "/models", ModelView, lambda admin: admin.models.add)

@@ -166,6 +166,16 @@ class InvalidKey(ApplianceError):
         super().__init__("This key is not valid here. Mint one with: gigarouter keys mint NAME")
 
 
+class InsufficientScope(ApplianceError):
+    """The key is valid and not for this; `scope` is what it lacks."""
+
+    code = "insufficient_scope"
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(f"This key lacks the scope {scope!r}.")
+        self.scope = scope
+
+
 class InsufficientCredit(ApplianceError):
     """The balance does not cover the exact price; nothing was computed or charged."""
 
@@ -215,6 +225,15 @@ class RateLimited(RetryableError):
 
     def __init__(self, *, limit: str, retry_after_s: int) -> None:
         super().__init__(f"This key is limited to {limit}.", retry_after_s=retry_after_s)
+
+
+class TooManyInvalidKeys(RetryableError):
+    """An address tried too many keys that are not valid; valid ones from it still work."""
+
+    code = "rate_limited"
+
+    def __init__(self, *, retry_after_s: int) -> None:
+        super().__init__("Too many invalid keys from here.", retry_after_s=retry_after_s)
 
 
 class DailyBudgetExceeded(RetryableError):

@@ -39,6 +39,10 @@ class Limits:
     """Seconds that calls in flight may take to finish once the server stops."""
     keys_max: int = 100_000
     """Keys in one store; all of them are held in memory."""
+    failed_keys_per_minute_max: int = 60
+    """Invalid keys that one address may try a minute; above it they get 429 instead of 401."""
+    failing_addresses_max: int = 10_000
+    """Addresses whose invalid keys are counted; the one that failed longest ago is dropped."""
     name_chars_max: int = 200
     """Characters in the name of a key or a model."""
 

@@ -164,5 +164,6 @@ def _double_entry(connection: sqlite3.Connection) -> None:
 MIGRATIONS: tuple[Migration, ...] = (
     ("m001_keys_and_ledger", _keys_and_ledger),
     ("m002_double_entry", _double_entry),
+    ("m003_credentials", keyring.add_credentials),
 )
 """Every step from an empty file to today's tables, oldest first; steps are only ever added."""

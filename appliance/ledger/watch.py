@@ -1,7 +1,7 @@
 """Watch: the whole audit, once an hour, while the server serves.
 
 Owns when it runs and what follows. Books that do not agree are closed: the server stops, as it
-would not have started. Deliberately reads through a connection of its own, so that no call waits for it.
+would not have started. Deliberately reads through a connection of its own, so that no call waits.
 """
 
 import asyncio

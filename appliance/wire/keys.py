@@ -28,6 +28,11 @@ class KeyView(msgspec.Struct, frozen=True):
     created: str
     expires: str | None
     revoked: str | None
+    scopes: tuple[str, ...] = ()
+    retiring: tuple[str, ...] = ()
+    """When each older credential that still works stops working."""
+    forgotten: str | None = None
+    """When its name and credentials were removed; its books stay."""
 
 
 class KeyList(msgspec.Struct, frozen=True):
@@ -36,12 +41,25 @@ class KeyList(msgspec.Struct, frozen=True):
     data: list[KeyView]
 
 
-class MintedKey(msgspec.Struct, frozen=True):
-    """The answer to `mint`: the only place where the plaintext ever stands."""
+class Plaintext(msgspec.Struct, frozen=True):
+    """The only place where the plaintext of a key ever stands."""
 
     id: str
     name: str
     key: str
+
+    def __repr__(self) -> str:
+        """Name the key without its plaintext: tracebacks and logs print values."""
+        return f"<{type(self).__name__} {self.id}>"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """Say the same to Rich, which prints the values of a traceback's variables."""
+        return [("id", self.id)]
+
+
+class MintedKey(Plaintext, frozen=True):
+    """The answer to `mint`."""
+
     credit: Decimal | None
     daily_budget: Decimal | None
     rpm: int | None
@@ -50,14 +68,15 @@ class MintedKey(msgspec.Struct, frozen=True):
     models: tuple[str, ...] | None
     created: str
     expires: str | None
+    scopes: tuple[str, ...] = ()
 
-    def __repr__(self) -> str:
-        """Name the key without its plaintext: tracebacks and logs print values."""
-        return f"<MintedKey {self.id}>"
 
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
-        """Say the same to Rich, which prints the values of a traceback's variables."""
-        return [("id", self.id)]
+class RotatedKey(Plaintext, frozen=True):
+    """The answer to `rotate`: the same key with a new credential."""
+
+    hint: str
+    replaced_until: str
+    """When the credential that it replaces stops working."""
 
 
 class MintOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -71,6 +90,20 @@ class MintOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     concurrency: int | None = None
     models: list[str] | None = None
     expires: str | None = None
+    scopes: list[str] | None = None
+    """Some of `infer`, `usage` and `admin`; None: the first two."""
+
+
+class RotateOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long the credential that is replaced still works: `24h` or the like, `0` for no time."""
+
+    overlap: str = "24h"
+
+
+class ExpireOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When a key shall expire, from now: `30d` or the like, or `never`."""
+
+    expires: str
 
 
 class TopUpOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -45,7 +45,7 @@ def test_the_operator_is_on_this_machine_unless_settings_say_otherwise(
                 assert await ask(it, client) == (401, TOKENLESS)
                 assert await ask(it, client, token[:-1]) == (401, "invalid_api_key")
                 key = (await it.mint()).key
-                assert await ask(it, client, key) == (401, "invalid_api_key")
+                assert await ask(it, client, key) == (403, "insufficient_scope")
 
     asyncio.run(story())
 

@@ -444,7 +444,8 @@ def test_a_key_revoked_under_load_serves_nothing_after_the_answer(fake):
         revoked.set()
         for end in ends:
             end.result(60)
-    assert late == [401] * 8
+    assert len(late) == 8
+    assert set(late) <= {401, 429}  # 429: an address that tries an invalid key again and again
     assert before.count(200) >= 20
 
 

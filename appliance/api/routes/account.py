@@ -1,5 +1,7 @@
 """Account: what a key's holder may know of it."""
 
+from collections.abc import Sequence
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -11,9 +13,16 @@ from appliance.accounts.key import Key
 from appliance.api import exchange
 from appliance.api.routes.public import answer
 from appliance.api.services import Services
-from appliance.core.clock import iso
+from appliance.core.clock import iso, utc_day
+from appliance.core.units import credits_of
 from appliance.ledger.entry import Balance
+from appliance.ledger.usage import Usage
 from appliance.wire.keys import decimal_credits
+
+INTERVAL = "60s"
+"""Of `rate_limit`: our rates are a minute's."""
+ANY = -1
+"""How OpenRouter writes that there is no such limit."""
 
 
 class AccountView(msgspec.Struct, frozen=True):
@@ -31,6 +40,85 @@ class AccountView(msgspec.Struct, frozen=True):
     expires: str | None
 
 
+class RateView(msgspec.Struct, frozen=True):
+    """How often a key may call."""
+
+    requests: int
+    interval: str = INTERVAL
+
+
+class CurrentKey(msgspec.Struct, frozen=True):
+    """A key in OpenRouter's words; money in credits (USD)."""
+
+    label: str
+    """First and last characters only."""
+    limit: Decimal | None
+    """Its daily budget if it has one, else all that it was ever granted; None: unlimited."""
+    limit_reset: str | None
+    limit_remaining: Decimal | None
+    """What may be spent now; None: unlimited."""
+    usage: Decimal
+    usage_daily: Decimal
+    usage_weekly: Decimal
+    """Since Monday, UTC."""
+    usage_monthly: Decimal
+    is_free_tier: bool
+    """Always false: nothing here is free of charge for want of a payment."""
+    rate_limit: RateView
+    expires_at: str | None
+
+
+class CurrentKeyAnswer(msgspec.Struct, frozen=True):
+    """`GET /v1/key`."""
+
+    data: CurrentKey
+
+
+@get("/v1/key")
+async def show_current_key(
+    request: exchange.AnyRequest, services: NamedDependency[Services]
+) -> Response[bytes]:
+    """Show the key that asks, as OpenRouter does."""
+    key = services.authenticator.require(request, exchange.credential(request), "usage", "infer")
+    view = current_key(
+        key,
+        await services.ledger.balance(key.id),
+        await services.admin.keys.usage(key.id),
+        utc_day(services.clock.wall_us()),
+    )
+    response = answer(CurrentKeyAnswer(view))
+    response.set_header("cache-control", "no-store")
+    return response
+
+
+def current_key(key: Key, balance: Balance, usage: Sequence[Usage], today: int) -> CurrentKey:
+    """Return a key in OpenRouter's words; `usage` is by day."""
+
+    def since(day: int) -> int:
+        return sum(each.amount - each.refunded for each in usage if int(each.group) >= day)
+
+    date_today = date(1970, 1, 1) + timedelta(days=today)
+    budget, used = key.limits.daily_budget, since(0)
+    limits = [] if key.unlimited else [balance.posted + used]
+    remaining = [] if key.unlimited else [balance.available]
+    if budget is not None:
+        limits = [budget]
+        remaining.append(max(0, budget - balance.spent_today - balance.held))
+    return CurrentKey(
+        label=key.hint,
+        limit=decimal_credits(min(limits, default=None)),
+        limit_reset=None if budget is None else "daily",
+        limit_remaining=decimal_credits(min(remaining, default=None)),
+        usage=credits_of(used),
+        usage_daily=credits_of(balance.spent_today),
+        usage_weekly=credits_of(since(today - date_today.weekday())),
+        usage_monthly=credits_of(since(today - date_today.day + 1)),
+        is_free_tier=False,
+        rate_limit=RateView(ANY if key.limits.rpm is None else key.limits.rpm),
+        expires_at=iso(key.expires_us),
+    )
+
+
 @get("/account")
 async def show_account(
     request: exchange.AnyRequest, services: NamedDependency[Services]
@@ -39,7 +127,7 @@ async def show_account(
     text = exchange.credential(request)
     if text is None:
         text = request.query_params.get("key")
-    key = services.keyring.authenticate(text, services.clock.wall_us())
+    key = services.authenticator.require(request, text, "usage", "infer")
     response = answer(account_view(key, await services.ledger.balance(key.id)))
     response.set_header("cache-control", "no-store")
     return response

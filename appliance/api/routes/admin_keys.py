@@ -1,6 +1,6 @@
-"""Admin keys: `/admin/v1/keys`: mint, list, show, top up and revoke."""
+"""Admin keys: `/admin/v1/keys`: what an operator does with keys, from mint to forget."""
 
-from litestar import Response, Router, get, post
+from litestar import Response, Router, delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
@@ -8,7 +8,7 @@ from appliance.api import exchange
 from appliance.api.routes.public import answer
 from appliance.api.services import Services
 from appliance.wire.json import decode
-from appliance.wire.keys import MintOrder, TopUpOrder
+from appliance.wire.keys import ExpireOrder, MintOrder, RotateOrder, TopUpOrder
 
 
 @get("/")
@@ -47,6 +47,33 @@ async def revoke_key(key_id: FromPath[str], services: NamedDependency[Services])
     return answer(await services.admin.keys.revoke(key_id))
 
 
+@post("/{key_id:str}/rotate")
+async def rotate_key(
+    key_id: FromPath[str], request: exchange.AnyRequest, services: NamedDependency[Services]
+) -> Response[bytes]:
+    """Give the key a new credential; its plaintext is in this answer and nowhere else."""
+    order = decode(await exchange.body(request, services.limits) or b"{}", RotateOrder)
+    return answer(await services.admin.keys.rotate(key_id, order), 201)
+
+
+@post("/{key_id:str}/expire")
+async def expire_key(
+    key_id: FromPath[str], request: exchange.AnyRequest, services: NamedDependency[Services]
+) -> Response[bytes]:
+    """Change when the key expires."""
+    order = decode(await exchange.body(request, services.limits), ExpireOrder)
+    return answer(await services.admin.keys.expire(key_id, order))
+
+
+@delete("/{key_id:str}", status_code=200)
+async def forget_key(key_id: FromPath[str], services: NamedDependency[Services]) -> Response[bytes]:
+    """Revoke the key and remove what tells whose it is; its books stay."""
+    return answer(await services.admin.keys.forget(key_id))
+
+
 keys_router = Router(
-    "/keys", route_handlers=[list_keys, mint_key, show_key, top_up_key, revoke_key]
-)
+    "/keys",
+    route_handlers=[
+        list_keys, mint_key, show_key, top_up_key, revoke_key, rotate_key, expire_key, forget_key,
+    ],
+)  # fmt: skip

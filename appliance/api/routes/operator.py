@@ -1,6 +1,10 @@
 """Operator: everything behind the operator's guard: `/admin/v1` and `/metrics`."""
 
+from typing import Any
+
 from litestar import Router
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
 
 from appliance.api.guard import OperatorGuard
 from appliance.api.routes.admin_books import backup_router
@@ -12,10 +16,19 @@ from appliance.api.routes.metrics import metrics
 
 def operator_router(guard: OperatorGuard) -> Router:
     """Return the guarded routes."""
+
+    # Functions, because Litestar copies its guards deeply: a copied keyring would never hear that
+    # a key was minted or revoked.
+    def operator(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+        guard.require(connection)
+
+    def scraper(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+        guard.require_unless_local(connection)
+
     admin = Router(
         "/admin/v1",
-        guards=[guard],
+        guards=[operator],
         route_handlers=[keys_router, models_router, backup_router, show_usage],
     )
-    scraped = Router("/metrics", guards=[guard.unless_local], route_handlers=[metrics])
+    scraped = Router("/metrics", guards=[scraper], route_handlers=[metrics])
     return Router("/", route_handlers=[admin, scraped])

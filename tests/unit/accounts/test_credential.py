@@ -2,15 +2,21 @@ import hashlib
 import random
 import re
 import string
+import tomllib
 import zlib
+from pathlib import Path
 
 import pytest
 
 from appliance.accounts import credential
 
+ROOT = Path(__file__).resolve().parents[3]
+
 BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
-SCANNER = re.compile(r"\bgr-[0-9A-Za-z]{38}\b")
+[RULE] = tomllib.loads((ROOT / "packaging/gitleaks.toml").read_text())["rules"]
+SCANNER = re.compile(RULE["regex"], re.ASCII)
 """As published for secret scanners."""
+SCANNED = 100_000
 MINTED = 10_000
 
 
@@ -103,3 +109,22 @@ def test_a_hint_shows_four_characters_of_the_secret_and_four_of_the_checksum():
     shown = credential.hint(key)
     assert shown == f"{key[:7]}…{key[-4:]}"
     assert len(shown) == 12
+
+
+def test_the_scanners_rule_has_what_gitleaks_asks_of_one():
+    assert set(RULE) == {"id", "description", "regex", "keywords"}
+    assert SCANNER.pattern == r"\bgr-[0-9A-Za-z]{38}\b"
+    # gitleaks looks for these words, in lower case, before it tries the expression.
+    assert RULE["keywords"] == [credential.PREFIX]
+
+
+def test_a_scanner_finds_every_one_of_100_000_keys_and_can_tell_each_from_its_neighbours():
+    source = random.Random(7)
+    for _ in range(SCANNED):
+        key = credential.mint()
+        found = SCANNER.findall(f"API_KEY={key}\n")
+        assert found == [key]
+        assert credential.is_well_formed(key)
+        at = source.randrange(3, len(key))
+        other = source.choice(BASE62.replace(key[at], ""))
+        assert not credential.is_well_formed(key[:at] + other + key[at + 1 :])

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from appliance.accounts import key as rules
-from appliance.accounts.key import Key, KeyLimits
+from appliance.accounts.key import Key, KeyLimits, Retired
 from appliance.core.errors import InvalidRequest
 from appliance.core.limits import Limits
 
@@ -69,6 +69,7 @@ def test_a_name_that_could_steer_a_terminal_or_hide_is_refused(text):
     ("text", "seconds"),
     [
         (None, None),
+        ("never", None),
         ("1m", 60),
         ("90m", 5_400),
         ("12h", 43_200),
@@ -118,3 +119,49 @@ def test_credits_are_exact_and_a_refusal_names_its_field():
     with pytest.raises(InvalidRequest, match=r"daily_budget: .*finer") as refusal:
         rules.checked_credit("1e-13", param="daily_budget")
     assert refusal.value.param == "daily_budget"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("0", 0), ("1m", 60), ("24h", 86_400), ("30d", 2_592_000), ("4w", 2_419_200)]
+)  # fmt: skip
+def test_an_overlap_is_none_or_at_most_thirty_days(text, seconds):
+    assert rules.checked_overlap_s(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "00", "0h", "-1h", "31d", "5w", "721h", "24", "never", "h"])
+def test_an_overlap_that_says_something_else_is_refused(text):
+    with pytest.raises(InvalidRequest) as refusal:
+        rules.checked_overlap_s(text)
+    assert refusal.value.param == "overlap"
+
+
+@pytest.mark.parametrize(
+    ("asked", "scopes"),
+    [
+        (None, ("infer", "usage")),
+        (["usage", "infer"], ("infer", "usage")),
+        (["infer"], ("infer",)),
+        (["usage"], ("usage",)),
+        (["admin", "usage", "admin"], ("usage", "admin")),
+    ],
+)
+def test_scopes_are_taken_once_each_in_one_order(asked, scopes):
+    assert rules.checked_scopes(asked) == scopes
+
+
+@pytest.mark.parametrize("asked", [[], ["admin", "infer"], ["root"], ["infer", ""], ["INFER"]])
+def test_scopes_that_are_unknown_or_exclude_each_other_are_refused(asked):
+    with pytest.raises(InvalidRequest) as refusal:
+        rules.checked_scopes(asked)
+    assert refusal.value.param == "scopes"
+
+
+def test_an_older_credential_opens_its_key_until_its_end_and_never_longer_than_the_key_lives():
+    old = Retired(b"o" * 32, ends_us=100)
+    key = replace(LIVE, retired=(old,), expires_us=200)
+    assert [key.accepts(b"o" * 32, now) for now in (0, 99, 100, 150)] == [True, True, False, False]
+    assert [key.accepts(b"d" * 32, now) for now in (0, 100, 199, 200)] == [True, True, True, False]
+    assert not key.accepts(b"x" * 32, 0)
+    assert not replace(key, revoked_us=1).accepts(b"o" * 32, 0)
+    assert key.retired_at(99) == (old,)
+    assert key.retired_at(100) == ()

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.accounts.key import Key, KeyLimits
-from appliance.accounts.limiter import RETRY_MAX_S, Limiter
-from appliance.core.errors import RateLimited
+from appliance.accounts.limiter import Limiter
+from appliance.core.errors import InvalidRequest, RateLimited
 from tests.appliance import HandClock
 
 NS = 1_000_000_000
@@ -93,36 +93,77 @@ def test_the_token_bucket_is_exact_over_any_history(rate, steps):
     for wait_ns, units in steps:
         clock.mono_ns += wait_ns
         level = min(Fraction(rate), level + Fraction(wait_ns * rate, 60 * NS))
-        fits = level >= min(units, rate)
-        if fits:
+        if units > rate:
+            with pytest.raises(InvalidRequest, match=f"limited to {rate} tokens a minute"):
+                limiter.take_tokens(who, units)
+        elif level >= units:
             limiter.take_tokens(who, units)
             level -= units
         else:
             with pytest.raises(RateLimited) as refusal:
                 limiter.take_tokens(who, units)
-            missing_s = (min(units, rate) - level) * 60 / rate
-            assert refusal.value.retry_after_s == min(RETRY_MAX_S, max(1, -(-missing_s // 1)))
+            assert refusal.value.retry_after_s == -(-(units - level) * 60 / rate // 1)
         headers = limiter.headers(who)
         assert headers["x-ratelimit-limit-tokens"] == str(rate)
-        assert headers["x-ratelimit-remaining-tokens"] == str(max(0, level // 1))
+        assert headers["x-ratelimit-remaining-tokens"] == str(level // 1)
         full_s = (rate - level) * 60 / rate
         assert headers["x-ratelimit-reset-tokens"] == f"{-(-full_s // 1)}s"
 
 
-def test_a_call_larger_than_the_bucket_passes_when_it_is_full_and_leaves_a_debt():
+@given(
+    rpm=st.integers(min_value=1, max_value=200),
+    tpm=st.integers(min_value=1, max_value=2_000),
+    calls=st.lists(
+        st.tuples(
+            st.integers(min_value=0, max_value=20 * NS), st.integers(min_value=0, max_value=2_000)
+        ),
+        max_size=40,
+    ),
+)
+def test_who_waits_exactly_as_long_as_told_is_not_refused_for_the_same_reason_again(
+    rpm, tpm, calls
+):
+    """A call whose tokens are known by then passes; one that was refused earlier gets as far."""
     clock = HandClock()
-    limiter, who = Limiter(clock), key(tpm=100)
-    limiter.take_tokens(who, 150)
-    assert limiter.headers(who) == {
-        "x-ratelimit-limit-tokens": "100",
-        "x-ratelimit-remaining-tokens": "0",
-        "x-ratelimit-reset-tokens": "90s",
-    }
-    with pytest.raises(RateLimited, match="100 tokens a minute") as refusal:
+    limiter, who = Limiter(clock), key(rpm=rpm, tpm=tpm)
+
+    def try_call(tokens):
+        with limiter.call(who):
+            limiter.take_tokens(who, min(tokens, tpm))
+
+    for wait_ns, tokens in calls:
+        clock.mono_ns += wait_ns
+        refusals = []
+        while len(refusals) < 3:
+            try:
+                try_call(tokens)
+                break
+            except RateLimited as refusal:
+                refusals.append("tokens" if "tokens" in refusal.message else "requests")
+                told_s = refusal.retry_after_s
+            assert told_s in range(1, 61)
+            clock.mono_ns += told_s * NS
+        assert refusals in ([], ["requests"], ["tokens"], ["requests", "tokens"])
+
+
+def test_a_call_that_no_minute_has_tokens_for_is_told_to_be_split_and_takes_none():
+    limiter, who = Limiter(HandClock()), key(tpm=100)
+    with pytest.raises(InvalidRequest, match=r"101 tokens .* limited to 100 tokens .* split it"):
+        limiter.take_tokens(who, 101)
+    limiter.take_tokens(who, 100)
+
+
+def test_a_call_refused_for_its_tokens_is_told_when_it_has_a_request_too():
+    clock = HandClock()
+    limiter, who = Limiter(clock), key(rpm=2, tpm=60)
+    with limiter.call(who):
+        limiter.take_tokens(who, 60)
+    with limiter.call(who), pytest.raises(RateLimited, match="60 tokens") as refusal:
         limiter.take_tokens(who, 1)
-    assert refusal.value.retry_after_s == 31
-    clock.mono_ns += 31 * NS
-    limiter.take_tokens(who, 1)
+    assert refusal.value.retry_after_s == 30
+    clock.mono_ns += 30 * NS
+    with limiter.call(who):
+        limiter.take_tokens(who, 1)
 
 
 def test_a_refused_call_takes_nothing():

@@ -1,0 +1,49 @@
+"""Auth: whose key a request carries, and whether it is for what is asked.
+
+Owns the one way from a credential to a key, whatever the route. Deliberately reads no headers:
+which of them counts is said in `exchange`.
+"""
+
+from typing import Any
+
+from litestar.connection import ASGIConnection
+
+from appliance.accounts.floods import Floods
+from appliance.accounts.key import Key, Scope
+from appliance.accounts.keyring import Keyring
+from appliance.core.clock import Clock
+from appliance.core.errors import InsufficientScope, InvalidKey
+
+
+class Authenticator:
+    """Lets keys in, each to what it is for."""
+
+    def __init__(self, keyring: Keyring, floods: Floods, clock: Clock) -> None:
+        self._keyring = keyring
+        self._floods = floods
+        self._clock = clock
+
+    def require(
+        self, connection: ASGIConnection[Any, Any, Any, Any], text: str | None, *scopes: Scope
+    ) -> Key:
+        """Return the live key with this plaintext, which has at least one of the scopes.
+
+        Raises:
+            MissingKey: there is no text.
+            InvalidKey: mistyped, unknown, revoked or expired.
+            TooManyInvalidKeys: the same, and not the first from this address.
+            InsufficientScope: it has none of the scopes.
+        """
+        try:
+            key = self._keyring.authenticate(text, self._clock.wall_us())
+        except InvalidKey:
+            self._floods.count(address(connection))
+            raise
+        if not any(scope in key.scopes for scope in scopes):
+            raise InsufficientScope(scopes[0])
+        return key
+
+
+def address(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+    """Return the address that a request comes from; empty where there is none."""
+    return connection.client.host if connection.client else ""
