@@ -140,7 +140,7 @@ def test_commands_give_the_same_documents_with_and_without_a_server(tmp_path, ma
     minted = served["mint"]
     assert list(minted) == [
         "id", "name", "key", "credit", "daily_budget", "rpm", "tpm", "concurrency", "models",
-        "created", "expires",
+        "created", "expires", "scopes",
     ]  # fmt: skip
     assert re.fullmatch(r"key_[0-9a-z]{10}", minted["id"])
     assert SCANNER.fullmatch(minted["key"].encode())
