@@ -85,19 +85,24 @@ def load(shipped: Path, own: Path, models: Path) -> Catalog:
         InvalidCatalog: a file is wrong; names file, model and key.
     """
     entries: dict[str, tuple[ModelEntry, Path]] = {}
+    below: dict[str, dict[str, Any]] = {}
     for path in (shipped, own):
-        if path.exists():
-            entries.update({entry.id: (entry, path) for entry in read_entries(path)})
+        tables = read_tables(path) if path.exists() else {}
+        for name, table in tables.items():
+            # A shipped entry is checked by itself first: its faults are not the user's.
+            merged = _laid_over(below[name], table) if name in below else table
+            entries[name] = (_entry(merged, path), path)
+        below = tables
     specs = [_spec(entry, path, models) for entry, path in entries.values()]
     _require_distinct(specs, own)
     return Catalog(specs)
 
 
-def read_entries(path: Path) -> list[ModelEntry]:
-    """Return the entries of one file.
+def read_tables(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the `[[model]]` tables of one file by id; what they hold is not checked yet.
 
     Raises:
-        InvalidCatalog: it is not TOML, has another schema, or an entry is wrong.
+        InvalidCatalog: it is not TOML, has another schema, or a table has no id of its own.
     """
     try:
         # Decimal keeps prices exact; a float would not be what the operator wrote.
@@ -112,29 +117,60 @@ def read_entries(path: Path) -> list[ModelEntry]:
     tables = document.get("model", [])
     if not isinstance(tables, list) or len(tables) > MODELS_MAX:
         raise InvalidCatalog(path, "model", f"must be at most {MODELS_MAX} [[model]] tables")
-    entries = [_entry(table, path, number) for number, table in enumerate(tables, start=1)]
-    seen: set[str] = set()
-    for entry in entries:
-        if entry.id in seen:
-            raise InvalidCatalog(path, f"model {entry.id}: id", "stands twice in this file")
-        seen.add(entry.id)
-    return entries
+    found: dict[str, dict[str, Any]] = {}
+    for number, table in enumerate(tables, start=1):
+        name = table.get("id") if isinstance(table, dict) else None
+        if not isinstance(name, str):
+            raise InvalidCatalog(path, f"model number {number}: id", "is missing or no text")
+        if name in found:
+            raise InvalidCatalog(path, f"model {name}: id", "stands twice in this file")
+        found[name] = table
+    return found
 
 
-def _entry(table: Any, path: Path, number: int) -> ModelEntry:
-    name = table.get("id", f"number {number}") if isinstance(table, dict) else f"number {number}"
+def _laid_over(below: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
+    """Return a shipped entry with the user's keys in it.
+
+    One that names a file is about another file, of which nothing of the shipped one may be true.
+    """
+    if "file" in table:
+        return table
+    merged = {**below, **table}
+    for key in ("price", "source", "prompts"):
+        if isinstance(below.get(key), dict) and isinstance(table.get(key), dict):
+            merged[key] = {**below[key], **table[key]}
+    return merged
+
+
+def _entry(table: dict[str, Any], path: Path) -> ModelEntry:
     try:
-        return msgspec.convert(_with_decimals(table), ModelEntry)
+        return msgspec.convert(_completed(_with_decimals(table)), ModelEntry)
     except msgspec.ValidationError as error:
         reason, _, where = str(error).partition(" - at `$.")
         raise InvalidCatalog(
-            path, f"model {name}: {where.rstrip('`') or 'entry'}", reason
+            path, f"model {table['id']}: {where.rstrip('`') or 'entry'}", reason
         ) from None
 
 
-def _with_decimals(table: Any) -> Any:
+def _completed(table: dict[str, Any]) -> dict[str, Any]:
+    """Say what follows from a source: the file's name here, and that it is the same file."""
+    source = table.get("source")
+    if not isinstance(source, dict):
+        return table
+    named = {"file": file_name(table["id"]), **table}
+    if "sha256" in source and source.get("format", "gguf") == "gguf":
+        named.setdefault("sha256", source["sha256"])
+    return named
+
+
+def file_name(model_id: str) -> str:
+    """Return what a model's file is called in `models/`."""
+    return model_id.replace("/", "--") + ".gguf"
+
+
+def _with_decimals(table: dict[str, Any]) -> dict[str, Any]:
     """Let a price be written `1` as well as `1.0`."""
-    price = table.get("price") if isinstance(table, dict) else None
+    price = table.get("price")
     if not isinstance(price, dict):
         return table
     exact = {k: Decimal(v) if type(v) is int else v for k, v in price.items()}

@@ -14,7 +14,7 @@ from typing import Any
 import tomlkit
 
 from appliance.catalog.capacity import DECODERS, is_causal, is_decoder, sequence_tokens_max
-from appliance.catalog.catalog import load, read_entries, shipped_path
+from appliance.catalog.catalog import file_name, load, read_tables, shipped_path
 from appliance.catalog.convert import convert_folder
 from appliance.catalog.header import Header, read_header
 from appliance.catalog.spec import ID_PATTERN
@@ -67,7 +67,7 @@ class Shelf:
             )
         if not source.exists():
             raise InvalidModelFile(source, "there is no such file or folder")
-        file = self.models / (name.replace("/", "--") + ".gguf")
+        file = self.models / file_name(name)
         part = file.with_name(file.name + ".part")
         part.unlink(missing_ok=True)
         draft = self.catalog.with_name(self.catalog.name + ".draft")
@@ -104,7 +104,7 @@ class Shelf:
     def _with(self, entry: Mapping[str, Any]) -> bytes:
         """Return the user's catalogue with this entry in it."""
         if self.catalog.exists():
-            read_entries(self.catalog)  # never rewrite a file that we cannot read
+            read_tables(self.catalog)  # never rewrite a file that we cannot read
             document = tomlkit.parse(self.catalog.read_text(encoding="utf-8"))
         else:
             document = tomlkit.document()

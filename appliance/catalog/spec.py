@@ -24,6 +24,14 @@ ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 Size = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+Bytes = Annotated[int, msgspec.Meta(ge=1, le=1 << 44)]
+Repo = Annotated[
+    str,
+    msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}\Z"),
+]
+"""`owner/name`: goes into an address, so nothing else may."""
+Revision = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{40}\Z")]
+"""A commit: a branch could mean another file tomorrow."""
 
 
 class PriceEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -33,6 +41,27 @@ class PriceEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     realtime: Decimal
     batch: Decimal | None = None
     """None: half the realtime price."""
+
+
+class Prompts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`prompts = { query, document }`: what the model wants before a text of each kind."""
+
+    query: str = ""
+    document: str = ""
+
+
+class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`source = { repo, revision, file, bytes, sha256 }`: where the hub keeps a model."""
+
+    repo: Repo
+    file: Text | None = None
+    """Of a GGUF: its path in the repository. A folder (safetensors) has no single one."""
+    revision: Revision | None = None
+    """None: not known; the newest one is taken, and kept from then on."""
+    bytes: Bytes | None = None
+    sha256: Sha256 | None = None
+    format: Literal["gguf", "safetensors"] = "gguf"
+    """safetensors: config, tokenizer and weights are fetched and converted here."""
 
 
 class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,6 +84,15 @@ class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scores: Scores | None = None
     segments: bool = False
     preload: bool = False
+    architecture: str = ""
+    """As GGUF spells it; empty: not checked."""
+    prompts: Prompts | None = None
+    source: Source | None = None
+    """None: the file is built in, or the user's own."""
+    verified: bool = True
+    """False: what stands here was not confirmed by two sources; a pull checks it all the same."""
+    commercial: bool = True
+    """False: the licence forbids commercial use."""
 
 
 class ModelSpec(msgspec.Struct, frozen=True):
@@ -108,9 +146,33 @@ def checked_tariff(entry: ModelEntry) -> Tariff:
         raise ValueError('pooling: "rank" is for rerank models')
     if entry.dimensions is not None and any(s >= entry.dimensions for s in entry.matryoshka):
         raise ValueError("matryoshka: sizes must be smaller than dimensions")
+    _check_source(entry)
     if entry.price.unit != UNIT_OF[entry.task]:
         raise ValueError(f'price.unit: must be "{UNIT_OF[entry.task]}" for {entry.task}')
     return _tariff(entry)
+
+
+def _check_source(entry: ModelEntry) -> None:
+    source = entry.source
+    if source is None:
+        return
+    if source.format == "gguf":
+        if source.file is None or not is_repo_path(source.file):
+            raise ValueError(f"source.file: {source.file!r} is no path of a file in a repository")
+        if entry.verified and None in (source.revision, source.bytes, source.sha256):
+            raise ValueError(
+                "verified: needs revision, bytes and sha256 in source; say verified = false"
+            )
+    elif source.file is not None:
+        raise ValueError("source.file: goes with GGUF; safetensors are fetched as a folder")
+    if source.sha256 and entry.sha256 and source.sha256 != entry.sha256:
+        raise ValueError(f"sha256: is {entry.sha256}, and in source {source.sha256}")
+
+
+def is_repo_path(path: str) -> bool:
+    """Say whether a name can be a file's path inside a repository, and nothing else."""
+    parts = path.split("/")
+    return path.isprintable() and "\\" not in path and not {"", ".", ".."} & set(parts)
 
 
 def _tariff(entry: ModelEntry) -> Tariff:

@@ -76,6 +76,99 @@ def test_an_entry_of_the_user_replaces_the_shipped_one_with_the_same_id(load, tm
         found.find("old")
 
 
+def test_an_entry_of_the_user_without_a_file_changes_only_what_it_names(load):
+    theirs = table(id='"same"', aliases='["old"]', matryoshka="[4]")
+    own = '[[model]]\nid = "same"\naliases = ["new"]\nprice = { realtime = 1 }\n'
+    found = load(own, shipped=theirs)
+    spec = found.find("new")
+    assert (spec.id, spec.tariff.realtime, spec.tariff.unit) == ("same", 1, "1M tokens")
+    assert (spec.entry.matryoshka, spec.path.name) == ((4,), "mine.gguf")
+    with pytest.raises(ModelNotFound):
+        found.find("old")
+
+
+def test_an_entry_of_the_user_with_a_file_keeps_nothing_of_the_shipped_one(load):
+    theirs = table(id='"same"', sha256=f'"{"a" * 64}"', matryoshka="[4]")
+    [spec] = load(table(id='"same"'), shipped=theirs)
+    assert (spec.entry.sha256, spec.entry.matryoshka) == (None, ())
+
+
+def test_an_entry_that_changes_a_shipped_one_wrongly_is_the_users_fault(load, tmp_path):
+    own = '[[model]]\nid = "same"\nprice = { realtime = "dear" }\n'
+    message = refusal(load, own, shipped=table(id='"same"'))
+    assert message.startswith(f"{tmp_path / 'models.toml'}: model same: price.realtime:")
+
+
+# -- where the hub keeps a model ----------------------------------------------------------------
+
+SOURCE = {
+    "repo": '"owner/name-GGUF"', "file": '"sub/name.gguf"', "revision": f'"{"c" * 40}"',
+    "bytes": "25008064", "sha256": f'"{"a" * 64}"',
+}  # fmt: skip
+
+
+def sourced(*, entry=None, **changes):
+    """One [[model]] that is fetched; a change of None leaves the key of its source out."""
+    lines = {**SOURCE, **changes}
+    source = ", ".join(f"{key} = {value}" for key, value in lines.items() if value is not None)
+    return table(**{"id": '"owner/name"', "file": None, **(entry or {})}, source=f"{{ {source} }}")
+
+
+def test_a_model_of_the_hub_has_its_file_named_for_its_id_and_its_hash(load, tmp_path):
+    [spec] = load(sourced())
+    assert spec.path == tmp_path / "models/owner--name.gguf"
+    assert spec.entry.sha256 == "a" * 64
+    assert spec.entry.verified
+
+
+def test_the_hash_of_weights_to_convert_is_not_that_of_the_file_here(load):
+    [spec] = load(sourced(file=None, format='"safetensors"'))
+    assert spec.entry.sha256 is None
+    assert spec.path.name == "owner--name.gguf"
+
+
+@pytest.mark.parametrize("key", ["revision", "bytes", "sha256"])
+def test_what_is_not_known_of_a_source_must_be_admitted(load, key):
+    message = refusal(load, sourced(**{key: None}))
+    assert "model owner/name: verified: needs revision, bytes and sha256" in message
+    [spec] = load(sourced(entry={"verified": "false"}, **{key: None}))
+    assert not spec.entry.verified
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ({"repo": '"name"'}, "source.repo: Expected `str` matching"),
+        ({"repo": '"../../name"'}, "source.repo: Expected `str` matching"),
+        ({"repo": '"owner/name?x=1"'}, "source.repo: Expected `str` matching"),
+        ({"repo": '"owner/name\\n"'}, "source.repo: Expected `str` matching"),
+        ({"file": None}, "source.file: None is no path"),
+        ({"file": '"../name.gguf"'}, "source.file: '../name.gguf' is no path"),
+        ({"file": '"/name.gguf"'}, "source.file: '/name.gguf' is no path"),
+        ({"file": '"a//b.gguf"'}, "source.file: 'a//b.gguf' is no path"),
+        ({"file": "'a\\b.gguf'"}, "source.file: "),
+        ({"format": '"safetensors"'}, "source.file: goes with GGUF"),
+        ({"format": '"onnx"'}, "source.format: Invalid enum value 'onnx'"),
+        ({"revision": '"main"'}, "source.revision: Expected `str` matching"),
+        ({"bytes": "0"}, "source.bytes: Expected `int` >= 1"),
+        ({"sha256": '"AB"'}, "source.sha256: Expected `str` matching"),
+        (
+            {"entry": {"sha256": f'"{"b" * 64}"'}},
+            f"sha256: is {'b' * 64}, and in source {'a' * 64}",
+        ),
+        ({"mirror": '"x"'}, "source: Object contains unknown field `mirror`"),
+    ],
+)
+def test_a_wrong_source_is_refused_with_file_model_and_key(load, tmp_path, changes, where):
+    message = refusal(load, sourced(**changes))
+    assert message.startswith(f"{tmp_path / 'models.toml'}: model owner/name: {where}")
+
+
+def test_prompts_are_read_as_they_stand(load):
+    [spec] = load(table(prompts='{ query = "query: " }'))
+    assert (spec.entry.prompts.query, spec.entry.prompts.document) == ("query: ", "")
+
+
 def test_no_file_of_the_user_is_no_error(load):
     assert list(load()) == []
 
@@ -97,10 +190,10 @@ def test_a_builtin_file_lies_in_the_package_and_any_other_among_the_users_models
 @pytest.mark.parametrize(
     ("changes", "where"),
     [
-        ({"id": None}, "model number 1: entry: Object missing required field `id`"),
+        ({"id": None}, "model number 1: id: is missing or no text"),
         ({"id": '"a b"'}, "model a b: id:"),
         ({"id": '""'}, "model : id:"),
-        ({"id": "5"}, "model 5: id: Expected `str`, got `int`"),
+        ({"id": "5"}, "model number 1: id: is missing or no text"),
         ({"task": '"chat"'}, "model mine: task: Invalid enum value 'chat'"),
         ({"file": None}, "model mine: entry: Object missing required field `file`"),
         ({"file": '""'}, "model mine: file:"),
@@ -154,7 +247,7 @@ def test_a_wrong_entry_is_refused_with_file_model_and_key(load, tmp_path, change
         (b'schema = "1"', "schema: must be 1"),
         (b"schema = 1\ncolour = 3", "colour: is not a key of a catalogue"),
         (b"schema = 1\nmodel = 3", "model: must be at most 10000 [[model]] tables"),
-        (b"schema = 1\nmodel = [3]", "model number 1: entry: Expected `object`, got `int`"),
+        (b"schema = 1\nmodel = [3]", "model number 1: id: is missing or no text"),
         (b"schema = 1\n[model]\nid = 3", "model: must be at most"),
         (b"schema = 1\n[[model]\n", "file: Expected ']]'"),
         (b"schema = 1 # \xff", "file: 'utf-8' codec"),
