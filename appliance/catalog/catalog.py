@@ -136,7 +136,7 @@ def _laid_over(below: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
     if "file" in table:
         return table
     merged = {**below, **table}
-    for key in ("price", "source", "prompts"):
+    for key in ("price", "source"):
         if isinstance(below.get(key), dict) and isinstance(table.get(key), dict):
             merged[key] = {**below[key], **table[key]}
     return merged

@@ -43,13 +43,6 @@ class PriceEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """None: half the realtime price."""
 
 
-class Prompts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`prompts = { query, document }`: what the model wants before a text of each kind."""
-
-    query: str = ""
-    document: str = ""
-
-
 class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`source = { repo, revision, file, bytes, sha256 }`: where the hub keeps a model."""
 
@@ -86,7 +79,6 @@ class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     preload: bool = False
     architecture: str = ""
     """As GGUF spells it; empty: not checked."""
-    prompts: Prompts | None = None
     source: Source | None = None
     """None: the file is built in, or the user's own."""
     verified: bool = True

@@ -164,11 +164,6 @@ def test_a_wrong_source_is_refused_with_file_model_and_key(load, tmp_path, chang
     assert message.startswith(f"{tmp_path / 'models.toml'}: model owner/name: {where}")
 
 
-def test_prompts_are_read_as_they_stand(load):
-    [spec] = load(table(prompts='{ query = "query: " }'))
-    assert (spec.entry.prompts.query, spec.entry.prompts.document) == ("query: ", "")
-
-
 def test_no_file_of_the_user_is_no_error(load):
     assert list(load()) == []
 
