@@ -107,8 +107,16 @@ def story(data_dir, gguf):
     do("list", "keys", "list")
     do("show", "keys", "show", key)
     do("topup", "keys", "topup", key, "0.000000000002")
+    do("rotate", "keys", "rotate", key)
+    do("rotate at once", "keys", "rotate", key, "--overlap", "0")
+    do("rotate again", "keys", "rotate", key, "--overlap", "7d")
+    do("rotated", "keys", "show", key)
+    do("expire", "keys", "expire", key, "90d")
+    do("expire never", "keys", "expire", key, "never")
+    do("mint with scopes", "keys", "mint", "books", "--scopes", "usage, admin")
     do("revoke", "keys", "revoke", key)
     do("revoke again", "keys", "revoke", key)
+    do("forget", "keys", "forget", key)
     do("models", "models", "list")
     do("model", "models", "show", "all-minilm-l6-v2")
     do("add", "models", "add", gguf, "--id", "mine/tiny")
@@ -121,7 +129,10 @@ def without_what_differs(document):
     if isinstance(document, list):
         return [without_what_differs(each) for each in document]
     if isinstance(document, dict):
-        new = {"id", "key", "hint", "created", "expires", "revoked", "loaded"}
+        new = {
+            "id", "key", "hint", "created", "expires", "revoked", "loaded", "replaced_until",
+            "retiring", "forgotten",
+        }  # fmt: skip
         return {
             name: type(value).__name__ if name in new else without_what_differs(value)
             for name, value in document.items()
@@ -191,6 +202,13 @@ def test_people_get_tables_and_a_new_key_is_alone_on_standard_output(idle):
     end = gigarouter("keys", "mint", "piped", data_dir=data_dir)
     assert (end.returncode, SCANNER.fullmatch(end.stdout.strip().encode()) is not None) == (0, True)
     assert "shown this once" in end.stderr
+    made = done("keys", "mint", "turned", data_dir=data_dir)["id"]
+    end = gigarouter("keys", "rotate", made, data_dir=data_dir)
+    assert SCANNER.fullmatch(end.stdout.strip().encode())
+    assert "shown once" in end.stderr
+    assert "until 20" in end.stderr
+    end = gigarouter("keys", "forget", made, data_dir=data_dir)
+    assert "forgotten 20" in end.stdout
     listed = gigarouter("keys", "list", data_dir=data_dir).stdout
     assert listed.splitlines()[0].split() == [
         "ID",
@@ -256,6 +274,13 @@ MISTAKES = {
     "a name that is no text": (("keys", "mint", "\udcff"), ""),
     "a key id that is no text": (("keys", "show", "\udcff"), ""),
     "a path that is no text": (("models", "add", "/tmp/\udcff"), ""),
+    "a scope that is none": (("keys", "mint", "x", "--scopes", "root"), "infer, usage, admin"),
+    "scopes that exclude each other": (("keys", "mint", "x", "--scopes", "infer,admin"), "admin"),
+    "an overlap that is none": (("keys", "rotate", "KEY", "--overlap", "soon"), "'soon'"),
+    "an overlap too long": (("keys", "rotate", "KEY", "--overlap", "31d"), "30d"),
+    "a moved expiry that is none": (("keys", "expire", "KEY", "soon"), "'soon'"),
+    "an unknown key rotated": (("keys", "rotate", NO_KEY), NO_KEY),
+    "an unknown key forgotten": (("keys", "forget", NO_KEY), NO_KEY),
     "an unknown key shown": (("keys", "show", NO_KEY), NO_KEY),
     "an unknown key revoked": (("keys", "revoke", NO_KEY), NO_KEY),
     "an unknown key topped up": (("keys", "topup", NO_KEY, "1"), NO_KEY),
@@ -497,6 +522,9 @@ def test_the_plaintext_stands_in_the_answer_to_mint_and_nowhere_else(make_server
         done("keys", "mint", "by command", "--credit", "1", data_dir=server.data_dir)["key"],
         str(server.mint("by api", credit="1")["key"]),
     ]
+    rotated = done("keys", "mint", "twice", "--credit", "1", data_dir=server.data_dir)
+    again = done("keys", "rotate", rotated["id"], data_dir=server.data_dir)
+    keys += [rotated["key"], again["key"]]
     shown = []
     for key in keys:
         assert embed(server, key).status_code == 200
