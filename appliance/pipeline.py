@@ -21,7 +21,6 @@ from appliance.core.errors import (
     Draining,
     InferenceFailed,
     InvalidRequest,
-    ModelNotFound,
 )
 from appliance.core.failpoint import reach
 from appliance.core.limits import Limits
@@ -91,9 +90,11 @@ class Pipeline:
         if self.draining:
             raise Draining
         assert task in ("embeddings", "rerank")
-        spec = self._catalog().resolve(name, "embeddings" if task == "embeddings" else "rerank")
-        if not call.key.may_call(spec.id):
-            raise ModelNotFound(model=name, near=[])
+        catalog = self._catalog()
+        if call.key.limits.models is not None:
+            # What this key may not call is not there for it: not found, and not named as near.
+            catalog = Catalog([spec for spec in catalog if call.key.may_call(spec.id)])
+        spec = catalog.resolve(name, "embeddings" if task == "embeddings" else "rerank")
         self._residency.require_served(spec)
         return spec
 

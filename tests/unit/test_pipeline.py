@@ -570,6 +570,12 @@ def test_a_model_is_resolved_by_name_task_and_allow_list(tmp_path):
             with pytest.raises(ModelNotFound) as refused:
                 it.pipeline.resolve(call, EMBED, "embeddings")
             assert "Did you mean" not in refused.value.message
+            # Nor does another task, or a name that is nearly right, tell that it is there.
+            for name, task in ((EMBED, "rerank"), ("all-minilm-l6-v", "embeddings")):
+                with pytest.raises(ModelNotFound) as refused:
+                    it.pipeline.resolve(call, name, task)
+                assert "Did you mean" not in refused.value.message
+            assert it.pipeline.resolve(call, "starter-rerank", "rerank").task == "rerank"
 
     asyncio.run(story())
 
