@@ -16,7 +16,14 @@ from appliance.engine.loader import sha256_of
 from appliance.engine.tuning import Tuning
 from appliance.scheduler.presence import OnDisk, Presence
 from appliance.store.datadir import DataDir
-from appliance.wire.models import AddModelOrder, ModelList, ModelView, PriceView, TuningView
+from appliance.wire.models import (
+    AddModelOrder,
+    ModelList,
+    ModelView,
+    PriceOrder,
+    PriceView,
+    TuningView,
+)
 
 MODELS_BORN = 1_767_225_600
 """`created` of every model: OpenAI's clients want a number, and files have no birthday."""
@@ -79,6 +86,23 @@ class ModelAdmin:
         async with self._adding:
             name = await asyncio.to_thread(
                 shelf.add, Path(order.path), model_id=order.id, task=order.task, sha256=sha256_of
+            )
+            self._models.reread()
+        return self.view(self._models.catalog.find(name))
+
+    async def price(self, order: PriceOrder) -> ModelView:
+        """Change what a model costs; calls whose price is held already keep it.
+
+        Raises:
+            ModelNotFound: no model has this name.
+            InvalidRequest: a price is no number, or none that the books can carry.
+        """
+        directory = self._models.directory
+        shelf = Shelf(directory.catalog, directory.models)
+        async with self._adding:
+            name = self._models.catalog.find(order.id).id
+            await asyncio.to_thread(
+                shelf.set_price, name, realtime=order.realtime, batch=order.batch
             )
             self._models.reread()
         return self.view(self._models.catalog.find(name))

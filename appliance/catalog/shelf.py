@@ -5,9 +5,11 @@ Owns what an entry says of a file, read from the file itself, and the writing of
 """
 
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,8 @@ ENCODERS = frozenset({
 """Architectures without a KV cache, as GGUF spells them."""
 
 DEFAULT_PRICE = "0.008"
+PRICE = re.compile(r"[0-9]{1,6}(\.[0-9]{1,18})?", re.ASCII)
+"""A price as an operator writes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,53 @@ class Shelf:
             draft.unlink(missing_ok=True)
         return name
 
+    def set_price(self, name: str, *, realtime: str, batch: str | None) -> None:
+        """Write a model's price into the user's catalogue; its other keys stay as they are.
+
+        Raises:
+            InvalidRequest: a price is no number, or none that the books can carry.
+        """
+        price = tomlkit.inline_table()
+        for tier, text in (("realtime", realtime), ("batch", batch)):
+            if text is not None and PRICE.fullmatch(text) is None:
+                raise InvalidRequest(f"{tier} is a decimal like 0.008, not {text!r}", param=tier)
+        # Said outright: what the shipped entry asks for a batch would stand otherwise.
+        half = f"{Decimal(realtime) / 2:f}"
+        for tier, text in (("realtime", realtime), ("batch", half if batch is None else batch)):
+            price[tier] = tomlkit.value(text if "." in text else f"{text}.0")
+        document = self._document()
+        tables = document.setdefault("model", tomlkit.aot())
+        table = next((table for table in tables if table.get("id") == name), None)
+        if table is None:
+            table = tomlkit.table()
+            table["id"] = name
+            tables.append(table)
+        old = table.get("price", {})
+        if "unit" in old:
+            price["unit"] = old["unit"]
+        table["price"] = price
+        draft = self.catalog.with_name(self.catalog.name + ".draft")
+        try:
+            write_private(draft, tomlkit.dumps(document).encode())
+            load(shipped_path(), draft, self.models)
+            draft.replace(self.catalog)
+            sync_directory(self.catalog.parent)
+        except InvalidCatalog as error:
+            reason = error.message.rpartition(": price.")[2]
+            raise InvalidRequest(f"price: {reason}", param="realtime") from None
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def _document(self) -> Any:
+        """Return the user's catalogue, or a new one."""
+        if self.catalog.exists():
+            read_tables(self.catalog)  # never rewrite a file that we cannot read
+            return tomlkit.parse(self.catalog.read_text(encoding="utf-8"))
+        document = tomlkit.document()
+        document.add(tomlkit.comment("Your own models; laid over the shipped catalogue."))
+        document["schema"] = 1
+        return document
+
     def _require_readable(self, draft: Path, name: str, file: Path) -> None:
         """Refuse an entry with which the catalogue would not be read at the next start."""
         try:
@@ -103,13 +154,7 @@ class Shelf:
 
     def _with(self, entry: Mapping[str, Any]) -> bytes:
         """Return the user's catalogue with this entry in it."""
-        if self.catalog.exists():
-            read_tables(self.catalog)  # never rewrite a file that we cannot read
-            document = tomlkit.parse(self.catalog.read_text(encoding="utf-8"))
-        else:
-            document = tomlkit.document()
-            document.add(tomlkit.comment("Your own models; laid over the shipped catalogue."))
-            document["schema"] = 1
+        document = self._document()
         tables = document.setdefault("model", tomlkit.aot())
         for index, table in enumerate(tables):
             if table.get("id") == entry["id"]:

@@ -8,12 +8,12 @@ from appliance.cli import printing, verbs
 from appliance.cli.operator import reach
 from appliance.cli.options import Commands, everywhere
 from appliance.store.datadir import DataDir
-from appliance.wire.models import AddModelOrder
+from appliance.wire.models import AddModelOrder, PriceOrder
 
 
 @click.group(cls=Commands)
 def models() -> None:
-    """List, show and add models."""
+    """List, show, add and price models."""
 
 
 @models.command("list")
@@ -47,4 +47,19 @@ def add(
     order = AddModelOrder(path=str(path.absolute()), id=model_id, task=task)
     with reach(directory) as operator:
         view = operator.do(verbs.ADD_MODEL, order=order)
+    printing.document(view) if as_json else printing.model(view)
+
+
+@models.command()
+@click.argument("model_id", metavar="ID")
+@click.option("--realtime", required=True, help="Credits for 1M tokens or 1k documents.")
+@click.option("--batch", help="The same for the batch tier.  [default: half of it]")
+@everywhere
+def price(
+    directory: DataDir, *, as_json: bool, model_id: str, realtime: str, batch: str | None
+) -> None:
+    """Change what a model costs; new calls pay it."""
+    order = PriceOrder(id=model_id, realtime=realtime, batch=batch)
+    with reach(directory) as operator:
+        view = operator.do(verbs.PRICE_MODEL, order=order)
     printing.document(view) if as_json else printing.model(view)

@@ -41,6 +41,7 @@ EXPIRE = Verb("POST", "/keys/{}/expire", KeyView, lambda admin: admin.keys.expir
 FORGET = Verb("DELETE", "/keys/{}", KeyView, lambda admin: admin.keys.forget)
 LIST_MODELS = Verb("GET", "/models", ModelList, lambda admin: admin.models.all)
 SHOW_MODEL = Verb("GET", "/models/{}", ModelView, lambda admin: admin.models.show)
+PRICE_MODEL = Verb("POST", "/models/price", ModelView, lambda admin: admin.models.price)
 ADD_MODEL = Verb("POST", "/models", ModelView, lambda admin: admin.models.add)
 BACK_UP = Verb("POST", "/backup", BackupView, lambda admin: admin.books.back_up)
 LIST_BACKUPS = Verb("GET", "/backup", BackupList, lambda admin: admin.books.backups)

@@ -17,6 +17,15 @@ class AddModelOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     task: str | None = None
 
 
+class PriceOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a model shall cost from now on, as decimal text for its native unit."""
+
+    id: str
+    realtime: str
+    batch: str | None = None
+    """None: half the realtime price."""
+
+
 class PriceView(msgspec.Struct, frozen=True):
     """Credits for one native unit."""
 

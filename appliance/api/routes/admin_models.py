@@ -1,4 +1,4 @@
-"""Admin models: `/admin/v1/models`: list, show and add."""
+"""Admin models: `/admin/v1/models`: list, show, add and price."""
 
 from litestar import Response, Router, get, post
 from litestar.di import NamedDependency
@@ -8,7 +8,7 @@ from appliance.api import exchange
 from appliance.api.routes.public import answer
 from appliance.api.services import Services
 from appliance.wire.json import decode
-from appliance.wire.models import AddModelOrder
+from appliance.wire.models import AddModelOrder, PriceOrder
 
 
 @get("/")
@@ -34,4 +34,13 @@ async def add_model(
     return answer(await services.admin.models.add(order), 201)
 
 
-models_router = Router("/models", route_handlers=[list_models, show_model, add_model])
+@post("/price")
+async def price_model(
+    request: exchange.AnyRequest, services: NamedDependency[Services]
+) -> Response[bytes]:
+    """Change what a model costs from now on."""
+    order = decode(await exchange.body(request, services.limits), PriceOrder)
+    return answer(await services.admin.models.price(order))
+
+
+models_router = Router("/models", route_handlers=[list_models, show_model, add_model, price_model])
