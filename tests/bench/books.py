@@ -1,0 +1,155 @@
+"""What the books cost a call, how many they take a second, and how long their questions take.
+
+    .venv/bin/python -m tests.bench.books [--calls 5000] [--folder DIR]
+
+Through the whole pipeline with the fake engine, in this process; the database is on the disk of
+DIR (a temporary folder unless it is given).
+"""
+
+import argparse
+import asyncio
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from appliance.call import Call, Question
+from appliance.ledger import audit, usage
+from appliance.ledger.entry import Charge, Hold
+from appliance.store.reader import reading
+from appliance.tasks.embedding import plan_singles
+from tests.appliance import Bench, bench
+
+EMBED = "sentence-transformers/all-MiniLM-L6-v2"
+CLIENTS = 64
+
+
+def question(number: int) -> Question:
+    """Return a text that no other call has: equal ones would be computed once."""
+
+    def plan(tokens, encoder, tokens_max):
+        return plan_singles(
+            tokens, encoder.frame, tokens_max=tokens_max, truncate=True, param="input"
+        )
+
+    return Question(texts=[f"text number {number}"], plan=plan, documents=None, truncate=True)
+
+
+class Load:
+    """Sends calls to a pipeline, with its books or without."""
+
+    def __init__(self, on: Bench, key) -> None:
+        self.on, self.key = on, key
+        self.pipeline = on.appliance.pipeline
+        self.number = 0
+
+    async def call(self) -> float:
+        """Make one call; return its seconds."""
+        self.number += 1
+        call = Call(f"req_{self.number}", self.key, "realtime", 30)
+        began = time.perf_counter()
+        spec = self.pipeline.resolve(call, EMBED, "embeddings")
+        answer, _ = await self.pipeline.run(call, spec, question(self.number), lambda *_: b"")
+        await self.pipeline.delivered(answer)
+        return time.perf_counter() - began
+
+    async def alone(self, calls: int) -> float:
+        """Return the median seconds of calls one after the other."""
+        return statistics.median([await self.call() for _ in range(calls)])
+
+    async def together(self, calls: int) -> float:
+        """Return calls a second of many clients."""
+
+        async def client():
+            for _ in range(calls // CLIENTS):
+                await self.call()
+
+        began = time.perf_counter()
+        await asyncio.gather(*(client() for _ in range(CLIENTS)))
+        return calls // CLIENTS * CLIENTS / (time.perf_counter() - began)
+
+
+class NoBooks:
+    """Stands where holds do and writes nothing."""
+
+    def __init__(self, charge: Charge) -> None:
+        self._charge = charge
+
+    async def open(self, purchase) -> Hold:
+        return Hold(0, purchase.key_id, purchase.amount)
+
+    async def settle(self, *_) -> Charge:
+        return self._charge
+
+    async def release(self, *_) -> None:
+        return
+
+
+async def measure(folder: Path, calls: int) -> None:
+    async with bench(folder / "data") as on:
+        minted = await on.mint()
+        load = Load(on, on.books.keyring.get(minted.id))
+        await load.together(CLIENTS * 2)
+        till, added = load.pipeline._till, []
+        charge = await till.holds.settle(await till.holds.open(await _purchase(load)), None)
+        without = type(till)(
+            till.ledger, NoBooks(charge), till.prices, till.repeats, till.deliveries
+        )
+        for _ in range(5):
+            load.pipeline._till = without
+            bare = await load.alone(calls // 20)
+            load.pipeline._till = till
+            added.append(((await load.alone(calls // 20)) - bare) * 1000)
+        rates = [await load.together(calls) for _ in range(3)]
+        await till.deliveries.close()
+        with reading(on.directory.database) as connection:
+            began = time.perf_counter()
+            found = audit.problems(connection)
+            audited = time.perf_counter() - began
+            [(transfers,)] = connection.execute("SELECT COUNT(*) FROM transfers").fetchall()
+        connection = on.books.writer
+        await connection.run(_many_days)
+        with reading(on.directory.database) as connection:
+            began = time.perf_counter()
+            rows = usage.read(connection, by="day")
+            asked = time.perf_counter() - began
+    _say(f"the books add {statistics.median(added):.2f} ms to a call alone (median of 5 pairs)")
+    _say(f"{statistics.median(rates):.0f} settled calls a second with {CLIENTS} clients")
+    _say(f"the whole audit of {transfers} transfers: {audited:.2f} s, {len(found)} problems")
+    _say(f"usage by day over {sum(row.calls for row in rows):,} calls: {asked:.3f} s")
+
+
+def _many_days(connection) -> None:
+    [(account,)] = connection.execute(
+        "SELECT id FROM accounts WHERE kind <> 'system' LIMIT 1"
+    ).fetchall()
+    connection.executemany(
+        "INSERT INTO usage_days (day, account, model, tier, calls, units, amount)"
+        " VALUES (?, ?, ?, 'batch', 10, 10, 10)",
+        [(day, account, f"model-{model}") for day in range(365) for model in range(300)],
+    )
+
+
+async def _purchase(load: Load):
+    call = Call("req_0", load.key, "realtime", 30)
+    spec = load.pipeline.resolve(call, EMBED, "embeddings")
+    from appliance.call import Timings
+
+    return (await load.pipeline._price(call, spec, question(0), Timings()))[1]
+
+
+def _say(text: str) -> None:
+    print(text)  # noqa: T201 - for whoever measures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--calls", type=int, default=5000)
+    parser.add_argument("--folder", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        asyncio.run(measure(Path(folder), options.calls))
+
+
+if __name__ == "__main__":
+    main()
