@@ -16,6 +16,7 @@ from typing import Self
 
 from appliance.core.errors import StoreFailed
 from appliance.ledger.transfer import GENESIS, Tip, tip
+from appliance.store.database import WAY_OUT
 
 MAGIC = "gigarouter-ledger-1"
 
@@ -40,8 +41,7 @@ class HeadFile:
         self._handle: int | None = None
 
     def __enter__(self) -> Self:
-        """Open the file."""
-        self._handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """Leave the file as it is: there is none until a commit is through."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -63,8 +63,7 @@ class HeadFile:
         if row is None or row[0] != expected:
             raise StoreFailed(
                 f"{database} lacks transfer {seq}, which was written: its log was cut off, or an "
-                "older copy took its place. Nothing was changed; restore a backup with: "
-                "gigarouter restore FILE"
+                f"older copy took its place. Nothing was changed; {WAY_OUT}"
             )
 
     def follow(self, connection: sqlite3.Connection, now_us: int) -> None:
@@ -72,9 +71,13 @@ class HeadFile:
         # A disk that is full or gone must not undo a commit that is through.
         with suppress(OSError, sqlite3.Error):
             last = tip(connection)
-            if last != self._written and self._handle is not None:
-                os.pwrite(self._handle, _encode(Head(last, now_us)), 0)
-                self._written = last
+            if last == self._written:
+                return
+            if self._handle is None:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+                self._handle = os.open(self.path, flags, 0o600)
+            os.pwrite(self._handle, _encode(Head(last, now_us)), 0)
+            self._written = last
 
 
 def require_database(database: Path, head: Path) -> None:

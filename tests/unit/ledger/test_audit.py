@@ -243,6 +243,20 @@ def test_a_clock_that_was_set_back_between_two_runs_is_not_followed(directory):
             assert NOON - opened.clock.wall_us() == expected * 1_000_000
 
 
+def test_a_first_start_that_failed_does_not_pass_for_books_that_are_gone(tmp_path, monkeypatch):
+    directory = DataDir(tmp_path / "new")
+
+    def fails(*_):
+        raise StoreFailed("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("appliance.store.writer.connect", fails)
+        assert opened_or_refused(directory) == "the disk is full"
+    assert not directory.head.exists()
+    assert opened_or_refused(directory) == "opened"
+    assert directory.head.exists()
+
+
 # -- a start ------------------------------------------------------------------------------------
 
 
