@@ -10,11 +10,8 @@ from dataclasses import dataclass
 
 from appliance.accounts.floods import Floods
 from appliance.accounts.limiter import Limiter
-from appliance.admin.books import BooksAdmin
 from appliance.admin.desk import Admin
-from appliance.admin.keys import KeyAdmin
-from appliance.admin.models import ModelAdmin, Models
-from appliance.admin.usage import UsageAdmin
+from appliance.admin.models import Models
 from appliance.api.app import create_app
 from appliance.api.auth import Authenticator
 from appliance.api.guard import OperatorGuard
@@ -82,12 +79,7 @@ async def open_appliance(
         limits=limits,
     )
     schedule = Schedule(directory, settings.backup, clock)
-    admin = Admin(
-        keys=KeyAdmin(books.writer, books.keyring, models, clock=clock, limits=limits),
-        models=ModelAdmin(models, presence=residency),
-        books=BooksAdmin(directory, schedule, clock),
-        usage=UsageAdmin(directory, books.keyring, clock),
-    )
+    admin = Admin.over(directory, books, models, schedule, limits, presence=residency)
     authenticator = Authenticator(books.keyring, _floods(clock, limits), clock)
     paid = PaidCalls(
         pipeline, authenticator, limiter, clock=clock, default_wait_s=settings.default_wait_s

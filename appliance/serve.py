@@ -30,6 +30,7 @@ from appliance.core.limits import Limits
 from appliance.ledger.books import open_books
 from appliance.port import claimed
 from appliance.settings import Settings
+from appliance.store.database import WAY_OUT
 from appliance.store.datadir import DataDir, ServerNote
 from appliance.store.writer import Writer
 
@@ -196,8 +197,8 @@ class _Serving:
         threading.Timer(BROKEN_SECONDS, os._exit, (1,)).start()
         log.critical(
             "%s: %s. The books are closed and the server stops. Check the disk and start it again; "
-            "if it refuses, restore a backup with: gigarouter restore FILE",
-            self._directory.database, broken.result(),
+            "if it refuses, %s",
+            self._directory.database, broken.result(), WAY_OUT,
         )  # fmt: skip
         with suppress(OSError):
             self._directory.remove_note()

@@ -9,8 +9,13 @@ from importlib.metadata import PackageNotFoundError, version
 
 from appliance.admin.books import BooksAdmin
 from appliance.admin.keys import KeyAdmin
-from appliance.admin.models import ModelAdmin
+from appliance.admin.models import ModelAdmin, Models
 from appliance.admin.usage import UsageAdmin
+from appliance.core.limits import Limits
+from appliance.ledger.books import Books
+from appliance.ledger.schedule import Schedule
+from appliance.scheduler.presence import Presence
+from appliance.store.datadir import DataDir
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +26,20 @@ class Admin:
     models: ModelAdmin
     books: BooksAdmin
     usage: UsageAdmin
+
+    @classmethod
+    def over(
+        cls, directory: DataDir, books: Books, models: Models, schedule: Schedule, limits: Limits,
+        *, presence: Presence | None = None,
+    ) -> "Admin":  # fmt: skip
+        """Return the desk of a data directory; `presence` is given by a server."""
+        keyring, clock = books.keyring, books.clock
+        return cls(
+            keys=KeyAdmin(books.writer, keyring, models, clock=clock, limits=limits),
+            models=ModelAdmin(models, presence),
+            books=BooksAdmin(directory, schedule, clock),
+            usage=UsageAdmin(directory, keyring, clock),
+        )
 
 
 def program_version() -> str:

@@ -30,9 +30,8 @@ from appliance.core.clock import Clock, iso
 from appliance.core.errors import InvalidRequest
 from appliance.core.limits import Limits
 from appliance.core.units import Picocredits, credits_of
-from appliance.ledger import books, ledger, usage
+from appliance.ledger import books, ledger
 from appliance.ledger.entry import Balance
-from appliance.ledger.usage import Usage
 from appliance.store.writer import Writer
 from appliance.wire.keys import (
     ExpireOrder,
@@ -237,12 +236,6 @@ class KeyAdmin:
             while await self._writer.run(lambda connection: ledger.forget(connection, key_id)):
                 pass
         return await self.show(key_id)
-
-    async def usage(self, key_id: str) -> list[Usage]:
-        """Return what a key used, by day."""
-        return await self._writer.run(
-            lambda connection: usage.read(connection, by="day", account=key_id), durable=False
-        )
 
 
 def _retired(key: Key, now_us: int, ends_us: int) -> tuple[Retired, ...]:

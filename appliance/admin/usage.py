@@ -57,6 +57,10 @@ class UsageAdmin:
             total=_total(rows),
         )
 
+    async def days(self, key_id: str) -> list[Usage]:
+        """Return what a key ever used, by day."""
+        return await asyncio.to_thread(self._read, "day", 0, key_id)
+
     def _since_day(self, since: str) -> int:
         if since == ALL:
             return 0

@@ -7,7 +7,8 @@ Owns what an entry says of a file, read from the file itself, and the writing of
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -74,7 +75,6 @@ class Shelf:
         file = self.models / file_name(name)
         part = file.with_name(file.name + ".part")
         part.unlink(missing_ok=True)
-        draft = self.catalog.with_name(self.catalog.name + ".draft")
         try:
             if source.is_dir():
                 convert_folder(source, part, name=name)
@@ -83,14 +83,11 @@ class Shelf:
                 _copy(source, part)
             entry = describe(read_header(part), name=name, file=file.name, task=task)
             entry["sha256"] = sha256(part)
-            write_private(draft, self._with(entry))
-            self._require_readable(draft, name, file)
-            part.replace(file)
-            draft.replace(self.catalog)
-            sync_directory(self.catalog.parent)
+            with self._draft(self._with(entry)) as draft:
+                self._require_readable(draft, name, file)
+                part.replace(file)
         finally:
             part.unlink(missing_ok=True)
-            draft.unlink(missing_ok=True)
         return name
 
     def set_price(self, name: str, *, realtime: str, batch: str | None) -> None:
@@ -118,15 +115,22 @@ class Shelf:
         if "unit" in old:
             price["unit"] = old["unit"]
         table["price"] = price
-        draft = self.catalog.with_name(self.catalog.name + ".draft")
         try:
-            write_private(draft, tomlkit.dumps(document).encode())
-            load(shipped_path(), draft, self.models)
-            draft.replace(self.catalog)
-            sync_directory(self.catalog.parent)
+            with self._draft(tomlkit.dumps(document).encode()) as draft:
+                load(shipped_path(), draft, self.models)
         except InvalidCatalog as error:
             reason = error.message.rpartition(": price.")[2]
             raise InvalidRequest(f"price: {reason}", param="realtime") from None
+
+    @contextmanager
+    def _draft(self, content: bytes) -> Iterator[Path]:
+        """Yield a draft of the user's catalogue; it takes its place unless the block refuses it."""
+        draft = self.catalog.with_name(self.catalog.name + ".draft")
+        try:
+            write_private(draft, content)
+            yield draft
+            draft.replace(self.catalog)
+            sync_directory(self.catalog.parent)
         finally:
             draft.unlink(missing_ok=True)
 

@@ -71,11 +71,8 @@ def _enter(directory: DataDir, stack: ExitStack) -> Operator:
 @contextmanager
 def _locally(directory: DataDir) -> "Iterator[Local]":
     # Imported late: these bring numpy and SQLite, which a remote command does not need.
-    from appliance.admin.books import BooksAdmin  # noqa: PLC0415
     from appliance.admin.desk import Admin  # noqa: PLC0415
-    from appliance.admin.keys import KeyAdmin  # noqa: PLC0415
-    from appliance.admin.models import ModelAdmin, Models  # noqa: PLC0415
-    from appliance.admin.usage import UsageAdmin  # noqa: PLC0415
+    from appliance.admin.models import Models  # noqa: PLC0415
     from appliance.core.clock import SystemClock  # noqa: PLC0415
     from appliance.core.limits import Limits  # noqa: PLC0415
     from appliance.ledger.books import open_books  # noqa: PLC0415
@@ -84,17 +81,8 @@ def _locally(directory: DataDir) -> "Iterator[Local]":
 
     limits = Limits()
     with directory.locked(), open_books(directory, SystemClock(), limits) as books:
-        models = Models.read(directory)
-        keys = KeyAdmin(books.writer, books.keyring, models, clock=books.clock, limits=limits)
         schedule = Schedule(directory, BackupSettings(), books.clock)
-        yield Local(
-            Admin(
-                keys=keys,
-                models=ModelAdmin(models),
-                books=BooksAdmin(directory, schedule, books.clock),
-                usage=UsageAdmin(directory, books.keyring, books.clock),
-            )
-        )
+        yield Local(Admin.over(directory, books, Models.read(directory), schedule, limits))
 
 
 class Local:

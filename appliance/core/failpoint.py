@@ -13,8 +13,8 @@ NAMES = (
 )  # fmt: skip
 """In the order in which a paid call reaches them."""
 
-_armed: list[str] = []
-_left: list[int] = []
+_armed: dict[str, int] = {}
+"""How often the place is still passed; one at most is armed."""
 
 
 def arm(text: str) -> None:
@@ -26,13 +26,13 @@ def arm(text: str) -> None:
     name, _, times = text.partition(":")
     if name not in NAMES or not times.isdecimal() or not int(times):
         raise ValueError(f"a failpoint is one of {', '.join(NAMES)}, a colon and a number")
-    _armed[:] = [name]
-    _left[:] = [int(times)]
+    _armed.clear()
+    _armed[name] = int(times)
 
 
 def reach(name: str) -> None:
     """Die here if this is the place and the time; nothing is cleaned up (SIGKILL)."""
-    if _armed and _armed[0] == name:
-        _left[0] -= 1
-        if _left[0] == 0:
+    if name in _armed:
+        _armed[name] -= 1
+        if _armed[name] == 0:
             os.kill(os.getpid(), signal.SIGKILL)

@@ -22,6 +22,7 @@ from appliance.ledger.head import HeadFile
 from appliance.ledger.recovery import Recovered, recover
 from appliance.ledger.schema import MIGRATIONS
 from appliance.ledger.transfer import read_balance
+from appliance.store.database import WAY_OUT
 from appliance.store.datadir import DataDir
 from appliance.store.letter import Operation
 from appliance.store.reserve import Reserve
@@ -77,7 +78,7 @@ def _inspect(connection: sqlite3.Connection, directory: DataDir, file: HeadFile)
     if found:
         raise StoreFailed(
             f"{directory.database}: the books do not agree ({found[0]}). Nothing was changed; "
-            "restore a backup with: gigarouter restore FILE"
+            f"{WAY_OUT}"
         )
 
 

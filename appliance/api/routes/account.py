@@ -83,7 +83,7 @@ async def show_current_key(
     view = current_key(
         key,
         await services.ledger.balance(key.id),
-        await services.admin.keys.usage(key.id),
+        await services.admin.usage.days(key.id),
         utc_day(services.clock.wall_us()),
     )
     response = answer(CurrentKeyAnswer(view))
