@@ -335,9 +335,17 @@ class LedgerMachine(RuleBasedStateMachine):
     def repeat(token, body=b"body"):
         return Repeat(token.to_bytes(32, "big"), body.ljust(32))
 
+    @rule(name=names, amount=st.integers(min_value=0, max_value=60))
+    def buy_what_may_be_repeated(self, name, amount):
+        hold = self.hold(name, amount)
+        if isinstance(hold, Hold):
+            self.settle_a_call_that_may_be_repeated(hold)
+
     @rule(back=st.integers(min_value=0, max_value=3), same=st.booleans())
     def a_call_comes_again(self, back, same):
-        token = self.tokens - back
+        known = sorted(self.model.remembered, reverse=True)
+        # One beyond what is remembered is a first call.
+        token = known[back] if back < len(known) else 0
         hold_id = self.model.remembered.get(token)
         name = next((h.key_id for h in self.ever if h.id == hold_id), "A")
         sent = self.repeat(max(token, 0), b"body" if same else b"another")
