@@ -179,6 +179,15 @@ def load(connection: sqlite3.Connection) -> list[Key]:
     ]
 
 
+def problems(connection: sqlite3.Connection) -> list[str]:
+    """Return why the keys cannot be read, or nothing if they can."""
+    try:
+        load(connection)
+    except (ValueError, AssertionError) as error:
+        return [f"a key cannot be read: {error}"]
+    return []
+
+
 def insert(connection: sqlite3.Connection, key: Key) -> None:
     """Write a new key."""
     limits = key.limits

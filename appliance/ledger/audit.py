@@ -10,6 +10,7 @@ from itertools import islice
 
 from appliance.core.units import credits_text
 from appliance.ledger import transfer
+from appliance.store.verdict import verdict_on
 
 PROBLEMS_MAX = 10
 """Named in one report; the first is what matters."""
@@ -66,8 +67,16 @@ def problems(connection: sqlite3.Connection, *, links: int | None = None) -> lis
 
     With `links` only so many of the last transfers are hashed again, and sums of days are left
     for another time: that much can be asked before a server listens.
+
+    Raises:
+        sqlite3.Error: the database cannot be read now, for no fault of its own.
     """
-    return list(islice(_problems(connection, links), PROBLEMS_MAX))
+    try:
+        return list(islice(_problems(connection, links), PROBLEMS_MAX))
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        if verdict_on(error) != "fatal":
+            raise
+        return [f"they cannot be read: {' '.join(str(error).split())}"]
 
 
 def _problems(connection: sqlite3.Connection, links: int | None) -> Iterator[str]:

@@ -42,7 +42,7 @@ def back_up(directory: DataDir, target: Path, *, overwrite: bool = False) -> int
         size = part.stat().st_size
         part.replace(target)
         sync_directory(target.parent)
-    except (StoreFailed, sqlite3.Error, OSError) as error:
+    except (StoreFailed, sqlite3.Error, OSError, UnicodeDecodeError) as error:
         raise StoreFailed(f"{target} was not written: {error}") from error
     finally:
         _remove(part)
@@ -73,7 +73,7 @@ def restore(directory: DataDir, source: Path, now_us: int) -> Path | None:
         # Last: until then a start is refused, because the books lack what the head remembers.
         with closing(open_read_only(database)) as books:
             head.write(directory.head, books, now_us)
-    except (StoreFailed, sqlite3.Error, OSError) as error:
+    except (StoreFailed, sqlite3.Error, OSError, UnicodeDecodeError) as error:
         raise StoreFailed(f"{source} was not restored: {error}") from error
     finally:
         _remove(part)
@@ -124,7 +124,7 @@ def _require_good(copy: Path) -> None:
     with closing(open_read_only(copy)) as books:
         [(verdict,)] = books.execute("PRAGMA integrity_check(1)").fetchall()
         if verdict != "ok":
-            raise StoreFailed(f"it is damaged ({verdict}).")
+            raise StoreFailed(f"it is damaged ({verdict.splitlines()[-1]}).")
         dangling = books.execute("PRAGMA foreign_key_check").fetchone()
         if dangling is not None:
             raise StoreFailed(f"it is damaged (a row of {dangling[0]} refers to nothing).")

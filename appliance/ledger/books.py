@@ -20,9 +20,9 @@ from appliance.ledger import audit, head, ledger
 from appliance.ledger.entry import Balance
 from appliance.ledger.head import HeadFile
 from appliance.ledger.recovery import Recovered, recover
-from appliance.ledger.schema import MIGRATIONS
+from appliance.ledger.schema import MIGRATIONS, SMALL
 from appliance.ledger.transfer import read_balance
-from appliance.store.database import WAY_OUT
+from appliance.store.database import WAY_OUT, has_table, index_problem
 from appliance.store.datadir import DataDir
 from appliance.store.letter import Operation
 from appliance.store.reserve import Reserve
@@ -70,11 +70,14 @@ def open_books(directory: DataDir, clock: Clock, limits: Limits) -> Iterator[Boo
 
 def _inspect(connection: sqlite3.Connection, directory: DataDir, file: HeadFile) -> None:
     """Refuse books that lack what was written, or that do not agree with themselves."""
-    known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'transfers'").fetchone()
-    if known is None:
-        return  # older than double entry, or its making was cut off
     file.require(connection, directory.database)
-    found = audit.problems(connection, links=audit.LINKS_AT_START)
+    if not has_table(connection, "transfers"):
+        return  # older than double entry, or its making was cut off
+    verdicts = (index_problem(connection, table) for table in SMALL if has_table(connection, table))
+    found = [verdict for verdict in verdicts if verdict != "ok"]
+    found = found or audit.problems(connection, links=audit.LINKS_AT_START)
+    if not found and has_table(connection, "credentials"):
+        found = keyring.problems(connection)
     if found:
         raise StoreFailed(
             f"{directory.database}: the books do not agree ({found[0]}). Nothing was changed; "

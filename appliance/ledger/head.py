@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from appliance.core.errors import StoreFailed
-from appliance.ledger.transfer import GENESIS, Tip, tip
+from appliance.ledger.transfer import GENESIS, Tip, hash_of, tip
 from appliance.store.database import WAY_OUT
 
 MAGIC = "gigarouter-ledger-1"
@@ -59,8 +59,7 @@ class HeadFile:
         if self.found is None or self.found.tip.seq == 0:
             return
         seq, expected = self.found.tip
-        row = connection.execute("SELECT hash FROM transfers WHERE seq = ?", (seq,)).fetchone()
-        if row is None or row[0] != expected:
+        if hash_of(connection, seq) != expected:
             raise StoreFailed(
                 f"{database} lacks transfer {seq}, which was written: its log was cut off, or an "
                 f"older copy took its place. Nothing was changed; {WAY_OUT}"

@@ -19,6 +19,11 @@ ISSUED = "issued"
 REVENUE = "revenue"
 """The account that charges go to."""
 
+SMALL = (
+    "keys", "credentials", "accounts", "prices", "holds", "undelivered", "repeats", "usage_days",
+)  # fmt: skip
+"""Tables that do not grow with every call for ever: they can be looked at in full at a start."""
+
 TABLES = (
     """
     CREATE TABLE accounts (

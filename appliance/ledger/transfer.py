@@ -16,6 +16,7 @@ from appliance.core.clock import utc_day
 from appliance.core.errors import KeyNotFound
 from appliance.core.units import Picocredits
 from appliance.ledger.entry import Balance
+from appliance.store.database import has_table
 
 GENESIS = bytes(32)
 """What the first transfer's hash covers in place of one before it."""
@@ -55,12 +56,17 @@ INSERT = (
     f" VALUES ({', '.join('?' * (len(Transfer._fields) + 2))})"
 )
 SELECT = f"SELECT {COLUMNS} FROM transfers"  # noqa: S608 - constants
-_BALANCE = "posted, held, day, spent_today, kind = 'unlimited'"
+_SPENT = """
+    CASE accounts.day WHEN :day THEN spent_today ELSE (
+        SELECT COALESCE(SUM(amount - refunded), 0) FROM usage_days
+        WHERE usage_days.day = :day AND account = accounts.id
+    ) END
+"""
+"""What an account spent on a day; the sum is asked for once a day, or when the clock was set."""
+_BALANCE = f"posted, held, {_SPENT}, kind = 'unlimited'"
 MOVE = f"""
     UPDATE accounts SET posted = posted + :posted, held = held + :held,
-        spent_today = CASE WHEN :spent = 0 THEN spent_today
-            ELSE MAX(0, CASE day WHEN :day THEN spent_today ELSE 0 END + :spent) END,
-        day = CASE WHEN :spent = 0 THEN day ELSE :day END
+        spent_today = {_SPENT} + :spent, day = :day
     WHERE id = :id RETURNING {_BALANCE}
 """  # noqa: S608 - constants
 
@@ -69,6 +75,14 @@ def tip(connection: sqlite3.Connection) -> Tip:
     """Return the last transfer, number 0 when there is none."""
     row = connection.execute("SELECT seq, hash FROM transfers ORDER BY seq DESC LIMIT 1").fetchone()
     return Tip(0, GENESIS) if row is None else Tip(*row)
+
+
+def hash_of(connection: sqlite3.Connection, seq: int) -> bytes | None:
+    """Return the hash of a transfer, or None if it is not there."""
+    if not has_table(connection, "transfers"):
+        return None
+    row = connection.execute("SELECT hash FROM transfers WHERE seq = ?", (seq,)).fetchone()
+    return None if row is None else bytes(row[0])
 
 
 def chained(before: bytes, transfer: Transfer) -> bytes:
@@ -89,13 +103,12 @@ def move(
     spent: int = 0,
 ) -> Balance:  # fmt: skip
     """Change an account's cached balance by what was written beside it; return what it is now."""
-    # A clock that was set back by days begins a day anew: what is given back then was not counted.
-    day = utc_day(now_us)
     row = connection.execute(
-        MOVE, {"posted": posted, "held": held, "spent": spent, "day": day, "id": account}
+        MOVE,
+        {"posted": posted, "held": held, "spent": spent, "day": utc_day(now_us), "id": account},
     ).fetchone()
     assert row is not None, account
-    return _balance(row, day)
+    return _balance(row)
 
 
 def read_balance(connection: sqlite3.Connection, key_id: str, now_us: int) -> Balance:
@@ -105,12 +118,12 @@ def read_balance(connection: sqlite3.Connection, key_id: str, now_us: int) -> Ba
         KeyNotFound: no account has this id.
     """
     row = connection.execute(
-        f"SELECT {_BALANCE} FROM accounts WHERE key_id = ?",  # noqa: S608 - constants
-        (key_id,),
+        f"SELECT {_BALANCE} FROM accounts WHERE key_id = :id",  # noqa: S608 - constants
+        {"day": utc_day(now_us), "id": key_id},
     ).fetchone()
     if row is None:
         raise KeyNotFound(key_id)
-    return _balance(row, utc_day(now_us))
+    return _balance(row)
 
 
 def broken_links(connection: sqlite3.Connection, *, after: int = 0) -> Iterator[int]:
@@ -118,8 +131,7 @@ def broken_links(connection: sqlite3.Connection, *, after: int = 0) -> Iterator[
 
     A number that is missing breaks the link of the next one.
     """
-    row = connection.execute("SELECT hash FROM transfers WHERE seq = ?", (after,)).fetchone()
-    before, expected = (GENESIS if row is None else row[0]), after + 1
+    before, expected = hash_of(connection, after) or GENESIS, after + 1
     rows = connection.execute(
         f"SELECT hash, {COLUMNS} FROM transfers WHERE seq > ? ORDER BY seq",  # noqa: S608
         (after,),
@@ -131,11 +143,11 @@ def broken_links(connection: sqlite3.Connection, *, after: int = 0) -> Iterator[
         before, expected = found, transfer.seq + 1
 
 
-def _balance(row: tuple[int, int, int, int, int], today: int) -> Balance:
-    posted, held, day, spent_today, unlimited = row
+def _balance(row: tuple[int, int, int, int]) -> Balance:
+    posted, held, spent_today, unlimited = row
     return Balance(
         posted=Picocredits(posted),
         held=Picocredits(held),
-        spent_today=Picocredits(spent_today if day == today else 0),
+        spent_today=Picocredits(spent_today),
         unlimited=bool(unlimited),
     )

@@ -45,4 +45,5 @@ class Watch:
 
     def _problems(self) -> list[str]:
         with reading(self._directory.database) as connection:
-            return audit.problems(connection)
+            [(verdict,)] = connection.execute("PRAGMA integrity_check(1)").fetchall()
+            return audit.problems(connection) if verdict == "ok" else [verdict.splitlines()[-1]]

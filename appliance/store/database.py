@@ -9,6 +9,7 @@ which needs two, cannot happen with any SQLite, and none is refused for its vers
 """
 
 import sqlite3
+import zlib
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -21,6 +22,9 @@ from appliance.store.reader import open_read_only
 
 APPLICATION_ID = 0x67723031
 """`gr01` in the file's header: a foreign file is never touched."""
+
+MIGRATED = "_sqlite_migrations"
+"""Where sqlite-utils notes the steps that were run."""
 
 WAY_OUT = "restore a backup with: gigarouter restore FILE"
 
@@ -59,8 +63,12 @@ def connect(
             raise
     except OSError as error:
         raise StoreFailed(f"{path} cannot be written: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        # SQLite quotes what it stumbles over, and bytes that were damaged are no text.
+        raise StoreFailed(f"{path} is damaged; nothing was changed; {WAY_OUT}") from error
     except sqlite3.Error as error:
-        raise StoreFailed(f"{path}: {error}. Nothing was changed; {WAY_OUT}") from error
+        found = " ".join(str(error).split())
+        raise StoreFailed(f"{path}: {found}. Nothing was changed; {WAY_OUT}") from error
     return connection
 
 
@@ -83,13 +91,57 @@ def _require_whole(path: Path, inspect: Inspection) -> None:
         with closing(open_read_only(path)) as reader:
             verdict = reader.execute("PRAGMA quick_check(1)").fetchone()[0]
             if verdict == "ok":
+                verdict = _verdict_on_tables(reader)
+            if verdict == "ok":
                 inspect(reader)
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorname == "SQLITE_READONLY_ROLLBACK":
+        # What sqlite3 itself finds wrong, as text that is none, bears no name.
+        if getattr(error, "sqlite_errorname", None) == "SQLITE_READONLY_ROLLBACK":
             return  # its making was cut off; opening it undoes that
         raise
     if verdict != "ok":
-        raise StoreFailed(f"{path} is damaged ({verdict}); nothing was changed; {WAY_OUT}")
+        raise StoreFailed(
+            f"{path} is damaged ({verdict.splitlines()[-1]}); nothing was changed; {WAY_OUT}"
+        )
+
+
+def _verdict_on_tables(reader: sqlite3.Connection) -> str:
+    mark = reader.execute("PRAGMA user_version").fetchone()[0]
+    if mark not in (0, tables_mark(reader)):
+        return "its tables are not as they were made"
+    return index_problem(reader, MIGRATED) if has_table(reader, MIGRATED) else "ok"
+
+
+def index_problem(connection: sqlite3.Connection, table: str) -> str:
+    """Return why a table and its indexes do not agree, or `ok`: the quick check looks at neither.
+
+    It takes time in proportion to the table.
+    """
+    return str(connection.execute(f"PRAGMA integrity_check({table})").fetchone()[0])
+
+
+def tables_mark(connection: sqlite3.Connection) -> int:
+    """Return a checksum over the text of every table, index and trigger, and what made them.
+
+    It stands in the file's `user_version`. SQLite believes what it reads there: a letter that was
+    flipped in a rule would go unnoticed.
+    """
+    texts = connection.execute(
+        "SELECT CAST(sql AS BLOB) FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name"
+    ).fetchall()
+    if has_table(connection, MIGRATED):
+        texts += connection.execute(
+            f"SELECT CAST(migration_set || name AS BLOB) FROM {MIGRATED} ORDER BY id"  # noqa: S608 - a constant
+        ).fetchall()
+    return zlib.crc32(b"\n".join(text for (text,) in texts)) & 0x7FFF_FFFF or 1
+
+
+def has_table(connection: sqlite3.Connection, name: str) -> bool:
+    """Say whether the database has a table of this name."""
+    found = connection.execute(
+        "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (name,)
+    ).fetchone()
+    return found is not None
 
 
 def _configure(connection: sqlite3.Connection) -> None:
@@ -120,7 +172,10 @@ def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[Mi
     if applied - known:
         raise StoreFailed(f"{path} was written by a newer gigarouter; upgrade to open it.")
     if known - applied:
+        connection.execute("PRAGMA user_version = 0")  # a crash meanwhile leaves no wrong mark
         steps.apply(database)
+    if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+        connection.execute(f"PRAGMA user_version = {tables_mark(connection)}")
 
 
 def _on_connection(

@@ -15,16 +15,16 @@ DAY_US = 86_400_000_000
 ROW = "seq, kind, debit, credit, amount, at_us, hold_id, refunds, price, tier, each, units, model"
 
 
-def problems(connection: sqlite3.Connection, *, steady_clock: bool = True) -> list[str]:
+def problems(connection: sqlite3.Connection) -> list[str]:
     """Return everything that is wrong in the books; nothing is."""
     connection.row_factory, kept = sqlite3.Row, connection.row_factory
     try:
-        return _problems(connection, steady_clock=steady_clock)
+        return _problems(connection)
     finally:
         connection.row_factory = kept
 
 
-def _problems(connection: sqlite3.Connection, *, steady_clock: bool) -> list[str]:
+def _problems(connection: sqlite3.Connection) -> list[str]:
     transfers = connection.execute(f"SELECT {ROW}, hash FROM transfers ORDER BY seq").fetchall()
     holds = connection.execute("SELECT * FROM holds").fetchall()
     prices = {p["version"]: p for p in connection.execute("SELECT * FROM prices")}
@@ -37,7 +37,7 @@ def _problems(connection: sqlite3.Connection, *, steady_clock: bool) -> list[str
         if row["amount"] != row["units"] * prices[row["price"]][row["tier"]]
     ]
     kept = {seq: row for seq, row in charges.items() if seq not in refunded}
-    found += _wrong_accounts(connection, transfers, holds, kept if steady_clock else None)
+    found += _wrong_accounts(connection, transfers, holds, kept)
     if {row["id"] for row in holds} & {row["hold_id"] for row in charges.values()}:
         found.append("a hold is open and charged")
     undelivered = {row[0] for row in connection.execute("SELECT seq FROM undelivered")}
@@ -64,7 +64,7 @@ def _wrong_accounts(connection: sqlite3.Connection, transfers, holds, kept) -> l
             found.append(f"{name}: held {account['held']}, its holds say {held[name]}")
         if account["kind"] == "prepaid" and account["posted"] < account["held"]:
             found.append(f"{name}: overdrawn")
-        if kept is not None and account["spent_today"] != sum(
+        if account["spent_today"] != sum(
             row["amount"]
             for row in kept.values()
             if row["debit"] == name and row["at_us"] // DAY_US == account["day"]

@@ -78,13 +78,16 @@ def fingerprint(directory):
 
 def tamper(directory, *statements):
     with closing(sqlite3.connect(directory.database, isolation_level=None)) as connection:
-        for (name,) in connection.execute(
-            "SELECT name FROM sqlite_master WHERE type = 'trigger'"
-        ).fetchall():
+        triggers = connection.execute(
+            "SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"
+        ).fetchall()
+        for name, _ in triggers:
             connection.execute(f"DROP TRIGGER {name}")
         connection.execute("PRAGMA ignore_check_constraints = ON")
         for statement in statements:
             assert connection.execute(statement).rowcount != 0, statement
+        for _, text in triggers:
+            connection.execute(text)
         return audit.problems(connection), audit.problems(connection, links=100)
 
 

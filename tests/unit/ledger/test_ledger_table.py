@@ -33,7 +33,7 @@ from appliance.core.errors import (
 )
 from appliance.core.limits import Limits
 from appliance.core.units import credits_of, picocredits
-from appliance.ledger import books, deliveries, ledger, prices, transfer
+from appliance.ledger import audit, books, deliveries, ledger, prices, transfer
 from appliance.ledger.books import open_books
 from appliance.ledger.entry import Hold, Purchase
 from appliance.pricing.tariff import Tariff
@@ -449,14 +449,11 @@ class Story:
 @pytest.mark.parametrize("text", SCENARIOS.values(), ids=SCENARIOS.keys())
 def test_the_ledger_keeps_to_the_story(tmp_path, text):
     story = Story(tmp_path)
-    with_clock_steps_back = "clock -" in text
     try:
         for line in text.strip().splitlines():
             step = line.strip().replace("clock ", "clock_ ")
             assert story.step(step) == step.partition("->")[2].strip(), line
-            found = story.books.writer.call(
-                lambda c: problems(c, steady_clock=not with_clock_steps_back)
-            )
+            found = story.books.writer.call(lambda c: problems(c) + audit.problems(c))
             assert found == [], line
     finally:
         story.stack.close()

@@ -97,7 +97,10 @@ def test_a_new_store_carries_our_mark_and_the_safe_settings(path):
 def test_every_file_of_the_store_is_readable_by_its_owner_only(path):
     for _ in range(2):  # when it is made, and when it is opened again
         with closing(connect(path, MIGRATIONS)) as connection:
-            connection.execute("CREATE TABLE IF NOT EXISTS t (x)")
+            connection.execute(
+                "INSERT INTO prices (model, unit, realtime, batch, since_us)"
+                " VALUES ('m', 'token', 0, 0, 0)"
+            )
             files = list(path.parent.iterdir())
             assert {each.name for each in files} >= {"gigarouter.db", "gigarouter.db-wal"}
             for each in files:
@@ -215,6 +218,12 @@ def cut_off(path):
     os.truncate(path, path.stat().st_size // 2)
 
 
+def other_rules(path):
+    ours(path)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"posted - held >= 0", b"posted - held >= 1"))
+
+
 def no_header(path):
     ours(path)
     overwrite(path, 0, b"\x00" * 100)
@@ -240,12 +249,14 @@ def cut_within_header(path):
         (damaged_page, "damaged|malformed"),
         (lambda path: damaged_page(path, crashed=True), "damaged|malformed"),
         (cut_off, "damaged|malformed"),
+        (other_rules, "tables are not as they were made"),
         (no_header, "not a database|not a gigarouter"),
         (cut_within_header, "."),
     ],
     ids=[
         "foreign", "foreign-wal", "foreign-crashed", "foreign-cut-off", "text", "one-byte", "noise", "magic-only",
-        "newer", "damaged", "damaged-crashed", "cut-off", "no-header", "cut-within-header",
+        "newer", "damaged", "damaged-crashed", "cut-off", "rules",
+        "no-header", "cut-within-header",
     ],
 )  # fmt: skip
 def test_what_we_cannot_trust_is_refused_by_name_and_not_a_byte_of_it_changes(path, make, reason):

@@ -1,4 +1,5 @@
 import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -25,6 +26,7 @@ def sqlites(name):
         ("SQLITE_NOTADB", "fatal"),
         ("SQLITE_READONLY", "fatal"),
         ("SQLITE_READONLY_DBMOVED", "fatal"),
+        ("SQLITE_ERROR", "fatal"),
         ("SQLITE_BUSY", "passing"),
         ("SQLITE_BUSY_SNAPSHOT", "passing"),
         ("SQLITE_LOCKED", "passing"),
@@ -41,6 +43,16 @@ def test_what_sqlite_says_decides_whether_the_disk_is_full_broken_or_busy(name, 
 )
 def test_what_is_not_sqlites_is_the_worst(error):
     assert verdict_on(error) == "fatal"
+
+
+def test_text_that_is_none_is_damage_and_a_wrong_binding_is_not():
+    with closing(sqlite3.connect(":memory:")) as connection:
+        with pytest.raises(sqlite3.OperationalError) as undecodable:
+            connection.execute("SELECT CAST(x'ff' AS TEXT)").fetchone()
+        assert verdict_on(undecodable.value) == "fatal"
+        with pytest.raises(sqlite3.ProgrammingError) as unbound:
+            connection.execute("SELECT ?")
+        assert verdict_on(unbound.value) == "passing"
 
 
 def test_a_real_error_has_the_name_that_is_looked_at():

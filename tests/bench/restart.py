@@ -1,0 +1,105 @@
+"""How long a start takes over large books: the audit before listening, and the end of open holds.
+
+    .venv/bin/python -m tests.bench.restart [--transfers 1000000] [--holds 10000] [--folder DIR]
+
+Books of that size are written into DIR (a temporary folder unless it is given), closed as a kill
+leaves them, and opened.
+"""
+
+import argparse
+import sqlite3
+import tempfile
+import time
+from contextlib import closing
+from decimal import Decimal
+from pathlib import Path
+
+from appliance.accounts.key import Key, KeyLimits
+from appliance.core.clock import SystemClock
+from appliance.core.limits import Limits
+from appliance.ledger import audit, books, deliveries, ledger, prices
+from appliance.ledger.books import open_books
+from appliance.ledger.entry import Purchase
+from appliance.pricing.tariff import Tariff
+from appliance.store.datadir import DataDir
+from appliance.store.reader import open_read_only
+
+TARIFF = Tariff("embeddings", realtime=Decimal(1), batch=Decimal(1))
+AT_ONCE = 5_000
+MEMBERS = 20
+
+
+def fill(directory: DataDir, transfers: int, holds: int) -> None:
+    """Write charges over three months, and holds that nobody ended."""
+    clock = SystemClock()
+    first_us = clock.wall_us() - 90 * 86_400_000_000
+    step_us = 90 * 86_400_000_000 // max(1, transfers)
+
+    def purchase(number: int, price: int) -> Purchase:
+        return Purchase(
+            key_id=f"key_{number % MEMBERS}", request_id=f"req_{number:024x}", model="m",
+            tier="realtime", units=1 + number % 500, each=TARIFF.each("realtime"), price=price,
+            daily_budget=None,
+        )  # fmt: skip
+
+    def charge(connection: sqlite3.Connection, numbers: range, price: int) -> None:
+        seqs = []
+        for number in numbers:
+            now_us = first_us + number * step_us
+            hold = ledger.open_hold(connection, purchase(number, price), now_us)
+            seqs.append(ledger.settle_hold(connection, hold, now_us).seq)
+        deliveries.mark(connection, seqs)
+
+    with directory.locked(), open_books(directory, clock, Limits()) as opened:
+        for member in range(MEMBERS):
+            key = Key(
+                id=f"key_{member}", name=f"member {member}", digest=bytes([member]) * 32, hint="h",
+                unlimited=False, limits=KeyLimits(), created_us=0, expires_us=None, revoked_us=None,
+            )  # fmt: skip
+            opened.writer.call(books.mint(key, 10**17, first_us))
+        price = opened.writer.call(lambda c: prices.publish(c, "m", TARIFF, first_us))
+        for begin in range(0, transfers, AT_ONCE):
+            numbers = range(begin, min(begin + AT_ONCE, transfers))
+            opened.writer.call(lambda c, n=numbers: charge(c, n, price), durable=False)
+        now_us = clock.wall_us()
+        opened.writer.call(
+            lambda c: [ledger.open_hold(c, purchase(n, price), now_us) for n in range(holds)]
+        )
+
+
+def timed(name: str, work) -> None:
+    began = time.perf_counter()
+    end = work()
+    print(f"{name}: {time.perf_counter() - began:.2f} s {end}")  # noqa: T201 - for whoever measures
+
+
+def measure(folder: Path, transfers: int, holds: int) -> None:
+    directory = DataDir(folder / "data")
+    timed("written", lambda: fill(directory, transfers, holds))
+    print(f"{directory.database.stat().st_size / 2**20:.0f} MiB")  # noqa: T201
+
+    def start() -> str:
+        with directory.locked(), open_books(directory, SystemClock(), Limits()) as opened:
+            return f"released {opened.recovered.released}"
+
+    timed("the first start", start)
+    timed("the next start", start)
+    with closing(open_read_only(directory.database)) as reader:
+        timed("quick_check", lambda: reader.execute("PRAGMA quick_check(1)").fetchone())
+        timed("integrity_check", lambda: reader.execute("PRAGMA integrity_check(1)").fetchone())
+        timed("audit at the start", lambda: audit.problems(reader, links=audit.LINKS_AT_START))
+        timed("whole audit", lambda: audit.problems(reader))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--transfers", type=int, default=1_000_000)
+    parser.add_argument("--holds", type=int, default=10_000)
+    parser.add_argument("--folder", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        measure(Path(folder), options.transfers, options.holds)
+
+
+if __name__ == "__main__":
+    main()
