@@ -78,6 +78,7 @@ async def open_appliance(
         clock=clock,
         limits=limits,
     )
+    books.keyring.on_revoked = pipeline.drop
     schedule = Schedule(directory, settings.backup, clock)
     admin = Admin.over(directory, books, models, schedule, limits, presence=residency)
     authenticator = Authenticator(books.keyring, _floods(clock, limits), clock)

@@ -8,6 +8,7 @@ answer is about to be handed over, and never otherwise. Deliberately knows no HT
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -20,6 +21,7 @@ from appliance.core.clock import Clock
 from appliance.core.errors import (
     Draining,
     InferenceFailed,
+    InvalidKey,
     InvalidRequest,
 )
 from appliance.core.failpoint import reach
@@ -30,6 +32,7 @@ from appliance.engine.vectors import Matrix
 from appliance.ledger.entry import Charge, Hold, Purchase
 from appliance.ledger.till import Till
 from appliance.scheduler.engine import Engine
+from appliance.scheduler.job import Job
 from appliance.scheduler.residency import Residency
 from appliance.scheduler.threads import ThreadPool
 from appliance.tasks.embedding import Plan
@@ -67,12 +70,19 @@ class Pipeline:
         self.draining = False
         """True: calls in flight finish, new ones are refused."""
         self.in_flight = 0
+        self._jobs: defaultdict[str, set[Job]] = defaultdict(set)
+        """What each key waits for."""
         self._idle = asyncio.Event()
         self._idle.set()
 
     def __repr__(self) -> str:
         """Say how many calls are in it."""
         return f"<Pipeline [{self.in_flight} in flight{' | draining' if self.draining else ''}]>"
+
+    def drop(self, key_id: str) -> None:
+        """Refuse what a revoked key has in the queue and nobody computes yet; it costs nothing."""
+        for job in self._jobs.get(key_id, ()):
+            job.drop(InvalidKey())
 
     async def idle(self) -> None:
         """Return as soon as no call is in flight."""
@@ -238,7 +248,14 @@ class Pipeline:
         reach("before_compute")
         is_batch = call.tier == "batch"
         job = engine.submit(plan.sequences, key=call.key.id, is_batch=is_batch)
-        matrix = await job.result()
+        waiting = self._jobs[call.key.id]
+        waiting.add(job)
+        try:
+            matrix = await job.result()
+        finally:
+            waiting.discard(job)
+            if not waiting:
+                self._jobs.pop(call.key.id, None)
         reach("after_compute")
         timings.add("queue", job.queued_ns, job.started_ns)
         timings.add("inference", job.started_ns, job.finished_ns)

@@ -6,7 +6,7 @@ credits.
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from appliance.accounts import credential
@@ -66,6 +66,8 @@ class Keyring:
         self._by_id: dict[str, Key] = {}
         self._by_digest: dict[bytes, Key] = {}
         self._keys_max = keys_max
+        self.on_revoked: Callable[[str], None] = lambda _: None
+        """Told the id of a key that was just revoked."""
         for key in keys:
             self.add(key)
 
@@ -159,6 +161,7 @@ class Keyring:
         if key.revoked_us is None:
             key = replace(key, revoked_us=now_us)
             self.add(key)
+            self.on_revoked(key_id)
         return key
 
 

@@ -26,6 +26,10 @@ DRAIN_FACTOR = 4
 """A refused body is read and thrown away up to this many times the limit, so that a client that
 is still sending hears the 413 instead of a broken pipe."""
 
+UNREAD_BYTES = 64 * 1024
+UNREAD_SECONDS = 1.0
+"""The same for a body whose key is refused, but strangers are not listened to for long."""
+
 WATCH_AFTER_S = 0.02
 """Most calls are answered before this, and need nobody to watch their client."""
 
@@ -136,8 +140,13 @@ async def refuse_large(request: AnyRequest, limits: Limits) -> None:
     """
     length = request.headers.get("content-length", "")
     if length.isascii() and length.isdigit() and int(length[:20]) > limits.body_bytes_max:
-        await _throw_away(request, limits)
+        await _throw_away(request, limits.body_bytes_max * DRAIN_FACTOR, limits.body_seconds_max)
         raise BodyTooLarge(bytes_max=limits.body_bytes_max)
+
+
+async def throw_away_unread(request: AnyRequest) -> None:
+    """Read what a client without a good key is still sending, if it is not much."""
+    await _throw_away(request, UNREAD_BYTES, UNREAD_SECONDS)
 
 
 async def body(request: AnyRequest, limits: Limits) -> bytes:
@@ -165,7 +174,7 @@ async def body(request: AnyRequest, limits: Limits) -> bytes:
             f"The body did not arrive within {limits.body_seconds_max:g} s."
         ) from None
     if size > limits.body_bytes_max:
-        await _throw_away(request, limits)
+        await _throw_away(request, limits.body_bytes_max * DRAIN_FACTOR, limits.body_seconds_max)
         raise BodyTooLarge(bytes_max=limits.body_bytes_max)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
@@ -217,10 +226,9 @@ class _Watch:
                 return
 
 
-async def _throw_away(request: AnyRequest, limits: Limits) -> None:
-    left = limits.body_bytes_max * DRAIN_FACTOR
+async def _throw_away(request: AnyRequest, left: int, seconds: float) -> None:
     try:
-        async with asyncio.timeout(limits.body_seconds_max):
+        async with asyncio.timeout(seconds):
             while left > 0:
                 message = await request.receive()
                 if message["type"] != "http.request":

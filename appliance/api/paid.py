@@ -18,6 +18,7 @@ from appliance.api.auth import Authenticator
 from appliance.call import Answer, Call, Question, Quote
 from appliance.catalog.spec import ModelSpec
 from appliance.core.clock import Clock
+from appliance.core.errors import ApplianceError
 from appliance.core.failpoint import reach
 from appliance.core.limits import Limits
 from appliance.core.units import credits_text
@@ -69,7 +70,11 @@ class PaidCalls:
         """
         began_ns = self._clock.monotonic_ns()
         await exchange.refuse_large(request, self.limits)
-        key = self._authenticator.require(request, exchange.credential(request), "infer")
+        try:
+            key = self._authenticator.require(request, exchange.credential(request), "infer")
+        except ApplianceError:
+            await exchange.throw_away_unread(request)
+            raise
         auth_ms = (self._clock.monotonic_ns() - began_ns) / NS_PER_MS
         try:
             return await self._answer(request, key, parse, auth_ms)

@@ -80,7 +80,7 @@ class Job:
         self.failed = False
         self.queued_ns = now_ns
         self.started_ns = 0
-        """When the first bin with a row of its began; 0: not yet."""
+        """When the first bin with a row of its began, known when it ends; 0: not yet."""
         self.finished_ns = 0
         self._loop = asyncio.get_running_loop()
         self._future: asyncio.Future[None] = self._loop.create_future()
@@ -106,6 +106,12 @@ class Job:
             self.cancelled = True
             raise
         return self.matrix
+
+    def drop(self, error: Exception) -> None:
+        """Let `result` raise, unless something of it is being computed; call on the loop."""
+        if not self.started_ns and not self._future.done():
+            self.cancelled = True
+            self._future.set_exception(error)
 
     def put(self, index: int, row: Matrix) -> bool:
         """Take one result, float32[width]; return whether it was the last."""

@@ -17,6 +17,7 @@ from appliance.core.errors import (
     EngineRestarting,
     InferenceFailed,
     InsufficientCredit,
+    InvalidKey,
     InvalidRequest,
     ModelNotFound,
     ModelWarming,
@@ -288,6 +289,28 @@ def test_a_call_that_is_cancelled_while_its_price_is_refused_leaves_nothing(tmp_
             await asyncio.to_thread(blocking.join)
             assert await it.books() == (0, 0, 0, 0, 0)
             assert not it.pipeline._till.holds._background
+
+    asyncio.run(story())
+
+
+def test_what_a_revoked_key_has_in_the_queue_is_refused_uncomputed_and_costs_nothing(tmp_path):
+    async def story():
+        async with line(tmp_path) as it:
+            backend, engine = it.bench.backend, it.engine
+            backend.gate.clear()
+            answer = await it.pipeline.quote(it.call(), it.spec, it.question(["plug"]))
+            plug = engine.submit(answer.plan.sequences, key="another")
+            await until(lambda: engine._computing and not len(engine._queue))
+            running = it.begin()
+            await until(lambda: len(engine._queue))
+            await it.bench.appliance.admin.keys.revoke(it.key.id)
+            with pytest.raises(InvalidKey):
+                await running
+            assert await it.books() == RELEASED
+            backend.gate.set()
+            await plug.result()
+            assert len(backend.computed) == 1
+            assert not it.pipeline._jobs
 
     asyncio.run(story())
 
