@@ -23,6 +23,11 @@ class BooksAdmin:
         self._clock = clock
         self._copying = asyncio.Lock()
 
+    @property
+    def failures(self) -> int:
+        """How many scheduled backups failed since the server started."""
+        return self._schedule.failures
+
     async def back_up(self, order: BackupOrder) -> BackupView:
         """Write a copy of the books as they are now, checked.
 

@@ -71,17 +71,17 @@ def _enter(directory: DataDir, stack: ExitStack) -> Operator:
 @contextmanager
 def _locally(directory: DataDir) -> "Iterator[Local]":
     # Imported late: these bring numpy and SQLite, which a remote command does not need.
+    from appliance import settings  # noqa: PLC0415
     from appliance.admin.desk import Admin  # noqa: PLC0415
     from appliance.admin.models import Models  # noqa: PLC0415
     from appliance.core.clock import SystemClock  # noqa: PLC0415
     from appliance.core.limits import Limits  # noqa: PLC0415
     from appliance.ledger.books import open_books  # noqa: PLC0415
     from appliance.ledger.schedule import Schedule  # noqa: PLC0415
-    from appliance.settings import BackupSettings  # noqa: PLC0415
 
     limits = Limits()
     with directory.locked(), open_books(directory, SystemClock(), limits) as books:
-        schedule = Schedule(directory, BackupSettings(), books.clock)
+        schedule = Schedule(directory, settings.load(directory.path, {}).backup, books.clock)
         yield Local(Admin.over(directory, books, Models.read(directory), schedule, limits))
 
 

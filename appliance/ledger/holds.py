@@ -9,7 +9,7 @@ import logging
 from collections.abc import Coroutine
 from typing import Any
 
-from appliance.core.errors import HoldNotOpen
+from appliance.core.errors import HoldNotOpen, RetryableError
 from appliance.ledger.entry import Charge, Hold, Purchase, Repeat
 from appliance.ledger.ledger import Ledger
 
@@ -48,7 +48,8 @@ class Holds:
         """Charge the hold; a caller who leaves meanwhile gets the charge back.
 
         Raises:
-            StoreFailed: the charge is not in the books, and the hold is released.
+            LedgerUnavailable, StorageFull: the charge is not in the books, and the hold is
+                released.
         """
         settling = asyncio.create_task(self._ledger.settle(hold, repeat))
         try:
@@ -67,6 +68,9 @@ class Holds:
             await asyncio.shield(asyncio.create_task(self._ledger.release(hold)))
         except HoldNotOpen:
             log.exception("hold %d was resolved twice", hold.id)
+        except RetryableError as error:
+            log.warning("hold %d is not released yet: %s", hold.id, error)
+            self._in_background(self._release_later(hold))
         except Exception:
             log.exception("hold %d could not be released; trying again", hold.id)
             self._in_background(self._release_later(hold))

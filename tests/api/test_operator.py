@@ -75,6 +75,7 @@ def test_the_counters_are_for_this_machine_and_for_the_operator(tmp_path):
             assert f"gigarouter_engine_tokens_total{model} 6" in lines
             assert f"gigarouter_engine_waiting_tokens{model} 0" in lines
             assert "gigarouter_calls_in_flight 0" in lines
+            assert "gigarouter_backup_failures_total 0" in lines
 
     asyncio.run(story())
 

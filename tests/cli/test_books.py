@@ -103,6 +103,8 @@ def test_the_servers_own_backups_are_listed(server):
     found = document(server.cli("backup", "--json"))
     assert found == {"every_h": 6, "keep": 2, "last_error": None, "data": []}
     assert server.stop() == 0
+    (server.data_dir / "config.toml").write_text("[backup]\nevery_h = 3\n")
+    assert document(server.cli("backup", "--json"))["every_h"] == 3
 
 
 def test_backups_are_the_operators_alone(server, tmp_path):

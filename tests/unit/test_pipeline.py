@@ -18,6 +18,7 @@ from appliance.core.errors import (
     InferenceFailed,
     InsufficientCredit,
     InvalidKey,
+    LedgerUnavailable,
     InvalidRequest,
     ModelNotFound,
     ModelWarming,
@@ -492,7 +493,7 @@ def test_a_settlement_that_fails_releases_the_hold(tmp_path, monkeypatch):
 
 def test_a_hold_that_cannot_be_released_is_logged_and_hides_no_error(tmp_path, monkeypatch, caplog):
     async def fails(*_):
-        raise StoreFailed("the disk is full")
+        raise LedgerUnavailable("the disk is full")
 
     async def story():
         async with line(tmp_path) as it:
@@ -503,7 +504,8 @@ def test_a_hold_that_cannot_be_released_is_logged_and_hides_no_error(tmp_path, m
             assert await it.books() == HELD
 
     asyncio.run(story())
-    assert "hold 1 could not be released" in caplog.text
+    assert "hold 1 is not released yet" in caplog.text
+    assert "Traceback" not in caplog.text
 
 
 # -- what is refused ----------------------------------------------------------------------------

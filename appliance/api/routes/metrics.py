@@ -30,6 +30,9 @@ def metrics(services: NamedDependency[Services]) -> Response[str]:
         "# HELP gigarouter_calls_in_flight Paid calls being served.",
         "# TYPE gigarouter_calls_in_flight gauge",
         f"gigarouter_calls_in_flight {services.pipeline.in_flight}",
+        "# HELP gigarouter_backup_failures_total Scheduled backups that failed.",
+        "# TYPE gigarouter_backup_failures_total counter",
+        f"gigarouter_backup_failures_total {services.admin.books.failures}",
         *_engines(services.residency.engines()),
     ]
     return Response("\n".join(lines) + "\n", status_code=200, media_type=TEXT)
