@@ -20,6 +20,7 @@ from appliance.api.services import Services
 from appliance.core.clock import Clock
 from appliance.core.limits import Limits
 from appliance.engine.loader import FakeLoader, LlamaLoader, Loader
+from appliance.hub.jobs import Jobs
 from appliance.ledger.books import Books
 from appliance.ledger.schedule import Schedule
 from appliance.ledger.till import Till
@@ -80,7 +81,10 @@ async def open_appliance(
     )
     books.keyring.on_revoked = pipeline.drop
     schedule = Schedule(directory, settings.backup, clock)
-    admin = Admin.over(directory, books, models, schedule, limits, presence=residency)
+    jobs = Jobs(clock)
+    admin = Admin.over(
+        directory, books, models, schedule, limits, jobs, settings.hub, presence=residency
+    )
     authenticator = Authenticator(books.keyring, _floods(clock, limits), clock)
     paid = PaidCalls(
         pipeline, authenticator, limiter, clock=clock, default_wait_s=settings.default_wait_s
@@ -98,6 +102,7 @@ async def open_appliance(
     try:
         yield Appliance(create_app(services, guard), pipeline, residency, admin, models, loader)
     finally:
+        await asyncio.to_thread(jobs.close)
         await till.deliveries.close()
         for chore in chores:
             chore.cancel()

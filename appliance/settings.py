@@ -46,6 +46,19 @@ class BackupSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How many are kept; older ones are removed."""
 
 
+class HubSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[hub]`: where models are fetched from; Hugging Face's own variables are heeded too."""
+
+    endpoint: Annotated[str, msgspec.Meta(pattern=r"^https?://[^/\s?#]+[^\s?#]*\Z")] = (
+        "https://huggingface.co"
+    )
+    """Also `HF_ENDPOINT`."""
+    token: str = ""
+    """For gated and private repositories. Also `HF_TOKEN`, or what `hf auth login` keeps."""
+    offline: bool = False
+    """True: nothing is fetched. Also `HF_HUB_OFFLINE`."""
+
+
 class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[engine]`: how models are spread over the cores; a model's first load measures the zeros."""
 
@@ -78,6 +91,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the process shall kill itself, like `after_commit:3`; for tests alone."""
     engine: EngineSettings = EngineSettings()
     backup: BackupSettings = BackupSettings()
+    hub: HubSettings = HubSettings()
     admin: AdminSettings = AdminSettings()
     tls: TlsSettings = TlsSettings()
 
@@ -135,6 +149,7 @@ def load(directory: Path, flags: Mapping[str, Any]) -> Settings:
     """
     path = directory / CONFIG_FILE
     settings = _read_file(path)
+    settings = _overlay(settings, _from_hub_variables(), source="HF_…")
     settings = _overlay(settings, _from_environment(), source=PREFIX + "…")
     given = {key: value for key, value in flags.items() if value is not None}
     settings = _overlay(settings, given, source="command line")
@@ -170,6 +185,18 @@ def _convert(tree: dict[str, Any], *, source: str, strict: bool) -> Settings:
     except msgspec.ValidationError as error:
         reason, _, where = str(error).partition(" - at `$.")
         raise InvalidSettings(source, where.rstrip("`") or "settings", reason) from None
+
+
+def _from_hub_variables() -> dict[str, Any]:
+    """Return what the hub's own variables say, as its client reads them."""
+    found: dict[str, Any] = {
+        name: os.environ[variable].strip()
+        for variable, name in (("HF_ENDPOINT", "hub.endpoint"), ("HF_TOKEN", "hub.token"))
+        if os.environ.get(variable, "").strip()
+    }
+    if os.environ.get("HF_HUB_OFFLINE", "").strip().lower() in {"1", "on", "yes", "true"}:
+        found["hub.offline"] = True
+    return found
 
 
 def _from_environment() -> dict[str, str]:

@@ -8,13 +8,17 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from appliance.admin.books import BooksAdmin
+from appliance.admin.downloads import DownloadAdmin
 from appliance.admin.keys import KeyAdmin
 from appliance.admin.models import ModelAdmin, Models
 from appliance.admin.usage import UsageAdmin
 from appliance.core.limits import Limits
+from appliance.hub.jobs import Jobs
+from appliance.hub.remote import Hub
 from appliance.ledger.books import Books
 from appliance.ledger.schedule import Schedule
 from appliance.scheduler.presence import Presence
+from appliance.settings import HubSettings
 from appliance.store.datadir import DataDir
 
 
@@ -26,17 +30,20 @@ class Admin:
     models: ModelAdmin
     books: BooksAdmin
     usage: UsageAdmin
+    downloads: DownloadAdmin
 
     @classmethod
     def over(
         cls, directory: DataDir, books: Books, models: Models, schedule: Schedule, limits: Limits,
-        *, presence: Presence | None = None,
+        jobs: Jobs, hub: HubSettings, *, presence: Presence | None = None,
     ) -> "Admin":  # fmt: skip
         """Return the desk of a data directory; `presence` is given by a server."""
         keyring, clock = books.keyring, books.clock
+        shelf = ModelAdmin(models, presence)
         return cls(
             keys=KeyAdmin(books.writer, keyring, models, clock=clock, limits=limits),
-            models=ModelAdmin(models, presence),
+            models=shelf,
+            downloads=DownloadAdmin(models, shelf, Hub(hub), jobs),
             books=BooksAdmin(directory, schedule, clock),
             usage=UsageAdmin(directory, keyring, clock),
         )

@@ -9,16 +9,20 @@ from pathlib import Path
 
 import msgspec
 
-from appliance.catalog.catalog import Catalog, load, shipped_path
+from appliance.catalog.catalog import BUILTIN, Catalog, load, shipped_path
+from appliance.catalog.own import OwnCatalog, remove
 from appliance.catalog.shelf import Shelf
 from appliance.catalog.spec import ModelSpec
-from appliance.engine.loader import sha256_of
+from appliance.core.errors import InvalidRequest, ModelNotServed
+from appliance.engine.loader import sha256_of, tuning_path
 from appliance.engine.tuning import Tuning
-from appliance.scheduler.presence import OnDisk, Presence
+from appliance.scheduler.presence import OnDisk, Presence, file_reason
 from appliance.store.datadir import DataDir
+from appliance.wire.downloads import CheckView, RemovedView
 from appliance.wire.models import (
     AddModelOrder,
     ModelList,
+    ModelOrder,
     ModelView,
     PriceOrder,
     PriceView,
@@ -106,6 +110,67 @@ class ModelAdmin:
             )
             self._models.reread()
         return self.view(self._models.catalog.find(name))
+
+    async def verify(self, order: ModelOrder) -> CheckView:
+        """Hash a model's file and hold it against the catalogue.
+
+        Raises:
+            ModelNotFound: no model has this name.
+            ModelNotServed: its file is not here.
+        """
+        spec = self._models.catalog.find(order.id)
+        missing = file_reason(spec)
+        if missing is not None:
+            raise ModelNotServed(model=spec.id, reason=missing)
+        digest = await asyncio.to_thread(sha256_of, spec.path)
+        wanted = spec.entry.sha256
+        return CheckView(
+            id=spec.id,
+            file=spec.path.name,
+            bytes=spec.path.stat().st_size,
+            sha256=digest,
+            matches=None if wanted is None else digest == wanted,
+        )
+
+    async def remove(self, order: ModelOrder) -> RemovedView:
+        """Remove a model's file; an entry that says where it came from stays, and can be pulled.
+
+        Raises:
+            ModelNotFound: no model has this name.
+            InvalidRequest: it is built in, loaded, or another model needs the file.
+        """
+        spec = self._models.catalog.find(order.id)
+        if spec.entry.file.startswith(BUILTIN):
+            raise InvalidRequest(f"{spec.id} is built in; it cannot be removed", param="id")
+        if self._presence.is_loaded(spec):
+            raise InvalidRequest(f"{spec.id} is loaded; unload it first", param="id")
+        sharing = [
+            other.id
+            for other in self._models.catalog
+            if other.path == spec.path and other.id != spec.id
+        ]
+        if sharing:
+            raise InvalidRequest(f"{sharing[0]} needs the same file", param="id")
+        async with self._adding:
+            return await asyncio.to_thread(self._remove, spec)
+
+    def _remove(self, spec: ModelSpec) -> RemovedView:
+        directory = self._models.directory
+        size = spec.path.stat().st_size if spec.path.exists() else 0
+        if spec.entry.source is None:
+            # Of an entry without a source nothing would be left but a name.
+            with OwnCatalog(directory.catalog, directory.models).draft(
+                lambda document: remove(document, spec.id)
+            ):
+                pass
+        spec.path.unlink(missing_ok=True)
+        tuning_path(directory.models, spec).unlink(missing_ok=True)
+        self._models.reread()
+        return RemovedView(
+            id=spec.id,
+            freed=size,
+            in_catalog=any(other.id == spec.id for other in self._models.catalog),
+        )
 
     def view(self, spec: ModelSpec) -> ModelView:
         """Return what is shown of a model."""

@@ -55,6 +55,9 @@ TABLE: dict[type[errors.ApplianceError], Row] = {
     errors.LoadFailed: _MISSING,
     errors.UnknownPath: _MISSING,
     errors.KeyNotFound: _MISSING,
+    errors.DownloadNotFound: _MISSING,
+    errors.DownloadFailed: Row(502, "server_error", should_retry=False),
+    errors.DownloadCancelled: Row(502, "server_error", should_retry=False),
     errors.MethodNotAllowed: Row(405, "invalid_request_error"),
     errors.BodyTooLarge: Row(413, "invalid_request_error"),
     errors.RepeatDiffers: Row(422, "invalid_request_error", should_retry=False),
@@ -79,7 +82,7 @@ TABLE: dict[type[errors.ApplianceError], Row] = {
 def respond(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Return the answer for any exception; what is not ours becomes a 500 without details."""
     known = _as_ours(request, error)
-    row = TABLE.get(type(known), _OURS)
+    row = next((TABLE[kind] for kind in type(known).__mro__ if kind in TABLE), _OURS)
     headers = dict(exchange.noted_headers(request))
     body: dict[str, Any] = {
         "code": known.code or "inference_failed",

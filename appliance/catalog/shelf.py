@@ -7,8 +7,6 @@ Owns what an entry says of a file, read from the file itself, and the writing of
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -17,13 +15,14 @@ from typing import Any
 import tomlkit
 
 from appliance.catalog.capacity import DECODERS, is_causal, is_decoder, sequence_tokens_max
-from appliance.catalog.catalog import file_name, load, read_tables, shipped_path
+from appliance.catalog.catalog import Catalog, file_name
 from appliance.catalog.convert import convert_folder
+from appliance.catalog.folder import BertSettings
 from appliance.catalog.header import Header, read_header
+from appliance.catalog.own import DoesNotFit, OwnCatalog, put, table_of
 from appliance.catalog.spec import ID_PATTERN
-from appliance.core.errors import InvalidCatalog, InvalidModelFile, InvalidRequest
+from appliance.core.errors import InvalidModelFile, InvalidRequest
 from appliance.pricing.tariff import UNIT_OF, Task
-from appliance.store.datadir import sync_directory, write_private
 
 POOLING = {1: "mean", 2: "cls", 3: "last"}
 """GGUF's pooling types. 4 (rank) is for files with a head, which need no entry here."""
@@ -55,6 +54,10 @@ class Shelf:
     models: Path
     """Where files are kept."""
 
+    @property
+    def _own(self) -> OwnCatalog:
+        return OwnCatalog(self.catalog, self.models)
+
     def add(self, source: Path, *, model_id: str | None, task: str | None, sha256: Any) -> str:
         """Copy or convert a local model, write its entry, and return its id.
 
@@ -83,9 +86,13 @@ class Shelf:
                 _copy(source, part)
             entry = describe(read_header(part), name=name, file=file.name, task=task)
             entry["sha256"] = sha256(part)
-            with self._draft(self._with(entry)) as draft:
-                self._require_readable(draft, name, file)
+            with self._own.draft(lambda document: put(document, entry)) as models:
+                self._require_readable(models, name, file)
                 part.replace(file)
+        except DoesNotFit as error:
+            raise InvalidRequest(
+                f"{name!r} does not fit into the catalogue: {error}", param="id"
+            ) from None
         finally:
             part.unlink(missing_ok=True)
         return name
@@ -104,71 +111,26 @@ class Shelf:
         half = f"{Decimal(realtime) / 2:f}"
         for tier, text in (("realtime", realtime), ("batch", half if batch is None else batch)):
             price[tier] = tomlkit.value(text if "." in text else f"{text}.0")
-        document = self._document()
-        tables = document.setdefault("model", tomlkit.aot())
-        table = next((table for table in tables if table.get("id") == name), None)
-        if table is None:
-            table = tomlkit.table()
-            table["id"] = name
-            tables.append(table)
-        old = table.get("price", {})
-        if "unit" in old:
-            price["unit"] = old["unit"]
-        table["price"] = price
+
+        def change(document: Any) -> None:
+            table = table_of(document, name)
+            old = table.get("price", {})
+            if "unit" in old:
+                price["unit"] = old["unit"]
+            table["price"] = price
+
         try:
-            with self._draft(tomlkit.dumps(document).encode()) as draft:
-                load(shipped_path(), draft, self.models)
-        except InvalidCatalog as error:
-            reason = error.message.rpartition(": price.")[2]
+            with self._own.draft(change):
+                pass
+        except DoesNotFit as error:
+            reason = str(error).rpartition(": price.")[2]
             raise InvalidRequest(f"price: {reason}", param="realtime") from None
 
-    @contextmanager
-    def _draft(self, content: bytes) -> Iterator[Path]:
-        """Yield a draft of the user's catalogue; it takes its place unless the block refuses it."""
-        draft = self.catalog.with_name(self.catalog.name + ".draft")
-        try:
-            write_private(draft, content)
-            yield draft
-            draft.replace(self.catalog)
-            sync_directory(self.catalog.parent)
-        finally:
-            draft.unlink(missing_ok=True)
-
-    def _document(self) -> Any:
-        """Return the user's catalogue, or a new one."""
-        if self.catalog.exists():
-            read_tables(self.catalog)  # never rewrite a file that we cannot read
-            return tomlkit.parse(self.catalog.read_text(encoding="utf-8"))
-        document = tomlkit.document()
-        document.add(tomlkit.comment("Your own models; laid over the shipped catalogue."))
-        document["schema"] = 1
-        return document
-
-    def _require_readable(self, draft: Path, name: str, file: Path) -> None:
-        """Refuse an entry with which the catalogue would not be read at the next start."""
-        try:
-            models = load(shipped_path(), draft, self.models)
-        except InvalidCatalog as error:
-            raise InvalidRequest(
-                f"{name!r} does not fit into the catalogue: {error.message}", param="id"
-            ) from None
+    def _require_readable(self, models: Catalog, name: str, file: Path) -> None:
+        """Refuse a file that is another model's."""
         others = [spec.id for spec in models if spec.path == file.resolve() and spec.id != name]
         if others:
             raise InvalidRequest(f"{file.name} belongs to {others[0]!r}", param="id")
-
-    def _with(self, entry: Mapping[str, Any]) -> bytes:
-        """Return the user's catalogue with this entry in it."""
-        document = self._document()
-        tables = document.setdefault("model", tomlkit.aot())
-        for index, table in enumerate(tables):
-            if table.get("id") == entry["id"]:
-                del tables[index]
-                break
-        table = tomlkit.table()
-        for key, value in entry.items():
-            table[key] = value
-        tables.append(table)
-        return tomlkit.dumps(document).encode()
 
 
 def describe(header: Header, *, name: str, file: str, task: str | None) -> dict[str, Any]:
@@ -209,6 +171,32 @@ def describe(header: Header, *, name: str, file: str, task: str | None) -> dict[
         entry["segments"] = architecture == "bert" and _segments(header)
     else:
         entry["dimensions"] = header.arch_int("embedding_length")
+    return entry
+
+
+def describe_folder(settings: BertSettings, *, name: str, task: str | None) -> dict[str, Any]:
+    """Return the entry of a folder of safetensors, from its settings: it is converted later.
+
+    Raises:
+        InvalidRequest: the task asked for is not one that it can do.
+    """
+    found: Task = "rerank" if settings.is_cross_encoder else "embeddings"
+    if task not in (None, found):
+        raise InvalidRequest(f"this model is for {found}, not for {task}", param="task")
+    entry: dict[str, Any] = {
+        "id": name,
+        "task": found,
+        "quantization": "F16",
+        "architecture": "bert",
+        "max_input_tokens": settings.context_length,
+        "pooling": "rank" if found == "rerank" else POOLING[settings.pooling],
+        "price": _price(found),
+    }
+    if found == "rerank":
+        entry["scores"] = "as-is" if settings.activation == "identity" else "sigmoid"
+        entry["segments"] = settings.token_type_count > 1
+    else:
+        entry["dimensions"] = settings.embedding_length
     return entry
 
 

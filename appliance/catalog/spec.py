@@ -157,7 +157,8 @@ def _check_source(entry: ModelEntry) -> None:
             )
     elif source.file is not None:
         raise ValueError("source.file: goes with GGUF; safetensors are fetched as a folder")
-    if source.sha256 and entry.sha256 and source.sha256 != entry.sha256:
+    is_same_file = source.format == "gguf"
+    if is_same_file and source.sha256 and entry.sha256 and source.sha256 != entry.sha256:
         raise ValueError(f"sha256: is {entry.sha256}, and in source {source.sha256}")
 
 

@@ -1,5 +1,7 @@
 """Models: `gigarouter models …`."""
 
+import re
+import time
 from pathlib import Path
 
 import click
@@ -7,13 +9,19 @@ import click
 from appliance.cli import printing, verbs
 from appliance.cli.operator import reach
 from appliance.cli.options import Commands, everywhere
+from appliance.core.errors import DownloadCancelled, DownloadFailed
 from appliance.store.datadir import DataDir
-from appliance.wire.models import AddModelOrder, PriceOrder
+from appliance.wire.downloads import HubModelOrder
+from appliance.wire.models import AddModelOrder, ModelOrder, PriceOrder
+
+ENDED = ("done", "failed", "cancelled")
+LOOK_AGAIN_S = 0.2
+REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:.+)?", re.ASCII)
 
 
 @click.group(cls=Commands)
 def models() -> None:
-    """List, show, add and price models."""
+    """List, show, add, pull, verify, remove and price models."""
 
 
 @models.command("list")
@@ -36,18 +44,87 @@ def show_model(directory: DataDir, *, as_json: bool, model_id: str) -> None:
 
 
 @models.command()
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("source", metavar="PATH|HF_REPO[:FILE]")
 @click.option("--id", "model_id", help="What clients will send as model.")
 @click.option("--task", type=click.Choice(["embeddings", "rerank"]))
 @everywhere
 def add(
-    directory: DataDir, *, as_json: bool, path: Path, model_id: str | None, task: str | None
+    directory: DataDir, *, as_json: bool, source: str, model_id: str | None, task: str | None
 ) -> None:
-    """Put a local .gguf file, or a Hugging Face folder (converted), into your catalogue."""
-    order = AddModelOrder(path=str(path.absolute()), id=model_id, task=task)
+    """Put a model into your catalogue.
+
+    PATH is a .gguf file or a Hugging Face folder (converted) on this machine. HF_REPO is a
+    repository of the hub, whose file is read as far as it says what it is; pull it then.
+    """
     with reach(directory) as operator:
-        view = operator.do(verbs.ADD_MODEL, order=order)
+        if _is_repository(source):
+            repo, _, file = source.partition(":")
+            wanted = HubModelOrder(repo=repo, file=file or None, id=model_id, task=task)
+            view = operator.do(verbs.ADD_FROM_HUB, order=wanted)
+        else:
+            order = AddModelOrder(path=str(Path(source).absolute()), id=model_id, task=task)
+            view = operator.do(verbs.ADD_MODEL, order=order)
     printing.document(view) if as_json else printing.model(view)
+    if view.reason:
+        click.echo(f"Fetch it with: gigarouter models pull {view.id}", err=True)
+
+
+def _is_repository(source: str) -> bool:
+    """Say whether a source is on the hub: `owner/name`, and no file of this name is here."""
+    return REPOSITORY.fullmatch(source) is not None and not Path(source).exists()
+
+
+@models.command()
+@click.argument("model_id", metavar="ID")
+@everywhere
+def pull(directory: DataDir, *, as_json: bool, model_id: str) -> None:
+    """Fetch a model of the catalogue; a pull that was cut off goes on where it ended."""
+    with reach(directory) as operator:
+        view = operator.do(verbs.PULL_MODEL, order=ModelOrder(id=model_id))
+        with printing.download(view) as show:
+            try:
+                while view.state not in ENDED:
+                    time.sleep(LOOK_AGAIN_S)
+                    view = operator.do(verbs.SHOW_DOWNLOAD, view.id)
+                    show(view)
+            except KeyboardInterrupt:
+                view = operator.do(verbs.CANCEL_DOWNLOAD, view.id)
+                raise DownloadCancelled from None
+    if view.state != "done":
+        raise DownloadFailed(view.error or view.state)
+    printing.document(view) if as_json else click.echo(
+        f"{view.model} is here: {view.bytes:,} bytes"
+    )
+
+
+@models.command()
+@click.argument("model_id", metavar="ID")
+@everywhere
+def verify(directory: DataDir, *, as_json: bool, model_id: str) -> None:
+    """Hash a model's file and hold it against the catalogue."""
+    with reach(directory) as operator:
+        view = operator.do(verbs.VERIFY_MODEL, order=ModelOrder(id=model_id))
+    if as_json:
+        printing.document(view)
+    elif view.matches is None:
+        click.echo(f"{view.file}: sha256 {view.sha256}; the catalogue names none")
+    elif view.matches:
+        click.echo(f"{view.file} is the file that the catalogue names (sha256 {view.sha256})")
+    if view.matches is False:
+        raise DownloadFailed(
+            f"{view.file} is not the file that the catalogue names: its sha256 is {view.sha256}. "
+            f"Remove it and pull again: gigarouter models remove {view.id}"
+        )
+
+
+@models.command("remove")
+@click.argument("model_id", metavar="ID")
+@everywhere
+def remove_model(directory: DataDir, *, as_json: bool, model_id: str) -> None:
+    """Remove a model's file, and its entry if nothing else says where it is from."""
+    with reach(directory) as operator:
+        view = operator.do(verbs.REMOVE_MODEL, order=ModelOrder(id=model_id))
+    printing.document(view) if as_json else click.echo(f"{view.id}: {view.freed:,} bytes are free")
 
 
 @models.command()

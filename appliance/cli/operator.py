@@ -76,13 +76,19 @@ def _locally(directory: DataDir) -> "Iterator[Local]":
     from appliance.admin.models import Models  # noqa: PLC0415
     from appliance.core.clock import SystemClock  # noqa: PLC0415
     from appliance.core.limits import Limits  # noqa: PLC0415
+    from appliance.hub.jobs import Jobs  # noqa: PLC0415
     from appliance.ledger.books import open_books  # noqa: PLC0415
     from appliance.ledger.schedule import Schedule  # noqa: PLC0415
 
     limits = Limits()
     with directory.locked(), open_books(directory, SystemClock(), limits) as books:
-        schedule = Schedule(directory, settings.load(directory.path, {}).backup, books.clock)
-        yield Local(Admin.over(directory, books, Models.read(directory), schedule, limits))
+        chosen = settings.load(directory.path, {})
+        schedule, jobs = Schedule(directory, chosen.backup, books.clock), Jobs(books.clock)
+        models = Models.read(directory)
+        try:
+            yield Local(Admin.over(directory, books, models, schedule, limits, jobs, chosen.hub))
+        finally:
+            jobs.close()
 
 
 class Local:

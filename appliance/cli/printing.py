@@ -3,7 +3,9 @@
 Owns standard output. Deliberately fetches nothing.
 """
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
 
@@ -11,10 +13,14 @@ import click
 
 from appliance.core.clock import SystemClock, iso
 from appliance.wire.books import BackupList
+from appliance.wire.downloads import DownloadView
 from appliance.wire.json import encode
 from appliance.wire.keys import KeyView, MintedKey, RotatedKey
 from appliance.wire.models import ModelView, TuningView
 from appliance.wire.usage import UsageReport
+
+BAR = 24
+"""Characters of a progress bar."""
 
 
 def document(value: Any) -> None:
@@ -105,6 +111,35 @@ def tuning(view: TuningView | None) -> str:
         f"{view.lanes} lanes x {view.threads} threads, {view.threads_alone} for a call alone, "
         f"bins of {view.bin_tokens} tokens, flash attention {flash} ({view.origin})"
     )
+
+
+@contextmanager
+def download(view: DownloadView) -> Iterator[Callable[[DownloadView], None]]:
+    """Yield what shows a download's progress, on a terminal alone; nothing stays of it."""
+    stream = sys.stderr
+    if not stream.isatty():
+        yield lambda _: None
+        return
+
+    def show(now: DownloadView) -> None:
+        line = f"{now.model}: {now.state}"
+        if now.bytes_total:
+            share = now.bytes / now.bytes_total
+            bar = "#" * round(share * BAR)
+            line += f" [{bar:<{BAR}}] {share:4.0%} of {now.bytes_total / 1e6:,.0f} MB"
+        if now.rate:
+            line += f", {now.rate / 1e6:.1f} MB/s"
+        if now.eta_s is not None:
+            line += f", {now.eta_s // 60}:{now.eta_s % 60:02d} left"
+        stream.write(f"\r\x1b[K{line}")
+        stream.flush()
+
+    show(view)
+    try:
+        yield show
+    finally:
+        stream.write("\r\x1b[K")
+        stream.flush()
 
 
 def backups(found: BackupList) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from appliance.wire.books import BackupList, BackupView
+from appliance.wire.downloads import CheckView, DownloadView, RemovedView
 from appliance.wire.keys import KeyList, KeyView, MintedKey, RotatedKey
 from appliance.wire.models import ModelList, ModelView
 from appliance.wire.usage import UsageReport
@@ -43,6 +44,14 @@ LIST_MODELS = Verb("GET", "/models", ModelList, lambda admin: admin.models.all)
 SHOW_MODEL = Verb("GET", "/models/{}", ModelView, lambda admin: admin.models.show)
 PRICE_MODEL = Verb("POST", "/models/price", ModelView, lambda admin: admin.models.price)
 ADD_MODEL = Verb("POST", "/models", ModelView, lambda admin: admin.models.add)
+VERIFY_MODEL = Verb("POST", "/models/verify", CheckView, lambda admin: admin.models.verify)
+REMOVE_MODEL = Verb("POST", "/models/remove", RemovedView, lambda admin: admin.models.remove)
+ADD_FROM_HUB = Verb("POST", "/downloads/catalog", ModelView, lambda admin: admin.downloads.add)
+PULL_MODEL = Verb("POST", "/downloads", DownloadView, lambda admin: admin.downloads.pull)
+SHOW_DOWNLOAD = Verb("GET", "/downloads/{}", DownloadView, lambda admin: admin.downloads.show)
+CANCEL_DOWNLOAD = Verb(
+    "DELETE", "/downloads/{}", DownloadView, lambda admin: admin.downloads.cancel
+)
 BACK_UP = Verb("POST", "/backup", BackupView, lambda admin: admin.books.back_up)
 LIST_BACKUPS = Verb("GET", "/backup", BackupList, lambda admin: admin.books.backups)
 USAGE = Verb("GET", "/usage?by={}&since={}&key={}", UsageReport, lambda admin: admin.usage.report)

@@ -355,6 +355,21 @@ class InvalidModelFile(ApplianceError):
         super().__init__(f"{path}: {reason}", param="path")
 
 
+class DownloadFailed(ApplianceError):
+    """The hub did not give what was asked for; nothing got its final name."""
+
+    code = "download_failed"
+
+
+class DownloadCancelled(ApplianceError):
+    """Somebody cancelled it; what is there is kept for the next time."""
+
+    code = "download_failed"
+
+    def __init__(self) -> None:
+        super().__init__("cancelled; what was fetched is kept, and the next pull goes on from it")
+
+
 class InvalidSettings(ApplianceError):
     """A setting is unknown or wrong; names where it came from and the key."""
 
@@ -369,6 +384,15 @@ class KeyNotFound(ApplianceError):
 
     def __init__(self, key_id: str) -> None:
         super().__init__(f"There is no key {key_id!r}. List them with: gigarouter keys list")
+
+
+class DownloadNotFound(ApplianceError):
+    """No download has this id."""
+
+    code = "download_not_found"
+
+    def __init__(self, download_id: str) -> None:
+        super().__init__(f"There is no download {download_id[:100]!r}.")
 
 
 class HoldNotOpen(ApplianceError):

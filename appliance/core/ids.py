@@ -19,3 +19,8 @@ def request_id() -> str:
 def key_id() -> str:
     """Return a new key id: `key_` and 50 random bits."""
     return "key_" + "".join(secrets.choice(KEY_ID_ALPHABET) for _ in range(10))
+
+
+def download_id() -> str:
+    """Return a new download id: `dl_` and 40 random bits."""
+    return "dl_" + "".join(secrets.choice(KEY_ID_ALPHABET) for _ in range(8))

@@ -17,6 +17,12 @@ class AddModelOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     task: str | None = None
 
 
+class ModelOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A model to do something with, by id or alias."""
+
+    id: str
+
+
 class PriceOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a model shall cost from now on, as decimal text for its native unit."""
 

@@ -5,13 +5,20 @@ import pytest
 
 from appliance import settings
 from appliance.core.errors import InvalidSettings
-from appliance.settings import AdminSettings, BackupSettings, EngineSettings, Settings, TlsSettings
+from appliance.settings import (
+    AdminSettings,
+    BackupSettings,
+    EngineSettings,
+    HubSettings,
+    Settings,
+    TlsSettings,
+)
 
 
 @pytest.fixture(autouse=True)
 def _no_settings_around(monkeypatch):
     for variable in list(os.environ):
-        if variable.startswith("GIGAROUTER_"):
+        if variable.startswith(("GIGAROUTER_", "HF_")):
             monkeypatch.delenv(variable)
 
 
@@ -51,6 +58,7 @@ def test_every_setting_can_be_given_in_the_file_in_the_environment_and_as_a_flag
             calibrate=False, lanes=2, bin_tokens=128, flash_attention="off", cache_mb=5
         ),
         backup=BackupSettings(every_h=6, keep=28),
+        hub=HubSettings(endpoint="http://mirror.lan/hf", token="hf_x", offline=True),
     )  # fmt: skip
     values = {
         "host": "::1", "port": 1, "log_format": "json", "threads": 2, "default_wait_s": 3,
@@ -58,6 +66,7 @@ def test_every_setting_can_be_given_in_the_file_in_the_environment_and_as_a_flag
         "engine.calibrate": False, "engine.lanes": 2, "engine.bin_tokens": 128,
         "engine.flash_attention": "off", "engine.cache_mb": 5,
         "backup.every_h": 6, "backup.keep": 28,
+        "hub.endpoint": "http://mirror.lan/hf", "hub.token": "hf_x", "hub.offline": True,
     }  # fmt: skip
     # A new setting belongs here too.
     assert sorted(values) == sorted(settings.names())
@@ -174,3 +183,15 @@ def test_the_data_directory_is_the_flag_else_the_environments_else_this_users(
 def test_the_data_directory_is_no_setting(load):
     chosen = load(env={"GIGAROUTER_DATA_DIR": "/x"})
     assert chosen == Settings()
+
+
+def test_the_hubs_own_variables_beat_the_file_and_ours_beat_them(load):
+    chosen = load(
+        file='[hub]\nendpoint = "http://file"\ntoken = "of the file"\n',
+        env={
+            "HF_ENDPOINT": "http://theirs", "HF_TOKEN": "theirs", "HF_HUB_OFFLINE": "1",
+            "GIGAROUTER_HUB_TOKEN": "ours",
+        },
+    )  # fmt: skip
+    assert chosen.hub == HubSettings(endpoint="http://theirs", token="ours", offline=True)
+    assert load(env={"HF_HUB_OFFLINE": "0"}).hub.offline is False

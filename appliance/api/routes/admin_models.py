@@ -1,4 +1,4 @@
-"""Admin models: `/admin/v1/models`: list, show, add and price."""
+"""Admin models: `/admin/v1/models`: list, show, add, price, verify and remove."""
 
 from litestar import Response, Router, get, post
 from litestar.di import NamedDependency
@@ -8,7 +8,7 @@ from appliance.api import exchange
 from appliance.api.routes.public import answer
 from appliance.api.services import Services
 from appliance.wire.json import decode
-from appliance.wire.models import AddModelOrder, PriceOrder
+from appliance.wire.models import AddModelOrder, ModelOrder, PriceOrder
 
 
 @get("/")
@@ -43,4 +43,25 @@ async def price_model(
     return answer(await services.admin.models.price(order))
 
 
-models_router = Router("/models", route_handlers=[list_models, show_model, add_model, price_model])
+@post("/verify", status_code=200)
+async def verify_model(
+    request: exchange.AnyRequest, services: NamedDependency[Services]
+) -> Response[bytes]:
+    """Hash a model's file and hold it against the catalogue."""
+    order = decode(await exchange.body(request, services.limits), ModelOrder)
+    return answer(await services.admin.models.verify(order))
+
+
+@post("/remove", status_code=200)
+async def remove_model(
+    request: exchange.AnyRequest, services: NamedDependency[Services]
+) -> Response[bytes]:
+    """Remove a model's file."""
+    order = decode(await exchange.body(request, services.limits), ModelOrder)
+    return answer(await services.admin.models.remove(order))
+
+
+models_router = Router(
+    "/models",
+    route_handlers=[list_models, show_model, add_model, price_model, verify_model, remove_model],
+)

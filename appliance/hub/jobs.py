@@ -1,0 +1,191 @@
+"""Jobs: downloads in the background, each once at a time, with what can be told of it.
+
+Owns the threads, the states and the rate of each. Deliberately knows neither hub nor catalogue:
+what a job does is handed in.
+
+Threads and not tasks: without a server every command has an event loop of its own, and a download
+outlives it.
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from appliance.core import ids
+from appliance.core.clock import Clock
+from appliance.core.errors import (
+    ApplianceError,
+    DownloadCancelled,
+    DownloadNotFound,
+    InvalidRequest,
+)
+
+log = logging.getLogger("gigarouter.hub")
+
+State = Literal["waiting", "fetching", "checking", "done", "failed", "cancelled"]
+
+RUNNING_MAX = 3
+"""Downloads that share the line; the others wait."""
+WAITING_MAX = 50
+ENDED_KEPT = 50
+"""Ended jobs that can still be asked about."""
+RATE_OVER_S = 5.0
+"""The rate is that of the last seconds."""
+NS_PER_S = 1e9
+
+
+@dataclass(slots=True)
+class Job:
+    """One download. The worker writes, anyone reads: every field is replaced as a whole."""
+
+    id: str
+    model: str
+    clock: Clock
+    state: State = "waiting"
+    bytes_total: int = 0
+    bytes_have: int = 0
+    error: str | None = None
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    _samples: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=512))
+
+    @property
+    def is_over(self) -> bool:
+        """Say whether it ended, one way or another."""
+        return self.state in ("done", "failed", "cancelled")
+
+    def expect(self, total: int) -> None:
+        """Note how many bytes there will be."""
+        self.bytes_total = total
+
+    def progress(self, have: int) -> None:
+        """Note how many bytes are here."""
+        self.bytes_have = have
+        now_ns = self.clock.monotonic_ns()
+        if not self._samples or now_ns - self._samples[-1][0] > NS_PER_S / 20:
+            self._samples.append((now_ns, have))
+
+    def rate(self) -> float:
+        """Return bytes a second of late; 0.0 when nothing comes."""
+        now_ns = self.clock.monotonic_ns()
+        recent = [s for s in list(self._samples) if now_ns - s[0] <= RATE_OVER_S * NS_PER_S]
+        if len(recent) < 2 or self.is_over:  # noqa: PLR2004 - a rate needs two points
+            return 0.0
+        (first_ns, first), (last_ns, last) = recent[0], recent[-1]
+        return max(0, last - first) / max(1e-3, (last_ns - first_ns) / NS_PER_S)
+
+    def eta_s(self) -> int | None:
+        """Return the seconds until all is here at this rate, or None if that cannot be said."""
+        rate = self.rate()
+        return round((self.bytes_total - self.bytes_have) / rate) if rate else None
+
+
+class Jobs:
+    """The downloads of one process."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._jobs: dict[str, Job] = {}
+        self._works: dict[str, Callable[[Job], None]] = {}
+        self._threads: dict[str, threading.Thread] = {}
+        self._closed = False
+
+    def __repr__(self) -> str:
+        """Count them."""
+        running = sum(not job.is_over for job in self._jobs.values())
+        return f"<Jobs [{running} running or waiting | {len(self._jobs)} known]>"
+
+    def start(self, model: str, work: Callable[[Job], None]) -> Job:
+        """Begin a download, or return the one of this model that runs already.
+
+        Raises:
+            InvalidRequest: too many wait.
+        """
+        with self._lock:
+            for job in self._jobs.values():
+                if job.model == model and not job.is_over:
+                    return job
+            if len(self._works) >= WAITING_MAX:
+                raise InvalidRequest(f"{WAITING_MAX} downloads wait already", param="id")
+            job = Job(ids.download_id(), model, self._clock)
+            self._jobs[job.id] = job
+            self._works[job.id] = work
+            self._forget_old()
+            self._begin_next()
+        return job
+
+    def get(self, job_id: str) -> Job:
+        """Return a download.
+
+        Raises:
+            DownloadNotFound: none has this id, or it ended long ago.
+        """
+        try:
+            return self._jobs[job_id]
+        except KeyError:
+            raise DownloadNotFound(job_id) from None
+
+    def all(self) -> list[Job]:
+        """Return every download that is known, oldest first."""
+        with self._lock:
+            return list(self._jobs.values())
+
+    def cancel(self, job_id: str) -> Job:
+        """End a download; what was fetched is kept for the next one of the same file.
+
+        Raises:
+            DownloadNotFound: none has this id.
+        """
+        job = self.get(job_id)
+        job.cancelled.set()
+        with self._lock:
+            if self._works.pop(job_id, None) is not None:
+                job.state = "cancelled"
+        return job
+
+    def close(self, *, timeout_s: float = 10.0) -> None:
+        """Cancel every download and wait for their threads."""
+        with self._lock:
+            self._closed = True
+        for job in self.all():
+            self.cancel(job.id)
+        for thread in list(self._threads.values()):
+            thread.join(timeout_s)
+
+    def _begin_next(self) -> None:
+        while self._works and len(self._threads) < RUNNING_MAX and not self._closed:
+            job_id = next(iter(self._works))
+            work = self._works.pop(job_id)
+            thread = threading.Thread(
+                target=self._run, args=(self._jobs[job_id], work), name=job_id, daemon=True
+            )
+            self._threads[job_id] = thread
+            thread.start()
+
+    def _run(self, job: Job, work: Callable[[Job], None]) -> None:
+        job.state = "fetching"
+        try:
+            work(job)
+        except DownloadCancelled as error:
+            job.error, job.state = error.message, "cancelled"
+        except ApplianceError as error:
+            job.error, job.state = error.message, "failed"
+            log.warning("the download of %s failed: %s", job.model, error.message)
+        except Exception as error:
+            job.error, job.state = f"unexpected: {error!r}", "failed"
+            log.exception("the download of %s failed", job.model)
+        else:
+            job.state = "done"
+            log.info("%s is here", job.model)
+        finally:
+            with self._lock:
+                del self._threads[job.id]
+                self._begin_next()
+
+    def _forget_old(self) -> None:
+        ended = [job.id for job in self._jobs.values() if job.is_over]
+        for job_id in ended[:-ENDED_KEPT]:
+            del self._jobs[job_id]

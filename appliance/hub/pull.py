@@ -1,0 +1,171 @@
+"""Pull: a model of the catalogue, from its source to the file that is served.
+
+Owns which files a source has, and how a folder of safetensors becomes one. Deliberately writes no
+catalogue: what was found is returned.
+"""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from appliance.catalog.convert import convert_folder
+from appliance.catalog.header import Header, read_header
+from appliance.catalog.spec import ModelSpec, Source
+from appliance.core.errors import DownloadFailed, InvalidModelFile
+from appliance.hub.fetch import fetch
+from appliance.hub.jobs import Job
+from appliance.hub.remote import Hub, RemoteFile
+from appliance.store.datadir import sync_directory, sync_file
+
+WEIGHTS = "model.safetensors"
+FOLDER_NEEDS = ("config.json", WEIGHTS)
+FOLDER_MAY_HAVE = (
+    "tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json",
+    "modules.json", "1_Pooling/config.json",
+)  # fmt: skip
+HEADER_BYTES = (1 << 22, 1 << 24, 1 << 26)
+"""How much of a GGUF file is read to know what it is: a large vocabulary fills many megabytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a pull learned of its source."""
+
+    revision: str
+    bytes: int
+    sha256: str
+    """Of the GGUF file, or of the safetensors that it was made from."""
+
+
+def pull(hub: Hub, spec: ModelSpec, job: Job) -> Found:
+    """Put a model's file where its entry says; nothing has that name before it is verified.
+
+    Raises:
+        DownloadFailed: it cannot be had, or is not what the catalogue says.
+        DownloadCancelled: the job was cancelled.
+        InvalidModelFile: it is of a kind that we do not serve.
+    """
+    source = spec.entry.source
+    if source is None:
+        raise DownloadFailed(f"{spec.id} has no source on the hub")
+    spec.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return _pull_gguf(hub, spec, source, job) if source.format == "gguf" else _pull_folder(
+        hub, spec, source, job
+    )  # fmt: skip
+
+
+def look(hub: Hub, file: RemoteFile, scratch: Path) -> Header:
+    """Return the header of a remote GGUF file, reading no more than that.
+
+    `scratch` is a file that may be written; it is removed.
+
+    Raises:
+        DownloadFailed: the hub does not give it.
+        InvalidModelFile: it is no GGUF file, or a damaged one.
+    """
+    try:
+        for size in HEADER_BYTES:
+            content = hub.read(file, size)
+            # As long as the real one, so that the reader can hold tensors against the end.
+            with scratch.open("wb") as stream:
+                stream.write(content)
+                stream.truncate(file.bytes)
+            try:
+                return read_header(scratch)
+            except InvalidModelFile:
+                if size >= file.bytes or size == HEADER_BYTES[-1]:
+                    raise
+    finally:
+        scratch.unlink(missing_ok=True)
+    raise AssertionError(file)
+
+
+def require_named(source: Source, file: RemoteFile) -> None:
+    """Refuse a file that is not the one the catalogue names.
+
+    Raises:
+        DownloadFailed: the hub's digest or size is another.
+    """
+    for what, wanted, found in (
+        ("sha256", source.sha256, file.digest), ("size", source.bytes, file.bytes),
+        ("revision", source.revision, file.revision),
+    ):  # fmt: skip
+        if wanted is not None and wanted != found:
+            raise DownloadFailed(
+                f"{file.repo}/{file.path}: the hub says {what} {found}, the catalogue {wanted}; "
+                "nothing was fetched"
+            )
+
+
+def _pull_gguf(hub: Hub, spec: ModelSpec, source: Source, job: Job) -> Found:
+    assert source.file is not None
+    file = hub.find(source.repo, source.file, source.revision)
+    if file.kind != "sha256":
+        raise DownloadFailed(f"{source.repo}/{source.file}: the hub names no sha256 of it")
+    require_named(source, file)
+    job.expect(file.bytes)
+    arrived = spec.path.with_name(f"{spec.path.name}.arrived")
+    try:
+        fetch(hub, file, arrived, progress=job.progress, cancelled=job.cancelled)
+        job.state = "checking"
+        _require_architecture(spec, read_header(arrived))
+        arrived.replace(spec.path)
+        sync_directory(spec.path.parent)
+    finally:
+        arrived.unlink(missing_ok=True)
+    return Found(file.revision, file.bytes, file.digest)
+
+
+def _require_architecture(spec: ModelSpec, header: Header) -> None:
+    wanted, found = spec.entry.architecture, header.architecture
+    if wanted and wanted != found:
+        raise DownloadFailed(f"{spec.id}: the file is of {found}, the catalogue says {wanted}")
+
+
+def _pull_folder(hub: Hub, spec: ModelSpec, source: Source, job: Job) -> Found:
+    """Fetch a folder of safetensors and convert it."""
+    names = hub.files(source.repo, source.revision)
+    missing = set(FOLDER_NEEDS) - set(names)
+    if missing:
+        raise DownloadFailed(f"{source.repo} has no {min(missing)}; it cannot be converted")
+    wanted = [*FOLDER_NEEDS, *(name for name in FOLDER_MAY_HAVE if name in names)]
+    first = hub.find(source.repo, wanted[0], source.revision)
+    # All of one commit, whatever is pushed meanwhile.
+    files = [first, *(hub.find(source.repo, name, first.revision) for name in wanted[1:])]
+    weights = files[1]
+    require_named(source, weights)
+    job.expect(sum(file.bytes for file in files))
+    with _folder_of(spec, weights) as folder:
+        done = 0
+        for file in files:
+            target = folder / file.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not target.exists():
+                report = partial(_report, job, done)
+                fetch(hub, file, target, progress=report, cancelled=job.cancelled)
+            done += file.bytes
+            job.progress(done)
+        job.state = "checking"
+        arrived = folder / "converted.gguf"
+        convert_folder(folder, arrived, name=spec.id)
+        _require_architecture(spec, read_header(arrived))
+        sync_file(arrived)
+        arrived.replace(spec.path)
+        sync_directory(spec.path.parent)
+        shutil.rmtree(folder)
+    return Found(first.revision, weights.bytes, weights.digest)
+
+
+def _report(job: Job, before: int, have: int) -> None:
+    job.progress(before + have)
+
+
+@contextmanager
+def _folder_of(spec: ModelSpec, weights: RemoteFile) -> Iterator[Path]:
+    """Yield a folder that outlives a failure, so that the next pull goes on from it."""
+    folder = spec.path.with_name(f"{weights.revision[:12]}-{weights.digest[:12]}.parts")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    yield folder

@@ -1,0 +1,240 @@
+"""Remote: files of repositories on the hub, as they are there.
+
+Owns every conversation with the hub: the one door to huggingface_hub. A file is named by a commit
+and a digest before a byte of it is read; the token goes to the hub alone, never to the host that a
+redirect names. Deliberately writes no files.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urljoin, urlsplit
+
+from appliance.core.errors import DownloadFailed
+from appliance.settings import HubSettings
+
+TIMEOUT_S = 20.0
+"""For a connection and between two pieces of a body."""
+REDIRECTS_MAX = 5
+FILES_MAX = 10_000
+"""Of one repository."""
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z", re.ASCII)
+_GIT = re.compile(r"[0-9a-f]{40}\Z", re.ASCII)
+_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)", re.ASCII)
+
+
+class Interrupted(DownloadFailed):
+    """The connection broke or the hub is busy; trying again may help."""
+
+    def __init__(self, reason: str, *, wait_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.wait_s = wait_s
+        """How long the hub asks to be left alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """One file at one commit."""
+
+    repo: str
+    path: str
+    revision: str
+    """The commit, 40 hexadecimal digits."""
+    bytes: int
+    digest: str
+    """Hexadecimal."""
+    kind: Literal["sha256", "git"]
+    """What the digest is: of the content (large files), or of the content as a git blob."""
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A file on its way."""
+
+    chunks: Iterator[bytes]
+    offset: int
+    """Where the first chunk belongs: 0 if the hub would not start where it was asked to."""
+
+
+class Hub:
+    """The hub, or a mirror of it."""
+
+    def __init__(self, settings: HubSettings) -> None:
+        self._endpoint = settings.endpoint.rstrip("/")
+        self._token = settings.token
+        self._offline = settings.offline
+
+    def __repr__(self) -> str:
+        """Name the place, and not the token."""
+        return f"<Hub {self._endpoint}{' | offline' if self._offline else ''}>"
+
+    def find(self, repo: str, path: str, revision: str | None) -> RemoteFile:
+        """Return a file as it is at a commit, or at the newest one.
+
+        Raises:
+            DownloadFailed: there is no such file, or it is not for us; says which and what to do.
+            Interrupted: the hub cannot be reached now.
+        """
+        with self._speaking(f"{repo}/{path}"):
+            from huggingface_hub import get_hf_file_metadata, hf_hub_url  # noqa: PLC0415 - late
+
+            url = hf_hub_url(repo, path, revision=revision, endpoint=self._endpoint)
+            found = get_hf_file_metadata(
+                url, token=self._authorization(), timeout=TIMEOUT_S, endpoint=self._endpoint
+            )
+        digest = (found.etag or "").lower()
+        if found.size is None or found.commit_hash is None:
+            raise DownloadFailed(f"{repo}/{path}: the hub says neither its size nor its commit")
+        if _SHA256.match(digest):
+            return RemoteFile(repo, path, found.commit_hash, found.size, digest, "sha256")
+        if _GIT.match(digest):
+            return RemoteFile(repo, path, found.commit_hash, found.size, digest, "git")
+        raise DownloadFailed(f"{repo}/{path}: the hub names no digest of it")
+
+    def files(self, repo: str, revision: str | None) -> list[str]:
+        """Return the paths of a repository's files.
+
+        Raises:
+            DownloadFailed: there is no such repository, or it is not for us.
+            Interrupted: the hub cannot be reached now.
+        """
+        with self._speaking(repo):
+            from huggingface_hub import HfApi  # noqa: PLC0415 - late
+
+            api = HfApi(endpoint=self._endpoint, token=self._authorization())
+            found = api.model_info(repo, revision=revision, timeout=TIMEOUT_S)
+        return [sibling.rfilename for sibling in (found.siblings or [])[:FILES_MAX]]
+
+    @contextmanager
+    def open(self, file: RemoteFile, offset: int, end: int | None = None) -> Iterator[Body]:
+        """Yield a file's bytes from `offset`, up to `end` (exclusive) if it is given.
+
+        Raises:
+            DownloadFailed: the hub refuses it.
+            Interrupted: the connection broke, now or within the body.
+        """
+        with self._speaking(f"{file.repo}/{file.path}"):
+            from huggingface_hub import hf_hub_url  # noqa: PLC0415 - late
+
+            url = hf_hub_url(file.repo, file.path, revision=file.revision, endpoint=self._endpoint)
+            headers = {"accept-encoding": "identity"}
+            if offset or end is not None:
+                last = "" if end is None else str(end - 1)
+                headers["range"] = f"bytes={offset}-{last}"
+            with self._answer(url, headers) as answer:
+                # Pieces as they come: gathered ones would be lost with the connection.
+                yield Body(answer.iter_raw(), _begin(answer, offset))
+
+    def read(self, file: RemoteFile, end: int) -> bytes:
+        """Return the first `end` bytes of a file.
+
+        Raises:
+            DownloadFailed: the hub refuses it.
+            Interrupted: the connection broke.
+        """
+        found = bytearray()
+        with self.open(file, 0, min(end, file.bytes)) as body:
+            for chunk in body.chunks:
+                found += chunk
+                if len(found) >= end:
+                    break
+        return bytes(found[:end])
+
+    def cached(self, file: RemoteFile) -> Path | None:
+        """Return where the hub's own client keeps this very content on this machine, if it does."""
+        from huggingface_hub import constants  # noqa: PLC0415 - late
+        from huggingface_hub.file_download import repo_folder_name  # noqa: PLC0415 - late
+
+        folder = repo_folder_name(repo_id=file.repo, repo_type="model")
+        path = Path(constants.HF_HUB_CACHE) / folder / "blobs" / file.digest
+        return path if path.is_file() and path.stat().st_size == file.bytes else None
+
+    def _authorization(self) -> str | bool:
+        from huggingface_hub import get_token  # noqa: PLC0415 - late
+
+        return self._token or get_token() or False
+
+    @contextmanager
+    def _answer(self, url: str, headers: dict[str, str]) -> Iterator[Any]:
+        """Yield the answer to a GET, following redirects without the token."""
+        from huggingface_hub import get_session  # noqa: PLC0415 - late
+        from huggingface_hub.utils import _http  # noqa: PLC0415 - late
+
+        for _ in range(REDIRECTS_MAX):
+            with get_session().stream(
+                "GET", url, headers=headers | self._bearer(url), timeout=TIMEOUT_S,
+                follow_redirects=False,
+            ) as answer:  # fmt: skip
+                if not answer.is_redirect:
+                    if answer.is_error:
+                        answer.read()
+                    _http.hf_raise_for_status(answer)
+                    yield answer
+                    return
+                target = urljoin(url, answer.headers.get("location", ""))
+            if urlsplit(url).scheme == "https" and urlsplit(target).scheme != "https":
+                raise DownloadFailed(f"the hub sends us to {urlsplit(target).netloc} without TLS")
+            url = target
+        raise DownloadFailed(
+            f"the hub sends us from place to place, more than {REDIRECTS_MAX} times"
+        )
+
+    def _bearer(self, url: str) -> dict[str, str]:
+        """Return the token's header for the hub itself; nobody else gets to see it."""
+        asked, own = urlsplit(url), urlsplit(self._endpoint)
+        token = self._authorization()
+        if not token or (asked.scheme, asked.netloc) != (own.scheme, own.netloc):
+            return {}
+        return {"authorization": f"Bearer {token}"}
+
+    @contextmanager
+    def _speaking(self, what: str) -> Iterator[None]:
+        """Turn what the hub's client raises into our own errors."""
+        if self._offline:
+            raise DownloadFailed(f"{what}: offline is set (hub.offline), so nothing is fetched")
+        import httpx2  # noqa: PLC0415 - late: a quarter of a second with the hub's client
+        from huggingface_hub import errors  # noqa: PLC0415 - late
+
+        try:
+            yield
+        except errors.GatedRepoError:
+            raise DownloadFailed(
+                f"{what} is gated: accept its terms on the hub, then give a token (hub.token)"
+            ) from None
+        except errors.RepositoryNotFoundError:
+            raise DownloadFailed(
+                f"{what}: there is no such repository, or it is private and needs hub.token"
+            ) from None
+        except errors.RevisionNotFoundError:
+            raise DownloadFailed(f"{what}: the repository has no such revision") from None
+        except errors.EntryNotFoundError:
+            raise DownloadFailed(f"{what}: the repository has no such file") from None
+        except errors.HFValidationError as error:
+            raise DownloadFailed(f"{what}: {error}") from None
+        except errors.HfHubHTTPError as error:
+            raise _refused(what, error.response) from None
+        except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
+            raise Interrupted(f"{what}: {str(error) or type(error).__name__}") from error
+
+
+def _refused(what: str, answer: Any) -> Exception:
+    status = answer.status_code if answer is not None else 0
+    if status in {408, 425, 429} or status >= 500:  # noqa: PLR2004 - its own fault, for now
+        wait = answer.headers.get("retry-after", "")
+        wait_s = float(wait) if wait.isascii() and wait.isdigit() else 0.0
+        return Interrupted(f"{what}: the hub answers {status}", wait_s=wait_s)
+    return DownloadFailed(f"{what}: the hub answers {status}")
+
+
+def _begin(answer: Any, asked: int) -> int:
+    """Return where a body begins: a server may ignore the range, or be wrong about it."""
+    partial = 206
+    if answer.status_code != partial:
+        return 0
+    match = _RANGE.match(answer.headers.get("content-range", ""))
+    if match is None or int(match[1]) != asked:
+        raise Interrupted("the hub answers another part of the file than it was asked for")
+    return asked
