@@ -107,6 +107,7 @@ def write_decoder(
     tokenizer: Mapping[str, Any] = BPE,
     quantization: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32,
     more: Mapping[str, Any] | None = None,
+    labels: Sequence[str] | None = None,
 ) -> Path:
     """Write a decoder and return its path; `more` are keys of the architecture."""
     architecture = shape.architecture
@@ -125,8 +126,8 @@ def write_decoder(
     if pooling is not None:
         writer.add_uint32(f"{architecture}.pooling_type", POOLING[pooling])
     if "cls.output" in tensors:
-        labels = [f"label-{index}" for index in range(len(tensors["cls.output"]))]
-        writer.add_array(f"{architecture}.classifier.output_labels", labels)
+        named = labels or [f"label-{index}" for index in range(len(tensors["cls.output"]))]
+        writer.add_array(f"{architecture}.classifier.output_labels", list(named))
     for key, value in (more or {}).items():
         _add(writer, f"{architecture}.{key}", value)
     for key, value in tokenizer.items():

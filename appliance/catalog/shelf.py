@@ -19,6 +19,7 @@ from appliance.catalog.catalog import Catalog, file_name
 from appliance.catalog.convert import convert_folder
 from appliance.catalog.folder import BertSettings
 from appliance.catalog.header import Header, read_header
+from appliance.catalog.heads import has_head, kind_of, rank_reason
 from appliance.catalog.own import DoesNotFit, OwnCatalog, put, table_of
 from appliance.catalog.spec import ID_PATTERN
 from appliance.core.errors import InvalidModelFile, InvalidRequest
@@ -144,10 +145,15 @@ def describe(header: Header, *, name: str, file: str, task: str | None) -> dict[
     if architecture not in ENCODERS | DECODERS:
         served = ", ".join(sorted(ENCODERS | DECODERS))
         raise InvalidModelFile(header.path, f"{architecture} is not served yet; served: {served}")
-    has_head = "cls.output.weight" in header.tensors or "cls.weight" in header.tensors
-    if is_decoder(header):
-        _require_served_decoder(header, has_head=has_head)
-    found: Task = "rerank" if has_head else "embeddings"
+    ranks = has_head(header)
+    reason = rank_reason(header) if ranks else None
+    if reason is not None:
+        raise InvalidModelFile(header.path, reason)
+    if is_decoder(header) and not is_causal(header):
+        raise InvalidModelFile(
+            header.path, f"{architecture} with attention in both directions is not served"
+        )
+    found: Task = "rerank" if ranks else "embeddings"
     if task not in (None, "embeddings", "rerank"):
         raise InvalidRequest(f"task is 'embeddings' or 'rerank', not {task!r}", param="task")
     if task is not None and task != found:
@@ -165,10 +171,12 @@ def describe(header: Header, *, name: str, file: str, task: str | None) -> dict[
         "price": _price(found),
     }
     if found == "rerank":
-        _require_one_score(header)
         activation = header.get_str("gigarouter.head.activation", "sigmoid")
-        entry["scores"] = "as-is" if activation == "identity" else "sigmoid"
-        entry["segments"] = architecture == "bert" and _segments(header)
+        is_judge = is_decoder(header)
+        entry["scores"] = "as-is" if is_judge or activation == "identity" else "sigmoid"
+        entry["segments"] = kind_of(header) == ("bert", "bert") and _segments(header)
+        if is_judge:
+            entry["template"] = "qwen3-reranker"
     else:
         entry["dimensions"] = header.arch_int("embedding_length")
     return entry
@@ -207,28 +215,6 @@ def _pooling(header: Header) -> str:
     if named not in POOLING:
         raise InvalidModelFile(header.path, f"its pooling type {named} gives no vectors")
     return POOLING[named]
-
-
-def _require_served_decoder(header: Header, *, has_head: bool) -> None:
-    if has_head:
-        raise InvalidModelFile(
-            header.path,
-            f"{header.architecture} rerankers are not served yet: they need a prompt around "
-            "query and document",
-        )
-    if not is_causal(header):
-        raise InvalidModelFile(
-            header.path, f"{header.architecture} with attention in both directions is not served"
-        )
-
-
-def _require_one_score(header: Header) -> None:
-    output = header.tensors.get("cls.output.weight")
-    if output is not None and len(output.shape) > 1 and output.shape[0] > 1:
-        raise InvalidModelFile(
-            header.path,
-            f"its head tells {output.shape[0]} labels apart; a reranker's has one score",
-        )
 
 
 def _segments(header: Header) -> bool:

@@ -57,6 +57,13 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """safetensors: config, tokenizer and weights are fetched and converted here."""
 
 
+class Prompts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`prompts = { query, document }`: what stands before a text of which the kind is told."""
+
+    query: Annotated[str, msgspec.Meta(max_length=1000)] = ""
+    document: Annotated[str, msgspec.Meta(max_length=1000)] = ""
+
+
 class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One `[[model]]` as it stands in the file."""
 
@@ -76,6 +83,9 @@ class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     matryoshka: tuple[Size, ...] = ()
     scores: Scores | None = None
     segments: bool = False
+    prompts: Prompts | None = None
+    template: Literal["qwen3-reranker"] | None = None
+    """The words around a pair; a decoder that reranks needs one."""
     preload: bool = False
     architecture: str = ""
     """As GGUF spells it; empty: not checked."""
@@ -111,7 +121,13 @@ class ModelSpec(msgspec.Struct, frozen=True):
         entry = self.entry
         return _digits(
             f"{entry.sha256 or entry.file}|{entry.pooling}|{entry.scores}|{entry.segments}"
+            + (f"|{entry.prompts}" if entry.prompts else "")
+            + (f"|{entry.template}" if entry.template else "")
         )
+
+    def prompt(self, kind: str) -> str:
+        """Return what stands before a query or a document."""
+        return str(getattr(self.entry.prompts, kind)) if self.entry.prompts else ""
 
 
 @lru_cache(maxsize=1024)
@@ -130,18 +146,26 @@ def checked_tariff(entry: ModelEntry) -> Tariff:
             raise ValueError(f"{key}: {name!r} must look like name or owner/name")
     if entry.task == "embeddings" and entry.dimensions is None:
         raise ValueError("dimensions: is missing")
-    if entry.task == "rerank" and entry.scores is None:
-        raise ValueError("scores: is missing")
-    if entry.task == "rerank" and (entry.pooling == "rank") != (entry.scores != "cosine"):
-        raise ValueError('scores: "cosine" goes with vectors, "sigmoid" and "as-is" with "rank"')
-    if entry.task == "embeddings" and entry.pooling == "rank":
-        raise ValueError('pooling: "rank" is for rerank models')
+    _check_scores(entry)
     if entry.dimensions is not None and any(s >= entry.dimensions for s in entry.matryoshka):
         raise ValueError("matryoshka: sizes must be smaller than dimensions")
     _check_source(entry)
     if entry.price.unit != UNIT_OF[entry.task]:
         raise ValueError(f'price.unit: must be "{UNIT_OF[entry.task]}" for {entry.task}')
     return _tariff(entry)
+
+
+def _check_scores(entry: ModelEntry) -> None:
+    if entry.task == "rerank" and entry.scores is None:
+        raise ValueError("scores: is missing")
+    if entry.task == "rerank" and (entry.pooling == "rank") != (entry.scores != "cosine"):
+        raise ValueError('scores: "cosine" goes with vectors, "sigmoid" and "as-is" with "rank"')
+    if entry.template is not None and (entry.pooling, entry.scores) != ("rank", "as-is"):
+        raise ValueError('template: goes with pooling "rank" and scores "as-is"')
+    if entry.prompts is not None and entry.pooling == "rank":
+        raise ValueError("prompts: are for models that give vectors")
+    if entry.task == "embeddings" and entry.pooling == "rank":
+        raise ValueError('pooling: "rank" is for rerank models')
 
 
 def _check_source(entry: ModelEntry) -> None:

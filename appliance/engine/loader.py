@@ -26,7 +26,9 @@ from appliance.core.errors import LoadFailed
 from appliance.engine.backend import EngineLimits, ModelFacts, Weights
 from appliance.engine.calibration import calibrate
 from appliance.engine.fake import FakeBackend, FakeWeights
-from appliance.engine.tokenizer import Tokenizer, reference_tokenizer, special_tokens
+from appliance.engine.kinds import frame_of, require_kind, require_vocabulary
+from appliance.engine.template import qwen3_reranker
+from appliance.engine.tokenizer import Tokenizer, reference_tokenizer
 from appliance.engine.tuning import (
     BIN_TOKENS,
     Tuning,
@@ -36,7 +38,7 @@ from appliance.engine.tuning import (
     remember,
 )
 from appliance.settings import EngineSettings, prepare_native_library
-from appliance.tasks.sequence import Frame
+from appliance.tasks.sequence import Frame, Template
 
 log = logging.getLogger("gigarouter.loader")
 
@@ -59,6 +61,8 @@ class TextEncoder:
     frame: Frame
     tokens_max: int
     """The longest sequence that the engine takes, special tokens included."""
+    template: Template | None = None
+    """What stands around a pair, where the frame alone is not all."""
 
 
 class Loader(Protocol):
@@ -172,10 +176,11 @@ class LlamaLoader:
         tokenizer = LlamaTokenizer(spec.path)
         try:
             frame = tokenizer.frame() if is_decoder(header) else frame_of(header)
+            template = qwen3_reranker(header, tokenizer) if spec.entry.template else None
         except LoadFailed:
             tokenizer.close()
             raise
-        return TextEncoder(tokenizer, frame, tokens_max)
+        return TextEncoder(tokenizer, frame, tokens_max, template)
 
 
 class FakeLoader:
@@ -235,12 +240,6 @@ def _remember(path: Path, tuning: Tuning, found_for: str) -> None:
         log.warning("the calibration is not kept: %s", error)
 
 
-def frame_of(header: Header) -> Frame:
-    """Return the special tokens that frame a sequence of this model, one of BERT's kind."""
-    specials = special_tokens(header.metadata)
-    return Frame(cls=specials.cls, sep=specials.sep)
-
-
 def engine_limits(header: Header, *, pooling: str) -> EngineLimits:
     """Return how much one call may hold: facts of the file, as models may share its weights."""
     return EngineLimits(
@@ -264,35 +263,3 @@ def sha256_of(path: Path) -> str:
     """Return a file's SHA-256 in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def require_kind(spec: ModelSpec, header: Header) -> None:
-    """Refuse a file that llama.cpp would abort on, or whose rank head is not what we read.
-
-    Reading a rank head that is not there would return other numbers silently.
-
-    Raises:
-        LoadFailed: as said.
-    """
-    require_vocabulary(header)
-    if spec.entry.pooling != "rank":
-        return
-    if "cls.weight" not in header.tensors and "cls.output.weight" not in header.tensors:
-        raise LoadFailed(f"{spec.path.name} has no classification head; it cannot rerank.")
-    if is_decoder(header):
-        raise LoadFailed(f"{header.architecture} rerankers are not served yet: they need a prompt.")
-    if header.architecture != "bert" or header.metadata.get("tokenizer.ggml.model") != "bert":
-        raise LoadFailed(f"{header.architecture} rerankers are not served yet, only BERT's.")
-    if spec.entry.segments and "token_types.weight" not in header.tensors:
-        raise LoadFailed(f"{spec.path.name} has no token types, which segments = true needs.")
-
-
-def require_vocabulary(header: Header) -> None:
-    """Refuse a vocabulary that llama.cpp would abort on.
-
-    Raises:
-        LoadFailed: it has a token twice.
-    """
-    tokens = header.get_strings("tokenizer.ggml.tokens")
-    if len(set(tokens)) != len(tokens):
-        raise LoadFailed(f"{header.path.name} has a token twice in its vocabulary.")

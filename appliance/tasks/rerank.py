@@ -11,7 +11,14 @@ import numpy.typing as npt
 
 from appliance.core.errors import InputTooLong
 from appliance.tasks.embedding import Plan, require_tokens
-from appliance.tasks.sequence import PAIR_SPECIALS, Frame, Tokens, frame_pair, frame_single
+from appliance.tasks.sequence import (
+    Frame,
+    Template,
+    Tokens,
+    fill_template,
+    frame_pair,
+    frame_single,
+)
 
 
 def plan_pairs(
@@ -25,7 +32,7 @@ def plan_pairs(
     sequences = [frame_pair(query, tokens, frame, tokens_max=tokens_max) for tokens in documents]
     for index, (sequence, tokens) in enumerate(zip(sequences, documents, strict=True)):
         if sequence.truncated and not truncate:
-            raise _too_long(index, len(query) + len(tokens) + PAIR_SPECIALS, tokens_max)
+            raise _too_long(index, len(query) + len(tokens) + frame.pair_specials, tokens_max)
     return Plan(
         sequences=sequences,
         tokens=sum(map(len, sequences)),
@@ -54,6 +61,34 @@ def plan_cosine(
     require_tokens([first], param="query")
     require_tokens(rest, param="documents")
     sequences = [first, *rest]
+    return Plan(
+        sequences=sequences,
+        tokens=sum(map(len, sequences)),
+        truncated=sum(sequence.truncated for sequence in sequences),
+    )
+
+
+def plan_judged(
+    head: Tokens, pairs: Sequence[Tokens], template: Template, *, tokens_max: int, truncate: bool,
+    document_tokens_max: int | None,
+) -> Plan:  # fmt: skip
+    """Return one filled template for each pair; `head` is a pair's text up to its document.
+
+    Raises:
+        InputTooLong: the query leaves no room for a document, or a pair does not fit and
+            `truncate` is False.
+    """
+    if len(head) + template.specials >= tokens_max:
+        raise InputTooLong(
+            index=0, tokens=len(head) + template.specials, tokens_max=tokens_max, param="query"
+        )
+    kept = pairs
+    if document_tokens_max is not None:
+        kept = [pair[: len(head) + document_tokens_max] for pair in pairs]
+    sequences = [fill_template(pair, template, tokens_max=tokens_max) for pair in kept]
+    for index, (sequence, tokens) in enumerate(zip(sequences, kept, strict=True)):
+        if sequence.truncated and not truncate:
+            raise _too_long(index, len(tokens) + template.specials, tokens_max)
     return Plan(
         sequences=sequences,
         tokens=sum(map(len, sequences)),

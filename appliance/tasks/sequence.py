@@ -1,7 +1,8 @@
 """Sequence: one tokenized input, as the engine computes it.
 
-Owns the framing of texts by special tokens: `[CLS] a [SEP]` and `[CLS] a [SEP] b [SEP]`; a
-decoder's texts may lack either end.
+Owns the framing of texts by special tokens: `[CLS] a [SEP]` and `[CLS] a [SEP] b [SEP]` (RoBERTa's
+kind has two [SEP] in the middle); a decoder's texts may lack either end, and its pairs stand in a
+template.
 Deliberately tokenizes nothing.
 """
 
@@ -15,8 +16,6 @@ from appliance.tasks.truncation import pair_lengths, single
 Tokens = npt.NDArray[np.int32]
 """int32[n_tokens]"""
 
-PAIR_SPECIALS = 3
-
 
 @dataclass(frozen=True, slots=True)
 class Frame:
@@ -26,11 +25,31 @@ class Frame:
     """Opens a text: BERT's [CLS], a decoder's BOS; None: nothing does."""
     sep: int | None
     """Closes a text: BERT's [SEP], a decoder's EOS; None: nothing does."""
+    seps_between: int = 1
+    """How often `sep` stands between the texts of a pair."""
+
+    @property
+    def pair_specials(self) -> int:
+        """Count the special tokens of a pair."""
+        return 2 + self.seps_between
 
     @property
     def specials(self) -> int:
         """Count the special tokens of a single text."""
         return (self.cls is not None) + (self.sep is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """What stands around a pair that is judged as one text."""
+
+    before: Tokens
+    after: Tokens
+
+    @property
+    def specials(self) -> int:
+        """Count its tokens."""
+        return len(self.before) + len(self.after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +84,22 @@ def frame_pair(first: Tokens, second: Tokens, frame: Frame, *, tokens_max: int) 
     """Return `[CLS] first [SEP] second [SEP]`, the longer text cut first; the frame is whole."""
     assert frame.cls is not None
     assert frame.sep is not None
-    kept_first, kept_second = pair_lengths(len(first), len(second), tokens_max - PAIR_SPECIALS)
-    framed = np.empty(kept_first + kept_second + PAIR_SPECIALS, np.int32)
+    room = tokens_max - frame.pair_specials
+    kept_first, kept_second = pair_lengths(len(first), len(second), room)
+    framed = np.empty(kept_first + kept_second + frame.pair_specials, np.int32)
     middle = kept_first + 1
+    second_at = middle + frame.seps_between
     framed[0] = frame.cls
     framed[1:middle] = first[:kept_first]
-    framed[middle] = frame.sep
-    framed[middle + 1 : -1] = second[:kept_second]
+    framed[middle:second_at] = frame.sep
+    framed[second_at:-1] = second[:kept_second]
     framed[-1] = frame.sep
     truncated = kept_first < len(first) or kept_second < len(second)
-    return TokenSequence(framed, middle + 1, truncated=truncated)
+    return TokenSequence(framed, second_at, truncated=truncated)
+
+
+def fill_template(tokens: Tokens, template: Template, *, tokens_max: int) -> TokenSequence:
+    """Return a pair's text in its template, cut at its end; the template is whole."""
+    kept = single(len(tokens), tokens_max - template.specials)
+    filled = np.concatenate([template.before, tokens[:kept], template.after]).astype(np.int32)
+    return TokenSequence(filled, len(filled), truncated=kept < len(tokens))

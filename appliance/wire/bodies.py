@@ -14,6 +14,12 @@ from appliance.wire.json import decode
 from appliance.wire.texts import embedding_inputs, require_text, rerank_documents
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+InputType = Literal["query", "document"]
+KINDS: dict[str, InputType] = {
+    "query": "query", "document": "document",
+    "search_query": "query", "search_document": "document",
+}  # fmt: skip
+"""Ours and Voyage's words, and Cohere's."""
 ModelName = Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
 
 
@@ -25,6 +31,7 @@ class EmbeddingsBody(msgspec.Struct):
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Count | None = None
     truncate: bool | None = None
+    input_type: Literal["query", "document", "search_query", "search_document"] | None = None
 
 
 class RerankBody(msgspec.Struct):
@@ -43,6 +50,7 @@ class RerankBody(msgspec.Struct):
     truncation: bool | None = None
     max_tokens_per_doc: Count | None = None
     max_doc_length: Count | None = None
+    instruction: str | None = None
     rank_fields: Annotated[list[str], msgspec.Meta(max_length=32)] | None = None
 
 
@@ -54,6 +62,8 @@ class EmbeddingsRequest(msgspec.Struct, frozen=True):
     base64: bool
     dimensions: int | None
     truncate: bool
+    input_type: InputType | None
+    """None: texts are taken as they are."""
 
 
 class RerankRequest(msgspec.Struct, frozen=True):
@@ -69,6 +79,8 @@ class RerankRequest(msgspec.Struct, frozen=True):
     truncate: bool
     document_tokens_max: int | None
     """None: as many as the model takes."""
+    instruction: str | None
+    """None: what the model was trained with."""
 
 
 def embeddings_request(body: bytes, limits: Limits) -> EmbeddingsRequest:
@@ -79,13 +91,29 @@ def embeddings_request(body: bytes, limits: Limits) -> EmbeddingsRequest:
         TokenInputUnsupported: `input` holds token ids.
     """
     sent = decode(body, EmbeddingsBody)
+    model, said = _split_kind(sent.model)
     return EmbeddingsRequest(
-        model=sent.model,
+        model=model,
         texts=embedding_inputs(sent.input, limits),
         base64=sent.encoding_format == "base64",
         dimensions=sent.dimensions,
         truncate=sent.truncate is not False,
+        input_type=KINDS[sent.input_type] if sent.input_type else said,
     )
+
+
+def _split_kind(model: str) -> tuple[str, InputType | None]:
+    """Split `id#query`: the way for clients that can send nothing but a model's name.
+
+    Raises:
+        InvalidRequest: another word stands there.
+    """
+    name, mark, said = model.partition("#")
+    if not mark:
+        return model, None
+    if said not in KINDS:
+        raise InvalidRequest(f"after # stands query or document, not {said[:50]!r}", param="model")
+    return name, KINDS[said]
 
 
 def rerank_request(body: bytes, limits: Limits) -> RerankRequest:
@@ -96,6 +124,8 @@ def rerank_request(body: bytes, limits: Limits) -> RerankRequest:
     """
     sent = decode(body, RerankBody)
     require_text(sent.query, limits, param="query")
+    if sent.instruction:
+        require_text(sent.instruction, limits, param="instruction")
     param, raw = (
         ("documents", sent.documents) if _is_given(sent.documents) else ("texts", sent.texts)
     )
@@ -112,6 +142,7 @@ def rerank_request(body: bytes, limits: Limits) -> RerankRequest:
         raw_scores=bool(sent.raw_scores),
         truncate=sent.truncate is not False and sent.truncation is not False,
         document_tokens_max=sent.max_tokens_per_doc or sent.max_doc_length,
+        instruction=sent.instruction or None,
     )
 
 

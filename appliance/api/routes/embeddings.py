@@ -33,13 +33,16 @@ def _task(sent: EmbeddingsRequest) -> Task:
             tokens, encoder.frame, tokens_max=tokens_max, truncate=sent.truncate, param="input"
         )
 
+    def question(spec: ModelSpec) -> Question:
+        prompt = spec.prompt(sent.input_type) if sent.input_type else ""
+        texts = [prompt + text for text in sent.texts] if prompt else sent.texts
+        return Question(texts=texts, plan=plan, documents=None, truncate=sent.truncate)
+
     return Task(
         model=sent.model,
         task="embeddings",
         check=check,
-        question=lambda _: Question(
-            texts=sent.texts, plan=plan, documents=None, truncate=sent.truncate
-        ),
+        question=question,
         answer=lambda spec, plan, matrix: answers.embeddings(
             matrix, sent=sent, spec=spec, plan=plan
         ),

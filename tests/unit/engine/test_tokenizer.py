@@ -1,6 +1,7 @@
 # ruff: noqa: RUF001 - characters that look like others are what is tested
 import json
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -136,8 +137,13 @@ def test_a_text_given_in_segments_has_the_tokens_of_the_whole(monkeypatch, text,
     assert ids(text) == reference_ids(text)
 
 
+def spells_no_special(text):
+    """The reference takes these for special tokens, which no text of a client may spell."""
+    return not re.search(r"\[(PAD|UNK|CLS|SEP|MASK)\]", text)
+
+
 @settings(deadline=None)  # a busy machine is no bug
-@given(text=st.text(max_size=300))
+@given(text=st.text(max_size=300).filter(spells_no_special))
 def test_any_text_has_the_references_tokens(text):
     assert ids(text) == reference_ids(text)
 
@@ -160,7 +166,10 @@ def test_any_segmentation_has_the_references_tokens(text, segment_chars):
 
 
 @settings(deadline=None)  # a busy machine is no bug
-@given(texts=st.lists(st.text(max_size=40), max_size=20), segment_chars=st.integers(1, 60))
+@given(
+    texts=st.lists(st.text(max_size=40).filter(spells_no_special), max_size=20),
+    segment_chars=st.integers(1, 60),
+)
 def test_each_text_has_its_own_tokens_in_order(texts, segment_chars):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "SEGMENT_CHARS", segment_chars)

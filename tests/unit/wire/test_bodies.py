@@ -36,7 +36,7 @@ def refused(function, **body):
 
 def test_the_least_that_openai_sends_is_enough():
     expected = EmbeddingsRequest(
-        model="m", texts=["a"], base64=False, dimensions=None, truncate=True
+        model="m", texts=["a"], base64=False, dimensions=None, truncate=True, input_type=None
     )
     assert embeddings() == expected
 
@@ -46,8 +46,33 @@ def test_everything_that_openai_sends_is_understood_or_ignored():
         input=["a", "b"], encoding_format="base64", dimensions=64, user="u", stream=False, extra={}
     )
     assert found == EmbeddingsRequest(
-        model="m", texts=["a", "b"], base64=True, dimensions=64, truncate=True
+        model="m", texts=["a", "b"], base64=True, dimensions=64, truncate=True, input_type=None
     )
+
+
+@pytest.mark.parametrize(
+    ("body", "model", "kind"),
+    [
+        ({"input_type": "query"}, "m", "query"),
+        ({"input_type": "search_document"}, "m", "document"),
+        ({"input_type": None}, "m", None),
+        ({"model": "owner/m#query"}, "owner/m", "query"),
+        ({"model": "m#document", "input_type": "query"}, "m", "query"),
+    ],
+)
+def test_the_kind_of_a_text_is_told_by_a_field_or_after_the_models_name(body, model, kind):
+    found = embeddings(**body)
+    assert (found.model, found.input_type) == (model, kind)
+
+
+def test_another_word_after_the_models_name_is_refused():
+    error = refused(embeddings, model="m#passage")
+    assert (error.param, "query or document" in error.message) == ("model", True)
+
+
+def test_an_instruction_is_a_text_or_nothing():
+    assert rerank(instruction="find answers").instruction == "find answers"
+    assert rerank(instruction="").instruction is None
 
 
 @pytest.mark.parametrize("field", ["encoding_format", "dimensions", "truncate", "user"])
@@ -105,6 +130,7 @@ def test_the_least_that_any_client_sends_is_enough():
         raw_scores=False,
         truncate=True,
         document_tokens_max=None,
+        instruction=None,
     )
 
 

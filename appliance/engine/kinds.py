@@ -1,0 +1,50 @@
+"""Kinds: which model files are computed as they were meant to be, and how their texts are framed.
+
+Owns the refusal of all others when they are loaded. Deliberately loads nothing: everything is read
+from the header.
+"""
+
+from appliance.catalog.capacity import is_decoder
+from appliance.catalog.header import Header
+from appliance.catalog.heads import PAIRS, kind_of, rank_reason
+from appliance.catalog.spec import ModelSpec
+from appliance.core.errors import LoadFailed
+from appliance.engine.tokenizer import special_tokens
+from appliance.tasks.sequence import Frame
+
+
+def frame_of(header: Header) -> Frame:
+    """Return the special tokens that frame a sequence of this model, one of BERT's kind."""
+    specials = special_tokens(header.metadata)
+    return Frame(cls=specials.cls, sep=specials.sep, seps_between=PAIRS.get(kind_of(header), 1))
+
+
+def require_kind(spec: ModelSpec, header: Header) -> None:
+    """Refuse a file that llama.cpp would abort on, or whose rank head is not what we read.
+
+    Reading a rank head that is not there would return other numbers silently.
+
+    Raises:
+        LoadFailed: as said.
+    """
+    require_vocabulary(header)
+    if spec.entry.pooling != "rank":
+        return
+    reason = rank_reason(header)
+    if reason is not None:
+        raise LoadFailed(f"{spec.path.name}: {reason}")
+    if (spec.entry.template is None) == is_decoder(header):
+        raise LoadFailed(f"{spec.path.name}: a template goes with decoders, and only with them.")
+    if spec.entry.segments and "token_types.weight" not in header.tensors:
+        raise LoadFailed(f"{spec.path.name} has no token types, which segments = true needs.")
+
+
+def require_vocabulary(header: Header) -> None:
+    """Refuse a vocabulary that llama.cpp would abort on.
+
+    Raises:
+        LoadFailed: it has a token twice.
+    """
+    tokens = header.get_strings("tokenizer.ggml.tokens")
+    if len(set(tokens)) != len(tokens):
+        raise LoadFailed(f"{header.path.name} has a token twice in its vocabulary.")

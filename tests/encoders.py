@@ -1,0 +1,275 @@
+"""Tiny cross-encoders of XLM-RoBERTa's and ModernBERT's kind, and what they must answer.
+
+Owns weights drawn from a seed, vocabularies of single letters, and forward passes in float64 that
+are written from the architectures' descriptions (arXiv 1911.02116, 2412.13663), with no code of the
+library under test.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+SPACE = "\u2581"
+UNIGRAM = (
+    "<s>",
+    "<pad>",
+    "</s>",
+    "<unk>",
+    SPACE,
+    *LETTERS,
+    *(SPACE + letter for letter in LETTERS),
+)
+"""Tokens of an XLM-R-like vocabulary by id: letters, and letters that begin a word."""
+XLMR_TOKENIZER: Mapping[str, Any] = {
+    "model": "t5",
+    "tokens": UNIGRAM,
+    "scores": [0.0] * 4 + [-5.0] + [-3.0] * len(LETTERS) + [-4.0] * len(LETTERS),
+    "token_type": [3, 3, 3, 2] + [1] * (len(UNIGRAM) - 4),
+    "add_space_prefix": True,
+    "remove_extra_whitespaces": True,
+    "bos_token_id": 0,
+    "padding_token_id": 1,
+    "eos_token_id": 2,
+    "seperator_token_id": 2,
+    "unknown_token_id": 3,
+    "token_type_count": 1,
+}
+_PLAIN = (*range(33, 127), *range(161, 173), *range(174, 256))
+_HIDDEN = [byte for byte in range(256) if byte not in _PLAIN]
+BYTES = [chr(256 + _HIDDEN.index(b)) if b in _HIDDEN else chr(b) for b in range(256)]
+BPE = (*BYTES, "[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]")
+MODERN_TOKENIZER: Mapping[str, Any] = {
+    "model": "gpt2",
+    "pre": "modern-bert",
+    "tokens": BPE,
+    "token_type": [1] * 256 + [3] * 5,
+    "merges": ["t h"],  # the library wants some; "th" is no token, so that it never applies
+    "bos_token_id": 257,
+    "eos_token_id": 258,
+    "unknown_token_id": 256,
+    "seperator_token_id": 258,
+    "padding_token_id": 259,
+    "cls_token_id": 257,
+    "mask_token_id": 260,
+    "add_bos_token": True,
+    "add_eos_token": True,
+}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How large a cross-encoder is."""
+
+    vocabulary: int
+    width: int = 64
+    heads: int = 2
+    inner: int = 96
+    blocks: int = 4
+    context: int = 128
+    eps: float = 1e-5
+    window: int = 16
+    """ModernBERT's local attention: this many tokens around each, in all blocks but every third."""
+    global_every: int = 3
+    rope_global: float = 160_000.0
+    rope_local: float = 10_000.0
+
+
+XLMR, MODERN = Shape(len(UNIGRAM)), Shape(len(BPE))
+
+
+class _Draw:
+    def __init__(self, seed: int) -> None:
+        self._random = np.random.default_rng(seed)
+
+    def matrix(self, rows: int, columns: int) -> np.ndarray:
+        drawn = self._random.standard_normal((rows, columns), dtype=np.float32)
+        return drawn * np.float32(columns**-0.5)
+
+    def norm(self, size: int) -> np.ndarray:
+        return 1 + 0.1 * self._random.standard_normal(size, dtype=np.float32)
+
+    def bias(self, size: int) -> np.ndarray:
+        return np.float32(0.1) * self._random.standard_normal(size, dtype=np.float32)
+
+
+def xlmr_weights(shape: Shape = XLMR, *, seed: int) -> dict[str, np.ndarray]:
+    """Return tensors by their GGUF names; the classifier is dense, tanh, then one output."""
+    draw, width = _Draw(seed), shape.width
+
+    def linear(name: str, rows: int, columns: int) -> dict[str, np.ndarray]:
+        return {f"{name}.weight": draw.matrix(rows, columns), f"{name}.bias": draw.bias(rows)}
+
+    def norm(name: str) -> dict[str, np.ndarray]:
+        return {f"{name}.weight": draw.norm(width), f"{name}.bias": draw.bias(width)}
+
+    found = {
+        "token_embd.weight": draw.matrix(shape.vocabulary, width) * 4,
+        "position_embd.weight": draw.matrix(shape.context, width),
+        "token_types.weight": draw.matrix(1, width)[0],
+        **norm("token_embd_norm"),
+    }
+    for index in range(shape.blocks):
+        block = f"blk.{index}."
+        for part in ("attn_q", "attn_k", "attn_v", "attn_output"):
+            found |= linear(block + part, width, width)
+        found |= norm(f"{block}attn_output_norm")
+        found |= linear(f"{block}ffn_up", shape.inner, width)
+        found |= linear(f"{block}ffn_down", width, shape.inner)
+        found |= norm(f"{block}layer_output_norm")
+    return found | linear("cls", width, width) | linear("cls.output", 1, width)
+
+
+def modern_weights(shape: Shape = MODERN, *, seed: int) -> dict[str, np.ndarray]:
+    """Return tensors by their GGUF names; the classifier is dense, GELU, norm, then one output."""
+    draw, width = _Draw(seed), shape.width
+    found = {
+        "token_embd.weight": draw.matrix(shape.vocabulary, width) * 4,
+        "token_embd_norm.weight": draw.norm(width),
+        "output_norm.weight": draw.norm(width),
+    }
+    for index in range(shape.blocks):
+        block = f"blk.{index}."
+        if index:
+            found[f"{block}attn_norm.weight"] = draw.norm(width)
+        found[f"{block}attn_qkv.weight"] = draw.matrix(3 * width, width)
+        found[f"{block}attn_output.weight"] = draw.matrix(width, width)
+        found[f"{block}ffn_norm.weight"] = draw.norm(width)
+        found[f"{block}ffn_up.weight"] = draw.matrix(2 * shape.inner, width)
+        found[f"{block}ffn_down.weight"] = draw.matrix(width, shape.inner)
+    return found | {
+        "cls.weight": draw.matrix(width, width),
+        "cls.norm.weight": draw.norm(width),
+        "cls.output.weight": draw.matrix(1, width),
+        "cls.output.bias": draw.bias(1),
+    }
+
+
+def write_xlmr(path: Path, tensors: Mapping[str, np.ndarray], shape: Shape = XLMR) -> Path:
+    """Write an XLM-R-like cross-encoder as llama.cpp's converter does."""
+    writer = _begun(path, "bert", shape)
+    writer.add_bool("bert.attention.causal", val=False)
+    writer.add_layer_norm_eps(shape.eps)
+    return _ended(writer, path, tensors, XLMR_TOKENIZER)
+
+
+def write_modern(path: Path, tensors: Mapping[str, np.ndarray], shape: Shape = MODERN) -> Path:
+    """Write a ModernBERT-like cross-encoder as llama.cpp's converter does."""
+    writer = _begun(path, "modern-bert", shape)
+    writer.add_bool("modern-bert.attention.causal", val=False)
+    writer.add_layer_norm_eps(shape.eps)
+    writer.add_sliding_window(shape.window)
+    writer.add_uint32("modern-bert.attention.sliding_window_pattern", shape.global_every)
+    writer.add_rope_freq_base(shape.rope_global)
+    writer.add_float32("modern-bert.rope.freq_base_swa", shape.rope_local)
+    writer.add_uint32("modern-bert.rope.dimension_count", shape.width // shape.heads)
+    writer.add_vocab_size(shape.vocabulary)
+    return _ended(writer, path, tensors, MODERN_TOKENIZER)
+
+
+def _begun(path: Path, architecture: str, shape: Shape) -> gguf.GGUFWriter:
+    writer = gguf.GGUFWriter(path, architecture)
+    writer.add_name(path.stem)
+    writer.add_context_length(shape.context)
+    writer.add_embedding_length(shape.width)
+    writer.add_block_count(shape.blocks)
+    writer.add_feed_forward_length(shape.inner)
+    writer.add_head_count(shape.heads)
+    return writer
+
+
+def _ended(writer, path: Path, tensors, tokenizer: Mapping[str, Any]) -> Path:
+    for key, value in tokenizer.items():
+        name = f"tokenizer.ggml.{key}"
+        if isinstance(value, bool):
+            writer.add_bool(name, value)
+        elif isinstance(value, int):
+            writer.add_uint32(name, value)
+        elif isinstance(value, str):
+            writer.add_string(name, value)
+        else:
+            writer.add_array(name, list(value))
+    for name, array in tensors.items():
+        writer.add_tensor(name, array)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def xlmr_logit(tensors, tokens: Sequence[int], shape: Shape = XLMR) -> float:
+    """Return the classifier's number for one sequence."""
+    own = {name: array.astype(np.float64) for name, array in tensors.items()}
+
+    def linear(x, name):
+        return x @ own[f"{name}.weight"].T + own[f"{name}.bias"]
+
+    x = own["token_embd.weight"][list(tokens)] + own["position_embd.weight"][: len(tokens)]
+    x = _norm(x + own["token_types.weight"], own, "token_embd_norm", shape)
+    for index in range(shape.blocks):
+        block = f"blk.{index}."
+        q, k, v = (_heads(linear(x, block + f"attn_{part}"), shape) for part in "qkv")
+        y = linear(_attended(q, k, v, np.zeros((len(x), len(x)))), f"{block}attn_output")
+        x = _norm(x + y, own, f"{block}attn_output_norm", shape)
+        y = linear(_gelu(linear(x, f"{block}ffn_up")), f"{block}ffn_down")
+        x = _norm(x + y, own, f"{block}layer_output_norm", shape)
+    return float(linear(np.tanh(linear(x[0], "cls")), "cls.output")[0])
+
+
+def modern_logit(tensors, tokens: Sequence[int], shape: Shape = MODERN) -> float:
+    """Return the classifier's number for one sequence; its mean is what is classified."""
+    own = {name: array.astype(np.float64) for name, array in tensors.items()}
+    x = _norm(own["token_embd.weight"][list(tokens)], own, "token_embd_norm", shape)
+    places = np.arange(len(tokens))
+    far = np.abs(places[:, None] - places[None, :]) > shape.window // 2
+    for index in range(shape.blocks):
+        block = f"blk.{index}."
+        is_global = index % shape.global_every == 0
+        y = _norm(x, own, f"{block}attn_norm", shape) if index else x
+        parts = np.split(y @ own[f"{block}attn_qkv.weight"].T, 3, axis=-1)
+        q, k, v = (_heads(part, shape) for part in parts)
+        base = shape.rope_global if is_global else shape.rope_local
+        mask = np.where(far & (not is_global), -np.inf, 0.0)
+        y = _attended(_turned(q, base), _turned(k, base), v, mask)
+        x = x + y @ own[f"{block}attn_output.weight"].T
+        y = _norm(x, own, f"{block}ffn_norm", shape)
+        value, gate = np.split(y @ own[f"{block}ffn_up.weight"].T, 2, axis=-1)
+        x = x + (_gelu(value) * gate) @ own[f"{block}ffn_down.weight"].T
+    pooled = _norm(x, own, "output_norm", shape).mean(axis=0)
+    y = _norm(_gelu(pooled @ own["cls.weight"].T), own, "cls.norm", shape)
+    return float((y @ own["cls.output.weight"].T + own["cls.output.bias"])[0])
+
+
+def _norm(x, own, name: str, shape: Shape):
+    centred = x - x.mean(axis=-1, keepdims=True)
+    scaled = centred / np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + shape.eps)
+    return scaled * own[f"{name}.weight"] + own.get(f"{name}.bias", 0)
+
+
+def _heads(x, shape: Shape):
+    return x.reshape(len(x), shape.heads, -1).transpose(1, 0, 2)
+
+
+def _attended(q, k, v, mask):
+    scores = q @ k.transpose(0, 2, 1) * q.shape[-1] ** -0.5 + mask
+    raised = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    mixed = raised / raised.sum(axis=-1, keepdims=True) @ v
+    return mixed.transpose(1, 0, 2).reshape(q.shape[1], -1)
+
+
+def _turned(x, base: float):
+    half = x.shape[-1] // 2
+    angles = np.outer(np.arange(x.shape[1]), base ** (-np.arange(half) / half))
+    cos, sin = np.cos(angles), np.sin(angles)
+    one, two = x[..., :half], x[..., half:]
+    return np.concatenate([one * cos - two * sin, two * cos + one * sin], axis=-1)
+
+
+def _gelu(x):
+    return 0.5 * x * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
