@@ -4,6 +4,7 @@ import shutil
 import sqlite3
 import stat
 from contextlib import closing, contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -298,3 +299,45 @@ def test_what_is_no_good_backup_is_refused_and_nothing_changes(
     assert str(saved) in refusal.value.message
     assert fingerprints(directory.path) == before
     assert names(directory, clock) == ["alice", "bob"]
+
+
+def test_a_refused_place_names_the_field(directory, clock, tmp_path):
+    with opened(directory, clock):
+        for target in (Path("relative.db"), tmp_path / "none" / "x.db", directory.path / "x.db"):
+            with pytest.raises(InvalidRequest) as refusal:
+                back_up(directory, target)
+            assert refusal.value.param == "path"
+
+
+def test_a_copy_with_a_row_that_refers_to_nothing_is_refused(directory, clock, tmp_path):
+    with opened(directory, clock) as books:
+        add_key(books, "alice")
+        back_up(directory, tmp_path / "copy.db")
+    with closing(sqlite3.connect(tmp_path / "copy.db")) as copy:
+        copy.execute("INSERT INTO undelivered VALUES (77)")
+        copy.commit()
+    with (
+        directory.locked(),
+        pytest.raises(StoreFailed, match="a row of undelivered refers to nothing"),
+    ):
+        restore(directory, tmp_path / "copy.db", clock.wall_us())
+    assert names(directory, clock) == ["alice"]
+
+
+def test_a_disk_of_another_machine_needs_room_for_the_copy_alone(
+    directory, clock, tmp_path, monkeypatch
+):
+    with opened(directory, clock):
+        size = sum(
+            path.stat().st_size for path in directory.path.iterdir() if "gigarouter.db" in path.name
+            and not path.name.endswith("-shm")
+        )  # fmt: skip
+        usage = shutil.disk_usage(tmp_path)
+        exact = usage._replace(free=size + backup.KEPT_FREE_BYTES)
+        monkeypatch.setattr(backup.shutil, "disk_usage", lambda _: exact)
+        back_up(directory, tmp_path / "fits.db")
+        monkeypatch.setattr(
+            backup.shutil, "disk_usage", lambda _: exact._replace(free=exact.free - 1)
+        )
+        with pytest.raises(StoreFailed, match="bytes must be free"):
+            back_up(directory, tmp_path / "does-not.db")

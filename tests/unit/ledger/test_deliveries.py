@@ -97,3 +97,23 @@ def test_the_end_waits_for_a_write_on_its_way(soon):
         assert store.left == [0, 1, 2, 3, 4, 5, 6]
 
     asyncio.run(story())
+
+
+def test_a_store_that_fails_is_left_alone_for_longer_and_one_that_works_is_not(monkeypatch):
+    pauses = []
+    monkeypatch.setattr(deliveries, "PAUSE_S", 0)
+    monkeypatch.setattr(deliveries, "RETRY_S", 0.001)
+
+    async def story():
+        store = Store()
+        marks = Deliveries(store)
+        wait = marks._wait
+        monkeypatch.setattr(marks, "_wait", lambda seconds: (pauses.append(seconds), wait(seconds)))
+        store.failures = 2
+        marks.add(1)
+        await until(lambda: 1 not in store.left)
+        marks.add(2)
+        await until(lambda: 2 not in store.left)
+
+    asyncio.run(story())
+    assert pauses == [0, 0.001, 0.001, 0]

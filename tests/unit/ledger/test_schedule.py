@@ -126,3 +126,16 @@ def test_it_runs_until_it_is_cancelled(directory, clock, monkeypatch):
 
     asyncio.run(story())
     assert len(schedule.files()) == 1
+
+
+def test_failures_are_counted_and_forgotten_by_the_next_success(directory, clock, monkeypatch):
+    schedule = scheduled(directory, clock)
+    monkeypatch.setattr(module, "back_up", lambda *_: (_ for _ in ()).throw(OSError("no disk")))
+    for count in (1, 2):
+        asyncio.run(schedule.once())
+        assert (schedule.failures, schedule.last_error) == (count, "no disk")
+    monkeypatch.undo()
+    asyncio.run(schedule.once())
+    assert (schedule.failures, schedule.last_error) == (2, None)
+    assert directory.backups.stat().st_mode & 0o777 == 0o700
+    assert repr(schedule) == "<Schedule [every 24 h | ok]>"
