@@ -23,11 +23,12 @@ UNNAMED = {errors.InvalidCatalog: "inference_failed"}
 
 
 def leaves(kind: type[ApplianceError] = ApplianceError) -> list[type[ApplianceError]]:
-    found = [leaf for child in kind.__subclasses__() for leaf in leaves(child)]
-    return found or [kind]
+    """Return the ends of the tree; what a room adds below one of them is its own affair."""
+    children = [each for each in kind.__subclasses__() if each.__module__ == errors.__name__]
+    return [leaf for child in children for leaf in leaves(child)] or [kind]
 
 
-LEAVES = [leaf for leaf in leaves() if leaf.__module__ == errors.__name__]
+LEAVES = leaves()
 
 
 def documented() -> set[tuple[int, str]]:
