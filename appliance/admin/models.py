@@ -195,6 +195,7 @@ class ModelAdmin:
             quantization=entry.quantization,
             dimensions=entry.dimensions,
             matryoshka=entry.matryoshka or None,
+            prompts=msgspec.to_builtins(entry.prompts) if entry.prompts else None,
             reason=reason,
             tuning=_tuning_view(self._presence.tuning(spec)),
         )

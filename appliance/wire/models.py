@@ -73,6 +73,8 @@ class ModelView(msgspec.Struct, frozen=True, omit_defaults=True):
     quantization: str
     dimensions: int | None = None
     matryoshka: tuple[int, ...] | None = None
+    prompts: dict[str, str] | None = None
+    """What stands before a text whose `input_type` is told."""
     reason: str | None = None
     """Why it is not available."""
     tuning: TuningView | None = None

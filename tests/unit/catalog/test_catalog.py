@@ -46,18 +46,51 @@ def refusal(load, *tables, **files):
 
 def test_what_ships_is_read_and_its_files_are_here(tmp_path):
     shipped = catalog.load(catalog.shipped_path(), tmp_path / "none.toml", tmp_path)
-    assert [spec.id for spec in shipped] == [EMBED, RERANK]
-    for spec in shipped:
+    built_in = [spec for spec in shipped if spec.entry.source is None]
+    assert [spec.id for spec in built_in] == [EMBED, RERANK]
+    for spec in built_in:
         content = spec.path.read_bytes()
         assert hashlib.sha256(content).hexdigest() == spec.entry.sha256
         assert spec.entry.description
         assert spec.entry.license == "apache-2.0"
-    assert repr(shipped) == "<Catalog [2 models]>"
+    assert len({(spec.path, spec.entry.pooling) for spec in built_in}) == 1
+    assert repr(shipped) == "<Catalog [20 models]>"
 
 
-def test_both_shipped_models_are_one_file_with_one_pooling(tmp_path):
-    shipped = catalog.load(catalog.shipped_path(), tmp_path / "none.toml", tmp_path)
-    assert len({(spec.path, spec.entry.pooling) for spec in shipped}) == 1
+HOSTED = {
+    "cross-encoder/ms-marco-MiniLM-L6-v2": "rerank",
+    "Qwen/Qwen3-Reranker-0.6B": "rerank",
+    "BAAI/bge-reranker-base": "rerank",
+    "BAAI/bge-small-en-v1.5": "embeddings",
+    "Qwen/Qwen3-Embedding-0.6B": "embeddings",
+    "ggml-org/Qwen3-Reranker-0.6B-Q8_0-GGUF": "rerank",
+    "Alibaba-NLP/gte-reranker-modernbert-base": "rerank",
+    "Xenova/all-MiniLM-L6-v2": "embeddings",
+}
+"""Ids of the hosted catalogue: the same client code runs hosted or local."""
+
+
+@pytest.mark.parametrize(("name", "task"), HOSTED.items())
+def test_hosted_ids_resolve(shipped, name, task):
+    assert shipped.resolve(name, task).task == task
+
+
+def test_what_can_be_pulled_says_what_it_is_and_what_was_not_confirmed(shipped):
+    pulled = [spec for spec in shipped if spec.entry.source is not None]
+    assert len(pulled) >= 15
+    for spec in pulled:
+        entry = spec.entry
+        assert entry.description.endswith(".")
+        assert entry.license
+        assert entry.params > 1_000_000
+        assert entry.architecture
+        assert spec.path.name == f"{spec.id.replace('/', '--')}.gguf"
+        pinned = (entry.source.revision, entry.source.bytes, entry.source.sha256)
+        assert not entry.verified or None not in pinned
+    assert sum(spec.entry.verified for spec in pulled) == 6
+    assert [s.id for s in pulled if s.entry.template] == ["Qwen/Qwen3-Reranker-0.6B"]
+    e5 = shipped.find("multilingual-e5-small")
+    assert (e5.prompt("query"), e5.prompt("document")) == ("query: ", "passage: ")
 
 
 # -- the user's own file ------------------------------------------------------------------------
@@ -359,7 +392,7 @@ def test_a_name_that_is_nearly_right_is_told_the_right_one(shipped, name):
 
 def test_a_name_like_no_other_is_told_where_the_names_are(shipped):
     with pytest.raises(ModelNotFound, match="GET /v1/models lists them") as error:
-        shipped.find("text-embedding-ada")
+        shipped.find("dall-e")
     assert error.value.param == "model"
 
 
