@@ -27,9 +27,10 @@ from appliance.ledger.till import Till
 from appliance.ledger.watch import Watch
 from appliance.pipeline import Pipeline
 from appliance.scheduler.cache import VectorCache
+from appliance.scheduler.loadtimes import LoadTimes
 from appliance.scheduler.residency import Residency
 from appliance.scheduler.threads import ThreadPool
-from appliance.settings import Settings, cores
+from appliance.settings import Settings, cores, memory_bytes
 from appliance.store.datadir import DataDir
 
 
@@ -65,8 +66,10 @@ async def open_appliance(
     models = Models.read(directory)
     loader = _loader(directory, settings, clock)
     threads = ThreadPool(workers=2, calls_max=limits.tokenizing_calls_max)
-    cache = VectorCache(settings.engine.cache_mb * 1_000_000)
-    residency = Residency(loader, threads, clock=clock, limits=limits, cache=cache)
+    residency = _residency(directory, settings, loader, threads, clock, limits)
+    for spec in models.catalog:
+        if spec.entry.pin:
+            residency.pin(spec, on=True)
     limiter = Limiter(clock)
     till = Till.on(books.writer, clock)
     pipeline = Pipeline(
@@ -83,7 +86,7 @@ async def open_appliance(
     schedule = Schedule(directory, settings.backup, clock)
     jobs = Jobs(clock)
     admin = Admin.over(
-        directory, books, models, schedule, limits, jobs, settings.hub, presence=residency
+        directory, books, models, schedule, limits, jobs, settings.hub, residency=residency
     )
     authenticator = Authenticator(books.keyring, _floods(clock, limits), clock)
     paid = PaidCalls(
@@ -97,7 +100,8 @@ async def open_appliance(
         allow_remote=settings.admin.allow_remote,
     )
     chores = [
-        asyncio.create_task(chore.run()) for chore in (schedule, Watch(directory, books.writer))
+        asyncio.create_task(chore.run())
+        for chore in (schedule, Watch(directory, books.writer), residency)
     ]
     try:
         yield Appliance(create_app(services, guard), pipeline, residency, admin, models, loader)
@@ -108,6 +112,23 @@ async def open_appliance(
             chore.cancel()
         await asyncio.to_thread(residency.close)
         threads.close()
+
+
+def _residency(
+    directory: DataDir, settings: Settings, loader: Loader, threads: ThreadPool, clock: Clock,
+    limits: Limits,
+) -> Residency:  # fmt: skip
+    engine = settings.engine
+    return Residency(
+        loader,
+        threads,
+        clock=clock,
+        limits=limits,
+        cache=VectorCache(engine.cache_mb * 1_000_000),
+        memory_bytes=engine.memory_mb * 1_000_000 or memory_bytes() * 3 // 4,
+        idle_s=engine.idle_s,
+        times=LoadTimes(directory.path / "load-times.json"),
+    )
 
 
 def _floods(clock: Clock, limits: Limits) -> Floods:

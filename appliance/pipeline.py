@@ -114,7 +114,7 @@ class Pipeline:
         Raises:
             ApplianceError: every refusal that comes before the price.
         """
-        with self._limiter.call(call.key):
+        with self._limiter.call(call.key), self._residency.using(spec):
             plan, purchase = await self._price(call, spec, question, Timings())
         return Quote(plan, purchase.units, credits_of(purchase.amount))
 
@@ -132,7 +132,7 @@ class Pipeline:
         self.in_flight += 1
         self._idle.clear()
         try:
-            with self._limiter.call(call.key), self._claimed(call):
+            with self._limiter.call(call.key), self._claimed(call), self._residency.using(spec):
                 return await self._run(call, spec, question, finish)
         finally:
             self.in_flight -= 1
@@ -202,7 +202,7 @@ class Pipeline:
             # No money is held while a model is loaded; but a call that could not pay hears so now.
             if not is_paid:
                 await self._till.ledger.require(purchase)
-            engine = await self._residency.wait(spec, wait_s=call.wait_s)
+            engine = await self._residency.wait(spec, wait_s=call.wait_s, key=call.key.id)
         return engine
 
     async def _price(

@@ -71,6 +71,10 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     flash_attention: Literal["auto", "on", "off"] = "auto"
     cache_mb: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
     """Memory for vectors of texts that come again; 0: none is kept."""
+    memory_mb: Annotated[int, msgspec.Meta(ge=0, le=10_000_000)] = 0
+    """What all loaded models together may take; 0: three quarters of the machine's memory."""
+    idle_s: Annotated[int, msgspec.Meta(ge=0, le=31_536_000)] = 0
+    """How long a model stays that nobody calls; 0: until another needs its room."""
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -111,6 +115,11 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return max(1, len(os.sched_getaffinity(0)))
     return max(1, os.cpu_count() or 1)
+
+
+def memory_bytes() -> int:
+    """Return the machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def environment() -> dict[str, str]:

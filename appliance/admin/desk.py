@@ -9,15 +9,17 @@ from importlib.metadata import PackageNotFoundError, version
 
 from appliance.admin.books import BooksAdmin
 from appliance.admin.downloads import DownloadAdmin
+from appliance.admin.engines import EngineAdmin
 from appliance.admin.keys import KeyAdmin
 from appliance.admin.models import ModelAdmin, Models
 from appliance.admin.usage import UsageAdmin
 from appliance.core.limits import Limits
+from appliance.engine.loader import native_devices
 from appliance.hub.jobs import Jobs
 from appliance.hub.remote import Hub
 from appliance.ledger.books import Books
 from appliance.ledger.schedule import Schedule
-from appliance.scheduler.presence import Presence
+from appliance.scheduler.residency import Residency
 from appliance.settings import HubSettings
 from appliance.store.datadir import DataDir
 
@@ -31,19 +33,21 @@ class Admin:
     books: BooksAdmin
     usage: UsageAdmin
     downloads: DownloadAdmin
+    engines: EngineAdmin
 
     @classmethod
     def over(
         cls, directory: DataDir, books: Books, models: Models, schedule: Schedule, limits: Limits,
-        jobs: Jobs, hub: HubSettings, *, presence: Presence | None = None,
+        jobs: Jobs, hub: HubSettings, *, residency: Residency | None = None,
     ) -> "Admin":  # fmt: skip
-        """Return the desk of a data directory; `presence` is given by a server."""
+        """Return the desk of a data directory; `residency` is given by a server."""
         keyring, clock = books.keyring, books.clock
-        shelf = ModelAdmin(models, presence)
+        shelf = ModelAdmin(models, residency)
         return cls(
             keys=KeyAdmin(books.writer, keyring, models, clock=clock, limits=limits),
             models=shelf,
             downloads=DownloadAdmin(models, shelf, Hub(hub), jobs),
+            engines=EngineAdmin(models, residency, clock, native_devices),
             books=BooksAdmin(directory, schedule, clock),
             usage=UsageAdmin(directory, keyring, clock),
         )

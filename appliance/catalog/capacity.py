@@ -46,11 +46,11 @@ def sequence_tokens_max(header: Header, *, pooling: str) -> int:
     if not is_decoder(header) or pooling not in LAST_POOLINGS:
         affordable = min(affordable, OUTPUT_BYTES_MAX // (4 * max(1, vocabulary_size(header))))
     if is_decoder(header):
-        affordable = min(affordable, CACHE_BYTES_MAX // max(1, _cache_bytes(header)))
+        affordable = min(affordable, CACHE_BYTES_MAX // max(1, cache_bytes(header)))
     return min(trained, max(UBATCH_TOKENS_MIN, affordable))
 
 
-def _cache_bytes(header: Header) -> int:
+def cache_bytes(header: Header) -> int:
     """Return the bytes of one token's keys and values in all blocks, two for each number."""
     tensors = header.tensors.values()
     return sum(2 * tensor.shape[0] for tensor in tensors if tensor.name.endswith(_CACHED))

@@ -87,6 +87,8 @@ class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     template: Literal["qwen3-reranker"] | None = None
     """The words around a pair; a decoder that reranks needs one."""
     preload: bool = False
+    pin: bool = False
+    """It stays in memory once it is loaded, whatever others need."""
     architecture: str = ""
     """As GGUF spells it; empty: not checked."""
     source: Source | None = None

@@ -12,6 +12,7 @@ from appliance.cli.options import Commands, everywhere
 from appliance.core.errors import DownloadCancelled, DownloadFailed
 from appliance.store.datadir import DataDir
 from appliance.wire.downloads import HubModelOrder
+from appliance.wire.engines import PinOrder
 from appliance.wire.models import AddModelOrder, ModelOrder, PriceOrder
 
 ENDED = ("done", "failed", "cancelled")
@@ -21,7 +22,7 @@ REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:.+)?", re.ASCII
 
 @click.group(cls=Commands)
 def models() -> None:
-    """List, show, add, pull, verify, remove and price models."""
+    """List, show, add, pull, verify, load, unload, remove and price models."""
 
 
 @models.command("list")
@@ -140,3 +141,29 @@ def price(
     with reach(directory) as operator:
         view = operator.do(verbs.PRICE_MODEL, order=order)
     printing.document(view) if as_json else printing.model(view)
+
+
+@models.command()
+@click.argument("model_id", metavar="ID")
+@click.option("--pin/--no-pin", default=None, help="Keep it in memory, whatever others need.")
+@everywhere
+def load(directory: DataDir, *, as_json: bool, model_id: str, pin: bool | None) -> None:
+    """Load a model into the running server's memory now."""
+    with reach(directory) as operator:
+        view = operator.do(verbs.LOAD_MODEL, order=ModelOrder(id=model_id))
+        if pin is not None:
+            view = operator.do(verbs.PIN_MODEL, order=PinOrder(id=model_id, pinned=pin))
+    printing.document(view) if as_json else click.echo(
+        f"{view.model} is {view.state}{' and pinned' if view.pinned else ''}: "
+        f"{view.bytes / 1e6:,.0f} MB"
+    )
+
+
+@models.command()
+@click.argument("model_id", metavar="ID")
+@everywhere
+def unload(directory: DataDir, *, as_json: bool, model_id: str) -> None:
+    """Free a model's memory in the running server, after the calls that compute with it."""
+    with reach(directory) as operator:
+        view = operator.do(verbs.UNLOAD_MODEL, order=ModelOrder(id=model_id))
+    printing.document(view) if as_json else click.echo(f"{view.model} is {view.state}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from appliance.wire.books import BackupList, BackupView
 from appliance.wire.downloads import CheckView, DownloadView, RemovedView
+from appliance.wire.engines import EngineList, EngineView
 from appliance.wire.keys import KeyList, KeyView, MintedKey, RotatedKey
 from appliance.wire.models import ModelList, ModelView
 from appliance.wire.usage import UsageReport
@@ -52,6 +53,10 @@ SHOW_DOWNLOAD = Verb("GET", "/downloads/{}", DownloadView, lambda admin: admin.d
 CANCEL_DOWNLOAD = Verb(
     "DELETE", "/downloads/{}", DownloadView, lambda admin: admin.downloads.cancel
 )
+LIST_ENGINES = Verb("GET", "/engines", EngineList, lambda admin: admin.engines.all)
+LOAD_MODEL = Verb("POST", "/engines/load", EngineView, lambda admin: admin.engines.load)
+UNLOAD_MODEL = Verb("POST", "/engines/unload", EngineView, lambda admin: admin.engines.unload)
+PIN_MODEL = Verb("POST", "/engines/pin", EngineView, lambda admin: admin.engines.pin)
 BACK_UP = Verb("POST", "/backup", BackupView, lambda admin: admin.books.back_up)
 LIST_BACKUPS = Verb("GET", "/backup", BackupList, lambda admin: admin.books.backups)
 USAGE = Verb("GET", "/usage?by={}&since={}&key={}", UsageReport, lambda admin: admin.usage.report)

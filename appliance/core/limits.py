@@ -31,6 +31,8 @@ class Limits:
     """Disk space kept for finishing what was begun when the disk is full."""
     warming_waiters_max: int = 64
     """Calls that may wait for one model to load."""
+    warming_waiters_per_key_max: int = 16
+    """Of one key: it must not keep all others from waiting."""
     wait_seconds_max: int = 60
     """The longest that `Prefer: wait=N` holds a call."""
     call_seconds_max: float = 600.0

@@ -23,9 +23,10 @@ from appliance.catalog.spec import ModelSpec
 from appliance.catalog.weights import read_tensor_f32
 from appliance.core.clock import Clock
 from appliance.core.errors import LoadFailed
-from appliance.engine.backend import EngineLimits, ModelFacts, Weights
+from appliance.engine.backend import Device, EngineLimits, ModelFacts, Weights
 from appliance.engine.calibration import calibrate
 from appliance.engine.fake import FakeBackend, FakeWeights
+from appliance.engine.footprint import LANES, footprint
 from appliance.engine.kinds import frame_of, require_kind, require_vocabulary
 from appliance.engine.template import qwen3_reranker
 from appliance.engine.tokenizer import Tokenizer, reference_tokenizer
@@ -34,6 +35,7 @@ from appliance.engine.tuning import (
     Tuning,
     default_tuning,
     fingerprint,
+    read,
     recall,
     remember,
 )
@@ -63,6 +65,14 @@ class TextEncoder:
     """The longest sequence that the engine takes, special tokens included."""
     template: Template | None = None
     """What stands around a pair, where the frame alone is not all."""
+    model_bytes: int = 0
+    """Memory that the model takes once its weights are loaded too."""
+
+    def close(self) -> None:
+        """Free the tokenizer; nobody may be using it."""
+        close = getattr(self.tokenizer, "close", None)
+        if close is not None:
+            close()
 
 
 class Loader(Protocol):
@@ -83,6 +93,14 @@ class Loader(Protocol):
             LoadFailed: the file is missing or damaged.
         """
         ...
+
+
+def native_devices() -> list[Device]:
+    """Return where llama.cpp can compute here."""
+    prepare_native_library()
+    from appliance.engine.llama.devices import devices  # noqa: PLC0415 - native, as below
+
+    return devices()
 
 
 class LlamaLoader:
@@ -167,7 +185,9 @@ class LlamaLoader:
         tokens_max = sequence_tokens_max(header, pooling=spec.entry.pooling)
         reference = reference_tokenizer(header.metadata)
         if reference is not None:
-            return TextEncoder(reference, frame_of(header), tokens_max)
+            return TextEncoder(
+                reference, frame_of(header), tokens_max, model_bytes=self._bytes(spec, header)
+            )
         prepare_native_library()
         from appliance.engine.llama.tokenizer import LlamaTokenizer  # noqa: PLC0415 - as above
 
@@ -180,7 +200,12 @@ class LlamaLoader:
         except LoadFailed:
             tokenizer.close()
             raise
-        return TextEncoder(tokenizer, frame, tokens_max, template)
+        return TextEncoder(tokenizer, frame, tokens_max, template, self._bytes(spec, header))
+
+    def _bytes(self, spec: ModelSpec, header: Header) -> int:
+        known = None if self._tunings is None else read(tuning_path(self._tunings, spec))
+        lanes = self._settings.lanes or (known.lanes if known else LANES)
+        return footprint(header, pooling=spec.entry.pooling, lanes=lanes)
 
 
 class FakeLoader:
@@ -211,7 +236,8 @@ class FakeLoader:
         if tokenizer is None:
             raise LoadFailed(f"the fake engine has no tokenizer for {spec.path.name}")
         tokens_max = sequence_tokens_max(header, pooling=spec.entry.pooling)
-        return TextEncoder(tokenizer, frame_of(header), tokens_max)
+        size = footprint(header, pooling=spec.entry.pooling, lanes=1)
+        return TextEncoder(tokenizer, frame_of(header), tokens_max, model_bytes=size)
 
 
 def tuning_path(tunings: Path, spec: ModelSpec) -> Path:

@@ -252,7 +252,7 @@ def test_a_call_that_is_cancelled_while_its_model_is_loaded_costs_nothing(tmp_pa
         async with line(tmp_path, preload=False) as it:
             gate = cold(it, monkeypatch)
             running = it.begin()
-            slots = it.bench.appliance.residency._slots
+            slots = it.bench.appliance.residency.fleet.slots
             await until(lambda: any(slot.waiters for slot in slots.values()))
             await it.is_cancelled(running)
             gate.set()

@@ -55,7 +55,7 @@ def test_every_setting_can_be_given_in_the_file_in_the_environment_and_as_a_flag
         host="::1", port=1, log_format="json", threads=2, default_wait_s=3, fake_engine=True,
         failpoint="after_send:1", admin=AdminSettings(allow_remote=True), tls=TlsSettings(cert="c.pem", key="k.pem"),
         engine=EngineSettings(
-            calibrate=False, lanes=2, bin_tokens=128, flash_attention="off", cache_mb=5
+            calibrate=False, lanes=2, bin_tokens=128, flash_attention="off", cache_mb=5, memory_mb=900, idle_s=60,
         ),
         backup=BackupSettings(every_h=6, keep=28),
         hub=HubSettings(endpoint="http://mirror.lan/hf", token="hf_x", offline=True),
@@ -64,7 +64,7 @@ def test_every_setting_can_be_given_in_the_file_in_the_environment_and_as_a_flag
         "host": "::1", "port": 1, "log_format": "json", "threads": 2, "default_wait_s": 3,
         "fake_engine": True, "failpoint": "after_send:1", "admin.allow_remote": True, "tls.cert": "c.pem", "tls.key": "k.pem",
         "engine.calibrate": False, "engine.lanes": 2, "engine.bin_tokens": 128,
-        "engine.flash_attention": "off", "engine.cache_mb": 5,
+        "engine.flash_attention": "off", "engine.cache_mb": 5, "engine.memory_mb": 900, "engine.idle_s": 60,
         "backup.every_h": 6, "backup.keep": 28,
         "hub.endpoint": "http://mirror.lan/hf", "hub.token": "hf_x", "hub.offline": True,
     }  # fmt: skip

@@ -9,6 +9,7 @@ from litestar.handlers import BaseRouteHandler
 from appliance.api.guard import OperatorGuard
 from appliance.api.routes.admin_books import backup_router
 from appliance.api.routes.admin_downloads import downloads_router
+from appliance.api.routes.admin_engines import engines_router
 from appliance.api.routes.admin_keys import keys_router
 from appliance.api.routes.admin_models import models_router
 from appliance.api.routes.admin_usage import show_usage
@@ -29,7 +30,14 @@ def operator_router(guard: OperatorGuard) -> Router:
     admin = Router(
         "/admin/v1",
         guards=[operator],
-        route_handlers=[keys_router, models_router, downloads_router, backup_router, show_usage],
+        route_handlers=[
+            keys_router,
+            models_router,
+            downloads_router,
+            engines_router,
+            backup_router,
+            show_usage,
+        ],
     )
     scraped = Router("/metrics", guards=[scraper], route_handlers=[metrics])
     return Router("/", route_handlers=[admin, scraped])

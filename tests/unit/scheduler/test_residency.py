@@ -24,7 +24,9 @@ from appliance.engine.fake import FakeBackend, FakeWeights
 from appliance.engine.loader import LoadedModel, TextEncoder
 from appliance.engine.tuning import default_tuning
 from appliance.scheduler.cache import VectorCache
-from appliance.scheduler.residency import LOAD_BYTES_PER_S, RELOADS_MAX, TRY_AGAIN_S, Residency
+from appliance.scheduler.fleet import RELOADS_MAX, TRY_AGAIN_S
+from appliance.scheduler.loadtimes import LOAD_BYTES_PER_S
+from appliance.scheduler.residency import Residency
 from appliance.scheduler.threads import ThreadPool
 from appliance.tasks.sequence import Frame, TokenSequence
 from tests.appliance import HandClock
@@ -132,7 +134,9 @@ def test_many_callers_of_a_cold_model_load_it_once(opened):
         async with opened() as bench:
             spec = bench.spec()
             bench.loader.gate.clear()
-            waiting = await started(bench.residency.wait(spec, wait_s=60) for _ in range(20))
+            waiting = await started(
+                bench.residency.wait(spec, wait_s=60, key=str(n)) for n in range(20)
+            )
             assert not bench.residency.is_loaded(spec)
             bench.loader.gate.set()
             engines = await asyncio.gather(*waiting)

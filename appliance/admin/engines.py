@@ -1,0 +1,119 @@
+"""Engines: what an operator does with models in memory: load, unload and pin them.
+
+Owns what is shown of that. Without a server nothing is in memory, and every verb says so.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from appliance.admin.models import Models
+from appliance.catalog.spec import ModelSpec
+from appliance.core.clock import Clock
+from appliance.core.errors import InvalidRequest
+from appliance.engine.backend import Device
+from appliance.scheduler.residency import Residency
+from appliance.scheduler.slot import Slot, weights_of
+from appliance.wire.engines import DeviceView, EngineList, EngineView, PinOrder
+from appliance.wire.models import ModelOrder
+
+LOAD_WAIT_S = 600.0
+NS_PER_S = 1e9
+
+
+class EngineAdmin:
+    """The operator's verbs for models in memory."""
+
+    def __init__(
+        self, models: Models, residency: Residency | None, clock: Clock,
+        devices: Callable[[], list[Device]],
+    ) -> None:  # fmt: skip
+        self._models = models
+        self._residency = residency
+        self._clock = clock
+        self._devices = devices
+
+    async def all(self) -> EngineList:
+        """Return every model that is in memory or on its way, and the devices.
+
+        Raises:
+            InvalidRequest: no server runs.
+        """
+        residency = self._require()
+        fleet = residency.fleet
+        return EngineList(
+            data=[self._view(slot.spec) for slot in fleet.slots.values()],
+            memory_taken=fleet.taken_bytes,
+            memory_max=fleet.memory_bytes,
+            devices=[
+                DeviceView(d.name, d.description, d.kind, d.memory, d.free)
+                for d in await asyncio.to_thread(self._devices)
+            ],
+        )
+
+    async def load(self, order: ModelOrder) -> EngineView:
+        """Load a model and its tokenizer; return when it can compute.
+
+        Raises:
+            InvalidRequest: no server runs.
+            ModelNotFound: no model has this name.
+            ModelNotServed: it cannot be loaded.
+        """
+        residency, spec = self._require(), self._models.catalog.find(order.id)
+        residency.require_served(spec)
+        with residency.using(spec):
+            await residency.encoder(spec)
+            await residency.wait(spec, wait_s=LOAD_WAIT_S)
+        return self._view(spec)
+
+    async def unload(self, order: ModelOrder) -> EngineView:
+        """Free a model as soon as the calls that compute with it have ended.
+
+        Raises:
+            InvalidRequest: no server runs.
+            ModelNotFound: no model has this name.
+        """
+        residency, spec = self._require(), self._models.catalog.find(order.id)
+        await residency.unload(spec)
+        return self._view(spec)
+
+    async def pin(self, order: PinOrder) -> EngineView:
+        """Keep a model in memory whatever others need, or no longer; until the server stops.
+
+        Raises:
+            InvalidRequest: no server runs.
+            ModelNotFound: no model has this name.
+        """
+        residency, spec = self._require(), self._models.catalog.find(order.id)
+        residency.pin(spec, on=order.pinned)
+        return self._view(spec)
+
+    def _require(self) -> Residency:
+        if self._residency is None:
+            raise InvalidRequest("no server runs here; start one with: gigarouter serve")
+        return self._residency
+
+    def _view(self, spec: ModelSpec) -> EngineView:
+        residency = self._require()
+        slot = residency.slot(spec)
+        now_ns = self._clock.monotonic_ns()
+        engine = slot.engine if slot else None
+        return EngineView(
+            model=spec.id,
+            state=slot.state if slot else "absent",
+            bytes=slot.bytes if slot else 0,
+            pinned=residency.is_pinned(spec),
+            calls=residency.fleet.users[weights_of(spec)],
+            waiting_tokens=engine.tokens_waiting if engine else 0,
+            idle_s=round((now_ns - slot.used_ns) / NS_PER_S, 1) if slot and slot.used_ns else 0.0,
+            progress=_progress(slot, now_ns),
+            reason=(slot.reason or None) if slot else None,
+        )
+
+
+def _progress(slot: Slot | None, now_ns: int) -> float:
+    if slot is None or slot.state in ("waiting", "failed"):
+        return 0.0
+    if slot.state != "loading":
+        return 1.0
+    elapsed_s = (now_ns - slot.began_ns) / NS_PER_S
+    return round(min(0.99, elapsed_s / max(slot.expected_s, 0.1)), 2)

@@ -1,0 +1,71 @@
+"""Slot: one file of weights on its way into memory, in it, or on its way out.
+
+Owns what residency knows of it. Deliberately decides nothing.
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from appliance.catalog.spec import ModelSpec
+from appliance.scheduler.engine import Engine
+
+Weights = tuple[Path, str, bool, str | None]
+"""File, pooling, segments and SHA-256: two models that compute the same share one engine, and a
+file that was replaced gets a new one."""
+State = Literal["waiting", "loading", "loaded", "failed", "leaving"]
+
+
+def weights_of(spec: ModelSpec) -> Weights:
+    """Return what a model computes with."""
+    return spec.path, spec.entry.pooling, spec.entry.segments, spec.entry.sha256
+
+
+@dataclass(slots=True, eq=False)
+class Slot:
+    """One file of weights."""
+
+    spec: ModelSpec
+    bytes: int
+    """Memory that it takes, from the moment it begins to load until it is freed."""
+    began_ns: int
+    expected_s: float
+    restarting: bool
+    done: asyncio.Future[None]
+    """Done when the model can compute, or holds the error that it could not be loaded."""
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when its memory is free again."""
+    engine: Engine | None = None
+    """None: it waits for memory."""
+    waiters: dict[str, int] = field(default_factory=dict)
+    """How many calls of each key wait for it."""
+    reason: str = ""
+    """Why it could not be loaded; empty otherwise."""
+    failed_ns: int = 0
+    ready_ns: int = 0
+    used_ns: int = 0
+    """When it was called last."""
+    leaving: bool = False
+    """True: it is freed as soon as nobody computes with it."""
+
+    @property
+    def is_usable(self) -> bool:
+        """Say whether calls can be computed now."""
+        return self.engine is not None and self.engine.is_usable and not self.leaving
+
+    @property
+    def takes_memory(self) -> bool:
+        """Say whether its weights are in memory, or soon will be."""
+        return self.engine is not None and not self.reason
+
+    @property
+    def state(self) -> State:
+        """Where it is on its way."""
+        if self.leaving:
+            return "leaving"
+        if self.reason:
+            return "failed"
+        if self.engine is None:
+            return "waiting"
+        return "loaded" if self.engine.is_usable else "loading"

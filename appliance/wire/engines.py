@@ -1,0 +1,53 @@
+"""Engines: what the operator's API says of models in memory.
+
+Deliberately holds no behaviour.
+"""
+
+import msgspec
+
+
+class PinOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Keep a model in memory, or no longer."""
+
+    id: str
+    pinned: bool = True
+
+
+class EngineView(msgspec.Struct, frozen=True):
+    """One model that is in memory, or on its way."""
+
+    model: str
+    state: str
+    """`absent`, `waiting` (for memory), `loading`, `loaded`, `failed` or `leaving`."""
+    bytes: int
+    """Memory, estimated from the file."""
+    pinned: bool
+    calls: int
+    """That compute with it now, or wait for it."""
+    waiting_tokens: int
+    idle_s: float
+    """Since it was called last."""
+    progress: float
+    """0 to 1: how far it is loaded, judged by how long its last load took."""
+    reason: str | None
+
+
+class DeviceView(msgspec.Struct, frozen=True):
+    """Where models can be computed."""
+
+    name: str
+    description: str
+    kind: str
+    """`cpu`, `gpu`, `igpu` or `accelerator`."""
+    memory: int
+    """Bytes; 0: not known."""
+    free: int
+
+
+class EngineList(msgspec.Struct, frozen=True):
+    """Everything in memory, what it takes, and what it may take."""
+
+    data: list[EngineView]
+    memory_taken: int
+    memory_max: int | None
+    devices: list[DeviceView]
