@@ -102,7 +102,8 @@ class Fleet:
     def may_go(self, slot: Slot) -> bool:
         """Say whether a model can be freed now without anyone missing it."""
         weights = weights_of(slot.spec)
-        has_come = self._clock.monotonic_ns() - slot.ready_ns > GRACE_S * NS_PER_S
+        since_ns = self._clock.monotonic_ns() - slot.ready_ns
+        has_come = slot.ready_ns > 0 and since_ns > GRACE_S * NS_PER_S
         is_busy = bool(self.users[weights]) or weights in self.pinned
         return slot.state == "loaded" and has_come and not is_busy
 

@@ -70,13 +70,18 @@ class GatedLoader:
 
 
 class Bench:
-    def __init__(self, folder: Path, limits: Limits):
+    def __init__(self, folder: Path, limits: Limits, **memory):
         self.folder = folder
         self.loader = GatedLoader()
         self.clock = HandClock()
         self.threads = ThreadPool(workers=2, calls_max=limits.tokenizing_calls_max)
         self.residency = Residency(
-            self.loader, self.threads, clock=self.clock, limits=limits, cache=VectorCache(0)
+            self.loader,
+            self.threads,
+            clock=self.clock,
+            limits=limits,
+            cache=VectorCache(0),
+            **memory,
         )
 
     def spec(self, name="m", *, file="weights.gguf", pooling="mean", size=10, exists=True):
@@ -108,8 +113,8 @@ class Bench:
 @pytest.fixture
 def opened(tmp_path):
     @asynccontextmanager
-    async def opened(limits: Limits | None = None):
-        bench = Bench(tmp_path, limits or Limits())
+    async def opened(limits: Limits | None = None, **memory):
+        bench = Bench(tmp_path, limits or Limits(), **memory)
         try:
             yield bench
         finally:
@@ -476,3 +481,191 @@ def test_closing_frees_every_backend(opened):
 
     backends = asyncio.run(story())
     assert [backend.closed for backend in backends] == [True, True]
+
+
+# -- memory -------------------------------------------------------------------------------------
+
+
+MB = 1_000_000
+
+
+def sized(bench, name, megabytes):
+    return bench.spec(name, file=f"{name}.gguf", size=megabytes * MB)
+
+
+async def loaded(bench, *specs):
+    for spec in specs:
+        bench.clock.advance(10)  # past the grace of the last one
+        await bench.residency.wait(spec, wait_s=60)
+        await until(lambda spec=spec: bench.residency.slot(spec).ready_ns)
+
+
+async def until(condition):
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110 - threads make it hold
+            await asyncio.sleep(0.001)
+
+
+def here(bench, *specs):
+    return [bench.residency.is_loaded(spec) for spec in specs]
+
+
+def test_the_model_that_was_not_called_for_longest_makes_room(opened):
+    async def story():
+        async with opened(memory_bytes=25 * MB) as bench:
+            a, b, c = (sized(bench, name, 10) for name in "abc")
+            await loaded(bench, a, b)
+            bench.clock.advance(10)
+            bench.residency.ready(a)
+            await loaded(bench, c)
+            assert here(bench, a, b, c) == [True, False, True]
+            assert [backend.closed for backend in bench.loader.backends] == [False, True, False]
+            assert bench.residency.fleet.taken_bytes == 20 * MB
+            await loaded(bench, b)
+            assert here(bench, a, b, c) == [False, True, True]
+
+    asyncio.run(story())
+
+
+def test_a_model_that_comes_waits_until_the_memory_of_another_is_free(opened):
+    async def story():
+        async with opened(memory_bytes=15 * MB) as bench:
+            a, b = sized(bench, "a", 10), sized(bench, "b", 10)
+            await loaded(bench, a)
+            bench.clock.advance(10)
+            with bench.residency.using(a):
+                waiting = asyncio.create_task(bench.residency.wait(b, wait_s=60))
+                await asyncio.sleep(0.05)
+                assert here(bench, a, b) == [True, False]
+                assert bench.residency.slot(b).state == "waiting"
+                with pytest.raises(ModelWarming):
+                    await bench.residency.wait(b, wait_s=0)
+                assert bench.loader.models_asked == ["a"]
+            assert (await waiting).is_usable
+            assert here(bench, a, b) == [False, True]
+
+    asyncio.run(story())
+
+
+def test_a_pinned_model_stays_and_a_model_just_loaded_is_not_freed_at_once(opened):
+    async def story():
+        async with opened(memory_bytes=25 * MB) as bench:
+            a, b, c = (sized(bench, name, 10) for name in "abc")
+            bench.residency.pin(a, on=True)
+            await loaded(bench, a, b)
+            assert bench.residency.ready(c) is None
+            assert here(bench, a, b) == [True, True]  # b has only just come
+            bench.clock.advance(10)
+            bench.residency.fleet.settle()
+            await bench.residency.wait(c, wait_s=60)
+            assert here(bench, a, b, c) == [True, False, True]
+            bench.residency.pin(a, on=False)
+            await loaded(bench, b)
+            assert here(bench, a, b, c) == [False, True, True]
+
+    asyncio.run(story())
+
+
+def test_a_model_larger_than_all_memory_is_not_served_and_says_so(opened):
+    async def story():
+        async with opened(memory_bytes=15 * MB) as bench:
+            small, large = sized(bench, "small", 10), sized(bench, "large", 20)
+            await loaded(bench, small)
+            with pytest.raises(ModelNotServed, match=r"needs 20 MB .* take 15 MB \(memory_mb\)"):
+                await bench.residency.wait(large, wait_s=60)
+            assert here(bench, small) == [True]
+
+    asyncio.run(story())
+
+
+def test_a_small_model_does_not_overtake_one_that_waits_for_memory(opened):
+    async def story():
+        async with opened(memory_bytes=25 * MB) as bench:
+            a, large, small = sized(bench, "a", 10), sized(bench, "b", 20), sized(bench, "c", 5)
+            await loaded(bench, a)
+            bench.clock.advance(10)
+            with bench.residency.using(a):
+                first = asyncio.create_task(bench.residency.wait(large, wait_s=60))
+                second = asyncio.create_task(bench.residency.wait(small, wait_s=60))
+                await asyncio.sleep(0.05)
+                assert bench.loader.models_asked == ["a"]
+            await asyncio.gather(first, second)
+            assert bench.loader.models_asked[:2] == ["a", "b"]
+
+    asyncio.run(story())
+
+
+def test_unloading_waits_for_the_calls_and_frees_the_tokenizer_too(opened):
+    async def story():
+        async with opened() as bench:
+            a = sized(bench, "a", 10)
+            await bench.residency.encoder(a)
+            await loaded(bench, a)
+            with bench.residency.using(a):
+                leaving = asyncio.create_task(bench.residency.unload(a))
+                await asyncio.sleep(0.02)
+                assert not leaving.done()
+                assert not bench.loader.backends[0].closed
+                assert bench.residency.slot(a).state == "leaving"
+                with pytest.raises(ModelWarming):
+                    await bench.residency.wait(a, wait_s=60)
+            await leaving
+            assert bench.loader.backends[0].closed
+            assert bench.residency.slot(a) is None
+            assert bench.residency.fleet.taken_bytes == 0
+            await bench.residency.encoder(a)
+            assert bench.loader.encoders_asked == ["a", "a"]
+            await loaded(bench, a)
+            assert here(bench, a) == [True]
+            await bench.residency.unload(sized(bench, "never", 1))
+
+    asyncio.run(story())
+
+
+def test_a_model_that_nobody_calls_is_freed_after_its_time(opened, monkeypatch):
+    async def story():
+        async with opened(idle_s=60) as bench:
+            a, b, pinned = (sized(bench, name, 10) for name in "abp")
+            bench.residency.pin(pinned, on=True)
+            await loaded(bench, a, b, pinned)
+            sleep = asyncio.sleep
+            monkeypatch.setattr(asyncio, "sleep", lambda _: sleep(0.001))
+            running = asyncio.create_task(bench.residency.run())
+            bench.clock.advance(55)
+            bench.residency.ready(b)
+            bench.clock.advance(10)
+            await until(lambda: bench.residency.slot(a) is None)
+            assert here(bench, b, pinned) == [True, True]
+            running.cancel()
+
+    asyncio.run(story())
+
+
+def test_one_key_does_not_take_all_places_of_those_who_wait(opened):
+    async def story():
+        async with opened(Limits(warming_waiters_max=4, warming_waiters_per_key_max=2)) as bench:
+            spec = bench.spec()
+            bench.loader.gate.clear()
+            waiting = await started(bench.residency.wait(spec, wait_s=60, key="a") for _ in "ab")
+            with pytest.raises(ModelWarming):
+                await bench.residency.wait(spec, wait_s=60, key="a")
+            waiting += await started([bench.residency.wait(spec, wait_s=60, key="b")])
+            bench.loader.gate.set()
+            assert len(await asyncio.gather(*waiting)) == 3
+            assert bench.residency.slot(spec).waiters == {}
+
+    asyncio.run(story())
+
+
+def test_load_times_are_known_after_a_restart(tmp_path):
+    from appliance.scheduler.loadtimes import LoadTimes
+
+    path = tmp_path / "load-times.json"
+    bench = Bench(tmp_path, Limits())
+    spec = bench.spec(size=3 * LOAD_BYTES_PER_S)
+    assert LoadTimes(path).expected_s(spec) == 3
+    LoadTimes(path).learn(spec, 7.25)
+    assert LoadTimes(path).expected_s(spec) == 7.25
+    path.write_text("not json")
+    assert LoadTimes(path).expected_s(spec) == 3
+    bench.threads.close()
