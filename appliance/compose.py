@@ -20,6 +20,7 @@ from appliance.api.services import Services
 from appliance.core.clock import Clock
 from appliance.core.limits import Limits
 from appliance.engine.loader import FakeLoader, LlamaLoader, Loader
+from appliance.engine.screening import Screening, trusted
 from appliance.hub.jobs import Jobs
 from appliance.ledger.books import Books
 from appliance.ledger.schedule import Schedule
@@ -66,10 +67,7 @@ async def open_appliance(
     models = Models.read(directory)
     loader = _loader(directory, settings, clock)
     threads = ThreadPool(workers=2, calls_max=limits.tokenizing_calls_max)
-    residency = _residency(directory, settings, loader, threads, clock, limits)
-    for spec in models.catalog:
-        if spec.entry.pin:
-            residency.pin(spec, on=True)
+    residency = _residency(models, settings, loader, threads, clock, limits)
     limiter = Limiter(clock)
     till = Till.on(books.writer, clock)
     pipeline = Pipeline(
@@ -86,25 +84,34 @@ async def open_appliance(
     schedule = Schedule(directory, settings.backup, clock)
     jobs = Jobs(clock)
     admin = Admin.over(
-        directory, books, models, schedule, limits, jobs, settings.hub, residency=residency
+        directory,
+        books,
+        models,
+        schedule,
+        limits,
+        jobs,
+        settings.hub,
+        residency=residency,
+        screen=trusted if settings.fake_engine else Screening(directory.models).require,
     )
     authenticator = Authenticator(books.keyring, _floods(clock, limits), clock)
     paid = PaidCalls(
         pipeline, authenticator, limiter, clock=clock, default_wait_s=settings.default_wait_s
     )
     services = Services(admin, paid, pipeline, residency, authenticator, till.ledger, clock, limits)
-    guard = OperatorGuard(
-        directory.admin_token(),
-        authenticator,
-        own_address=settings.host,
-        allow_remote=settings.admin.allow_remote,
-    )
     chores = [
         asyncio.create_task(chore.run())
         for chore in (schedule, Watch(directory, books.writer), residency)
     ]
     try:
-        yield Appliance(create_app(services, guard), pipeline, residency, admin, models, loader)
+        yield Appliance(
+            create_app(services, _guard(directory, authenticator, settings)),
+            pipeline,
+            residency,
+            admin,
+            models,
+            loader,
+        )
     finally:
         await asyncio.to_thread(jobs.close)
         await till.deliveries.close()
@@ -114,12 +121,21 @@ async def open_appliance(
         threads.close()
 
 
+def _guard(directory: DataDir, authenticator: Authenticator, settings: Settings) -> OperatorGuard:
+    return OperatorGuard(
+        directory.admin_token(),
+        authenticator,
+        own_address=settings.host,
+        allow_remote=settings.admin.allow_remote,
+    )
+
+
 def _residency(
-    directory: DataDir, settings: Settings, loader: Loader, threads: ThreadPool, clock: Clock,
+    models: Models, settings: Settings, loader: Loader, threads: ThreadPool, clock: Clock,
     limits: Limits,
 ) -> Residency:  # fmt: skip
     engine = settings.engine
-    return Residency(
+    residency = Residency(
         loader,
         threads,
         clock=clock,
@@ -127,8 +143,12 @@ def _residency(
         cache=VectorCache(engine.cache_mb * 1_000_000),
         memory_bytes=engine.memory_mb * 1_000_000 or memory_bytes() * 3 // 4,
         idle_s=engine.idle_s,
-        times=LoadTimes(directory.path / "load-times.json"),
+        times=LoadTimes(models.directory.path / "load-times.json"),
     )
+    for spec in models.catalog:
+        if spec.entry.pin:
+            residency.pin(spec, on=True)
+    return residency
 
 
 def _floods(clock: Clock, limits: Limits) -> Floods:
@@ -147,4 +167,5 @@ def _loader(directory: DataDir, settings: Settings, clock: Clock) -> Loader:
         cores=settings.threads or cores(),
         tunings=directory.models,
         clock=clock,
+        screen=Screening(directory.models).require,
     )

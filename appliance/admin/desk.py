@@ -14,7 +14,8 @@ from appliance.admin.keys import KeyAdmin
 from appliance.admin.models import ModelAdmin, Models
 from appliance.admin.usage import UsageAdmin
 from appliance.core.limits import Limits
-from appliance.engine.loader import native_devices
+from appliance.engine.devices import native_devices
+from appliance.engine.screening import Screen, trusted
 from appliance.hub.jobs import Jobs
 from appliance.hub.remote import Hub
 from appliance.ledger.books import Books
@@ -39,14 +40,18 @@ class Admin:
     def over(
         cls, directory: DataDir, books: Books, models: Models, schedule: Schedule, limits: Limits,
         jobs: Jobs, hub: HubSettings, *, residency: Residency | None = None,
+        screen: Screen = trusted,
     ) -> "Admin":  # fmt: skip
-        """Return the desk of a data directory; `residency` is given by a server."""
+        """Return the desk of a data directory.
+
+        `residency` is given by a server; `screen` refuses files that are not to be used.
+        """
         keyring, clock = books.keyring, books.clock
-        shelf = ModelAdmin(models, residency)
+        shelf = ModelAdmin(models, residency, screen)
         return cls(
             keys=KeyAdmin(books.writer, keyring, models, clock=clock, limits=limits),
             models=shelf,
-            downloads=DownloadAdmin(models, shelf, Hub(hub), jobs),
+            downloads=DownloadAdmin(models, shelf, Hub(hub), jobs, screen),
             engines=EngineAdmin(models, residency, clock, native_devices),
             books=BooksAdmin(directory, schedule, clock),
             usage=UsageAdmin(directory, keyring, clock),

@@ -18,6 +18,7 @@ from appliance.catalog.shelf import describe, describe_folder
 from appliance.catalog.spec import ID_PATTERN, ModelSpec, Source
 from appliance.core.errors import DownloadFailed, InvalidRequest
 from appliance.engine.loader import sha256_of
+from appliance.engine.screening import Screen, trusted
 from appliance.hub.jobs import Job, Jobs
 from appliance.hub.pull import WEIGHTS, Found, look, pull
 from appliance.hub.remote import Hub, RemoteFile
@@ -35,11 +36,14 @@ PREFERRED = ("q8_0", "f16", "bf16", "f32")
 class DownloadAdmin:
     """The operator's verbs for downloads."""
 
-    def __init__(self, models: Models, shelf: ModelAdmin, hub: Hub, jobs: Jobs) -> None:
+    def __init__(
+        self, models: Models, shelf: ModelAdmin, hub: Hub, jobs: Jobs, screen: Screen = trusted
+    ) -> None:
         self._models = models
         self._shelf = shelf
         self._hub = hub
         self._jobs = jobs
+        self._screen = screen
 
     @property
     def _directory(self) -> DataDir:
@@ -105,11 +109,14 @@ class DownloadAdmin:
             job.expect(size)
             if sha256_of(spec.path) == spec.entry.sha256:
                 job.progress(size)
+                self._screen(spec)
                 return
             job.state = "fetching"
         found = pull(self._hub, spec, job)
         self._pin(spec, source, found)
         self._models.reread()
+        job.state = "checking"
+        self._screen(self._models.catalog.find(spec.id))
 
     def _pin(self, spec: ModelSpec, source: Source, found: Found) -> None:
         """Write down what was found, where the catalogue did not say it: it counts from now on."""

@@ -10,7 +10,7 @@ from appliance.admin.models import Models
 from appliance.catalog.spec import ModelSpec
 from appliance.core.clock import Clock
 from appliance.core.errors import InvalidRequest
-from appliance.engine.backend import Device
+from appliance.engine.devices import Device
 from appliance.scheduler.residency import Residency
 from appliance.scheduler.slot import Slot, weights_of
 from appliance.wire.engines import DeviceView, EngineList, EngineView, PinOrder

@@ -4,6 +4,7 @@ Owns the catalogue as it stands now. Deliberately knows no HTTP.
 """
 
 import asyncio
+import glob
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +14,14 @@ from appliance.catalog.catalog import BUILTIN, Catalog, load, shipped_path
 from appliance.catalog.own import OwnCatalog, remove
 from appliance.catalog.shelf import Shelf
 from appliance.catalog.spec import ModelSpec
-from appliance.core.errors import InvalidRequest, ModelNotServed
-from appliance.engine.loader import sha256_of, tuning_path
+from appliance.core.errors import (
+    InvalidModelFile,
+    InvalidRequest,
+    LoadFailed,
+    ModelNotServed,
+)
+from appliance.engine.loader import sha256_of
+from appliance.engine.screening import Screen, trusted
 from appliance.engine.tuning import Tuning
 from appliance.scheduler.presence import OnDisk, Presence, file_reason
 from appliance.store.datadir import DataDir
@@ -61,9 +68,12 @@ def _read(directory: DataDir) -> Catalog:
 class ModelAdmin:
     """The operator's verbs for models."""
 
-    def __init__(self, models: Models, presence: Presence | None = None) -> None:
+    def __init__(
+        self, models: Models, presence: Presence | None = None, screen: Screen = trusted
+    ) -> None:
         self._models = models
         self._presence = presence or OnDisk(models.directory.models)
+        self._screen = screen
         self._adding = asyncio.Lock()
 
     async def all(self) -> ModelList:
@@ -92,7 +102,13 @@ class ModelAdmin:
                 shelf.add, Path(order.path), model_id=order.id, task=order.task, sha256=sha256_of
             )
             self._models.reread()
-        return self.view(self._models.catalog.find(name))
+            spec = self._models.catalog.find(name)
+            try:
+                await asyncio.to_thread(self._screen, spec)
+            except LoadFailed as error:
+                await asyncio.to_thread(self._remove, spec)
+                raise InvalidModelFile(Path(order.path), error.message) from None
+        return self.view(spec)
 
     async def price(self, order: PriceOrder) -> ModelView:
         """Change what a model costs; calls whose price is held already keep it.
@@ -164,7 +180,8 @@ class ModelAdmin:
             ):
                 pass
         spec.path.unlink(missing_ok=True)
-        tuning_path(directory.models, spec).unlink(missing_ok=True)
+        for beside in directory.models.glob(f"{glob.escape(spec.path.name)}.*.json"):
+            beside.unlink()  # how it was tried and measured
         self._models.reread()
         return RemovedView(
             id=spec.id,

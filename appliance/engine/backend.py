@@ -16,19 +16,6 @@ from appliance.tasks.sequence import TokenSequence
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
-    """Where models can be computed."""
-
-    name: str
-    description: str
-    kind: str
-    """`cpu`, `gpu`, `igpu` or `accelerator`."""
-    memory: int
-    """Bytes; 0: not known."""
-    free: int
-
-
-@dataclass(frozen=True, slots=True)
 class EngineLimits:
     """What one call to a backend may hold."""
 

@@ -23,11 +23,12 @@ from appliance.catalog.spec import ModelSpec
 from appliance.catalog.weights import read_tensor_f32
 from appliance.core.clock import Clock
 from appliance.core.errors import LoadFailed
-from appliance.engine.backend import Device, EngineLimits, ModelFacts, Weights
+from appliance.engine.backend import EngineLimits, ModelFacts, Weights
 from appliance.engine.calibration import calibrate
 from appliance.engine.fake import FakeBackend, FakeWeights
 from appliance.engine.footprint import LANES, footprint
 from appliance.engine.kinds import frame_of, require_kind, require_vocabulary
+from appliance.engine.screening import Screen, trusted
 from appliance.engine.template import qwen3_reranker
 from appliance.engine.tokenizer import Tokenizer, reference_tokenizer
 from appliance.engine.tuning import (
@@ -95,21 +96,19 @@ class Loader(Protocol):
         ...
 
 
-def native_devices() -> list[Device]:
-    """Return where llama.cpp can compute here."""
-    prepare_native_library()
-    from appliance.engine.llama.devices import devices  # noqa: PLC0415 - native, as below
-
-    return devices()
-
-
 class LlamaLoader:
     """Opens GGUF files with llama.cpp."""
 
     def __init__(
-        self, settings: EngineSettings, *, cores: int, tunings: Path | None, clock: Clock
-    ) -> None:
-        """`tunings` is the folder in which calibrations are remembered; None: they are not."""
+        self, settings: EngineSettings, *, cores: int, tunings: Path | None, clock: Clock,
+        screen: Screen = trusted,
+    ) -> None:  # fmt: skip
+        """Prepare.
+
+        `tunings` is the folder in which calibrations are remembered (None: they are not); `screen`
+        refuses files that must not be computed in this process.
+        """
+        self._screen = screen
         self._settings = settings
         self._cores = cores
         self._tunings = tunings
@@ -121,6 +120,7 @@ class LlamaLoader:
         Raises:
             LoadFailed: the file is missing, damaged or of a kind we do not serve.
         """
+        self._screen(spec)
         weights = self.open_weights(spec)
         try:
             return LoadedModel(weights, self._tuning(spec, weights))
@@ -191,6 +191,7 @@ class LlamaLoader:
         prepare_native_library()
         from appliance.engine.llama.tokenizer import LlamaTokenizer  # noqa: PLC0415 - as above
 
+        self._screen(spec)
         require_hash(spec)
         require_vocabulary(header)
         tokenizer = LlamaTokenizer(spec.path)

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from appliance.catalog.spec import ModelSpec
 from appliance.engine.loader import tuning_path
+from appliance.engine.screening import Screening
 from appliance.engine.tuning import Tuning, read
 
 
@@ -38,7 +39,7 @@ class OnDisk:
         return False
 
     def reason(self, spec: ModelSpec) -> str | None:
-        """Return that the file is missing, or None."""
+        """Return that the file is missing or bad, or None."""
         return file_reason(spec)
 
     def tuning(self, spec: ModelSpec) -> Tuning | None:
@@ -47,7 +48,8 @@ class OnDisk:
 
 
 def file_reason(spec: ModelSpec) -> str | None:
-    """Return that the model's file is missing, or None."""
-    if spec.path.exists():
-        return None
-    return f"its file {spec.path.name} is not on this machine"
+    """Return that the model's file is missing or was found to be bad, or None."""
+    if not spec.path.exists():
+        return f"its file {spec.path.name} is not on this machine"
+    verdict = Screening(spec.path.parent).known(spec)
+    return None if verdict is None else verdict.reason

@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from tests.bench import crowd, equality, flood, peers, soak
+from appliance.engine import screening
+from tests.bench import crowd, equality, flood, mutants, peers, soak
 from tests.bench.flood import Flood, Round, Side
 from tests.bench.load import percentile
 from tests.bench.reference import vectors_of
@@ -138,3 +139,14 @@ def test_ten_models_share_memory_for_three_and_nothing_fails_but_as_documented(t
     assert seen.resident_max == crowd.FIT
     assert seen.loads > 2 * crowd.FIT
     assert seen.ends[503, "model_warming"]
+
+
+# -- mutants --------------------------------------------------------------------------------------
+
+
+def test_mutated_model_files_end_in_a_verdict_and_take_nobody_with_them(tmp_path):
+    seen = mutants.run(tmp_path, 60, seed=7)
+    assert sum(seen.ends.values()) == 60
+    assert seen.ends["refused by its header"] > 10
+    assert seen.ends["passed"] > 0
+    assert seen.slowest_s < screening.SECONDS

@@ -22,6 +22,7 @@ LONGER = {
 ENTRY_POINTS = {
     "appliance.__main__": "python -m appliance",
     "tui.__main__": "python -m tui",
+    "appliance.engine.preflight": "screening, as a process of its own",
 }
 """Modules that nothing needs to import, and who runs them."""
 

@@ -6,7 +6,7 @@ Owns the calls of ggml's device registry (ggml-backend.h), which the binding lea
 import ctypes
 from pathlib import Path
 
-from appliance.engine.backend import Device
+from appliance.engine.devices import Device
 from appliance.engine.llama.library import facts, start
 
 KINDS = {0: "cpu", 1: "gpu", 2: "igpu", 3: "accelerator"}

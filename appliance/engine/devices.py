@@ -1,0 +1,29 @@
+"""Devices: where models can be computed on this machine.
+
+Owns what is told of them. Deliberately loads the native library late: most commands need none.
+"""
+
+from dataclasses import dataclass
+
+from appliance.settings import prepare_native_library
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Where models can be computed."""
+
+    name: str
+    description: str
+    kind: str
+    """`cpu`, `gpu`, `igpu` or `accelerator`."""
+    memory: int
+    """Bytes; 0: not known."""
+    free: int
+
+
+def native_devices() -> list[Device]:
+    """Return where llama.cpp can compute here, the processor among them."""
+    prepare_native_library()
+    from appliance.engine.llama.devices import devices  # noqa: PLC0415 - native: it takes a while
+
+    return devices()

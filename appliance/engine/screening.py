@@ -1,0 +1,157 @@
+"""Screening: no file of strangers is computed here before another process has tried it.
+
+Owns the process, its limits, and the verdicts, kept beside the files that they are of. Deliberately
+decides nothing about models: `preflight` does.
+"""
+
+import contextlib
+import logging
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import msgspec
+
+from appliance.catalog.catalog import BUILTIN
+from appliance.catalog.header import read_header
+from appliance.catalog.spec import ModelEntry, ModelSpec
+from appliance.core.errors import LoadFailed
+from appliance.engine.footprint import footprint
+from appliance.settings import environment
+from appliance.store.datadir import write_private
+
+log = logging.getLogger("gigarouter.screening")
+
+SECONDS = 60.0
+BYTES_PER_S = 20_000_000
+"""How fast a file is read and computed at the very least, on top of `SECONDS`."""
+MEMORY_FACTOR = 2
+MEMORY_BYTES = 4 << 30
+"""Address space for the program itself, on top of twice what the model takes."""
+VERSION = 1
+"""Of what is tried: a verdict of another one is not trusted."""
+
+
+Screen = Callable[[ModelSpec], None]
+"""Raises `LoadFailed` for a file that is not to be used."""
+
+
+def trusted(_: ModelSpec) -> None:
+    """Let every file pass: for an engine that computes none."""
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What came of trying a file; true of the file with this size and time of change."""
+
+    version: int
+    size: int
+    changed_ns: int
+    model: str
+    """What it was tried as."""
+    reason: str | None
+    notes: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Screening:
+    """The verdicts of one folder of models."""
+
+    folder: Path
+
+    def require(self, spec: ModelSpec) -> None:
+        """Try a file that was not tried yet; refuse one that was found to be bad.
+
+        Raises:
+            LoadFailed: it is bad, with the reason.
+            InvalidModelFile: it is no model file at all.
+        """
+        if spec.entry.file.startswith(BUILTIN):
+            return
+        verdict = self.known(spec)
+        if verdict is None:
+            reason, notes = tried(spec)
+            stat = spec.path.stat()
+            verdict = Verdict(
+                VERSION, stat.st_size, stat.st_mtime_ns, _what(spec.entry), reason, notes
+            )
+            self._keep(spec, verdict)
+            log.info("%s was tried: %s", spec.id, reason or "; ".join(notes) or "good")
+        if verdict.reason is not None:
+            raise LoadFailed(f"{spec.path.name} is not used: {verdict.reason}")
+
+    def known(self, spec: ModelSpec) -> Verdict | None:
+        """Return the verdict on a file as it is now, or None if there is none."""
+        with contextlib.suppress(OSError, msgspec.MsgspecError):
+            path = self.path(spec)
+            verdict = _read(path, path.stat().st_mtime_ns)
+            stat = spec.path.stat()
+            now = (VERSION, stat.st_size, stat.st_mtime_ns, _what(spec.entry))
+            if (verdict.version, verdict.size, verdict.changed_ns, verdict.model) == now:
+                return verdict
+        return None
+
+    def path(self, spec: ModelSpec) -> Path:
+        """Return where the verdict on a model is kept."""
+        return self.folder / f"{spec.path.name}.verdict.json"
+
+    def _keep(self, spec: ModelSpec, verdict: Verdict) -> None:
+        try:
+            write_private(self.path(spec), msgspec.json.encode(verdict))
+        except OSError as error:
+            log.warning("the verdict on %s is not kept: %s", spec.id, error)
+
+
+@lru_cache(maxsize=1024)
+def _read(path: Path, _changed_ns: int) -> Verdict:
+    """Return a verdict; every call of a model asks for one."""
+    return msgspec.json.decode(path.read_bytes(), type=Verdict)
+
+
+def tried(spec: ModelSpec, *, seconds: float = SECONDS) -> tuple[str | None, list[str]]:
+    """Try a file in a process of its own; return why it is not to be used, and notes.
+
+    Raises:
+        InvalidModelFile: its header says already that it is no model file.
+    """
+    header = read_header(spec.path)
+    size = MEMORY_FACTOR * footprint(header, pooling=spec.entry.pooling, lanes=1) + MEMORY_BYTES
+    request = msgspec.json.encode(
+        {"entry": spec.entry, "path": str(spec.path), "memory_bytes": size}
+    )
+    limit_s = seconds + header.file_size / BYTES_PER_S
+    try:
+        end = subprocess.run(
+            [sys.executable, "-m", "appliance.engine.preflight"],
+            input=request, capture_output=True, timeout=limit_s, check=False, env=environment(),
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        return f"{_step(error.stdout)} took longer than {limit_s:.0f} s", []
+    *_, last = [b"", *end.stdout.splitlines()]
+    with contextlib.suppress(msgspec.MsgspecError):
+        found = msgspec.json.decode(last, type=_Found)
+        return found.reason, found.notes
+    if end.returncode < 0:
+        name = signal.Signals(-end.returncode).name
+        return f"llama.cpp crashed at {_step(end.stdout)} ({name})", []
+    complaint = end.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
+    return f"{_step(end.stdout)} failed: {''.join(complaint)[:300]}", []
+
+
+class _Found(msgspec.Struct):
+    reason: str | None = None
+    notes: list[str] = []
+
+
+def _step(output: bytes | None) -> str:
+    lines = (output or b"").decode("utf-8", "replace").splitlines()
+    return lines[-1] if lines else "starting"
+
+
+def _what(entry: ModelEntry) -> str:
+    return (
+        f"{entry.pooling}|{entry.scores}|{entry.segments}|{entry.template}|{entry.max_input_tokens}"
+    )
