@@ -62,6 +62,8 @@ class Answer:
 
     spec: ModelSpec
     plan: Plan
+    units: int
+    """Tokens or documents."""
     charge: Charge
     is_repeated: bool
     """True: the first call with its Idempotency-Key was charged, and this one is not."""

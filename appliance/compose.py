@@ -26,6 +26,7 @@ from appliance.ledger.books import Books
 from appliance.ledger.schedule import Schedule
 from appliance.ledger.till import Till
 from appliance.ledger.watch import Watch
+from appliance.observe.meters import Meters
 from appliance.pipeline import Pipeline
 from appliance.scheduler.cache import VectorCache
 from appliance.scheduler.loadtimes import LoadTimes
@@ -81,37 +82,28 @@ async def open_appliance(
         limits=limits,
     )
     books.keyring.on_revoked = pipeline.drop
-    schedule = Schedule(directory, settings.backup, clock)
-    jobs = Jobs(clock)
+    schedule, jobs = Schedule(directory, settings.backup, clock), Jobs(clock)
+    screen = trusted if settings.fake_engine else Screening(directory.models).require
     admin = Admin.over(
-        directory,
-        books,
-        models,
-        schedule,
-        limits,
-        jobs,
-        settings.hub,
-        residency=residency,
-        screen=trusted if settings.fake_engine else Screening(directory.models).require,
-    )
+        directory, books, models, schedule, limits, jobs, settings.hub, residency=residency,
+        screen=screen,
+    )  # fmt: skip
     authenticator = Authenticator(books.keyring, _floods(clock, limits), clock)
+    meters = Meters(clock)
     paid = PaidCalls(
-        pipeline, authenticator, limiter, clock=clock, default_wait_s=settings.default_wait_s
+        pipeline, authenticator, limiter, meters, clock=clock,
+        default_wait_s=settings.default_wait_s,
+    )  # fmt: skip
+    services = Services(
+        admin, paid, pipeline, residency, authenticator, till.ledger, clock, limits, meters
     )
-    services = Services(admin, paid, pipeline, residency, authenticator, till.ledger, clock, limits)
     chores = [
         asyncio.create_task(chore.run())
         for chore in (schedule, Watch(directory, books.writer), residency)
     ]
     try:
-        yield Appliance(
-            create_app(services, _guard(directory, authenticator, settings)),
-            pipeline,
-            residency,
-            admin,
-            models,
-            loader,
-        )
+        app = create_app(services, _guard(directory, authenticator, settings))
+        yield Appliance(app, pipeline, residency, admin, models, loader)
     finally:
         await asyncio.to_thread(jobs.close)
         await till.deliveries.close()

@@ -173,7 +173,7 @@ class Pipeline:
             assert hold is not None
             charge = await self._till.holds.settle(hold, call.repeat)
         timings.add("settle", began_ns, self._clock.monotonic_ns())
-        return Answer(spec, plan, charge, paid is not None, timings), body
+        return Answer(spec, plan, purchase.units, charge, paid is not None, timings), body
 
     @contextmanager
     def _claimed(self, call: Call) -> Iterator[None]:

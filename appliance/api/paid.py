@@ -13,7 +13,7 @@ from litestar.background_tasks import BackgroundTask
 
 from appliance.accounts.key import Key
 from appliance.accounts.limiter import Limiter
-from appliance.api import exchange
+from appliance.api import exchange, problems
 from appliance.api.auth import Authenticator
 from appliance.call import Answer, Call, Question, Quote
 from appliance.catalog.spec import ModelSpec
@@ -21,8 +21,9 @@ from appliance.core.clock import Clock
 from appliance.core.errors import ApplianceError
 from appliance.core.failpoint import reach
 from appliance.core.limits import Limits
-from appliance.core.units import credits_text
+from appliance.core.units import Picocredits, credits_text
 from appliance.engine.vectors import Matrix
+from appliance.observe.meters import Ended, Meters
 from appliance.pipeline import Pipeline
 from appliance.tasks.embedding import Plan
 from appliance.wire.json import encode
@@ -47,12 +48,13 @@ class PaidCalls:
     """Takes paid calls from HTTP to the pipeline and back."""
 
     def __init__(
-        self, pipeline: Pipeline, authenticator: Authenticator, limiter: Limiter, *, clock: Clock,
-        default_wait_s: int,
+        self, pipeline: Pipeline, authenticator: Authenticator, limiter: Limiter, meters: Meters,
+        *, clock: Clock, default_wait_s: int,
     ) -> None:  # fmt: skip
         self._pipeline = pipeline
         self._authenticator = authenticator
         self._limiter = limiter
+        self._meters = meters
         self._clock = clock
         self._default_wait_s = default_wait_s
         self.limits: Limits = pipeline.limits
@@ -72,19 +74,21 @@ class PaidCalls:
         await exchange.refuse_large(request, self.limits)
         try:
             key = self._authenticator.require(request, exchange.credential(request), "infer")
-        except ApplianceError:
+        except ApplianceError as error:
+            self._refused(request, error, began_ns)
             await exchange.throw_away_unread(request)
             raise
         auth_ms = (self._clock.monotonic_ns() - began_ns) / NS_PER_MS
         try:
-            return await self._answer(request, key, parse, auth_ms)
-        except Exception:
+            return await self._answer(request, key, parse, auth_ms, began_ns)
+        except Exception as error:
+            self._refused(request, error, began_ns, key)
             exchange.note_headers(request, self._limiter.headers(key))
             raise
 
     async def _answer(
         self, request: exchange.AnyRequest, key: Key, parse: Callable[[bytes, str], Task],
-        auth_ms: float,
+        auth_ms: float, began_ns: int,
     ) -> Response[bytes]:  # fmt: skip
         body = await exchange.body(request, self.limits)
         request_id = exchange.request_id(request)
@@ -111,6 +115,7 @@ class PaidCalls:
             request, self._pipeline.run(call, spec, question, task.answer)
         )
         headers = self._headers(call, answer, auth_ms)
+        self._answered(call, answer, began_ns)
         if wait_s is not None:
             headers["preference-applied"] = f"wait={wait_s}"
         reach("before_send")
@@ -121,6 +126,32 @@ class PaidCalls:
             headers=headers,
             background=BackgroundTask(self._pipeline.delivered, answer),
         )
+
+    def _answered(self, call: Call, answer: Answer, began_ns: int) -> None:
+        self._meters.note(
+            Ended(
+                request_id=call.request_id, status=200, code="", key=call.key.name,
+                model=answer.spec.id, tier=call.tier, is_documents=answer.spec.task == "rerank",
+                units=answer.units,
+                amount=Picocredits(0) if answer.is_repeated else answer.charge.amount,
+                total_ms=self._ms_since(began_ns), stages=answer.timings.stages,
+            )
+        )  # fmt: skip
+
+    def _refused(
+        self, request: exchange.AnyRequest, error: Exception, began_ns: int, key: Key | None = None
+    ) -> None:
+        status, code = problems.status_and_code(error)
+        self._meters.note(
+            Ended(
+                request_id=exchange.request_id(request), status=status, code=code,
+                key=key.name if key else "", model="", tier="", is_documents=False, units=0,
+                amount=Picocredits(0), total_ms=self._ms_since(began_ns), stages={},
+            )
+        )  # fmt: skip
+
+    def _ms_since(self, began_ns: int) -> float:
+        return (self._clock.monotonic_ns() - began_ns) / NS_PER_MS
 
     def _headers(self, call: Call, answer: Answer, auth_ms: float) -> dict[str, str]:
         balance = answer.charge.balance

@@ -79,10 +79,23 @@ TABLE: dict[type[errors.ApplianceError], Row] = {
 }
 
 
+def status_and_code(error: Exception) -> tuple[int, str]:
+    """Return what a client is answered for an error; 499 stands for one that hung up."""
+    if isinstance(error, exchange.ClientGone):
+        return 499, "client_gone"
+    if not isinstance(error, errors.ApplianceError):
+        return 500, errors.InferenceFailed.code
+    return _row(error).status, error.code
+
+
+def _row(error: errors.ApplianceError) -> Row:
+    return next((TABLE[kind] for kind in type(error).__mro__ if kind in TABLE), _OURS)
+
+
 def respond(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Return the answer for any exception; what is not ours becomes a 500 without details."""
     known = _as_ours(request, error)
-    row = next((TABLE[kind] for kind in type(known).__mro__ if kind in TABLE), _OURS)
+    row = _row(known)
     headers = dict(exchange.noted_headers(request))
     body: dict[str, Any] = {
         "code": known.code or "inference_failed",

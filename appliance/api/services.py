@@ -11,6 +11,7 @@ from appliance.api.paid import PaidCalls
 from appliance.core.clock import Clock
 from appliance.core.limits import Limits
 from appliance.ledger.ledger import Ledger
+from appliance.observe.meters import Meters
 from appliance.pipeline import Pipeline
 from appliance.scheduler.residency import Residency
 
@@ -27,3 +28,4 @@ class Services:
     ledger: Ledger
     clock: Clock
     limits: Limits
+    meters: Meters

@@ -24,9 +24,14 @@ class Counters:
     """Time in which lanes computed, summed over lanes."""
     rate: float = 2_000.0
     """Tokens a second, learned; the first guess is a small CPU's."""
+    room: int = 1
+    """Tokens at which a bin is closed."""
+    fill: float = 0.0
+    """How full bins are of late, of what one may hold: 0 to 1."""
 
     def add(self, done: Bin, elapsed_ns: int, *, lanes: int) -> None:
         """Count a bin that was computed while so many lanes were computing."""
+        self.fill += 0.1 * (min(1.0, done.tokens / self.room) - self.fill)
         self.bins += 1
         self.sequences += len(done.items)
         self.tokens += done.tokens

@@ -21,9 +21,8 @@ from appliance.core.errors import (
     LoadFailed,
     QueueFull,
 )
-from appliance.engine.backend import Backend, EngineLimits, ModelFacts
+from appliance.engine.backend import Backend, EngineLimits
 from appliance.engine.loader import LoadedModel
-from appliance.engine.tuning import Tuning
 from appliance.scheduler.cache import VectorCache
 from appliance.scheduler.counters import Counters
 from appliance.scheduler.job import Item, Job, Kind, digest_of
@@ -87,19 +86,19 @@ class Engine:
         return self._queue.tokens + self._tokens_in_bins
 
     @property
-    def facts(self) -> ModelFacts | None:
-        """Return what the model is, once it is loaded."""
-        return self._model.weights.facts if self._model else None
-
-    @property
-    def tuning(self) -> Tuning | None:
-        """Return how the model is spread over the machine, once it is loaded."""
-        return self._model.tuning if self._model else None
+    def model(self) -> LoadedModel | None:
+        """Return the weights and how they are spread over the machine, once they are loaded."""
+        return self._model
 
     @property
     def is_usable(self) -> bool:
         """Say whether jobs can be submitted."""
         return self._lanes_open > 0 and not self._dead
+
+    @property
+    def lanes(self) -> tuple[int, int]:
+        """Return how many contexts there are, and how many compute now."""
+        return self._lanes_open, self._computing
 
     @property
     def loaded(self) -> asyncio.Future[None]:
@@ -246,6 +245,7 @@ class Engine:
         """Load the model on the first lane's thread, and start the others."""
         model = self._open_model()
         self._model = model
+        self.counters.room = model.tuning.bin_tokens
         backend = self._open_backend(0)
         self._lanes_alive = max(1, model.tuning.lanes)
         for lane in range(1, model.tuning.lanes):

@@ -179,11 +179,12 @@ class Fleet:
             self.settle()
             return
         assert slot.engine is not None
-        assert slot.engine.facts is not None
+        assert slot.engine.model is not None
+        described = slot.engine.model.weights.facts.description
         slot.ready_ns = slot.used_ns = self._clock.monotonic_ns()
         took_s = (slot.ready_ns - slot.began_ns) / NS_PER_S
         self._times.learn(slot.spec, took_s)
-        log.info("%s is loaded in %.2f s: %s", slot.spec.id, took_s, slot.engine.facts.description)
+        log.info("%s is loaded in %.2f s: %s", slot.spec.id, took_s, described)
         if not slot.done.done():
             slot.done.set_result(None)
         self.settle()

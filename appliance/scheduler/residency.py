@@ -81,7 +81,8 @@ class Residency:
     def tuning(self, spec: ModelSpec) -> Tuning | None:
         """Return how the model is computed, or None while it is not loaded."""
         slot = self.fleet.slots.get(weights_of(spec))
-        return slot.engine.tuning if slot and slot.engine else None
+        model = slot.engine.model if slot and slot.engine else None
+        return model.tuning if model else None
 
     def engines(self) -> list[Engine]:
         """Return the engine of every model that was loaded and has not died since."""

@@ -12,6 +12,7 @@ from appliance.api.routes.admin_downloads import downloads_router
 from appliance.api.routes.admin_engines import engines_router
 from appliance.api.routes.admin_keys import keys_router
 from appliance.api.routes.admin_models import models_router
+from appliance.api.routes.admin_stats import show_stats
 from appliance.api.routes.admin_usage import show_usage
 from appliance.api.routes.metrics import metrics
 
@@ -37,6 +38,7 @@ def operator_router(guard: OperatorGuard) -> Router:
             engines_router,
             backup_router,
             show_usage,
+            show_stats,
         ],
     )
     scraped = Router("/metrics", guards=[scraper], route_handlers=[metrics])

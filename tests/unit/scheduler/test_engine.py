@@ -642,7 +642,7 @@ def test_every_lane_opens_with_the_tunings_limits_and_flash_attention():
         weights = SteppedWeights(Stepped(), Stepped())
         tuning = tuned(2, bin_tokens=128, flash_attention=False)
         async with running(*weights.backends, weights=weights, tuning=tuning) as engine:
-            assert engine.tuning == tuning
+            assert engine.model.tuning == tuning
         assert weights.flash_asked == [False, False]
         assert weights.limits_asked == [replace(LIMITS, bin_tokens=128)] * 2
 
@@ -1299,7 +1299,7 @@ def test_an_engine_that_loads_is_not_usable_yet():
         weights.gates[0].set()
         await bounded(engine.loaded)
         assert engine.is_usable
-        assert engine.facts == FACTS
+        assert engine.model.weights.facts == FACTS
         await asyncio.to_thread(engine.close)
 
     asyncio.run(story())

@@ -1,0 +1,59 @@
+"""Admin stats: `/admin/v1/stats`: what the server does now, in one answer."""
+
+from litestar import Response, get
+from litestar.di import NamedDependency
+
+from appliance.admin.desk import program_version
+from appliance.api import exchange
+from appliance.api.routes.public import answer
+from appliance.api.services import Services
+from appliance.core.clock import iso
+from appliance.core.errors import InvalidRequest
+from appliance.core.units import credits_text
+from appliance.observe.meters import SPANS
+from appliance.settings import resident_bytes
+from appliance.wire.stats import Stats
+
+RECENT_SHOWN = 50
+
+
+@get("/stats")
+async def show_stats(
+    request: exchange.AnyRequest, services: NamedDependency[Services]
+) -> Response[bytes]:
+    """Show what happens; `?span=` is 60, 900 or 86400 seconds of history."""
+    asked = request.query_params.get("span", "60")
+    if asked not in {str(span) for span in SPANS}:
+        raise InvalidRequest("span is 60, 900 or 86400", param="span")
+    return answer(_stats(services, int(asked)))
+
+
+def _stats(services: Services, span_s: int) -> Stats:
+    meters, fleet = services.meters, services.residency.fleet
+    engines = services.residency.engines()
+    rates = meters.rates()
+    history, step_s = meters.history(span_s)
+    return Stats(
+        now=iso(services.clock.wall_us()) or "",
+        uptime_s=meters.uptime_s,
+        version=program_version(),
+        calls_per_s=rates.calls,
+        tokens_per_s=rates.tokens,
+        documents_per_s=rates.documents,
+        errors_per_s=rates.errors,
+        stages=meters.stages(),
+        models=meters.activity("model"),
+        keys=meters.activity("key"),
+        recent=meters.recent(RECENT_SHOWN),
+        history=history,
+        step_s=step_s,
+        charged=credits_text(meters.charged),
+        in_flight=services.pipeline.in_flight,
+        waiting_tokens=sum(engine.tokens_waiting for engine in engines),
+        bin_fill=max((engine.counters.fill for engine in engines), default=0.0),
+        lanes_busy=sum(engine.lanes[1] for engine in engines),
+        lanes=sum(engine.lanes[0] for engine in engines),
+        memory_taken=fleet.taken_bytes,
+        memory_max=fleet.memory_bytes,
+        process_bytes=resident_bytes(),
+    )

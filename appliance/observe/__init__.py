@@ -1,0 +1,1 @@
+"""Observe: what the server has done lately, for whoever watches it."""
