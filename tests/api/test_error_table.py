@@ -95,7 +95,7 @@ class Payer:
         await until(lambda: any(slot.waiters for slot in self.slots()))
 
     def slots(self) -> list[Any]:
-        return list(self.bench.appliance.residency._slots.values())
+        return list(self.bench.appliance.residency.fleet.slots.values())
 
 
 @asynccontextmanager
