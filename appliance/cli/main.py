@@ -5,6 +5,7 @@ Owns the names of commands and flags. Deliberately does nothing itself.
 
 import logging
 import os
+import subprocess
 import sys
 from contextlib import nullcontext
 
@@ -20,13 +21,20 @@ from appliance.cli.usage import usage
 from appliance.native import build
 from appliance.store.datadir import DataDir
 
+TERMINAL_AS_IT_WAS = "\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[0m\r\n"
+"""The ordinary screen, a cursor, no mouse, no bracketed paste, no colour."""
+
 
 @click.group(cls=Commands, invoke_without_command=True)
 @click.version_option(package_name="gigarouter", message="gigarouter %(version)s")
 @click.pass_context
 def cli(ctx: click.Context) -> None:
     """Serve embedding and rerank models on this machine, with keys and prepaid credits."""
-    if ctx.invoked_subcommand is None:
+    if ctx.invoked_subcommand is not None:
+        return
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        ctx.invoke(console)
+    else:
         click.echo(ctx.get_help())
 
 
@@ -54,6 +62,25 @@ def serve(
         "tls.key": tls_key, "fake_engine": fake,
     }  # fmt: skip
     sys.exit(run(directory, settings.load(directory.path, flags)))
+
+
+@cli.command()
+@click.option("--url", help="A server elsewhere.  [default: the one of this data directory]")
+@click.option("--token-file", help="A file with its admin token, with --url.")
+@everywhere
+def console(directory: DataDir, *, as_json: bool, url: str | None, token_file: str | None) -> None:
+    """Show the console: what the server does, models, keys, the network. The default command."""
+    del as_json  # it draws
+    given = [f"--url={url}"] * bool(url) + [f"--token-file={token_file}"] * bool(token_file)
+    # A program of its own, and not a thing that this one imports: it may die of anything, and
+    # whoever is left sets the terminal right.
+    program = [sys.executable, "-m", "tui", "--data-dir", str(directory.path), *given]
+    code = subprocess.call(program)  # noqa: S603 - our own
+    if code < 0:
+        sys.stdout.write(TERMINAL_AS_IT_WAS)
+        sys.stdout.flush()
+        subprocess.call(["stty", "sane"])  # noqa: S607 - wherever the system keeps it
+    sys.exit(abs(code))
 
 
 cli.add_command(keys)

@@ -1,0 +1,152 @@
+"""A gateway in memory: what screens ask of a server, answered from lists that a test can change."""
+
+from decimal import Decimal
+
+import msgspec
+
+from appliance.wire.downloads import CheckView, DownloadList, DownloadView, RemovedView
+from appliance.wire.engines import DeviceView, EngineList, EngineView
+from appliance.wire.keys import KeyList, KeyView, MintedKey, RotatedKey
+from appliance.wire.models import ModelList, ModelView, PriceView
+from appliance.wire.stats import Activity, CallView, Point, Quantiles, Stats
+from appliance.wire.usage import UsageReport, UsageRow
+from tui.gateway import Lost, Refused, Tried
+
+NASTY = "\x1b[31m[red]evil[/]\u202e\u0007"
+KEY = "gr-" + "A" * 38
+
+
+def model(name, **facts):
+    return ModelView(**{
+        "id": name, "object": "model", "created": 0, "owned_by": "o", "task": "embeddings",
+        "params": 22_600_000, "pricing": PriceView(Decimal("0.008"), Decimal("0.004"), "1M tokens"),
+        "available": True, "loaded": False, "max_input_tokens": 512, "license": "apache-2.0",
+        "description": "A model.", "aliases": (), "quantization": "F16", "dimensions": 384, **facts,
+    })  # fmt: skip
+
+
+def key(name, **facts):
+    return KeyView(**{
+        "id": f"key_{name}", "name": name, "hint": "gr-AbCd\u2026wxyz", "credit": Decimal(5),
+        "spent_today": Decimal("0.001"), "daily_budget": None, "rpm": 60, "tpm": None,
+        "concurrency": None, "models": None, "created": "2026-11-25T08:00:00Z", "expires": None,
+        "revoked": None, "scopes": ("infer", "usage"), **facts,
+    })  # fmt: skip
+
+
+class FakeGateway:
+    """Answers like a server; `lost` and `refusal` make it fail."""
+
+    url = "http://127.0.0.1:8642"
+
+    def __init__(self):
+        self.lost = False
+        self.refusal = None
+        self.sent = []
+        self.keys = [
+            key("alice"),
+            key("bob", credit=None),
+            key(NASTY, revoked="2026-11-25T09:00:00Z"),
+        ]
+        gone = "its file x.gguf is not on this machine"
+        self.models = [
+            model("sentence-transformers/all-MiniLM-L6-v2", loaded=True),
+            model("BAAI/bge-small-en-v1.5", available=False, reason=gone),
+            model("Qwen/Qwen3-Embedding-0.6B", available=False, reason=gone, params=596_000_000),
+            model(f"own/{NASTY}", available=False, reason="its file is bad: [bold]x", license="mit"),
+        ]  # fmt: skip
+        self.downloads = []
+        self.engines = [
+            EngineView("sentence-transformers/all-MiniLM-L6-v2", "loaded", 208_000_000, False, 1, 0,
+                       0.0, 1.0, None)
+        ]  # fmt: skip
+        self.stats = Stats(
+            now="2026-11-25T10:00:00Z", uptime_s=3_700, version="0.1.0", calls_per_s=51.6,
+            tokens_per_s=4_400, documents_per_s=51.6, errors_per_s=0.0,
+            stages={name: Quantiles(1.5, 1_250.0) for name in ("tokenize", "queue", "total")},
+            models=[Activity("sentence-transformers/all-MiniLM-L6-v2", 90, 9_000, 0, 0)],
+            keys=[Activity("alice", 90, 9_000, 0, 0), Activity(NASTY, 3, 30, 0, 1)],
+            recent=[
+                CallView("2026-11-25T09:59:59Z", 200, "", "alice", "all-MiniLM-L6-v2", "realtime",
+                         231, "0.000001848", 66.3, "req_1"),
+                CallView("2026-11-25T09:59:58Z", 402, "insufficient_credit", NASTY, "", "", 0, "0",
+                         0.4, "req_2"),
+            ],
+            history=[Point(1, float(n % 17) * 300, 0, 0) for n in range(60)], step_s=1,
+            charged="0.00341", in_flight=3, waiting_tokens=298, bin_fill=0.35, lanes_busy=2, lanes=2,
+            memory_taken=208_000_000, memory_max=19_000_000_000, process_bytes=237_000_000,
+        )  # fmt: skip
+
+    async def get(self, path, kind):
+        return await self.send("GET", path, kind)
+
+    async def send(self, method, path, kind, order=None):
+        if self.lost:
+            raise Lost("connection refused")
+        if self.refusal and method != "GET":
+            raise Refused(self.refusal)
+        if method != "GET":
+            self.sent.append((method, path, msgspec.to_builtins(order)))
+        return self.answer(path, kind, order)
+
+    def answer(self, path, kind, order):  # noqa: C901, PLR0911, PLR0912 - one a kind
+        if kind is Stats:
+            return self.stats
+        if kind is KeyList:
+            return KeyList(list(self.keys))
+        if kind is ModelList:
+            return ModelList("list", list(self.models))
+        if kind is EngineList:
+            devices = [DeviceView("CPU", "A processor", "cpu", 25_000_000_000, 24_000_000_000)]
+            return EngineList(list(self.engines), 208_000_000, 19_000_000_000, devices)
+        if kind is DownloadList:
+            return DownloadList(list(self.downloads))
+        if kind is MintedKey:
+            self.keys.append(key(order.name))
+            return MintedKey(f"key_{order.name}", order.name, KEY, None, None, None, None, None, None,
+                             "now", None)  # fmt: skip
+        if kind is RotatedKey:
+            return RotatedKey("key_alice", "alice", KEY, "gr-New", "tomorrow")
+        if kind is UsageReport:
+            row = UsageRow("2026-11-25", None, 3, 30, 0, Decimal("0.01"), 0, Decimal(0))
+            return UsageReport("day", "2026-11-11", None, [row], row)
+        if kind is DownloadView:
+            view = DownloadView(
+                "dl_1", order.id if order else "m", "fetching", 0, 1000, 0.0, None, None
+            )
+            self.downloads = [view]
+            return view
+        if kind is KeyView:
+            name = path.split("/")[2].removeprefix("key_")
+            if path.endswith("/revoke"):
+                self.keys = [
+                    msgspec.structs.replace(k, revoked="now") if k.name == name else k
+                    for k in self.keys
+                ]
+            return next(k for k in self.keys if k.name == name)
+        if kind is EngineView:
+            return self.engines[0]
+        if kind is CheckView:
+            return CheckView(order.id, "x.gguf", 1, "a" * 64, True)
+        if kind is RemovedView:
+            return RemovedView(order.id, 1, True)
+        if kind is ModelView:
+            return self.models[0]
+        raise AssertionError(kind)
+
+    async def call(self, secret, path, body):
+        if self.lost:
+            raise Lost("connection refused")
+        assert secret == KEY
+        if path == "/v1/rerank":
+            results = [
+                {"relevance_score": 0.9, "document": {"text": text}} for text in body["documents"]
+            ]
+            return Tried(200, {"results": results}, "0.000000024", "5", 12.5)
+        vectors = [{"embedding": [0.6, 0.8]} for _ in body["input"]]
+        return Tried(200, {"data": vectors}, "0.000000056", "5", 32.1)
+
+
+def moved(gateway, **facts):
+    """Give the only download other facts."""
+    gateway.downloads = [msgspec.structs.replace(gateway.downloads[0], **facts)]

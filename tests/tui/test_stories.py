@@ -1,0 +1,337 @@
+"""What a person does in the console, over a gateway in memory, at two sizes of terminal."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+from textual.widgets import DataTable, Input, Label, Static, TabbedContent
+
+from tests.tui.fake import KEY, NASTY, FakeGateway, moved
+from tui import app as module
+from tui.app import Console
+from tui.screens.dialogs import Confirm, Form, Secret
+from tui.screens.trial import Trial
+from tui.screens.welcome import Welcome
+
+SIZES = [(80, 24), (160, 48)]
+
+
+@pytest.fixture(autouse=True)
+def _often(monkeypatch):
+    monkeypatch.setattr(module, "POLL_S", 0.05)
+
+
+@asynccontextmanager
+async def console(gateway, size=(100, 32)):
+    app = Console(server=None, gateway=gateway)
+    async with app.run_test(size=size) as pilot:
+        await settled(pilot, lambda: "up " in text_of(app.screen_stack[0], "#status"))
+        yield app, pilot
+
+
+async def settled(pilot, condition):
+    async with asyncio.timeout(20):
+        while not condition():
+            await pilot.pause(0.02)
+
+
+def text_of(screen, selector):
+    widget = screen.query_one(selector, Label if selector == "#status" else Static)
+    return str(widget.render())
+
+
+def play(story, gateway=None, size=(100, 32)):
+    async def run():
+        made = gateway or FakeGateway()
+        async with console(made, size) as (app, pilot):
+            await story(app, pilot, made)
+
+    asyncio.run(run())
+
+
+def cells(app, table):
+    found = app.query_one(table, DataTable)
+    return [[str(cell) for cell in found.get_row_at(n)] for n in range(found.row_count)]
+
+
+# -- the first minute ----------------------------------------------------------------------------
+
+
+def test_a_first_key_that_works_is_two_key_presses_from_launch():
+    gateway = FakeGateway()
+    gateway.keys = []
+
+    async def story(app, pilot, gateway):
+        await settled(pilot, lambda: isinstance(app.screen, Welcome))
+        here = text_of(app.screen, "#here")
+        assert "A processor, 25.0 GB" in here
+        assert "sentence-transformers/all-MiniLM-L6-v2: works now" in here
+        assert "Qwen/Qwen3-Embedding-0.6B" in here
+        await pilot.press("enter")
+        await settled(pilot, lambda: "credits in" in text_of(app.screen, "#first-call"))
+        assert text_of(app.screen, "#secret") == KEY
+        assert "[+0.6000, +0.8000" in text_of(app.screen, "#first-call")
+        how = text_of(app.screen, "#how")
+        for client in ("curl", "openai-python", "LangChain", "Open WebUI"):
+            assert client in how
+        await pilot.press("c")
+        assert app.clipboard == KEY
+        await pilot.press("enter")
+        await settled(pilot, lambda: not isinstance(app.screen, Welcome))
+        assert [sent[1] for sent in gateway.sent] == ["/keys"]
+
+    play(story, gateway)
+
+
+def test_who_has_keys_is_not_welcomed():
+    async def story(app, pilot, _):
+        await pilot.pause(0.3)
+        assert len(app.screen_stack) == 1
+
+    play(story)
+
+
+# -- throughput ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_home_shows_what_happens_and_fits(size):
+    async def story(app, pilot, gateway):
+        await settled(
+            pilot, lambda: app.screen_stack[0].query_one("#recent", DataTable).row_count == 2
+        )
+        assert text_of(app, "#value-tokens") == "4.4k"
+        assert text_of(app, "#value-memory") == "208 MB"
+        rows = cells(app, "#recent")
+        assert rows[0][1] == "200 ok"
+        assert rows[1][1] == "402 insufficient_credit"
+        drawn = app.export_screenshot()
+        assert "alice" in drawn
+        assert app.query_one("#recent").size.height >= 4
+
+    play(story, size=size)
+
+
+def test_h_goes_through_the_histories():
+    async def story(app, pilot, _):
+        for wanted in ("15 min", "24 h", "1 min"):
+            await pilot.press("h")
+            await settled(pilot, lambda w=wanted: w in str(app.query_one("#chart-label").render()))
+        assert app._span_s == 60
+
+    play(story)
+
+
+# -- models --------------------------------------------------------------------------------------
+
+
+def test_a_pull_is_begun_watched_and_cancelled():
+    async def story(app, pilot, gateway):
+        await pilot.press("2")
+        await settled(pilot, lambda: app.query_one("#models", DataTable).row_count == 4)
+        states = [row[3] for row in cells(app, "#models")]
+        assert states[0].startswith("\u25cf loaded")
+        assert states[1] == "\u2193 can be pulled"
+        assert states[3] == "! unusable"
+        await pilot.press("down", "p")
+        await settled(pilot, lambda: gateway.sent)
+        assert gateway.sent == [("POST", "/downloads", {"id": "BAAI/bge-small-en-v1.5"})]
+        moved(gateway, bytes=500, rate=50_000.0, eta_s=75)
+        await settled(pilot, lambda: "50%" in cells(app, "#models")[1][3])
+        assert "1m 15s" in cells(app, "#models")[1][3]
+        await pilot.press("c")
+        await settled(pilot, lambda: len(gateway.sent) == 2)
+        assert gateway.sent[1][:2] == ("DELETE", "/downloads/dl_1")
+        moved(gateway, state="failed", error="the hub answers 503")
+        await settled(pilot, lambda: "p tries again" in cells(app, "#models")[1][3])
+        await settled(pilot, lambda: "the hub answers 503" in text_of(app, "#model-detail"))
+
+    play(story)
+
+
+def test_loading_pinning_pricing_adding_and_removing_ask_the_server():
+    async def story(app, pilot, gateway):
+        await pilot.press("2")
+        await settled(pilot, lambda: app.query_one("#models", DataTable).row_count == 4)
+        await pilot.press("l")
+        await settled(pilot, lambda: len(gateway.sent) == 1)
+        await pilot.press("n")
+        await settled(pilot, lambda: len(gateway.sent) == 2)
+        await pilot.press("v")
+        await settled(pilot, lambda: len(gateway.sent) == 3)
+        await pilot.press("d")
+        await settled(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("y")
+        await settled(pilot, lambda: len(gateway.sent) == 4)
+        await pilot.press("e")
+        await settled(pilot, lambda: isinstance(app.screen, Form))
+        app.screen.query_one("#field-price", Input).value = "0.5"
+        await pilot.press("enter")
+        await settled(pilot, lambda: len(gateway.sent) == 5)
+        await pilot.press("a")
+        await settled(pilot, lambda: isinstance(app.screen, Form))
+        app.screen.query_one("#field-repo", Input).value = "owner/name:x.gguf"
+        await pilot.press("enter")
+        await settled(pilot, lambda: len(gateway.sent) == 6)
+        name = "sentence-transformers/all-MiniLM-L6-v2"
+        assert gateway.sent == [
+            ("POST", "/engines/unload", {"id": name}),
+            ("POST", "/engines/pin", {"id": name, "pinned": True}),
+            ("POST", "/models/verify", {"id": name}),
+            ("POST", "/models/remove", {"id": name}),
+            ("POST", "/models/price", {"id": name, "realtime": "0.5", "batch": None}),
+            ("POST", "/downloads/catalog",
+             {"repo": "owner/name", "file": "x.gguf", "id": None, "task": None}),
+        ]  # fmt: skip
+
+    play(story)
+
+
+def test_a_model_is_tried_with_a_key_that_is_revoked_afterwards():
+    async def story(app, pilot, gateway):
+        await pilot.press("2")
+        await settled(pilot, lambda: app.query_one("#models", DataTable).row_count == 4)
+        await pilot.press("t")
+        await settled(pilot, lambda: isinstance(app.screen, Trial))
+        await pilot.press("enter")
+        await settled(pilot, lambda: "cosine 1.000" in text_of(app.screen, "#outcome"))
+        await pilot.press("escape")
+        await settled(pilot, lambda: len(app.screen_stack) == 1)
+        assert [sent[1] for sent in gateway.sent] == ["/keys", "/keys/key_console trial/revoke"]
+
+    play(story)
+
+
+# -- keys ----------------------------------------------------------------------------------------
+
+
+def test_a_key_is_minted_and_its_plaintext_shown_once():
+    async def story(app, pilot, gateway):
+        await pilot.press("3")
+        await settled(pilot, lambda: app.query_one("#keys", DataTable).row_count == 3)
+        await pilot.press("m")
+        await settled(pilot, lambda: isinstance(app.screen, Form))
+        for field, value in (("name", "carol"), ("credit", "2"), ("rpm", "30"), ("models", "a, b")):
+            app.screen.query_one(f"#field-{field}", Input).value = value
+        await pilot.press("enter")
+        await settled(pilot, lambda: isinstance(app.screen, Secret))
+        assert text_of(app.screen, "#plaintext") == KEY
+        await pilot.press("c", "2", "escape")
+        assert app.clipboard == KEY
+        order = gateway.sent[0][2]
+        assert (order["name"], order["credit"], order["rpm"]) == ("carol", "2", 30)
+        assert order["models"] == ["a", "b"]
+        await settled(pilot, lambda: app.query_one("#keys", DataTable).row_count == 4)
+        assert KEY not in app.export_screenshot()
+
+    play(story)
+
+
+def test_topping_up_rotating_and_revoking_with_a_question_before():
+    async def story(app, pilot, gateway):
+        await pilot.press("3")
+        await settled(pilot, lambda: app.query_one("#keys", DataTable).row_count == 3)
+        await pilot.press("t")
+        await settled(pilot, lambda: isinstance(app.screen, Form))
+        app.screen.query_one("#field-credit", Input).value = "7"
+        await pilot.press("enter")
+        await settled(pilot, lambda: len(gateway.sent) == 1)
+        await pilot.press("o")
+        await settled(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("y")
+        await settled(pilot, lambda: isinstance(app.screen, Secret))
+        await pilot.press("escape", "r")
+        await settled(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("n", "r")
+        await settled(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("y")
+        await settled(pilot, lambda: len(gateway.sent) == 3)
+        assert [sent[1] for sent in gateway.sent] == [
+            "/keys/key_alice/topup", "/keys/key_alice/rotate", "/keys/key_alice/revoke",
+        ]  # fmt: skip
+        await settled(pilot, lambda: cells(app, "#keys")[0][5] == "revoked")
+
+    play(story)
+
+
+def test_a_keys_page_shows_what_it_did():
+    async def story(app, pilot, _):
+        await pilot.press("3")
+        await settled(pilot, lambda: app.query_one("#keys", DataTable).row_count == 3)
+        await pilot.press("enter")
+        await settled(pilot, lambda: len(app.screen_stack) == 2)
+        await settled(pilot, lambda: "last calls" in text_of(app.screen, "#of-calls"))
+        assert "200" in text_of(app.screen, "#of-calls")
+        await pilot.press("escape")
+        await settled(pilot, lambda: len(app.screen_stack) == 1)
+
+    play(story)
+
+
+# -- craft ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_names_from_elsewhere_can_do_nothing_to_the_screen(size):
+    async def story(app, pilot, _):
+        for number in "12345":
+            await pilot.press(number)
+            await pilot.pause(0.3)
+            drawn = app.export_screenshot()
+            for letter in "\x1b\u202e\u0007":
+                assert letter not in drawn
+        await pilot.press("3")
+        await settled(pilot, lambda: app.query_one("#keys", DataTable).row_count == 3)
+        assert "[red]evil[/]" in cells(app, "#keys")[2][0]
+        assert NASTY not in cells(app, "#keys")[2][0]
+
+    play(story, size=size)
+
+
+def test_a_server_that_is_lost_is_said_and_found_again():
+    async def story(app, pilot, gateway):
+        gateway.lost = True
+        await settled(pilot, lambda: "does not answer" in text_of(app, "#status"))
+        assert app.query_one("#status").has_class("lost")
+        await pilot.press("2", "p")
+        await pilot.pause(0.2)
+        gateway.lost = False
+        await settled(pilot, lambda: "up 1h 1m" in text_of(app, "#status"))
+        assert not app.query_one("#status").has_class("lost")
+
+    play(story)
+
+
+def test_a_refusal_is_a_message_and_nothing_breaks():
+    async def story(app, pilot, gateway):
+        gateway.refusal = "this store holds [bold]10 keys at most"
+        await pilot.press("2")
+        await settled(pilot, lambda: app.query_one("#models", DataTable).row_count == 4)
+        await pilot.press("down", "p")
+        await settled(pilot, lambda: len(app._notifications) > 0)
+        assert "10 keys at most" in next(iter(app._notifications)).message
+
+    play(story)
+
+
+def test_every_tab_is_a_number_and_help_lists_the_keys():
+    async def story(app, pilot, _):
+        for number, name in enumerate(module.TABS, 1):
+            await pilot.press(str(number))
+            await settled(pilot, lambda n=name: app.query_one(TabbedContent).active == f"tab-{n}")
+        await pilot.press("3", "question_mark")
+        await settled(pilot, lambda: len(app.screen.query("HelpPanel")) == 1)
+        await pilot.press("question_mark")
+        await settled(pilot, lambda: len(app.screen.query("HelpPanel")) == 0)
+
+    play(story)
+
+
+@pytest.mark.parametrize("theme", ["textual-light", "textual-dark", "high-contrast"])
+def test_each_theme_draws(theme):
+    async def story(app, pilot, _):
+        app.theme = theme
+        await pilot.pause(0.1)
+        assert "tokens/s" in app.export_screenshot()
+
+    play(story)

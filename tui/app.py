@@ -1,0 +1,244 @@
+"""App: the console: tabs, what keeps them up to date, and the server behind it.
+
+Owns polling, the connection's state, and the question at the end. Deliberately draws little itself:
+screens do.
+"""
+
+import asyncio
+import signal
+from typing import ClassVar, TypeVar
+
+from textual import on, work
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.css.query import NoMatches
+from textual.theme import Theme
+from textual.widget import Widget
+from textual.widgets import Footer, Label, TabbedContent, TabPane
+
+from appliance.wire.stats import Stats
+from tui import figures
+from tui.gateway import Desk, Gateway, HttpGateway, Lost, Refused
+from tui.inert import inert, plain
+from tui.screens.dialogs import Confirm
+from tui.screens.home import Home
+from tui.screens.keys import Keys
+from tui.screens.lan import Lan
+from tui.screens.log import Log
+from tui.screens.models import Models
+from tui.screens.welcome import Welcome
+from tui.server import DidNotStart, LocalServer
+
+W = TypeVar("W", bound=Widget)
+
+POLL_S = 0.5
+"""Two looks a second: calm to read, and nothing beside a call's cost to the server."""
+STARTER = "all-minilm-l6-v2"
+TABS = ("home", "models", "keys", "lan", "log")
+HIGH_CONTRAST = Theme(
+    name="high-contrast", dark=True, primary="#ffff00", secondary="#00ffff", accent="#ffffff",
+    foreground="#ffffff", background="#000000", surface="#000000", panel="#222222",
+    success="#00ff00", warning="#ffff00", error="#ff4444",
+)  # fmt: skip
+
+
+class NoServer:
+    """Stands where a gateway will be."""
+
+    url = "no server yet"
+
+    async def get(self, *_: object) -> object:
+        """Say that nobody is there."""
+        raise Lost("the server is starting")
+
+    send = get
+    call = get
+
+
+class Console(App[None]):
+    """The console of one server."""
+
+    TITLE = "gigarouter"
+    CSS_PATH = "console.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(Binding(str(n), f"tab('{name}')", name.capitalize(), show=False)
+          for n, name in enumerate(TABS, 1)),
+        Binding("question_mark", "help", "Help", tooltip="Every key of what is in focus"),
+        Binding("q", "leave", "Quit"),
+    ]  # fmt: skip
+
+    def __init__(self, *, server: LocalServer | None, gateway: Gateway | None = None) -> None:
+        super().__init__()
+        self.server = server
+        self.desk = Desk(gateway or NoServer())  # type: ignore[arg-type]
+        self._span_s = 60
+        self._stats: Stats | None = None
+        self._welcomed = False
+        self._looking = False
+
+    def compose(self) -> ComposeResult:
+        """Lay out the status line over the tabs."""
+        yield Label("starting\u2026", id="status")
+        with TabbedContent(initial="tab-home", id="tabs"):
+            with TabPane("1 Throughput", id="tab-home"):
+                yield Home()
+            with TabPane("2 Models", id="tab-models"):
+                yield Models(self.desk)
+            with TabPane("3 Keys", id="tab-keys"):
+                yield Keys(self.desk, STARTER)
+            with TabPane("4 LAN", id="tab-lan"):
+                yield Lan(self.desk, self.server.data_dir if self.server else None)
+            with TabPane("5 Log", id="tab-log"):
+                yield Log(self.server)
+        yield Footer()
+
+    def on_mount(self) -> None:
+        """Find or start the server, and begin to look."""
+        self.register_theme(HIGH_CONTRAST)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self.exit)
+        if self.server is not None:
+            self._connect()
+        self.action_tab("home")
+        self.set_interval(POLL_S, self._look)
+
+    @work(exclusive=True, group="server")
+    async def _connect(self) -> None:
+        assert self.server is not None
+        try:
+            note = self.server.note()
+            if note is None:
+                self._say("starting the server: the first time it measures this machine\u2026")
+                note = await self.server.start()
+        except (DidNotStart, TimeoutError) as error:
+            self._say(f"the server did not start: {plain(str(error))}", lost=True)
+            return
+        self.desk.gateway = HttpGateway(note.url, self.server.token())
+        self._look()
+
+    # -- looking -------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Look, unless the last look is not over: a slow server is not asked twice."""
+        if not self._looking:
+            self._looking = True
+            self._look_once()
+
+    @work(group="look")
+    async def _look_once(self) -> None:
+        try:
+            self._stats = await self.desk.stats(self._span_s)
+            active = self.screen_stack[0].query_one(TabbedContent).active
+            await self._look_at(active.removeprefix("tab-"))
+        except Lost as error:
+            self._gone(str(error))
+        except Refused as error:
+            self._say(f"refused: {plain(str(error))}", lost=True)
+        except NoMatches:
+            pass  # the screen went away meanwhile: it is the end
+        finally:
+            self._looking = False
+
+    async def _look_at(self, tab: str) -> None:
+        assert self._stats is not None
+        self._greet(self._stats)
+        if tab == "home":
+            self._base(Home).show(self._stats)
+        elif tab == "models":
+            models, downloads, engines = await asyncio.gather(
+                self.desk.models(), self.desk.downloads(), self.desk.engines()
+            )
+            self._base(Models).show(models, downloads, engines)
+        elif tab == "log":
+            self._base(Log).look()
+            engines, keys = await asyncio.gather(self.desk.engines(), self.desk.keys())
+            self._base(Log).check(self._stats, engines, keys, self.desk.gateway.url)
+        else:
+            keys = await self.desk.keys()
+            self._base(Keys).show(keys)
+            self._base(Lan).show(has_key=any(key.revoked is None for key in keys))
+        if not self._welcomed:
+            await self._welcome()
+
+    def _base(self, kind: type[W]) -> W:
+        """Return a pane, whatever dialog is over it."""
+        return self.screen_stack[0].query_one(kind)
+
+    async def _welcome(self) -> None:
+        keys = await self.desk.keys()
+        self._welcomed = True
+        if not keys:
+            models, engines = await asyncio.gather(self.desk.models(), self.desk.engines())
+            self.push_screen(Welcome(self.desk, models, engines))
+
+    def _greet(self, stats: Stats) -> None:
+        self._say(
+            f"{self.desk.gateway.url}   {stats.version}   up {figures.duration(stats.uptime_s)}   "
+            f"{figures.number(stats.calls_per_s)} calls/s   {figures.size(stats.process_bytes)}"
+        )
+
+    def _gone(self, reason: str) -> None:
+        """Say that the server is away, and follow it if it came back elsewhere."""
+        self._say(
+            f"the server does not answer ({plain(reason, width=60)}): trying again", lost=True
+        )
+        note = self.server.note() if self.server else None
+        if note is not None and self.server is not None and note.url != self.desk.gateway.url:
+            self.desk.gateway = HttpGateway(note.url, self.server.token())
+
+    def _say(self, text: str, *, lost: bool = False) -> None:
+        for label in self.screen_stack[0].query("#status").results(Label):
+            label.update(inert(text))
+            label.set_class(lost, "lost")
+
+    # -- what people do ------------------------------------------------------------------------
+
+    @on(TabbedContent.TabActivated)
+    def tab_changed(self) -> None:
+        """Look at once at what was opened."""
+        self._look()
+
+    @on(Home.SpanChanged)
+    def span_changed(self, event: Home.SpanChanged) -> None:
+        """Ask for another history."""
+        self._span_s = event.span_s
+        self._look()
+
+    @on(Lan.Changed)
+    @work(exclusive=True, group="server")
+    async def address_changed(self) -> None:
+        """Start the server again, so that it follows its settings."""
+        if self.server is None:
+            return
+        self._say("starting the server again\u2026")
+        await self.server.stop()
+        self.server.started = None
+        self._connect()
+
+    def action_tab(self, name: str) -> None:
+        """Go to a tab."""
+        self.query_one(TabbedContent).active = f"tab-{name}"
+        inside = self.query(f"#tab-{name} DataTable, #tab-{name} Lan, #tab-{name} RichLog")
+        if inside:
+            inside.first().focus()
+
+    def action_help(self) -> None:
+        """Show or hide every key of what is in focus."""
+        if self.screen.query("HelpPanel"):
+            self.action_hide_help_panel()
+        else:
+            self.action_show_help_panel()
+
+    @work(group="leave")
+    async def action_leave(self) -> None:
+        """Quit; a server that this console started may stay."""
+        server = self.server
+        if server is not None and server.started is not None and server.note() is not None:
+            stays = await self.push_screen_wait(
+                Confirm("Leave the server running?", yes="Leave it", no="Stop it")
+            )
+            if not stays:
+                self._say("stopping the server\u2026")
+                await server.stop()
+        self.exit()

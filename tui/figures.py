@@ -1,0 +1,65 @@
+"""Figures: numbers as people read them.
+
+Owns units and rounding. Deliberately draws nothing.
+"""
+
+from decimal import Decimal
+
+KILO = 1000.0
+
+
+def size(count: float) -> str:
+    """Return bytes as kB, MB or GB."""
+    for unit, digits in (("B", 0), ("kB", 0), ("MB", 0), ("GB", 1)):
+        if count < KILO or unit == "GB":
+            return f"{count:.{digits}f} {unit}"
+        count /= KILO
+    raise AssertionError(count)
+
+
+def number(value: float) -> str:
+    """Return a rate or a count in at most five characters or so."""
+    for unit in ("", "k", "M", "G"):
+        if abs(value) < KILO or unit == "G":
+            digits = 0 if unit == "" and value == int(value) else 1
+            return f"{value:.{digits}f}{unit}"
+        value /= KILO
+    raise AssertionError(value)
+
+
+def ms(value: float) -> str:
+    """Return milliseconds, or seconds above a thousand of them."""
+    return f"{value / KILO:.1f} s" if value >= KILO else f"{value:.1f} ms"
+
+
+def money(value: Decimal | str | None) -> str:
+    """Return credits with as many digits as matter; None is unlimited."""
+    if value is None:
+        return "unlimited"
+    amount = Decimal(value)
+    if amount == 0:
+        return "0"
+    if abs(amount) >= 1:
+        return f"{amount:,.2f}"
+    if abs(amount) >= Decimal("0.0001"):
+        return f"{amount:.3g}"
+    return f"{amount * 1_000_000:.3g}\u00b5"  # millionths, as on a supermarket's shelf
+
+
+def duration(seconds: float) -> str:
+    """Return a time span in its two largest units."""
+    whole = int(seconds)
+    for unit, each, below, part in (
+        ("d", 86_400, "h", 3_600),
+        ("h", 3_600, "m", 60),
+        ("m", 60, "s", 1),
+    ):
+        if whole >= each:
+            return f"{whole // each}{unit} {whole % each // part}{below}"
+    return f"{whole}s"
+
+
+def bar(share: float, width: int) -> str:
+    """Return a bar of so many characters, full from the left."""
+    full = round(max(0.0, min(1.0, share)) * width)
+    return "\u2588" * full + "\u2591" * (width - full)

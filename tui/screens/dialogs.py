@@ -1,0 +1,168 @@
+"""Dialogs: small questions over a screen, each with a typed answer.
+
+Owns confirming, filling in a form, and showing a secret once.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from rich.text import Text
+from textual import events, on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import Button, Input, Label, Static
+
+from tui.inert import inert
+
+
+class Confirm(ModalScreen[bool]):
+    """Asks before something that cannot be undone."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,n", "answer(False)", "No"),
+        Binding("y", "answer(True)", "Yes"),
+    ]
+
+    def __init__(self, question: str, *, yes: str = "Yes", no: str = "No") -> None:
+        super().__init__()
+        self._question, self._yes, self._no = question, yes, no
+
+    def compose(self) -> ComposeResult:
+        """Lay out the question and its answers."""
+        with Vertical(classes="dialog"):
+            yield Label(inert(self._question))
+            with Horizontal():
+                yield Button(f"{self._no} (n)", id="no")
+                yield Button(f"{self._yes} (y)", id="yes", variant="warning")
+
+    @on(Button.Pressed)
+    def pressed(self, event: Button.Pressed) -> None:
+        """Answer with a button."""
+        self.dismiss(event.button.id == "yes")
+
+    def action_answer(self, answer: bool) -> None:  # noqa: FBT001 - textual's way to say it
+        """Answer with a key."""
+        self.dismiss(answer)
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One line of a form."""
+
+    name: str
+    label: str
+    value: str = ""
+    hint: str = ""
+
+
+class Form(ModalScreen[Mapping[str, str] | None]):
+    """Asks for a few values; None when it is left."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Cancel")]
+
+    def __init__(self, title: str, fields: Sequence[Field], *, done: str = "OK") -> None:
+        super().__init__()
+        self._title, self._fields, self._done = title, fields, done
+
+    def compose(self) -> ComposeResult:
+        """Lay out a line for each field."""
+        with VerticalScroll(classes="dialog"):
+            yield Label(inert(self._title), classes="heading")
+            for field in self._fields:
+                yield Label(f"{field.label}")
+                yield Input(
+                    field.value, placeholder=field.hint, id=f"field-{field.name}", compact=True
+                )
+            with Horizontal():
+                yield Button("Cancel (esc)", id="cancel")
+                yield Button(f"{self._done} (enter)", id="done", variant="primary")
+
+    @on(Input.Submitted)
+    @on(Button.Pressed, "#done")
+    def finished(self) -> None:
+        """Hand over what was filled in."""
+        self.dismiss(
+            {f.name: self.query_one(f"#field-{f.name}", Input).value.strip() for f in self._fields}
+        )
+
+    @on(Button.Pressed, "#cancel")
+    def action_leave(self) -> None:
+        """Leave the form."""
+        self.dismiss(None)
+
+
+class Secret(ModalScreen[None]):
+    """Shows a key's plaintext, once, and how to use it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("c", "copy", "Copy the key"),
+        Binding("escape,enter", "leave", "Close"),
+    ]
+
+    def __init__(self, name: str, key: str, url: str, model: str) -> None:
+        super().__init__()
+        self._name, self._key = name, key
+        self._snippets = snippets(url, key, model)
+
+    def compose(self) -> ComposeResult:
+        """Lay out the key and the first snippet."""
+        with VerticalScroll(classes="dialog"):
+            yield Label(inert(f"Key of {self._name}: shown this once"), classes="heading")
+            yield Static(inert(self._key), classes="secret", id="plaintext")
+            yield Label("c copies it (OSC 52: your terminal must allow that)", classes="hint")
+            names = "   ".join(f"{n} {name}" for n, name in enumerate(self._snippets, 1))
+            yield Label(names, classes="hint")
+            yield Static(inert_block(next(iter(self._snippets.values()))), classes="snippet")
+            with Horizontal():
+                yield Button("Copy (c)", id="copy", variant="primary")
+                yield Button("Close (esc)", id="close")
+
+    def on_key(self, event: events.Key) -> None:
+        """Show the snippet of a number."""
+        if event.character and event.character in "1234":
+            text = list(self._snippets.values())[int(event.character) - 1]
+            self.query_one(".snippet", Static).update(inert_block(text))
+
+    @on(Button.Pressed, "#copy")
+    def action_copy(self) -> None:
+        """Put the key into the terminal's clipboard."""
+        self.app.copy_to_clipboard(self._key)
+        self.notify("Copied")
+
+    @on(Button.Pressed, "#close")
+    def action_leave(self) -> None:
+        """Forget the key."""
+        self.dismiss(None)
+
+
+def inert_block(text: str) -> Text:
+    """Return several lines, each drawn as it is."""
+    return Text(text, no_wrap=False)
+
+
+def snippets(url: str, key: str, model: str) -> dict[str, str]:
+    """Return how to call the server with a key, by client."""
+    base = f"{url}/v1"
+    return {
+        "curl": (
+            f"curl {base}/embeddings -H 'Authorization: Bearer {key}' \\\n"
+            f'  -d \'{{"model": "{model}", "input": "hello"}}\''
+        ),
+        "openai-python": (
+            "from openai import OpenAI\n"
+            f'client = OpenAI(base_url="{base}", api_key="{key}")\n'
+            f'client.embeddings.create(model="{model}", input="hello")'
+        ),
+        "LangChain": (
+            "from langchain_openai import OpenAIEmbeddings\n"
+            f'OpenAIEmbeddings(base_url="{base}", api_key="{key}", model="{model}",\n'
+            "                 check_embedding_ctx_length=False)"
+        ),
+        "Open WebUI": (
+            "Settings > Documents > Embedding engine: OpenAI\n"
+            f"URL: {base}\nAPI key: {key}\nModel: {model}"
+        ),
+    }

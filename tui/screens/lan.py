@@ -1,0 +1,215 @@
+"""LAN: from this machine alone to the network, and back.
+
+Owns `config.toml`'s address and certificate, and the warnings, which are true. Deliberately opens
+nothing itself: the server does, when it starts again.
+"""
+
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+from typing import ClassVar
+
+import segno
+import tomlkit
+from rich.text import Text
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.message import Message
+from textual.widget import Widget
+from textual.widgets import Static
+
+from tui.gateway import Desk
+from tui.inert import plain
+from tui.screens.dialogs import Confirm, Field, Form
+
+LOOPBACK = "127.0.0.1"
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - it is what the screen is about
+HALVES = {(0, 0): "\u2588", (0, 1): "\u2580", (1, 0): "\u2584", (1, 1): " "}
+"""Light and dark squares, two above each other, drawn light."""
+DAYS = 825
+"""As long as clients accept a certificate."""
+
+
+class Lan(Widget):
+    """Where the server listens, and how teammates reach it."""
+
+    can_focus = True
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("o", "open", "Open to the network"),
+        Binding("x", "close", "Back to this machine"),
+    ]
+
+    class Changed(Message):
+        """The server must start again to follow `config.toml`."""
+
+    def __init__(self, desk: Desk, data_dir: Path | None) -> None:
+        super().__init__()
+        self._desk, self._data_dir = desk, data_dir
+
+    def compose(self) -> ComposeResult:
+        """Lay out one page of text."""
+        yield Static(id="lan")
+
+    def on_mount(self) -> None:
+        """Draw it."""
+        self.show(has_key=True)
+
+    def show(self, *, has_key: bool) -> None:
+        """Draw how things are."""
+        self._has_key = has_key
+        url = self._desk.gateway.url
+        is_open = self._is_open()
+        text = Text()
+        text.append("This server is ")
+        text.append("open to the network" if is_open else "for this machine alone", style="bold")
+        text.append(f" at {url}\n\n")
+        address = url if not is_open else _with_host(url, own_address())
+        if is_open:
+            text.append(f"Teammates use  {address}/v1  and a key each (Keys, m).\n\n", style="bold")
+            if not url.startswith("https"):
+                text.append(
+                    "! Without TLS anyone on this network can read keys and texts.\n\n",
+                    style="bold red",
+                )
+            else:
+                text.append(
+                    "The certificate is your own: teammates' clients must be told to trust\n"
+                    f"{self._data_dir}/tls/cert.pem, or they refuse it.\n\n"
+                )
+            text.append(_qr(f"{address}/v1"))
+        else:
+            text.append("o opens it: choose an address, with TLS or without.\n")
+            if not has_key:
+                text.append(
+                    "! The server refuses to open without a key: mint one first.\n", style="bold"
+                )
+        if self._data_dir is None:
+            text.append("\nThis console is attached to a remote server: change it over there.")
+        self.query_one("#lan", Static).update(text)
+
+    def _is_open(self) -> bool:
+        host = self._desk.gateway.url.partition("://")[2].rpartition(":")[0].strip("[]")
+        return host not in (LOOPBACK, "::1", "localhost")
+
+    @work(group="lan")
+    async def action_open(self) -> None:
+        """Ask for an address and a certificate; write them and start again."""
+        if self._data_dir is None or not self._has_key:
+            self.notify(
+                "Mint a key first" if self._data_dir else "Change it over there", severity="error"
+            )
+            return
+        form = Form(
+            "Open to the network",
+            [
+                Field("host", "Address to bind", EVERYWHERE),
+                Field("port", "Port", "8642"),
+                Field("tls", "TLS: new (made on the spot), none, or CERT.pem,KEY.pem", "new"),
+            ],
+            done="Open",
+        )
+        given = await self.app.push_screen_wait(form)
+        if given is None:
+            return
+        if given["tls"] == "none" and not await self.app.push_screen_wait(
+            Confirm(
+                "Without TLS anyone on this network can read keys. Open all the same?", yes="Open"
+            )
+        ):
+            return
+        try:
+            cert, key = self._certificate(given["tls"])
+            write(self._data_dir, host=given["host"], port=int(given["port"]), cert=cert, key=key)
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            self.notify(plain(str(error)), severity="error", timeout=10)
+            return
+        self.post_message(self.Changed())
+
+    @work(group="lan")
+    async def action_close(self) -> None:
+        """Go back to loopback."""
+        if self._data_dir is not None and self._is_open():
+            write(self._data_dir, host=LOOPBACK, port=None, cert="", key="")
+            self.post_message(self.Changed())
+
+    def _certificate(self, wanted: str) -> tuple[str, str]:
+        if wanted == "none":
+            return "", ""
+        if wanted != "new":
+            cert, _, key = wanted.partition(",")
+            for path in (cert, key):
+                if not Path(path.strip()).is_file():
+                    raise ValueError(f"there is no file {path.strip()!r}")
+            return cert.strip(), key.strip()
+        assert self._data_dir is not None
+        return make_certificate(self._data_dir / "tls", own_address())
+
+
+def own_address() -> str:
+    """Return this machine's address on the network, as far as it knows."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # a documentation address: nothing is sent
+        except OSError:
+            return LOOPBACK
+        return str(probe.getsockname()[0])
+
+
+def make_certificate(folder: Path, address: str) -> tuple[str, str]:
+    """Make a certificate of one's own for an address, with the `openssl` command.
+
+    Raises:
+        ValueError: there is no such command.
+        OSError: the folder cannot be written.
+    """
+    program = shutil.which("openssl")
+    if program is None:
+        raise ValueError("there is no openssl command here; give a certificate's files instead")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    names = f"IP:{address},IP:127.0.0.1,DNS:localhost,DNS:{socket.gethostname()}"
+    subprocess.run(  # noqa: S603 - by its full path
+        [program, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+         "-nodes", "-days", str(DAYS), "-keyout", str(key), "-out", str(cert),
+         "-subj", "/CN=gigarouter",
+         "-addext", f"subjectAltName={names}"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    key.chmod(0o600)
+    return str(cert), str(key)
+
+
+def write(data_dir: Path, *, host: str, port: int | None, cert: str, key: str) -> None:
+    """Write address and certificate into `config.toml`; the rest of it stays."""
+    path = data_dir / "config.toml"
+    document = tomlkit.parse(path.read_text("utf-8")) if path.exists() else tomlkit.document()
+    document["host"] = host
+    if port is not None:
+        document["port"] = port
+    if cert or "tls" in document:
+        document["tls"] = {"cert": cert, "key": key}
+    part = path.with_name("config.toml.part")
+    part.write_text(tomlkit.dumps(document), "utf-8")
+    part.chmod(0o600)
+    part.replace(path)
+
+
+def _with_host(url: str, host: str) -> str:
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{host}:{rest.rpartition(':')[2]}"
+
+
+def _qr(text: str) -> str:
+    """Return a QR code in half blocks, dark on light whatever the theme."""
+    rows = [list(row) for row in segno.make(text, micro=False, error="l").matrix]
+    width = len(rows[0])
+    padded = [[0] * width, *rows, [0] * width]
+    if len(padded) % 2:
+        padded.append([0] * width)
+    lines = []
+    for upper, lower in zip(padded[::2], padded[1::2], strict=True):
+        cells = (HALVES[up & 1, down & 1] for up, down in zip(upper, lower, strict=True))
+        lines.append(f"\u2588{''.join(cells)}\u2588")
+    return "\n".join(lines)

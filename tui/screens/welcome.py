@@ -1,0 +1,126 @@
+"""Welcome: the first minute: a key, a call that works, and what to run next.
+
+Owns the one dialog that does both on a single key press.
+"""
+
+from typing import Any, ClassVar
+
+from rich.text import Text
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import Button, Label, Static
+
+from appliance.wire.engines import EngineList
+from appliance.wire.keys import MintOrder
+from appliance.wire.models import ModelView
+from tui import figures
+from tui.gateway import Desk, Lost, Refused
+from tui.inert import inert, plain
+from tui.screens.dialogs import inert_block, snippets
+from tui.screens.trial import outcome
+
+WORDS = "How do I reset my password?"
+SUGGESTED_MAX = 4
+ROOM = 3
+"""A model of so many parameters takes this many bytes for each, at the very most."""
+
+
+class Welcome(ModalScreen[None]):
+    """What is here, the first key, and the first call."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "begin", "Mint a key and try it"),
+        Binding("c", "copy", "Copy the key"),
+        Binding("escape", "leave", "Close"),
+    ]
+
+    def __init__(self, desk: Desk, models: list[ModelView], engines: EngineList) -> None:
+        super().__init__()
+        self._desk, self._models, self._engines = desk, models, engines
+        self._starter = next((m.id for m in models if m.available and m.task == "embeddings"), "")
+        self._key = ""
+
+    def compose(self) -> ComposeResult:
+        """Lay out what is here over what can be done."""
+        with VerticalScroll(classes="dialog"):
+            yield Label("Welcome to gigarouter", classes="heading")
+            yield Static(self._here(), id="here")
+            yield Static(id="secret")
+            yield Static(id="first-call")
+            yield Static(id="how")
+            with Horizontal():
+                yield Button("Mint a key and try it (enter)", id="begin", variant="primary")
+                yield Button("Close (esc)", id="close")
+
+    def _here(self) -> Text:
+        text = Text()
+        for device in self._engines.devices:
+            text.append(f"{device.kind.upper():4} ", style="bold")
+            text.append(
+                f"{plain(device.description or device.name)}, {figures.size(device.memory)}\n"
+            )
+        text.append("Here  ", style="bold")
+        text.append(f"{plain(self._starter)}: works now\n")
+        for model in fitting(self._models, self._engines):
+            text.append("Fits  ", style="bold")
+            text.append(
+                f"{plain(model.id)} ({figures.number(model.params)} parameters): Models, p\n"
+            )
+        return text
+
+    @on(Button.Pressed, "#begin")
+    def action_begin(self) -> None:
+        """Mint a key and call with it."""
+        if not self._key:
+            self.query_one("#secret", Static).update("minting\u2026")
+            self._begin()
+        else:
+            self.dismiss(None)
+
+    @work(exclusive=True, group="welcome")
+    async def _begin(self) -> None:
+        try:
+            minted = await self._desk.mint(MintOrder(name="me", credit="unlimited"))
+            self._key = minted.key
+            secret = self.query_one("#secret", Static)
+            secret.add_class("secret")
+            secret.update(inert(minted.key))
+            self.query_one("#first-call", Static).update("calling\u2026")
+            body: dict[str, Any] = {"model": self._starter, "input": [WORDS]}
+            tried = await self._desk.gateway.call(minted.key, "/v1/embeddings", body)
+        except (Lost, Refused) as error:
+            self.query_one("#first-call", Static).update(Text(plain(str(error)), style="bold red"))
+            return
+        said = Text("Your key, shown this once (c copies it). It works:\n", style="bold")
+        said.append(outcome(tried))
+        self.query_one("#first-call", Static).update(said)
+        found = snippets(self._desk.gateway.url, minted.key, self._starter)
+        how = "\n\n".join(f"{name}\n{text}" for name, text in found.items())
+        how_pane = self.query_one("#how", Static)
+        how_pane.add_class("snippet")
+        how_pane.update(inert_block(how))
+        self.query_one("#begin", Button).label = "Done (enter)"
+
+    def action_copy(self) -> None:
+        """Put the key into the terminal's clipboard."""
+        if self._key:
+            self.app.copy_to_clipboard(self._key)
+            self.notify("Copied")
+
+    @on(Button.Pressed, "#close")
+    def action_leave(self) -> None:
+        """Close, and forget the key."""
+        self.dismiss(None)
+
+
+def fitting(models: list[ModelView], engines: EngineList) -> list[ModelView]:
+    """Return models that fit this machine's memory, the largest of each task first."""
+    room = engines.memory_max or max((d.free for d in engines.devices), default=0)
+    fits = [m for m in models if not m.available and m.params and m.params * ROOM < room]
+    ranked = sorted(fits, key=lambda model: -model.params)
+    best = [next((m for m in ranked if m.task == task), None) for task in ("embeddings", "rerank")]
+    small = [m for m in reversed(ranked) if m not in best]
+    return [model for model in (*best, *small) if model is not None][:SUGGESTED_MAX]

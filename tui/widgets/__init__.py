@@ -1,0 +1,1 @@
+"""Widgets: how numbers and names are drawn."""
