@@ -110,6 +110,8 @@ class FakeGateway:
         if kind is UsageReport:
             row = UsageRow("2026-11-25", None, 3, 30, 0, Decimal("0.01"), 0, Decimal(0))
             return UsageReport("day", "2026-11-11", None, [row], row)
+        if kind is DownloadView and order is None:
+            return self.downloads[0]
         if kind is DownloadView:
             view = DownloadView(
                 "dl_1", order.id if order else "m", "fetching", 0, 1000, 0.0, None, None

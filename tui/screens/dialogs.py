@@ -61,6 +61,8 @@ class Field:
 class Form(ModalScreen[Mapping[str, str] | None]):
     """Asks for a few values; None when it is left."""
 
+    AUTO_FOCUS = "Input"
+
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Cancel")]
 
     def __init__(self, title: str, fields: Sequence[Field], *, done: str = "OK") -> None:

@@ -28,6 +28,8 @@ SHOWN = 8
 class Trial(ModalScreen[None]):
     """Two texts and their cosine, or a query over lines."""
 
+    AUTO_FOCUS = "Input"
+
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Close"),
         Binding("ctrl+r", "run", "Run", priority=True),
