@@ -6,7 +6,7 @@ screens do.
 
 import asyncio
 import signal
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from textual import on, work
 from textual.app import App, ComposeResult
@@ -18,7 +18,7 @@ from textual.widgets import Footer, Label, TabbedContent, TabPane
 
 from appliance.wire.stats import Stats
 from tui import figures
-from tui.gateway import Desk, Gateway, HttpGateway, Lost, Refused
+from tui.gateway import Desk, Gateway, HttpGateway, Lost, Refused, Tried
 from tui.inert import inert, plain
 from tui.screens.dialogs import Confirm
 from tui.screens.home import Home
@@ -29,6 +29,7 @@ from tui.screens.models import Models
 from tui.screens.welcome import Welcome
 from tui.server import DidNotStart, LocalServer
 
+T = TypeVar("T")
 W = TypeVar("W", bound=Widget)
 
 POLL_S = 0.5
@@ -43,16 +44,26 @@ HIGH_CONTRAST = Theme(
 
 
 class NoServer:
-    """Stands where a gateway will be."""
+    """Stands where a gateway will be, and says that nobody is there."""
 
     url = "no server yet"
 
-    async def get(self, *_: object) -> object:
-        """Say that nobody is there."""
-        raise Lost("the server is starting")
+    async def close(self) -> None:
+        """Do nothing: there is nothing to let go of."""
 
-    send = get
-    call = get
+    async def get(self, path: str, kind: type[T]) -> T:
+        """Refuse."""
+        raise Lost(f"nobody to ask for {kind.__name__} at {path}: the server is starting")
+
+    async def send(self, method: str, path: str, kind: type[T], order: object = None) -> T:
+        """Refuse."""
+        del method, order
+        return await self.get(path, kind)
+
+    async def call(self, key: str, path: str, body: dict[str, Any]) -> Tried:
+        """Refuse."""
+        del key, body
+        return await self.get(path, Tried)
 
 
 class Console(App[None]):
@@ -70,7 +81,7 @@ class Console(App[None]):
     def __init__(self, *, server: LocalServer | None, gateway: Gateway | None = None) -> None:
         super().__init__()
         self.server = server
-        self.desk = Desk(gateway or NoServer())  # type: ignore[arg-type]
+        self.desk = Desk(gateway or NoServer())
         self._span_s = 60
         self._stats: Stats | None = None
         self._welcomed = False
@@ -114,7 +125,7 @@ class Console(App[None]):
         except (DidNotStart, TimeoutError) as error:
             self._say(f"the server did not start: {plain(str(error))}", lost=True)
             return
-        self.desk.gateway = HttpGateway(note.url, self.server.token())
+        await self._use(HttpGateway(note.url, self.server.token()))
         self._look()
 
     # -- looking -------------------------------------------------------------------------------
@@ -132,7 +143,7 @@ class Console(App[None]):
             active = self.screen_stack[0].query_one(TabbedContent).active
             await self._look_at(active.removeprefix("tab-"))
         except Lost as error:
-            self._gone(str(error))
+            await self._gone(str(error))
         except Refused as error:
             self._say(f"refused: {plain(str(error))}", lost=True)
         except NoMatches:
@@ -178,14 +189,22 @@ class Console(App[None]):
             f"{figures.number(stats.calls_per_s)} calls/s   {figures.size(stats.process_bytes)}"
         )
 
-    def _gone(self, reason: str) -> None:
+    async def _gone(self, reason: str) -> None:
         """Say that the server is away, and follow it if it came back elsewhere."""
         self._say(
             f"the server does not answer ({plain(reason, width=60)}): trying again", lost=True
         )
         note = self.server.note() if self.server else None
         if note is not None and self.server is not None and note.url != self.desk.gateway.url:
-            self.desk.gateway = HttpGateway(note.url, self.server.token())
+            await self._use(HttpGateway(note.url, self.server.token()))
+
+    async def _use(self, gateway: Gateway) -> None:
+        old, self.desk.gateway = self.desk.gateway, gateway
+        await old.close()
+
+    async def on_unmount(self) -> None:
+        """Let go of the server's connections."""
+        await self.desk.gateway.close()
 
     def _say(self, text: str, *, lost: bool = False) -> None:
         for label in self.screen_stack[0].query("#status").results(Label):

@@ -66,6 +66,10 @@ class Gateway(Protocol):
 
     url: str
 
+    async def close(self) -> None:
+        """Let go of the connections."""
+        ...
+
     async def get(self, path: str, kind: type[T]) -> T:
         """Return what is at a path of the admin API."""
         ...

@@ -92,6 +92,8 @@ class LocalServer:
             if self.started is not None:
                 self.started.poll()  # a child that ended is gone only when it was asked for
             await asyncio.sleep(LOOK_AGAIN_S)
+        if self.started is not None:
+            await asyncio.to_thread(self.started.wait)
 
     def tail(self) -> list[str]:
         """Return the last lines of the log."""

@@ -77,6 +77,9 @@ class FakeGateway:
             memory_taken=208_000_000, memory_max=19_000_000_000, process_bytes=237_000_000,
         )  # fmt: skip
 
+    async def close(self):
+        pass
+
     async def get(self, path, kind):
         return await self.send("GET", path, kind)
 

@@ -13,6 +13,7 @@ from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
+from textual.coordinate import Coordinate
 from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import DataTable, Label, Static
@@ -86,7 +87,7 @@ class Keys(Widget):
         table = self.query_one("#keys", DataTable)
         if not table.row_count or not table.is_valid_row_index(table.cursor_row):
             return None
-        key = table.coordinate_to_cell_key((table.cursor_row, 0)).row_key  # type: ignore[arg-type]
+        key = table.coordinate_to_cell_key(Coordinate(table.cursor_row, 0)).row_key
         return self._keys.get(str(key.value))
 
     @work(group="verb")

@@ -11,6 +11,7 @@ from rich.text import Text
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.coordinate import Coordinate
 from textual.widget import Widget
 from textual.widgets import DataTable, Label, Static
 
@@ -131,7 +132,7 @@ class Models(Widget):
         table = self.query_one("#models", DataTable)
         if not table.row_count or not table.is_valid_row_index(table.cursor_row):
             return None
-        key = table.coordinate_to_cell_key((table.cursor_row, 0)).row_key  # type: ignore[arg-type]
+        key = table.coordinate_to_cell_key(Coordinate(table.cursor_row, 0)).row_key
         return self._models.get(str(key.value))
 
     def on_data_table_row_highlighted(self) -> None:

@@ -1,0 +1,180 @@
+"""The console over a real server: the first minute, work under load, a kill, the network."""
+
+import asyncio
+import os
+import signal
+import ssl
+import threading
+from contextlib import asynccontextmanager
+
+import httpx2
+import pytest
+from textual.widgets import DataTable, Input
+
+from appliance.wire.keys import MintOrder
+from tests.hub import standing_in
+from tests.models import write_tiny_gguf
+from tests.server import EMBED, free_port
+from tests.tui.test_stories import cells, settled, text_of
+from tui.app import Console
+from tui.screens.dialogs import Form
+from tui.screens.welcome import Welcome
+from tui.server import LocalServer
+
+FAKE = {"GIGAROUTER_FAKE_ENGINE": "true", "GIGAROUTER_ENGINE_CALIBRATE": "false"}
+
+
+@pytest.fixture
+def local(tmp_path, monkeypatch):
+    """A data directory whose server a console starts; it is stopped afterwards."""
+    for name, value in FAKE.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("GIGAROUTER_PORT", str(free_port()))
+    data = tmp_path / "data"
+    data.mkdir(mode=0o700)
+    server = LocalServer(data)
+    yield server
+    note = server.note()
+    if note is not None:
+        os.kill(note.pid, signal.SIGKILL)
+
+
+@asynccontextmanager
+async def console(local, size=(100, 32)):
+    app = Console(server=local)
+    async with app.run_test(size=size) as pilot:
+        async with asyncio.timeout(60):
+            while "up " not in text_of(app.screen_stack[0], "#status"):
+                await pilot.pause(0.05)
+        yield app, pilot
+
+
+def test_from_nothing_to_a_first_call_and_a_server_that_stays(local):
+    async def story():
+        async with console(local) as (app, pilot):
+            await settled(pilot, lambda: isinstance(app.screen, Welcome))
+            await pilot.press("enter")
+            await settled(pilot, lambda: "credits in" in text_of(app.screen, "#first-call"))
+            secret = text_of(app.screen, "#secret")
+            await pilot.press("enter")
+            assert local.started is not None
+            await pilot.press("q")
+            await settled(pilot, lambda: len(app.screen_stack) == 2)
+            await pilot.press("y")
+        note = local.note()
+        assert note is not None
+        answer = httpx2.post(
+            f"{note.url}/v1/embeddings", json={"model": EMBED, "input": "a"},
+            headers={"authorization": f"Bearer {secret}"},
+        )  # fmt: skip
+        assert answer.status_code == 200
+        # The next console attaches to it, and does not offer to stop it.
+        again = LocalServer(local.data_dir)
+        async with console(again) as (app, pilot):
+            await pilot.pause(0.3)
+            assert len(app.screen_stack) == 1
+            assert again.started is None
+        await local.stop()
+
+    asyncio.run(story())
+
+
+def test_calls_are_seen_and_a_killed_server_is_said_and_found_when_it_is_back(local):
+    async def story():
+        async with console(local) as (app, pilot):
+            await settled(pilot, lambda: isinstance(app.screen, Welcome))
+            await pilot.press("enter")
+            await settled(pilot, lambda: "credits in" in text_of(app.screen, "#first-call"))
+            secret = text_of(app.screen, "#secret")
+            await pilot.press("enter")
+            stop = threading.Event()
+
+            def load():
+                with httpx2.Client(base_url=local.note().url) as client:
+                    while not stop.is_set():
+                        client.post(
+                            "/v1/embeddings", json={"model": EMBED, "input": "a b c"},
+                            headers={"authorization": f"Bearer {secret}"},
+                        )  # fmt: skip
+
+            thread = threading.Thread(target=load)
+            thread.start()
+            try:
+                await settled(pilot, lambda: text_of(app, "#value-tokens") not in ("0", "0.0"))
+                await settled(pilot, lambda: len(cells(app, "#recent")) > 5)
+            finally:
+                stop.set()
+                await asyncio.to_thread(thread.join)
+            os.kill(local.note().pid, signal.SIGKILL)
+            local.started.wait(10)
+            await settled(pilot, lambda: app.query_one("#status").has_class("lost"))
+            back = LocalServer(local.data_dir)
+            await back.start()
+            await settled(pilot, lambda: not app.query_one("#status").has_class("lost"))
+        await back.stop()
+
+    asyncio.run(story())
+
+
+def test_a_model_is_added_and_pulled_from_a_hub(local, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+
+    async def story():
+        async with console(local) as (app, pilot):
+            await settled(pilot, lambda: isinstance(app.screen, Welcome))
+            await pilot.press("escape", "2")
+            table = app.screen_stack[0].query_one("#models", DataTable)
+            await settled(pilot, lambda: table.row_count >= 20)
+            await pilot.press("a")
+            await settled(pilot, lambda: isinstance(app.screen, Form))
+            app.screen.query_one("#field-repo", Input).value = "owner/tiny-GGUF"
+            await pilot.press("enter")
+            await settled(
+                pilot, lambda: any(r[0] == "owner/tiny-GGUF" for r in cells(app, "#models"))
+            )
+            table.move_cursor(row=table.row_count - 1)
+            await pilot.press("p")
+            await settled(pilot, lambda: cells(app, "#models")[-1][3].startswith("\u25cb here"))
+        await local.stop()
+
+    with standing_in() as (hub, endpoint):
+        monkeypatch.setenv("GIGAROUTER_HUB_ENDPOINT", endpoint)
+        gguf = write_tiny_gguf(tmp_path / "tiny.gguf", seed=1).read_bytes()
+        hub.put("owner/tiny-GGUF", "tiny-Q8_0.gguf", gguf)
+        asyncio.run(story())
+
+
+def test_the_server_is_opened_to_the_network_with_a_certificate_made_on_the_spot(
+    local, monkeypatch
+):
+    port = os.environ["GIGAROUTER_PORT"]
+    monkeypatch.delenv("GIGAROUTER_PORT")
+    (local.data_dir / "config.toml").write_text(f"# mine\nport = {port}\n")
+
+    async def story():
+        async with console(local) as (app, pilot):
+            await settled(pilot, lambda: isinstance(app.screen, Welcome))
+            await pilot.press("escape", "4", "o")
+            await pilot.pause(0.3)
+            assert not isinstance(app.screen, Form)  # without a key it is refused
+            await app.desk.mint(MintOrder(name="a"))
+            await pilot.pause(1.2)
+            await pilot.press("o")
+            await settled(pilot, lambda: isinstance(app.screen, Form))
+            app.screen.query_one("#field-port", Input).value = port
+            await pilot.press("enter")
+            await settled(pilot, lambda: app.desk.gateway.url.startswith("https://0.0.0.0"))
+            await settled(pilot, lambda: "Teammates use" in text_of(app, "#lan"))
+            page = text_of(app, "#lan")
+            assert "\u2580" in page  # the QR code
+            assert "Without TLS" not in page
+            trusted = ssl.create_default_context(cafile=local.data_dir / "tls" / "cert.pem")
+            found = httpx2.get(f"https://127.0.0.1:{port}/health", verify=trusted)
+            assert found.status_code == 200
+            assert (local.data_dir / "tls" / "key.pem").stat().st_mode & 0o777 == 0o600
+            await pilot.press("x")
+            await settled(pilot, lambda: app.desk.gateway.url.startswith("http://127.0.0.1"))
+            assert "# mine" in (local.data_dir / "config.toml").read_text()
+        await local.stop()
+
+    asyncio.run(story())
