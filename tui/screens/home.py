@@ -20,7 +20,7 @@ from tui import figures
 from tui.inert import inert, plain
 
 SPANS = {60: "1 min", 900: "15 min", 86_400: "24 h"}
-CALLS_SHOWN = 50
+CALLS_SHOWN = 16
 
 
 class Figure(Vertical):
@@ -28,6 +28,7 @@ class Figure(Vertical):
 
     def __init__(self, label: str, name: str) -> None:
         super().__init__(classes="figure")
+        self._shown = ("", "")
         self._label, self._value = label, Static("0", classes="value", id=f"value-{name}")
         self._more = Static("", classes="label", id=f"more-{name}")
 
@@ -38,7 +39,10 @@ class Figure(Vertical):
         yield self._more
 
     def show(self, value: str, more: str = "") -> None:
-        """Draw another number."""
+        """Draw another number, if it is another one."""
+        if (value, more) == self._shown:
+            return
+        self._shown = value, more
         self._value.update(value)
         self._more.update(more)
 
@@ -77,6 +81,7 @@ class Home(Widget):
     def on_mount(self) -> None:
         """Name the columns."""
         self._span_s = 60
+        self._stats: Stats | None = None
         table = self.query_one("#recent", DataTable)
         for title, width in (
             ("time", 8), ("status", 21), ("key", 12), ("model", 24), ("units", 6), ("cost", 7),
@@ -113,16 +118,22 @@ class Home(Widget):
             figures.money(stats.charged), f"in {figures.duration(stats.uptime_s)}"
         )
         self._show_history(stats)
-        self.query_one("#stages", Static).update(_stages(stats))
-        self.query_one("#by-model", Static).update(_activity("model (1 min)", stats.models))
-        self.query_one("#by-key", Static).update(_activity("key (1 min)", stats.keys))
-        self._show_recent(stats)
+        before, self._stats = self._stats, stats
+        if before is None or before.stages != stats.stages:
+            self.query_one("#stages", Static).update(_stages(stats))
+        if before is None or (before.models, before.keys) != (stats.models, stats.keys):
+            self.query_one("#by-model", Static).update(_activity("model (1 min)", stats.models))
+            self.query_one("#by-key", Static).update(_activity("key (1 min)", stats.keys))
+        if before is None or before.recent != stats.recent:
+            self._show_recent(stats)
 
     def _show_history(self, stats: Stats) -> None:
         tokens = [point.tokens for point in stats.history]
         documents = [point.documents for point in stats.history]
         shown, name = (tokens, "tokens/s") if max(tokens, default=0) else (documents, "documents/s")
-        self.query_one(Sparkline).data = shown
+        line = self.query_one(Sparkline)
+        if line.data != shown:
+            line.data = shown
         span = SPANS.get(self._span_s, "")
         highest = figures.number(max(shown, default=0))
         self.query_one("#chart-label", Label).update(

@@ -66,9 +66,7 @@ class Welcome(ModalScreen[None]):
         text.append(f"{plain(self._starter)}: works now\n")
         for model in fitting(self._models, self._engines):
             text.append("Fits  ", style="bold")
-            text.append(
-                f"{plain(model.id)} ({figures.number(model.params)} parameters): Models, p\n"
-            )
+            text.append(f"{plain(model.id)} ({figures.number(model.params)}): 2, then p\n")
         return text
 
     @on(Button.Pressed, "#begin")
