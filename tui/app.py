@@ -9,7 +9,7 @@ import signal
 from typing import Any, ClassVar, TypeVar
 
 from textual import on, work
-from textual.app import App, ComposeResult
+from textual.app import App, ComposeResult, ScreenStackError
 from textual.binding import Binding, BindingType
 from textual.css.query import NoMatches
 from textual.theme import Theme
@@ -140,13 +140,13 @@ class Console(App[None]):
     async def _look_once(self) -> None:
         try:
             self._stats = await self.desk.stats(self._span_s)
-            active = self.screen_stack[0].query_one(TabbedContent).active
+            active = self._base(TabbedContent).active
             await self._look_at(active.removeprefix("tab-"))
         except Lost as error:
             await self._gone(str(error))
         except Refused as error:
             self._say(f"refused: {plain(str(error))}", lost=True)
-        except NoMatches:
+        except (NoMatches, ScreenStackError):
             pass  # the screen went away meanwhile: it is the end
         finally:
             self._looking = False
@@ -174,6 +174,8 @@ class Console(App[None]):
 
     def _base(self, kind: type[W]) -> W:
         """Return a pane, whatever dialog is over it."""
+        if not self.screen_stack:
+            raise NoMatches("the console is closing")
         return self.screen_stack[0].query_one(kind)
 
     async def _welcome(self) -> None:
@@ -207,9 +209,10 @@ class Console(App[None]):
         await self.desk.gateway.close()
 
     def _say(self, text: str, *, lost: bool = False) -> None:
-        for label in self.screen_stack[0].query("#status").results(Label):
-            label.update(inert(text))
-            label.set_class(lost, "lost")
+        for screen in self.screen_stack[:1]:
+            for label in screen.query("#status").results(Label):
+                label.update(inert(text))
+                label.set_class(lost, "lost")
 
     # -- what people do ------------------------------------------------------------------------
 

@@ -249,7 +249,7 @@ def test_topping_up_rotating_and_revoking_with_a_question_before():
         assert [sent[1] for sent in gateway.sent] == [
             "/keys/key_alice/topup", "/keys/key_alice/rotate", "/keys/key_alice/revoke",
         ]  # fmt: skip
-        await settled(pilot, lambda: cells(app, "#keys")[0][5] == "revoked")
+        await settled(pilot, lambda: cells(app, "#keys")[0][2] == "revoked")
 
     play(story)
 

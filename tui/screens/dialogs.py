@@ -34,7 +34,7 @@ class Confirm(ModalScreen[bool]):
         """Lay out the question and its answers."""
         with Vertical(classes="dialog"):
             yield Label(inert(self._question))
-            with Horizontal():
+            with Horizontal(classes="buttons"):
                 yield Button(f"{self._no} (n)", id="no")
                 yield Button(f"{self._yes} (y)", id="yes", variant="warning")
 
@@ -74,11 +74,12 @@ class Form(ModalScreen[Mapping[str, str] | None]):
         with VerticalScroll(classes="dialog"):
             yield Label(inert(self._title), classes="heading")
             for field in self._fields:
-                yield Label(f"{field.label}")
-                yield Input(
-                    field.value, placeholder=field.hint, id=f"field-{field.name}", compact=True
-                )
-            with Horizontal():
+                with Horizontal(classes="field"):
+                    yield Label(field.label)
+                    yield Input(
+                        field.value, placeholder=field.hint, id=f"field-{field.name}", compact=True
+                    )
+            with Horizontal(classes="buttons"):
                 yield Button("Cancel (esc)", id="cancel")
                 yield Button(f"{self._done} (enter)", id="done", variant="primary")
 
@@ -118,7 +119,7 @@ class Secret(ModalScreen[None]):
             names = "   ".join(f"{n} {name}" for n, name in enumerate(self._snippets, 1))
             yield Label(names, classes="hint")
             yield Static(inert_block(next(iter(self._snippets.values()))), classes="snippet")
-            with Horizontal():
+            with Horizontal(classes="buttons"):
                 yield Button("Copy (c)", id="copy", variant="primary")
                 yield Button("Close (esc)", id="close")
 

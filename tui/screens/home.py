@@ -6,6 +6,7 @@ hands it what it has.
 
 from typing import ClassVar
 
+import msgspec
 from rich.table import Table
 from rich.text import Text
 from textual.app import ComposeResult
@@ -20,6 +21,15 @@ from tui import figures
 from tui.inert import inert, plain
 
 SPANS = {60: "1 min", 900: "15 min", 86_400: "24 h"}
+NARROW = (
+    ("time", 9), ("status", 16), ("key", 10), ("model", 18), ("units", 6), ("cost", 8), ("took", 8),
+)  # fmt: skip
+WIDE = (
+    ("time", 10), ("status", 26), ("key", 24), ("model", 36), ("units", 10), ("cost", 12),
+    ("took", 12),
+)  # fmt: skip
+WIDE_FROM = 140
+"""Columns of the terminal."""
 CALLS_SHOWN = 16
 
 
@@ -76,17 +86,14 @@ class Home(Widget):
             yield Static(id="stages")
             yield Static(id="by-model")
             yield Static(id="by-key")
-        yield DataTable(id="recent", cursor_type="row", zebra_stripes=True)
+        yield DataTable(id="recent", cursor_type="row", zebra_stripes=True, cell_padding=0)
 
     def on_mount(self) -> None:
         """Name the columns."""
         self._span_s = 60
         self._stats: Stats | None = None
         table = self.query_one("#recent", DataTable)
-        for title, width in (
-            ("time", 8), ("status", 21), ("key", 12), ("model", 24), ("units", 6), ("cost", 7),
-            ("took", 8),
-        ):  # fmt: skip
+        for title, width in WIDE if self.app.size.width >= WIDE_FROM else NARROW:
             table.add_column(title, width=width, key=title)
 
     def action_span(self) -> None:
@@ -103,9 +110,7 @@ class Home(Widget):
         )
         figure["value-documents"].show(figures.number(stats.documents_per_s))
         errors = (
-            f"{figures.number(stats.errors_per_s)} refused/s"
-            if stats.errors_per_s
-            else "none refused"
+            f"{figures.number(stats.errors_per_s)} refused" if stats.errors_per_s else "0 refused"
         )
         figure["value-calls"].show(figures.number(stats.calls_per_s), errors)
         figure["value-waiting"].show(
@@ -113,7 +118,7 @@ class Home(Widget):
             f"lanes {stats.lanes_busy}/{stats.lanes}",
         )
         limit = figures.size(stats.memory_max) if stats.memory_max else "no limit"
-        figure["value-memory"].show(figures.size(stats.memory_taken), f"of {limit}")
+        figure["value-memory"].show(figures.size(stats.memory_taken), f"/ {limit}")
         figure["value-charged"].show(
             figures.money(stats.charged), f"in {figures.duration(stats.uptime_s)}"
         )
@@ -122,7 +127,9 @@ class Home(Widget):
         if before is None or before.stages != stats.stages:
             self.query_one("#stages", Static).update(_stages(stats))
         if before is None or (before.models, before.keys) != (stats.models, stats.keys):
-            self.query_one("#by-model", Static).update(_activity("model (1 min)", stats.models))
+            self.query_one("#by-model", Static).update(
+                _activity("model (1 min)", _shortened(stats.models))
+            )
             self.query_one("#by-key", Static).update(_activity("key (1 min)", stats.keys))
         if before is None or before.recent != stats.recent:
             self._show_recent(stats)
@@ -149,8 +156,8 @@ class Home(Widget):
             table.add_row(
                 call.at[11:19],
                 Text(f"{call.status} {plain(call.code) or 'ok'}", style="" if good else "bold red"),
-                inert(call.key, width=12),
-                inert(_short(call.model), width=24),
+                inert(call.key, width=23),
+                inert(_short(call.model), width=35),
                 figures.number(call.units),
                 figures.money(call.cost),
                 figures.ms(call.ms),
@@ -161,6 +168,10 @@ class Home(Widget):
 def _short(name: str) -> str:
     """Return a model's name without its owner."""
     return name.rpartition("/")[2]
+
+
+def _shortened(rows: list[Activity]) -> list[Activity]:
+    return [msgspec.structs.replace(row, name=_short(row.name)) for row in rows]
 
 
 def _stages(stats: Stats) -> Table:
@@ -182,7 +193,7 @@ def _activity(title: str, rows: list[Activity]) -> Table:
         table.add_column(column, justify="right" if column != title else "left", no_wrap=True)
     for row in rows[:5]:
         table.add_row(
-            inert(_short(row.name), width=16), figures.number(row.calls),
+            inert(row.name, width=16), figures.number(row.calls),
             figures.number(row.tokens + row.documents),
         )  # fmt: skip
     if not rows:

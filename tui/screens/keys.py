@@ -26,7 +26,7 @@ from tui.inert import inert, plain
 from tui.screens.dialogs import Confirm, Field, Form, Secret
 
 COLUMNS = (
-    ("name", 18), ("key", 14), ("balance", 20), ("today", 8), ("limits", 20), ("state", 16),
+    ("name", 18), ("key", 14), ("state", 10), ("balance", 18), ("today", 8), ("limits", 24),
 )  # fmt: skip
 MINT_FIELDS = (
     Field("name", "Name", hint="whose it is"),
@@ -193,11 +193,11 @@ def _row(key: KeyView, richest: Decimal) -> tuple[Text, ...]:
         limits.append(f"{figures.money(key.daily_budget)}/day")
     state = "forgotten" if key.forgotten else "revoked" if key.revoked else "live"
     if state == "live" and key.expires:
-        state = f"until {key.expires[:10]}"
+        state = f"to {key.expires[5:10]}"
     return (
-        inert(key.name, width=18), inert(key.hint, width=14), balance,
-        Text(figures.money(key.spent_today)), Text(", ".join(limits) or "none"),
+        inert(key.name, width=18), inert(key.hint, width=14),
         Text(state, style="" if state not in ("revoked", "forgotten") else "dim strike"),
+        balance, Text(figures.money(key.spent_today)), Text(", ".join(limits) or "none"),
     )  # fmt: skip
 
 

@@ -106,7 +106,7 @@ class Lan(Widget):
             [
                 Field("host", "Address to bind", EVERYWHERE),
                 Field("port", "Port", "8642"),
-                Field("tls", "TLS: new (made on the spot), none, or CERT.pem,KEY.pem", "new"),
+                Field("tls", "TLS: new, none or CERT,KEY", "new"),
             ],
             done="Open",
         )

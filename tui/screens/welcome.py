@@ -51,7 +51,7 @@ class Welcome(ModalScreen[None]):
             yield Static(id="secret")
             yield Static(id="first-call")
             yield Static(id="how")
-            with Horizontal():
+            with Horizontal(classes="buttons"):
                 yield Button("Mint a key and try it (enter)", id="begin", variant="primary")
                 yield Button("Close (esc)", id="close")
 
