@@ -21,7 +21,8 @@ def main(data_dir: Path, url: str | None, token_file: Path | None) -> None:
         return
     if token_file is None:
         raise click.UsageError("--url needs --token-file")
-    gateway = HttpGateway(url.rstrip("/"), token_file.read_text(encoding="ascii").strip())
+    token = token_file.read_text(encoding="ascii").strip()
+    gateway = HttpGateway(url.rstrip("/"), token, is_local=False)
     Console(server=None, gateway=gateway).run()
 
 

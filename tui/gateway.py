@@ -86,9 +86,10 @@ class Gateway(Protocol):
 class HttpGateway:
     """A server over HTTP."""
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str, *, is_local: bool = True) -> None:
         self.url = url
-        # A proxy of the environment must not see the token; our own certificate is nobody's else.
+        # A proxy of the environment must not see the token. A server of this machine may have a
+        # certificate that only its teammates trust; elsewhere one must be good.
         self._client = httpx2.AsyncClient(
             base_url=url, timeout=httpx2.Timeout(ANSWER_S, connect=CONNECT_S), trust_env=False,
             verify=False,
