@@ -15,7 +15,7 @@ from appliance.admin.models import ModelAdmin, Models
 from appliance.admin.usage import UsageAdmin
 from appliance.core.limits import Limits
 from appliance.engine.devices import native_devices
-from appliance.engine.screening import Screen, trusted
+from appliance.engine.screening import Screen
 from appliance.hub.jobs import Jobs
 from appliance.hub.remote import Hub
 from appliance.ledger.books import Books
@@ -39,8 +39,7 @@ class Admin:
     @classmethod
     def over(
         cls, directory: DataDir, books: Books, models: Models, schedule: Schedule, limits: Limits,
-        jobs: Jobs, hub: HubSettings, *, residency: Residency | None = None,
-        screen: Screen = trusted,
+        jobs: Jobs, hub: HubSettings, *, screen: Screen, residency: Residency | None = None,
     ) -> "Admin":  # fmt: skip
         """Return the desk of a data directory.
 

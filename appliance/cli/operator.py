@@ -76,6 +76,7 @@ def _locally(directory: DataDir) -> "Iterator[Local]":
     from appliance.admin.models import Models  # noqa: PLC0415
     from appliance.core.clock import SystemClock  # noqa: PLC0415
     from appliance.core.limits import Limits  # noqa: PLC0415
+    from appliance.engine.screening import Screening, trusted  # noqa: PLC0415
     from appliance.hub.jobs import Jobs  # noqa: PLC0415
     from appliance.ledger.books import open_books  # noqa: PLC0415
     from appliance.ledger.schedule import Schedule  # noqa: PLC0415
@@ -86,7 +87,12 @@ def _locally(directory: DataDir) -> "Iterator[Local]":
         schedule, jobs = Schedule(directory, chosen.backup, books.clock), Jobs(books.clock)
         models = Models.read(directory)
         try:
-            yield Local(Admin.over(directory, books, models, schedule, limits, jobs, chosen.hub))
+            screen = trusted if chosen.fake_engine else Screening(directory.models).require
+            yield Local(
+                Admin.over(
+                    directory, books, models, schedule, limits, jobs, chosen.hub, screen=screen
+                )
+            )
         finally:
             jobs.close()
 

@@ -9,6 +9,7 @@ import tomllib
 
 import pytest
 
+from tests import encoders
 from tests.hub import TOKEN, standing_in
 from tests.models import write_tiny_bert_folder, write_tiny_gguf
 from tests.server import ROOT
@@ -210,3 +211,18 @@ def test_a_pull_is_watched_cancelled_and_goes_on_through_the_api(hub, server):
         assert admin.get("/downloads/dl_none").status_code == 404
     assert hub.sent < len(hub.files[REPO, FILE]) + 4 * 65_536
     assert server.stop() == 0
+
+
+@pytest.mark.parametrize("with_server", [True, False])
+def test_a_model_that_scores_everything_alike_is_not_added_with_a_server_or_without(
+    server, tmp_path, with_server
+):
+    if with_server:
+        server.start()
+    weights = encoders.xlmr_weights(seed=1)
+    weights["cls.output.weight"] *= 0
+    path = encoders.write_xlmr(tmp_path / "alike.gguf", weights)
+    assert "it scores everything alike" in refused(server.cli("models", "add", str(path)))
+    listed = document(server.cli("models", "list", "--json"))
+    assert "alike" not in [model["id"] for model in listed["data"]]
+    assert list((server.data_dir / "models").iterdir()) == []
