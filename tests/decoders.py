@@ -129,9 +129,9 @@ def write_decoder(
         named = labels or [f"label-{index}" for index in range(len(tensors["cls.output"]))]
         writer.add_array(f"{architecture}.classifier.output_labels", list(named))
     for key, value in (more or {}).items():
-        _add(writer, f"{architecture}.{key}", value)
+        add_key(writer, f"{architecture}.{key}", value)
     for key, value in tokenizer.items():
-        _add(writer, f"tokenizer.ggml.{key}", value)
+        add_key(writer, f"tokenizer.ggml.{key}", value)
     for name, array in tensors.items():
         full = name if name.endswith(".bias") else f"{name}.weight"
         kind = gguf.GGMLQuantizationType.F32 if array.ndim == 1 else quantization
@@ -214,7 +214,8 @@ def _rms(x: np.ndarray, scale: np.ndarray, shape: Shape) -> np.ndarray:
     return x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + shape.eps) * scale
 
 
-def _add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
+def add_key(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
+    """Write a value by its kind."""
     if isinstance(value, bool):
         writer.add_bool(key, value)
     elif isinstance(value, int):

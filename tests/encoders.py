@@ -14,6 +14,8 @@ from typing import Any
 import gguf
 import numpy as np
 
+from tests.decoders import add_key
+
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 SPACE = "\u2581"
 UNIGRAM = (
@@ -185,15 +187,7 @@ def _begun(path: Path, architecture: str, shape: Shape) -> gguf.GGUFWriter:
 
 def _ended(writer, path: Path, tensors, tokenizer: Mapping[str, Any]) -> Path:
     for key, value in tokenizer.items():
-        name = f"tokenizer.ggml.{key}"
-        if isinstance(value, bool):
-            writer.add_bool(name, value)
-        elif isinstance(value, int):
-            writer.add_uint32(name, value)
-        elif isinstance(value, str):
-            writer.add_string(name, value)
-        else:
-            writer.add_array(name, list(value))
+        add_key(writer, f"tokenizer.ggml.{key}", value)
     for name, array in tensors.items():
         writer.add_tensor(name, array)
     writer.write_header_to_file()

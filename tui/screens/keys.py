@@ -3,7 +3,7 @@
 Owns the table and the dialogs of minting, topping up, rotating and revoking.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from decimal import Decimal
 from typing import ClassVar
 
@@ -13,9 +13,7 @@ from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
-from textual.coordinate import Coordinate
 from textual.screen import ModalScreen
-from textual.widget import Widget
 from textual.widgets import DataTable, Label, Static
 
 from appliance.wire.keys import KeyView, MintOrder, Plaintext
@@ -24,6 +22,7 @@ from tui import figures
 from tui.gateway import Desk, Lost, Refused
 from tui.inert import inert, plain
 from tui.screens.dialogs import Confirm, Field, Form, Secret
+from tui.screens.pane import Pane
 
 COLUMNS = (
     ("name", 18), ("key", 14), ("state", 10), ("balance", 18), ("today", 8), ("limits", 24),
@@ -41,7 +40,7 @@ MINT_FIELDS = (
 NUMBERS = ("rpm", "tpm", "concurrency")
 
 
-class Keys(Widget):
+class Keys(Pane):
     """The table of keys."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -84,26 +83,13 @@ class Keys(Widget):
         )
 
     def _chosen(self) -> KeyView | None:
-        table = self.query_one("#keys", DataTable)
-        if not table.row_count or not table.is_valid_row_index(table.cursor_row):
-            return None
-        key = table.coordinate_to_cell_key(Coordinate(table.cursor_row, 0)).row_key
-        return self._keys.get(str(key.value))
-
-    @work(group="verb")
-    async def _do(self, what: str, verb: Callable[[], Awaitable[object]]) -> None:
-        try:
-            await verb()
-        except (Lost, Refused) as error:
-            self.notify(plain(str(error)), severity="error", timeout=8)
-        else:
-            self.notify(what)
+        return self._keys.get(self.under_cursor())
 
     async def _secret(self, verb: Awaitable[Plaintext]) -> None:
         try:
             minted = await verb
         except (Lost, Refused) as error:
-            self.notify(plain(str(error)), severity="error", timeout=8)
+            self.refused(error)
             return
         url = self._desk.gateway.url
         await self.app.push_screen_wait(Secret(minted.name, minted.key, url, self._model))
@@ -138,7 +124,7 @@ class Keys(Widget):
         )
         given = await self.app.push_screen_wait(form)
         if given is not None:
-            self._do(
+            self.order(
                 f"{plain(key.name)} has {plain(given['credit'])} more",
                 lambda: self._desk.top_up(key.id, given["credit"]),
             )
@@ -161,7 +147,7 @@ class Keys(Widget):
             return
         asked = Confirm(f"Revoke {plain(key.name)}? This cannot be undone.", yes="Revoke")
         if await self.app.push_screen_wait(asked):
-            self._do(f"{plain(key.name)} is revoked", lambda: self._desk.revoke(key.id))
+            self.order(f"{plain(key.name)} is revoked", lambda: self._desk.revoke(key.id))
 
     def on_data_table_row_selected(self) -> None:
         """Open the page of the key under the cursor."""

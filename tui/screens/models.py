@@ -4,15 +4,12 @@ Owns the table, and which verb a key press asks for. Deliberately talks to nobod
 desk does, in workers.
 """
 
-from collections.abc import Awaitable, Callable
 from typing import ClassVar
 
 from rich.text import Text
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.coordinate import Coordinate
-from textual.widget import Widget
 from textual.widgets import DataTable, Label, Static
 
 from appliance.wire.downloads import DownloadView, HubModelOrder
@@ -22,6 +19,7 @@ from tui import figures
 from tui.gateway import Desk, Lost, Refused
 from tui.inert import inert, plain
 from tui.screens.dialogs import Confirm, Field, Form
+from tui.screens.pane import Pane
 from tui.screens.trial import Trial
 
 COLUMNS = (
@@ -36,7 +34,7 @@ BAR = 10
 RUNNING = ("waiting", "fetching", "checking")
 
 
-class Models(Widget):
+class Models(Pane):
     """The table of models."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -129,11 +127,7 @@ class Models(Widget):
         return next((e for e in self._engines.data if e.model == model.id), None)
 
     def _chosen(self) -> ModelView | None:
-        table = self.query_one("#models", DataTable)
-        if not table.row_count or not table.is_valid_row_index(table.cursor_row):
-            return None
-        key = table.coordinate_to_cell_key(Coordinate(table.cursor_row, 0)).row_key
-        return self._models.get(str(key.value))
+        return self._models.get(self.under_cursor())
 
     def on_data_table_row_highlighted(self) -> None:
         """Show what is known of the row under the cursor."""
@@ -156,28 +150,18 @@ class Models(Widget):
 
     # -- verbs ---------------------------------------------------------------------------------
 
-    @work(group="verb")
-    async def _do(self, what: str, verb: Callable[[], Awaitable[object]]) -> None:
-        """Ask the server for something; whatever takes long may be left."""
-        try:
-            await verb()
-        except (Lost, Refused) as error:
-            self.notify(plain(str(error)), severity="error", timeout=8)
-        else:
-            self.notify(what)
-
     def action_pull(self) -> None:
         """Fetch the model."""
         model = self._chosen()
         if model is not None:
-            self._do(f"Fetching {plain(model.id)}", lambda: self._desk.pull(model.id))
+            self.order(f"Fetching {plain(model.id)}", lambda: self._desk.pull(model.id))
 
     def action_cancel(self) -> None:
         """End its download."""
         model = self._chosen()
         download = self._downloads.get(model.id) if model else None
         if download is not None and download.state in RUNNING:
-            self._do("Cancelled", lambda: self._desk.cancel(download.id))
+            self.order("Cancelled", lambda: self._desk.cancel(download.id))
 
     def action_load(self) -> None:
         """Bring it into memory, or free it."""
@@ -185,9 +169,9 @@ class Models(Widget):
         if model is None:
             return
         if model.loaded:
-            self._do(f"{plain(model.id)} is free", lambda: self._desk.unload(model.id))
+            self.order(f"{plain(model.id)} is free", lambda: self._desk.unload(model.id))
         else:
-            self._do(f"{plain(model.id)} is loaded", lambda: self._desk.load(model.id))
+            self.order(f"{plain(model.id)} is loaded", lambda: self._desk.load(model.id))
 
     def action_pin(self) -> None:
         """Keep it in memory, or no longer."""
@@ -195,7 +179,7 @@ class Models(Widget):
         if model is not None:
             engine = self._engine(model)
             on = not (engine is not None and engine.pinned)
-            self._do(
+            self.order(
                 "Pinned" if on else "No longer pinned", lambda: self._desk.pin(model.id, on=on)
             )
 
@@ -210,7 +194,7 @@ class Models(Widget):
         try:
             found = await self._desk.verify(model)
         except (Lost, Refused) as error:
-            self.notify(plain(str(error)), severity="error")
+            self.refused(error)
             return
         good = {True: "is what the catalogue names", None: "has no sha256 in the catalogue"}
         said = good.get(found.matches, "is NOT what the catalogue names: remove it and pull again")
@@ -227,7 +211,7 @@ class Models(Widget):
             return
         asked = Confirm(f"Remove the file of {plain(model.id)}?", yes="Remove")
         if await self.app.push_screen_wait(asked):
-            self._do(f"{plain(model.id)} is removed", lambda: self._desk.remove(model.id))
+            self.order(f"{plain(model.id)} is removed", lambda: self._desk.remove(model.id))
 
     @work(group="verb")
     async def action_add(self) -> None:
@@ -243,7 +227,7 @@ class Models(Widget):
             return
         repo, _, file = given["repo"].partition(":")
         order = HubModelOrder(repo=repo, file=file or None, id=given["id"] or None)
-        self._do(f"{plain(repo)} is in the catalogue: p pulls it", lambda: self._desk.add(order))
+        self.order(f"{plain(repo)} is in the catalogue: p pulls it", lambda: self._desk.add(order))
 
     @work(group="verb")
     async def action_price(self) -> None:
@@ -256,7 +240,7 @@ class Models(Widget):
             Form(f"Price of {plain(model.id)} (half of it in the batch tier)", [field], done="Set")
         )
         if given is not None:
-            self._do(
+            self.order(
                 "New calls pay the new price", lambda: self._desk.price(model.id, given["price"])
             )
 
