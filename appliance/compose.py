@@ -14,18 +14,22 @@ from appliance.admin.desk import Admin
 from appliance.admin.models import Models
 from appliance.api.app import create_app
 from appliance.api.auth import Authenticator
+from appliance.api.events import Events
 from appliance.api.guard import OperatorGuard
 from appliance.api.paid import PaidCalls
 from appliance.api.services import Services
-from appliance.core.clock import Clock
+from appliance.core.clock import Clock, utc_day
 from appliance.core.limits import Limits
+from appliance.core.units import Picocredits
 from appliance.engine.loader import FakeLoader, LlamaLoader, Loader
 from appliance.engine.screening import Screening, trusted
 from appliance.hub.jobs import Jobs
+from appliance.ledger import usage
 from appliance.ledger.books import Books
 from appliance.ledger.schedule import Schedule
 from appliance.ledger.till import Till
 from appliance.ledger.watch import Watch
+from appliance.observe.journal import Journal
 from appliance.observe.meters import Meters
 from appliance.pipeline import Pipeline
 from appliance.scheduler.cache import VectorCache
@@ -57,7 +61,7 @@ class Appliance:
 
 @asynccontextmanager
 async def open_appliance(
-    directory: DataDir, books: Books, settings: Settings, limits: Limits
+    directory: DataDir, books: Books, settings: Settings, limits: Limits, journal: Journal
 ) -> AsyncIterator[Appliance]:
     """Wire a server over open books; free its models at the end of the block.
 
@@ -89,14 +93,15 @@ async def open_appliance(
         screen=screen,
     )  # fmt: skip
     authenticator = Authenticator(books.keyring, _floods(clock, limits), clock)
-    meters = Meters(clock)
+    meters = Meters(clock, _charged_today(books))
     paid = PaidCalls(
         pipeline, authenticator, limiter, meters, clock=clock,
         default_wait_s=settings.default_wait_s,
     )  # fmt: skip
     services = Services(
-        admin, paid, pipeline, residency, authenticator, till.ledger, clock, limits, meters
-    )
+        admin, paid, pipeline, residency, authenticator, till.ledger, clock, limits, meters,
+        journal, Events(),
+    )  # fmt: skip
     chores = [
         asyncio.create_task(chore.run())
         for chore in (schedule, Watch(directory, books.writer), residency)
@@ -111,6 +116,12 @@ async def open_appliance(
             chore.cancel()
         await asyncio.to_thread(residency.close)
         threads.close()
+
+
+def _charged_today(books: Books) -> Picocredits:
+    today = utc_day(books.clock.wall_us())
+    rows = books.writer.call(lambda on: usage.read(on, by="day", since_day=today), durable=False)
+    return Picocredits(sum(row.amount - row.refunded for row in rows))
 
 
 def _guard(directory: DataDir, authenticator: Authenticator, settings: Settings) -> OperatorGuard:

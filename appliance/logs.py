@@ -1,4 +1,4 @@
-"""Logs: one handler on standard error, as text or as JSON lines.
+"""Logs: standard error, as text or as JSON lines, and the journal that the console reads.
 
 Owns the configuration of `logging`, once in a process. No line ever holds what a client sent:
 neither texts nor keys. Deliberately rotates nothing: journald or the shell does.
@@ -7,6 +7,8 @@ neither texts nor keys. Deliberately rotates nothing: journald or the shell does
 import json
 import logging
 import sys
+
+from appliance.observe.journal import Journal
 
 NAMES = ("gigarouter", "granian", "_granian")
 
@@ -39,15 +41,17 @@ class TextFormatter(logging.Formatter):
         return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def configure(log_format: str, *, debug: bool = False) -> None:
-    """Send our log to standard error; other libraries' warnings too."""
+def configure(log_format: str, *, debug: bool = False) -> Journal:
+    """Send our log to standard error, other libraries' warnings too; return what remembers it."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    journal = Journal()
+    root.handlers[:] = [handler, journal]
     root.setLevel(logging.WARNING)
     for name in NAMES:
         logging.getLogger(name).setLevel(logging.DEBUG if debug else logging.INFO)
     # Granian announces itself as experimental and each start and stop, llama.cpp its guesses.
     for name in () if debug else ("granian", "_granian", "gigarouter.llama"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    return journal

@@ -21,9 +21,9 @@ from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
 from appliance import logs
-from appliance.api.guard import is_loopback
 from appliance.compose import Appliance, open_appliance
 from appliance.core import failpoint
+from appliance.core.address import is_loopback
 from appliance.core.clock import Clock, SystemClock, iso
 from appliance.core.errors import ApplianceError, InvalidSettings, ServerUnreachable
 from appliance.core.limits import Limits
@@ -65,7 +65,7 @@ def serve(directory: DataDir, settings: Settings) -> int:
         raise InvalidSettings("python", "-O", "removes the checks that native code relies on")
     if settings.failpoint:
         _arm(settings.failpoint)
-    logs.configure(settings.log_format)
+    journal = logs.configure(settings.log_format)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.set_threshold(GARBAGE_MIN)
     clock = SystemClock()
@@ -87,7 +87,7 @@ def serve(directory: DataDir, settings: Settings) -> int:
             )  # fmt: skip
 
         async def run() -> None:
-            async with open_appliance(directory, books, settings, limits) as appliance:
+            async with open_appliance(directory, books, settings, limits, journal) as appliance:
                 serving = _Serving(directory, settings, appliance, books.writer, clock, limits)
                 await serving.run()
 

@@ -44,11 +44,15 @@ class EngineAdmin:
             data=[self._view(slot.spec) for slot in fleet.slots.values()],
             memory_taken=fleet.taken_bytes,
             memory_max=fleet.memory_bytes,
-            devices=[
-                DeviceView(d.name, d.description, d.kind, d.memory, d.free)
-                for d in await asyncio.to_thread(self._devices)
-            ],
+            devices=await self.devices(),
         )
+
+    async def devices(self) -> list[DeviceView]:
+        """Return where models can be computed, and what is free there now."""
+        return [
+            DeviceView(d.name, d.description, d.kind, d.memory, d.free)
+            for d in await asyncio.to_thread(self._devices)
+        ]
 
     async def load(self, order: ModelOrder) -> EngineView:
         """Load a model and its tokenizer; return when it can compute.

@@ -28,6 +28,7 @@ from appliance.store.datadir import DataDir
 from appliance.wire.downloads import CheckView, RemovedView
 from appliance.wire.models import (
     AddModelOrder,
+    AliasOrder,
     ModelList,
     ModelOrder,
     ModelView,
@@ -124,6 +125,21 @@ class ModelAdmin:
             await asyncio.to_thread(
                 shelf.set_price, name, realtime=order.realtime, batch=order.batch
             )
+            self._models.reread()
+        return self.view(self._models.catalog.find(name))
+
+    async def alias(self, order: AliasOrder) -> ModelView:
+        """Change which other names a model answers to.
+
+        Raises:
+            ModelNotFound: no model has this name.
+            InvalidRequest: a name is none, or another model's.
+        """
+        directory = self._models.directory
+        shelf = Shelf(directory.catalog, directory.models)
+        async with self._adding:
+            name = self._models.catalog.find(order.id).id
+            await asyncio.to_thread(shelf.set_aliases, name, order.aliases)
             self._models.reread()
         return self.view(self._models.catalog.find(name))
 

@@ -21,7 +21,7 @@ from appliance.store.reader import reading
 from appliance.wire.usage import UsageReport, UsageRow
 
 ALL = "all"
-"""Every key, or every day."""
+"""Every key, every model, or every day."""
 GROUPS: tuple[By, ...] = ("day", "model", "key")
 COLUMNS = ("group", "name", "calls", "tokens", "documents", "credits", "refunds", "refunded")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -36,8 +36,10 @@ class UsageAdmin:
         self._keyring = keys
         self._clock = clock
 
-    async def report(self, by: str, since: str, key_id: str) -> UsageReport:
-        """Return what was sold since `7d`, `12w` or `all`, to one key or to `all`.
+    async def report(self, by: str, since: str, key_id: str, model: str) -> UsageReport:
+        """Return what was sold since `7d`, `12w` or `all`, to one key or to `all`, of one model.
+
+        A model is named as it was when it was called; one that is gone from the catalogue too.
 
         Raises:
             InvalidRequest: a word of the question is wrong; `param` names it.
@@ -48,18 +50,19 @@ class UsageAdmin:
             raise InvalidRequest(f"by is one of {', '.join(GROUPS)}, not {by[:50]!r}", param="by")
         since_day = self._since_day(since)
         account = None if key_id == ALL else self._keyring.get(key_id).id
-        rows = await asyncio.to_thread(self._read, group, since_day, account)
+        rows = await asyncio.to_thread(self._read, group, since_day, account, model)
         return UsageReport(
             by=group,
             since=_day_text(since_day),
             key=account,
+            model=None if model == ALL else model,
             data=[self._row(row, group) for row in rows],
             total=_total(rows),
         )
 
     async def days(self, key_id: str) -> list[Usage]:
         """Return what a key ever used, by day."""
-        return await asyncio.to_thread(self._read, "day", 0, key_id)
+        return await asyncio.to_thread(self._read, "day", 0, key_id, ALL)
 
     def _since_day(self, since: str) -> int:
         if since == ALL:
@@ -77,9 +80,12 @@ class UsageAdmin:
         days = -(-seconds // 86_400)
         return max(0, utc_day(self._clock.wall_us()) - days + 1)
 
-    def _read(self, by: By, since_day: int, account: str | None) -> list[Usage]:
+    def _read(self, by: By, since_day: int, account: str | None, model: str) -> list[Usage]:
         with reading(self._directory.database) as connection:
-            return usage.read(connection, by=by, since_day=since_day, account=account)
+            return usage.read(
+                connection, by=by, since_day=since_day, account=account,
+                model=None if model == ALL else model,
+            )  # fmt: skip
 
     def _row(self, row: Usage, by: By) -> UsageRow:
         is_day = isinstance(row.group, int)

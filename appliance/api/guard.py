@@ -4,13 +4,13 @@ Owns the answer to "is this the operator?". Deliberately knows no routes.
 """
 
 import hmac
-import ipaddress
 from typing import Any
 
 from litestar.connection import ASGIConnection
 
 from appliance.api import exchange
 from appliance.api.auth import Authenticator, address
+from appliance.core.address import is_loopback
 from appliance.core.errors import UnknownPath
 
 
@@ -53,13 +53,3 @@ class OperatorGuard:
     def _is_local(self, connection: ASGIConnection[Any, Any, Any, Any]) -> bool:
         host = address(connection)
         return is_loopback(host) or host == self._own_address
-
-
-def is_loopback(host: str) -> bool:
-    """Say whether an address is this machine's own."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host == "localhost"
-    mapped = getattr(address, "ipv4_mapped", None)
-    return bool((mapped or address).is_loopback)

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from appliance.admin.desk import Admin
 from appliance.api.auth import Authenticator
+from appliance.api.events import Events
 from appliance.api.paid import PaidCalls
 from appliance.core.clock import Clock
 from appliance.core.limits import Limits
 from appliance.ledger.ledger import Ledger
+from appliance.observe.journal import Journal
 from appliance.observe.meters import Meters
 from appliance.pipeline import Pipeline
 from appliance.scheduler.residency import Residency
@@ -29,3 +31,5 @@ class Services:
     clock: Clock
     limits: Limits
     meters: Meters
+    journal: Journal
+    events: Events

@@ -7,6 +7,7 @@ Owns what an entry says of a file, read from the file itself, and the writing of
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -126,6 +127,23 @@ class Shelf:
         except DoesNotFit as error:
             reason = str(error).rpartition(": price.")[2]
             raise InvalidRequest(f"price: {reason}", param="realtime") from None
+
+    def set_aliases(self, name: str, aliases: Sequence[str]) -> None:
+        """Write a model's other names into the user's catalogue, in the place of those it had.
+
+        Raises:
+            InvalidRequest: a name is none, or another model's.
+        """
+
+        def change(document: Any) -> None:
+            table_of(document, name)["aliases"] = list(aliases)
+
+        try:
+            with self._own.draft(change):
+                pass
+        except DoesNotFit as error:
+            reason = str(error).rpartition("aliases: ")[2]
+            raise InvalidRequest(f"aliases: {reason}", param="aliases") from None
 
     def _require_readable(self, models: Catalog, name: str, file: Path) -> None:
         """Refuse a file that is another model's."""

@@ -13,7 +13,7 @@ from appliance.core.errors import DownloadCancelled, DownloadFailed
 from appliance.store.datadir import DataDir
 from appliance.wire.downloads import HubModelOrder
 from appliance.wire.engines import PinOrder
-from appliance.wire.models import AddModelOrder, ModelOrder, PriceOrder
+from appliance.wire.models import AddModelOrder, AliasOrder, ModelOrder, PriceOrder
 
 ENDED = ("done", "failed", "cancelled")
 LOOK_AGAIN_S = 0.2
@@ -22,7 +22,7 @@ REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:.+)?", re.ASCII
 
 @click.group(cls=Commands)
 def models() -> None:
-    """List, show, add, pull, verify, load, unload, remove and price models."""
+    """List, show, add, pull, verify, load, unload, remove, price and name models."""
 
 
 @models.command("list")
@@ -140,6 +140,17 @@ def price(
     order = PriceOrder(id=model_id, realtime=realtime, batch=batch)
     with reach(directory) as operator:
         view = operator.do(verbs.PRICE_MODEL, order=order)
+    printing.document(view) if as_json else printing.model(view)
+
+
+@models.command()
+@click.argument("model_id", metavar="ID")
+@click.argument("aliases", nargs=-1, metavar="[NAME]...")
+@everywhere
+def alias(directory: DataDir, *, as_json: bool, model_id: str, aliases: tuple[str, ...]) -> None:
+    """Change which other names a model answers to; without names it answers to its id alone."""
+    with reach(directory) as operator:
+        view = operator.do(verbs.ALIAS_MODEL, order=AliasOrder(id=model_id, aliases=list(aliases)))
     printing.document(view) if as_json else printing.model(view)
 
 

@@ -44,6 +44,7 @@ FORGET = Verb("DELETE", "/keys/{}", KeyView, lambda admin: admin.keys.forget)
 LIST_MODELS = Verb("GET", "/models", ModelList, lambda admin: admin.models.all)
 SHOW_MODEL = Verb("GET", "/models/{}", ModelView, lambda admin: admin.models.show)
 PRICE_MODEL = Verb("POST", "/models/price", ModelView, lambda admin: admin.models.price)
+ALIAS_MODEL = Verb("POST", "/models/alias", ModelView, lambda admin: admin.models.alias)
 ADD_MODEL = Verb("POST", "/models", ModelView, lambda admin: admin.models.add)
 VERIFY_MODEL = Verb("POST", "/models/verify", CheckView, lambda admin: admin.models.verify)
 REMOVE_MODEL = Verb("POST", "/models/remove", RemovedView, lambda admin: admin.models.remove)
@@ -59,4 +60,6 @@ UNLOAD_MODEL = Verb("POST", "/engines/unload", EngineView, lambda admin: admin.e
 PIN_MODEL = Verb("POST", "/engines/pin", EngineView, lambda admin: admin.engines.pin)
 BACK_UP = Verb("POST", "/backup", BackupView, lambda admin: admin.books.back_up)
 LIST_BACKUPS = Verb("GET", "/backup", BackupList, lambda admin: admin.books.backups)
-USAGE = Verb("GET", "/usage?by={}&since={}&key={}", UsageReport, lambda admin: admin.usage.report)
+USAGE = Verb(
+    "GET", "/usage?by={}&since={}&key={}&model={}", UsageReport, lambda admin: admin.usage.report
+)

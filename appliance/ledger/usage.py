@@ -66,9 +66,10 @@ def take_back(connection: sqlite3.Connection, charge: Transfer) -> None:
 
 
 def read(
-    connection: sqlite3.Connection, *, by: By, since_day: int = 0, account: str | None = None
-) -> list[Usage]:
-    """Return the sums since a UTC day, of one account or of all; days and names in their order."""
+    connection: sqlite3.Connection, *, by: By, since_day: int = 0, account: str | None = None,
+    model: str | None = None,
+) -> list[Usage]:  # fmt: skip
+    """Return the sums since a UTC day, of one account or model or of all, in their order."""
     rows = connection.execute(
         f"""
         WITH units (model, unit) AS (SELECT model, MIN(unit) FROM prices GROUP BY model)
@@ -78,8 +79,9 @@ def read(
             SUM(amount), SUM(refunds), SUM(refunded)
         FROM usage_days LEFT JOIN units USING (model)
         WHERE day >= :since AND (:account IS NULL OR account = :account)
+            AND (:model IS NULL OR usage_days.model = :model)
         GROUP BY 1 ORDER BY 1 LIMIT :rows
         """,  # noqa: S608 - constants
-        {"since": since_day, "account": account, "rows": ROWS_MAX},
+        {"since": since_day, "account": account, "model": model, "rows": ROWS_MAX},
     )
     return [Usage(*row) for row in rows]

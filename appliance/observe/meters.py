@@ -5,11 +5,11 @@ minutes, a quarter of an hour of seconds. Deliberately keeps nothing of what was
 and nothing over a restart: the ledger does.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from appliance.core.clock import Clock, iso
+from appliance.core.clock import Clock, iso, utc_day
 from appliance.core.units import Picocredits, credits_text
 from appliance.wire.stats import Activity, CallView, Point, Quantiles
 
@@ -22,6 +22,7 @@ RATE_OVER_S = 5
 QUANTILES_OVER_S = 60
 NAMES_MAX = 50
 """Models and keys shown; the busiest."""
+REFUSALS_MAX = 8
 POINTS = 90
 """Of the longer histories."""
 SPANS = {60: 1, 900: 10, 86_400: 960}
@@ -89,8 +90,9 @@ class _Ring:
 class Meters:
     """What one server has done; call on the loop's thread."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, charged_today: Picocredits) -> None:
         self._clock = clock
+        self._today = utc_day(clock.wall_us()), charged_today
         self._began_ns = clock.monotonic_ns()
         self._seconds = _Ring(1, SECONDS_KEPT)
         self._minutes = _Ring(60, MINUTES_KEPT)
@@ -111,6 +113,12 @@ class Meters:
         """Return the seconds since the start."""
         return self._second()
 
+    @property
+    def charged_today(self) -> Picocredits:
+        """Return what was charged on this UTC day, over restarts; refunds are left in."""
+        day, charged = self._today
+        return charged if day == utc_day(self._clock.wall_us()) else Picocredits(0)
+
     def note(self, ended: Ended) -> None:
         """Count a call that ended."""
         second = self._second()
@@ -119,6 +127,7 @@ class Meters:
         self._recent.appendleft((second, ended, self._clock.wall_us()))
         self._timed.append((second, ended))
         self.charged = Picocredits(self.charged + ended.amount)
+        self._today = utc_day(self._clock.wall_us()), Picocredits(self.charged_today + ended.amount)
 
     def rates(self) -> Point:
         """Return what happens a second, over the last few whole ones."""
@@ -162,6 +171,16 @@ class Meters:
             Activity(name, b.calls, b.tokens, b.documents, b.errors)
             for name, b in ranked[:NAMES_MAX]
         ]
+
+    def refusals(self) -> dict[str, int]:
+        """Return how often what was refused in the last minute, the most frequent first."""
+        horizon = self._second() - QUANTILES_OVER_S
+        found = Counter(
+            f"{ended.status} {ended.code}"
+            for second, ended in self._timed
+            if second >= horizon and ended.code
+        )
+        return dict(found.most_common(REFUSALS_MAX))
 
     def recent(self, count: int) -> list[CallView]:
         """Return the last calls, the newest first."""

@@ -32,6 +32,13 @@ class PriceOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """None: half the realtime price."""
 
 
+class AliasOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All other names that a model shall answer to; an empty list leaves it its id."""
+
+    id: str
+    aliases: list[str]
+
+
 class PriceView(msgspec.Struct, frozen=True):
     """Credits for one native unit."""
 

@@ -5,6 +5,8 @@ Deliberately holds no behaviour.
 
 import msgspec
 
+from appliance.wire.engines import DeviceView
+
 
 class CallView(msgspec.Struct, frozen=True):
     """One call that ended."""
@@ -74,6 +76,10 @@ class Stats(msgspec.Struct, frozen=True):
     """Of the history."""
     charged: str
     """Credits since the server started."""
+    spent_today: str
+    """Credits that were charged on this UTC day, over restarts."""
+    refusals: dict[str, int]
+    """In the last minute, by status and code, the most frequent first."""
     in_flight: int
     waiting_tokens: int
     bin_fill: float
@@ -83,5 +89,6 @@ class Stats(msgspec.Struct, frozen=True):
     memory_taken: int
     """By models, estimated."""
     memory_max: int | None
+    devices: list[DeviceView]
     process_bytes: int
     """Resident, of the whole server."""

@@ -34,5 +34,7 @@ class UsageReport(msgspec.Struct, frozen=True):
     """The first UTC day that is counted."""
     key: str | None
     """None: of all keys."""
+    model: str | None
+    """None: of all models."""
     data: list[UsageRow]
     total: UsageRow

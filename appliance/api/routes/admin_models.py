@@ -1,4 +1,4 @@
-"""Admin models: `/admin/v1/models`: list, show, add, price, verify and remove."""
+"""Admin models: `/admin/v1/models`: list, show, add, price, alias, verify and remove."""
 
 from litestar import Response, Router, get, post
 from litestar.di import NamedDependency
@@ -8,7 +8,7 @@ from appliance.api import exchange
 from appliance.api.routes.public import answer
 from appliance.api.services import Services
 from appliance.wire.json import decode
-from appliance.wire.models import AddModelOrder, ModelOrder, PriceOrder
+from appliance.wire.models import AddModelOrder, AliasOrder, ModelOrder, PriceOrder
 
 
 @get("/")
@@ -43,6 +43,15 @@ async def price_model(
     return answer(await services.admin.models.price(order))
 
 
+@post("/alias", status_code=200)
+async def alias_model(
+    request: exchange.AnyRequest, services: NamedDependency[Services]
+) -> Response[bytes]:
+    """Change which other names a model answers to."""
+    order = decode(await exchange.body(request, services.limits), AliasOrder)
+    return answer(await services.admin.models.alias(order))
+
+
 @post("/verify", status_code=200)
 async def verify_model(
     request: exchange.AnyRequest, services: NamedDependency[Services]
@@ -63,5 +72,13 @@ async def remove_model(
 
 models_router = Router(
     "/models",
-    route_handlers=[list_models, show_model, add_model, price_model, verify_model, remove_model],
+    route_handlers=[
+        list_models,
+        show_model,
+        add_model,
+        price_model,
+        alias_model,
+        verify_model,
+        remove_model,
+    ],
 )

@@ -22,13 +22,24 @@ async def show_stats(
     request: exchange.AnyRequest, services: NamedDependency[Services]
 ) -> Response[bytes]:
     """Show what happens; `?span=` is 60, 900 or 86400 seconds of history."""
+    return answer(await stats_of(services, asked_span(request)))
+
+
+def asked_span(request: exchange.AnyRequest) -> int:
+    """Return the seconds of history that are asked for.
+
+    Raises:
+        InvalidRequest: none is kept of so many; `param` is `span`.
+    """
     asked = request.query_params.get("span", "60")
     if asked not in {str(span) for span in SPANS}:
         raise InvalidRequest("span is 60, 900 or 86400", param="span")
-    return answer(_stats(services, int(asked)))
+    return int(asked)
 
 
-def _stats(services: Services, span_s: int) -> Stats:
+async def stats_of(services: Services, span_s: int) -> Stats:
+    """Return everything at this moment."""
+    devices = await services.admin.engines.devices()
     meters, fleet = services.meters, services.residency.fleet
     engines = services.residency.engines()
     rates = meters.rates()
@@ -48,6 +59,8 @@ def _stats(services: Services, span_s: int) -> Stats:
         history=history,
         step_s=step_s,
         charged=credits_text(meters.charged),
+        spent_today=credits_text(meters.charged_today),
+        refusals=meters.refusals(),
         in_flight=services.pipeline.in_flight,
         waiting_tokens=sum(engine.tokens_waiting for engine in engines),
         bin_fill=max((engine.counters.fill for engine in engines), default=0.0),
@@ -55,5 +68,6 @@ def _stats(services: Services, span_s: int) -> Stats:
         lanes=sum(engine.lanes[0] for engine in engines),
         memory_taken=fleet.taken_bytes,
         memory_max=fleet.memory_bytes,
+        devices=devices,
         process_bytes=resident_bytes(),
     )

@@ -10,7 +10,9 @@ from appliance.api.guard import OperatorGuard
 from appliance.api.routes.admin_books import backup_router
 from appliance.api.routes.admin_downloads import downloads_router
 from appliance.api.routes.admin_engines import engines_router
+from appliance.api.routes.admin_events import show_events
 from appliance.api.routes.admin_keys import keys_router
+from appliance.api.routes.admin_log import show_log
 from appliance.api.routes.admin_models import models_router
 from appliance.api.routes.admin_stats import show_stats
 from appliance.api.routes.admin_usage import show_usage
@@ -39,6 +41,8 @@ def operator_router(guard: OperatorGuard) -> Router:
             backup_router,
             show_usage,
             show_stats,
+            show_log,
+            show_events,
         ],
     )
     scraped = Router("/metrics", guards=[scraper], route_handlers=[metrics])

@@ -4,6 +4,7 @@ Owns the calls of ggml's device registry (ggml-backend.h), which the binding lea
 """
 
 import ctypes
+from functools import cache
 from pathlib import Path
 
 from appliance.engine.devices import Device
@@ -34,6 +35,7 @@ def devices() -> list[Device]:
     return found
 
 
+@cache
 def _library() -> ctypes.CDLL:
     folder = Path(facts()["library"]).parent
     path = next(p for p in sorted(folder.iterdir()) if p.name.startswith(("libggml.", "ggml.")))

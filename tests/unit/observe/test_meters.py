@@ -13,7 +13,7 @@ def ended(**facts):
 
 def meters():
     clock = HandClock()
-    return Meters(clock), clock
+    return Meters(clock, Picocredits(0)), clock
 
 
 def test_rates_are_of_the_last_whole_seconds():

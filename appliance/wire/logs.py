@@ -1,0 +1,26 @@
+"""Logs: lines of the server's log, as the console shows them.
+
+Deliberately holds no behaviour.
+"""
+
+import msgspec
+
+
+class LogLine(msgspec.Struct, frozen=True):
+    """One record."""
+
+    number: int
+    """Counted from the server's start, from 1."""
+    at: str
+    level: str
+    """`debug`, `info`, `warning`, `error` or `critical`."""
+    logger: str
+    message: str
+
+
+class LogView(msgspec.Struct, frozen=True):
+    """Lines, oldest first."""
+
+    data: list[LogLine]
+    last: int
+    """The number of the newest line: ask for what comes after it."""
