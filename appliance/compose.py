@@ -89,7 +89,7 @@ async def open_appliance(
     schedule, jobs = Schedule(directory, settings.backup, clock), Jobs(clock)
     screen = trusted if settings.fake_engine else Screening(directory.models).require
     admin = Admin.over(
-        directory, books, models, schedule, limits, jobs, settings.hub, residency=residency,
+        directory, books, models, schedule, limits, jobs, settings, residency=residency,
         screen=screen,
     )  # fmt: skip
     authenticator = Authenticator(books.keyring, _floods(clock, limits), clock)

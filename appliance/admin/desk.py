@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from appliance.admin.books import BooksAdmin
+from appliance.admin.doctor import Doctor
 from appliance.admin.downloads import DownloadAdmin
 from appliance.admin.engines import EngineAdmin
 from appliance.admin.keys import KeyAdmin
@@ -21,7 +22,7 @@ from appliance.hub.remote import Hub
 from appliance.ledger.books import Books
 from appliance.ledger.schedule import Schedule
 from appliance.scheduler.residency import Residency
-from appliance.settings import HubSettings
+from appliance.settings import Settings
 from appliance.store.datadir import DataDir
 
 
@@ -35,11 +36,12 @@ class Admin:
     usage: UsageAdmin
     downloads: DownloadAdmin
     engines: EngineAdmin
+    doctor: Doctor
 
     @classmethod
     def over(
         cls, directory: DataDir, books: Books, models: Models, schedule: Schedule, limits: Limits,
-        jobs: Jobs, hub: HubSettings, *, screen: Screen, residency: Residency | None = None,
+        jobs: Jobs, settings: Settings, *, screen: Screen, residency: Residency | None = None,
     ) -> "Admin":  # fmt: skip
         """Return the desk of a data directory.
 
@@ -47,13 +49,15 @@ class Admin:
         """
         keyring, clock = books.keyring, books.clock
         shelf = ModelAdmin(models, residency, screen)
+        engines = EngineAdmin(models, residency, clock, native_devices)
         return cls(
             keys=KeyAdmin(books.writer, keyring, models, clock=clock, limits=limits),
             models=shelf,
-            downloads=DownloadAdmin(models, shelf, Hub(hub), jobs, screen),
-            engines=EngineAdmin(models, residency, clock, native_devices),
+            downloads=DownloadAdmin(models, shelf, Hub(settings.hub), jobs, screen),
+            engines=engines,
             books=BooksAdmin(directory, schedule, clock),
             usage=UsageAdmin(directory, keyring, clock),
+            doctor=Doctor(directory, keyring, shelf, engines, schedule, settings, clock),
         )
 
 

@@ -32,6 +32,11 @@ class EngineAdmin:
         self._clock = clock
         self._devices = devices
 
+    @property
+    def serves(self) -> bool:
+        """Say whether a server runs here, that is, whether models can be in memory."""
+        return self._residency is not None
+
     async def all(self) -> EngineList:
         """Return every model that is in memory or on its way, and the devices.
 

@@ -5,6 +5,7 @@ Owns the catalogue as it stands now. Deliberately knows no HTTP.
 
 import asyncio
 import glob
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -227,11 +228,18 @@ class ModelAdmin:
             aliases=entry.aliases,
             quantization=entry.quantization,
             dimensions=entry.dimensions,
+            size_bytes=_size(spec),
             matryoshka=entry.matryoshka or None,
             prompts=msgspec.to_builtins(entry.prompts) if entry.prompts else None,
             reason=reason,
             tuning=_tuning_view(self._presence.tuning(spec)),
         )
+
+
+def _size(spec: ModelSpec) -> int | None:
+    with suppress(OSError):
+        return spec.path.stat().st_size
+    return spec.entry.source.bytes if spec.entry.source else None
 
 
 def _tuning_view(tuning: Tuning | None) -> TuningView | None:

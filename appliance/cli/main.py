@@ -14,6 +14,7 @@ import click
 from appliance import settings
 from appliance.cli import printing
 from appliance.cli.books import backup, restore
+from appliance.cli.doctor import doctor
 from appliance.cli.keys import keys
 from appliance.cli.models import models
 from appliance.cli.options import Commands, everywhere
@@ -88,6 +89,7 @@ cli.add_command(models)
 cli.add_command(usage)
 cli.add_command(backup)
 cli.add_command(restore)
+cli.add_command(doctor)
 
 
 @cli.command()

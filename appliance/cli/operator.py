@@ -89,9 +89,7 @@ def _locally(directory: DataDir) -> "Iterator[Local]":
         try:
             screen = trusted if chosen.fake_engine else Screening(directory.models).require
             yield Local(
-                Admin.over(
-                    directory, books, models, schedule, limits, jobs, chosen.hub, screen=screen
-                )
+                Admin.over(directory, books, models, schedule, limits, jobs, chosen, screen=screen)
             )
         finally:
             jobs.close()

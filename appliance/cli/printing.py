@@ -13,6 +13,7 @@ import click
 
 from appliance.core.clock import SystemClock, iso
 from appliance.wire.books import BackupList
+from appliance.wire.doctor import Report
 from appliance.wire.downloads import DownloadView
 from appliance.wire.json import encode
 from appliance.wire.keys import KeyView, MintedKey, RotatedKey
@@ -201,3 +202,12 @@ def pairs(facts: dict[str, Any]) -> None:
 
 def _inert(text: str) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def health(report: Report) -> None:
+    """Print findings, a line each, and what to do below."""
+    marks = {"ok": "\u2713", "warn": "!", "fail": "\u2717"}
+    for each in report.data:
+        click.echo(f"{marks[each.verdict]} {each.name:8} {each.said}")
+        if each.fix:
+            click.echo(f"  {'':8} fix: {each.fix}")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from appliance.wire.books import BackupList, BackupView
+from appliance.wire.doctor import Report
 from appliance.wire.downloads import CheckView, DownloadView, RemovedView
 from appliance.wire.engines import EngineList, EngineView
 from appliance.wire.keys import KeyList, KeyView, MintedKey, RotatedKey
@@ -60,6 +61,7 @@ UNLOAD_MODEL = Verb("POST", "/engines/unload", EngineView, lambda admin: admin.e
 PIN_MODEL = Verb("POST", "/engines/pin", EngineView, lambda admin: admin.engines.pin)
 BACK_UP = Verb("POST", "/backup", BackupView, lambda admin: admin.books.back_up)
 LIST_BACKUPS = Verb("GET", "/backup", BackupList, lambda admin: admin.books.backups)
+DOCTOR = Verb("GET", "/doctor", Report, lambda admin: admin.doctor.report)
 USAGE = Verb(
     "GET", "/usage?by={}&since={}&key={}&model={}", UsageReport, lambda admin: admin.usage.report
 )

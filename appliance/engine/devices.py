@@ -27,3 +27,15 @@ def native_devices() -> list[Device]:
     from appliance.engine.llama.devices import devices  # noqa: PLC0415 - native: it takes a while
 
     return devices()
+
+
+def native_facts() -> dict[str, str]:
+    """Return what can be said of the installed llama.cpp.
+
+    Raises:
+        ImportError, OSError, RuntimeError: it cannot be loaded.
+    """
+    prepare_native_library()
+    from appliance.engine.llama.library import facts  # noqa: PLC0415 - as above
+
+    return facts()

@@ -79,6 +79,8 @@ class ModelView(msgspec.Struct, frozen=True, omit_defaults=True):
     aliases: tuple[str, ...]
     quantization: str
     dimensions: int | None = None
+    size_bytes: int | None = None
+    """Of its file here, or of what a pull fetches; None: not known."""
     matryoshka: tuple[int, ...] | None = None
     prompts: dict[str, str] | None = None
     """What stands before a text whose `input_type` is told."""

@@ -110,3 +110,12 @@ def test_books_that_no_longer_agree_are_closed_while_the_server_runs(tmp_path):
             assert answer.status_code == 503
 
     asyncio.run(scenario())
+
+
+def test_of_one_model_by_key_and_of_one_that_nobody_called(tmp_path):
+    _, answer = asked(tmp_path, f"by=key&model={RERANK}")
+    report = answer.json()
+    assert report["model"] == RERANK
+    assert [(r["name"], r["calls"], r["documents"]) for r in report["data"]] == [("=cmd()", 1, 3)]
+    _, answer = asked(tmp_path, "by=day&model=nobody", suffix="&since=7d")
+    assert answer.json()["data"] == []

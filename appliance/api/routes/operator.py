@@ -8,6 +8,7 @@ from litestar.handlers import BaseRouteHandler
 
 from appliance.api.guard import OperatorGuard
 from appliance.api.routes.admin_books import backup_router
+from appliance.api.routes.admin_doctor import show_health
 from appliance.api.routes.admin_downloads import downloads_router
 from appliance.api.routes.admin_engines import engines_router
 from appliance.api.routes.admin_events import show_events
@@ -42,6 +43,7 @@ def operator_router(guard: OperatorGuard) -> Router:
             show_usage,
             show_stats,
             show_log,
+            show_health,
             show_events,
         ],
     )

@@ -4,9 +4,14 @@ from appliance.observe import journal as module
 from appliance.observe.journal import Journal
 
 
-def said(journal, *messages):
-    log = logging.Logger("gigarouter.test")
+def logger(journal):
+    log = logging.Logger("gigarouter.test")  # noqa: LOG001 - no other test's
     log.addHandler(journal)
+    return log
+
+
+def said(journal, *messages):
+    log = logger(journal)
     for message in messages:
         log.warning("%s", message)
 
@@ -33,11 +38,9 @@ def test_what_is_kept_is_bounded(monkeypatch):
 
 def test_an_exception_is_kept_with_its_lines():
     journal = Journal()
-    log = logging.Logger("gigarouter.test")
-    log.addHandler(journal)
     try:
-        raise ValueError("of old")
+        int("of old")
     except ValueError:
-        log.exception("it failed")
+        logger(journal).exception("it failed")
     assert "it failed\nTraceback" in journal.after(0).data[0].message
-    assert journal.after(0).data[0].message.endswith("ValueError: of old")
+    assert journal.after(0).data[0].message.endswith("'of old'")

@@ -1,0 +1,221 @@
+"""Doctor: a look at the appliance's health, and what to do about what is found.
+
+Owns the checks, each a function of facts that gives one finding. Deliberately changes nothing, and
+reads no text or key of anybody.
+"""
+
+import asyncio
+import os
+import shutil
+import stat
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from appliance.accounts.keyring import Keyring
+from appliance.admin.engines import EngineAdmin
+from appliance.admin.models import ModelAdmin
+from appliance.core.address import is_loopback
+from appliance.core.clock import Clock
+from appliance.core.errors import ApplianceError, LoadFailed
+from appliance.engine.devices import native_facts
+from appliance.ledger.schedule import Schedule
+from appliance.settings import Settings
+from appliance.store.datadir import DataDir
+from appliance.wire.doctor import Finding, Report
+from appliance.wire.engines import DeviceView, EngineList
+from appliance.wire.models import ModelView
+
+GB = 1_000_000_000
+DISK_LOW_BYTES = 2 * GB
+DISK_FULL_BYTES = GB // 5
+MEMORY_LOW_BYTES = GB
+FULL = 0.9
+"""Of the room for models, from which on little is left."""
+US_PER_H = 3_600_000_000
+ABSENT = "not on this machine"
+
+
+class Doctor:
+    """Looks at one appliance, with a server or without."""
+
+    def __init__(
+        self, directory: DataDir, keys: Keyring, models: ModelAdmin, engines: EngineAdmin,
+        schedule: Schedule, settings: Settings, clock: Clock,
+    ) -> None:  # fmt: skip
+        self._directory = directory
+        self._keys = keys
+        self._models = models
+        self._engines = engines
+        self._schedule = schedule
+        self._settings = settings
+        self._clock = clock
+
+    async def report(self) -> Report:
+        """Return what a look at everything finds."""
+        found = await asyncio.to_thread(of_machine, self._directory)
+        found.append(network(self._settings))
+        found.append(keys(has_live=self._keys.has_live(self._clock.wall_us())))
+        found.append(books(self._directory))
+        found.append(await asyncio.to_thread(self._backups))
+        found += models((await self._models.all()).data)
+        found += await self._memory()
+        return Report(all(each.verdict != "fail" for each in found), found)
+
+    def _backups(self) -> Finding:
+        now_us = self._clock.wall_us()
+        ages = [now_us - path.stat().st_mtime_ns // 1000 for path in self._schedule.files()]
+        return backups(self._schedule.every_h, min(ages, default=None), self._schedule.last_error)
+
+    async def _memory(self) -> list[Finding]:
+        if not self._engines.serves:
+            return [memory(await self._engines.devices())]
+        engines = await self._engines.all()
+        return [memory(engines.devices), *loaded(engines)]
+
+
+def of_machine(directory: DataDir) -> list[Finding]:
+    """Look at what needs neither books nor settings."""
+    return [files(directory), disk(directory.path), engine(native_facts)]
+
+
+def refused(error: ApplianceError) -> Finding:
+    """Return what kept the appliance from opening."""
+    return Finding("start", "fail", error.message, "mend this first: nothing starts without it")
+
+
+def files(directory: DataDir) -> Finding:
+    """Say whether others on this machine can read keys' hashes, credits or the admin token."""
+    secret = (directory.path, directory.database, directory.path / "admin.token")
+    open_to_others = [
+        path.name
+        for path in secret
+        if path.exists() and stat.S_IMODE(path.stat().st_mode) & (stat.S_IRWXG | stat.S_IRWXO)
+    ]
+    if open_to_others:
+        return Finding(
+            "files", "warn", f"others on this machine may open {', '.join(open_to_others)}",
+            f"chmod -R go-rwx {directory.path}",
+        )  # fmt: skip
+    if directory.path.exists() and not os.access(directory.path, os.W_OK):
+        return Finding("files", "fail", f"{directory.path} cannot be written", "check its owner")
+    return Finding("files", "ok", f"{directory.path} is its owner's alone")
+
+
+def disk(path: Path) -> Finding:
+    """Say whether there is room for books, backups and models."""
+    there = next(each for each in (path, *path.parents) if each.exists())
+    free = shutil.disk_usage(there).free
+    said = f"{free / GB:.1f} GB are free on the disk"
+    if free < DISK_FULL_BYTES:
+        return Finding("disk", "fail", said, "free some: calls are refused when it is full")
+    if free < DISK_LOW_BYTES:
+        return Finding("disk", "warn", said, "remove models that nobody calls: models remove ID")
+    return Finding("disk", "ok", said)
+
+
+def engine(facts: Callable[[], dict[str, str]]) -> Finding:
+    """Say whether llama.cpp can be used, and with which kernels."""
+    try:
+        found = facts()
+    except (ImportError, OSError, RuntimeError, LoadFailed) as error:
+        return Finding(
+            "engine", "fail", f"llama.cpp cannot be loaded: {error}", "gigarouter engine install"
+        )
+    said = f"llama-cpp-python {found['llama-cpp-python']} with {found['kernels']} kernels"
+    if not found["kernels"].startswith("gigarouter"):
+        return Finding("engine", "warn", said, "gigarouter engine install makes it faster")
+    return Finding("engine", "ok", said)
+
+
+def network(settings: Settings) -> Finding:
+    """Say who can reach the server, and who can read along."""
+    if is_loopback(settings.host):
+        return Finding("network", "ok", f"{settings.host} is for this machine alone")
+    if not settings.tls.cert:
+        return Finding(
+            "network", "warn", f"{settings.host} is open without TLS: keys can be read on the way",
+            "console, LAN, o with a certificate; or tls.cert and tls.key in config.toml",
+        )  # fmt: skip
+    missing = [name for name in (settings.tls.cert, settings.tls.key) if not Path(name).is_file()]
+    if missing:
+        return Finding("network", "fail", f"there is no {missing[0]}", "name another in tls")
+    return Finding("network", "ok", f"{settings.host} is open to the network, with TLS")
+
+
+def keys(*, has_live: bool) -> Finding:
+    """Say whether anybody may call."""
+    if has_live:
+        return Finding("keys", "ok", "there is a live key")
+    return Finding("keys", "warn", "no live key: nobody may call", "gigarouter keys mint NAME")
+
+
+def books(directory: DataDir) -> Finding:
+    """Say how the books are: whoever asks has opened them, and opening audits."""
+    size = directory.database.stat().st_size if directory.database.exists() else 0
+    return Finding("books", "ok", f"{size / 1e6:.1f} MB; audited when opened and each hour")
+
+
+def backups(every_h: int, age_us: int | None, last_error: str | None) -> Finding:
+    """Say whether there is a copy that is young enough."""
+    if last_error is not None:
+        return Finding(
+            "backups", "fail", f"the last one failed: {last_error}", "gigarouter backup FILE"
+        )
+    if every_h == 0:
+        return Finding("backups", "warn", "none is made by itself", "backup.every_h in config.toml")
+    if age_us is None:
+        return Finding("backups", "ok", f"none yet; a server makes one every {every_h} h")
+    age_h = age_us / US_PER_H
+    if age_h > 2 * every_h:
+        return Finding(
+            "backups", "warn", f"the last one is {age_h:.0f} h old", "gigarouter backup FILE"
+        )
+    return Finding("backups", "ok", f"the last one is {age_h:.0f} h old")
+
+
+def models(views: Sequence[ModelView]) -> list[Finding]:
+    """Say which models can be called, and which files are bad."""
+    usable = [view for view in views if view.available]
+    bad = [view for view in views if not view.available and ABSENT not in (view.reason or "")]
+    first = (
+        Finding("models", "ok", f"{len(usable)} of {len(views)} can be called")
+        if usable
+        else Finding("models", "fail", "none can be called", "gigarouter models pull ID")
+    )
+    return [
+        first,
+        *(
+            Finding(
+                "models", "warn", f"{view.id}: {view.reason}", f"gigarouter models remove {view.id}"
+            )
+            for view in bad
+        ),
+    ]
+
+
+def memory(devices: Sequence[DeviceView]) -> Finding:
+    """Say what is free where models are computed."""
+    said = ", ".join(
+        f"{each.description or each.name}: {each.free / GB:.1f} of {each.memory / GB:.1f} GB free"
+        for each in devices
+    )
+    if any(device.memory and device.free < MEMORY_LOW_BYTES for device in devices):
+        return Finding("memory", "warn", said, "unload a model: gigarouter models unload ID")
+    return Finding("memory", "ok", said)
+
+
+def loaded(engines: EngineList) -> list[Finding]:
+    """Say what models take of their room, and which could not be loaded."""
+    failed = [
+        Finding(
+            "engines", "warn", f"{engine.model}: {engine.reason}",
+            f"gigarouter models verify {engine.model}",
+        )
+        for engine in engines.data
+        if engine.state == "failed"
+    ]  # fmt: skip
+    taken, room = engines.memory_taken, engines.memory_max
+    said = f"models take {taken / GB:.1f} GB" + (f" of {room / GB:.1f} GB" if room else "")
+    if room and taken > FULL * room:
+        return [Finding("engines", "warn", said, "raise engine.memory_mb, or unload one"), *failed]
+    return [Finding("engines", "ok", said), *failed]

@@ -1,0 +1,29 @@
+"""Doctor: `gigarouter doctor`."""
+
+import click
+
+from appliance.cli import printing, verbs
+from appliance.cli.operator import reach
+from appliance.cli.options import everywhere
+from appliance.core.errors import ApplianceError
+from appliance.store.datadir import DataDir
+from appliance.wire.doctor import Report
+
+
+@click.command()
+@everywhere
+@click.pass_context
+def doctor(ctx: click.Context, directory: DataDir, *, as_json: bool) -> None:
+    """Look at files, disk, engine, network, keys, books, backups, models and memory.
+
+    Exit code 1: something failed. What cannot even be opened is a finding too.
+    """
+    try:
+        with reach(directory) as operator:
+            report = operator.do(verbs.DOCTOR)
+    except ApplianceError as error:
+        from appliance.admin.doctor import of_machine, refused  # noqa: PLC0415 - as in operator
+
+        report = Report(healthy=False, data=[refused(error), *of_machine(directory)])
+    printing.document(report) if as_json else printing.health(report)
+    ctx.exit(0 if report.healthy else 1)
