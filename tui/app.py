@@ -80,6 +80,8 @@ class Console(App[None]):
 
     def __init__(self, *, server: LocalServer | None, gateway: Gateway | None = None) -> None:
         super().__init__()
+        self.HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (120, "-wide"), (180, "-wider")]
+        self.VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-tall")]
         self.server = server
         self.desk = Desk(gateway or NoServer())
         self._span_s = 60
@@ -241,7 +243,9 @@ class Console(App[None]):
     def action_tab(self, name: str) -> None:
         """Go to a tab."""
         self.query_one(TabbedContent).active = f"tab-{name}"
-        inside = self.query(f"#tab-{name} DataTable, #tab-{name} Lan, #tab-{name} RichLog")
+        inside = self.query(
+            f"#tab-{name} Home, #tab-{name} DataTable, #tab-{name} Lan, #tab-{name} RichLog"
+        )
         if inside:
             inside.first().focus()
 

@@ -1,67 +1,38 @@
 """Home: what the server does now.
 
-Owns the figures, the history and the last calls. Deliberately asks the server nothing: the console
-hands it what it has.
+Owns which panel shows what, and how much of it fits. Deliberately asks the server nothing: the
+console hands it what it has.
 """
 
 from typing import ClassVar
 
-import msgspec
-from rich.table import Table
-from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
+from textual.containers import Horizontal
 from textual.message import Message
 from textual.widget import Widget
-from textual.widgets import DataTable, Label, Sparkline, Static
 
-from appliance.wire.stats import Activity, Stats
+from appliance.wire.stats import Point, Stats
 from tui import figures
-from tui.inert import inert, plain
+from tui.chart import chart
+from tui.screens import panels
+from tui.widgets.lines import Lines
 
 SPANS = {60: "1 min", 900: "15 min", 86_400: "24 h"}
-NARROW = (
-    ("time", 9), ("status", 16), ("key", 10), ("model", 18), ("units", 6), ("cost", 8), ("took", 8),
-)  # fmt: skip
-WIDE = (
-    ("time", 10), ("status", 26), ("key", 24), ("model", 36), ("units", 10), ("cost", 12),
-    ("took", 12),
-)  # fmt: skip
-WIDE_FROM = 140
-"""Columns of the terminal."""
-CALLS_SHOWN = 16
-
-
-class Figure(Vertical):
-    """One large number and what it is."""
-
-    def __init__(self, label: str, name: str) -> None:
-        super().__init__(classes="figure")
-        self._shown = ("", "")
-        self._label, self._value = label, Static("0", classes="value", id=f"value-{name}")
-        self._more = Static("", classes="label", id=f"more-{name}")
-
-    def compose(self) -> ComposeResult:
-        """Lay out the number over its name."""
-        yield Label(self._label, classes="label")
-        yield self._value
-        yield self._more
-
-    def show(self, value: str, more: str = "") -> None:
-        """Draw another number, if it is another one."""
-        if (value, more) == self._shown:
-            return
-        self._shown = value, more
-        self._value.update(value)
-        self._more.update(more)
+METRICS = ("tokens", "documents", "calls", "errors")
+NAMES = {"errors": "refused"}
+CHARTS = 3
+"""As many as the widest terminal has room for; the style sheet hides some."""
 
 
 class Home(Widget):
     """Throughput, as it is now and as it was."""
 
+    can_focus = True
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("h", "span", "History", tooltip="One minute, a quarter of an hour, a day")
+        Binding("h", "span", "History", tooltip="One minute, a quarter of an hour, a day"),
+        Binding("g", "metric", "Graph", tooltip="Tokens, documents, calls, refusals"),
+        Binding("f", "filter", "Refused only", tooltip="Of the last calls, those that failed"),
     ]
 
     class SpanChanged(Message):
@@ -71,30 +42,36 @@ class Home(Widget):
             super().__init__()
             self.span_s = span_s
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._span_s = 60
+        self._metric: int | None = None
+        """None: whatever there is something of."""
+        self._only_refused = False
+        self._stats: Stats | None = None
+
     def compose(self) -> ComposeResult:
-        """Lay out figures, history, stages and calls."""
-        with Horizontal(id="figures"):
-            for label, name in (
-                ("tokens/s", "tokens"), ("documents/s", "documents"), ("calls/s", "calls"),
-                ("waiting", "waiting"), ("memory", "memory"), ("charged", "charged"),
-            ):  # fmt: skip
-                yield Figure(label, name)
-        yield Label("", id="chart-label")
-        with Vertical(id="chart"):
-            yield Sparkline([], summary_function=max)
+        """Lay out figures, histories, what was busy, and calls."""
+        yield Lines(id="figures")
+        with Horizontal(id="charts"):
+            for number in range(CHARTS):
+                yield Lines(id=f"chart-{number}", classes="panel chart")
         with Horizontal(id="middle"):
-            yield Static(id="stages")
-            yield Static(id="by-model")
-            yield Static(id="by-key")
-        yield DataTable(id="recent", cursor_type="row", zebra_stripes=True, cell_padding=0)
+            for name in ("stages", "by-model", "by-key", "machine", "refusals"):
+                yield Lines(id=name, classes="panel")
+        yield Lines(id="recent", classes="panel")
 
     def on_mount(self) -> None:
-        """Name the columns."""
-        self._span_s = 60
-        self._stats: Stats | None = None
-        table = self.query_one("#recent", DataTable)
-        for title, width in WIDE if self.app.size.width >= WIDE_FROM else NARROW:
-            table.add_column(title, width=width, key=title)
+        """Name the panels."""
+        for name, title in (
+            ("stages", "latency, 1 min"), ("by-model", "models, 1 min"), ("by-key", "keys, 1 min"),
+            ("machine", "machine"), ("refusals", "refused, 1 min"),
+        ):  # fmt: skip
+            self._panel(name).border_title = title
+
+    def on_resize(self) -> None:
+        """Draw for the size that there is now, once the panels have theirs."""
+        self.call_after_refresh(self._draw)
 
     def action_span(self) -> None:
         """Go to the next history."""
@@ -102,100 +79,60 @@ class Home(Widget):
         self._span_s = spans[(spans.index(self._span_s) + 1) % len(spans)]
         self.post_message(self.SpanChanged(self._span_s))
 
+    def action_metric(self) -> None:
+        """Go to the next graph."""
+        self._metric = (self._first_metric() + 1) % len(METRICS)
+        self._draw()
+
+    def action_filter(self) -> None:
+        """Show calls that were refused alone, or all."""
+        self._only_refused = not self._only_refused
+        self._draw()
+
     def show(self, stats: Stats) -> None:
         """Draw what the server does now."""
-        figure = {f.query_one(".value").id: f for f in self.query(Figure)}
-        figure["value-tokens"].show(
-            figures.number(stats.tokens_per_s), f"bins {stats.bin_fill:.0%}"
-        )
-        figure["value-documents"].show(figures.number(stats.documents_per_s))
-        errors = (
-            f"{figures.number(stats.errors_per_s)} refused" if stats.errors_per_s else "0 refused"
-        )
-        figure["value-calls"].show(figures.number(stats.calls_per_s), errors)
-        figure["value-waiting"].show(
-            f"{figures.number(stats.waiting_tokens)} tok",
-            f"lanes {stats.lanes_busy}/{stats.lanes}",
-        )
-        limit = figures.size(stats.memory_max) if stats.memory_max else "no limit"
-        figure["value-memory"].show(figures.size(stats.memory_taken), f"/ {limit}")
-        figure["value-charged"].show(
-            figures.money(stats.charged), f"in {figures.duration(stats.uptime_s)}"
-        )
-        self._show_history(stats)
-        before, self._stats = self._stats, stats
-        if before is None or before.stages != stats.stages:
-            self.query_one("#stages", Static).update(_stages(stats))
-        if before is None or (before.models, before.keys) != (stats.models, stats.keys):
-            self.query_one("#by-model", Static).update(
-                _activity("model (1 min)", _shortened(stats.models))
-            )
-            self.query_one("#by-key", Static).update(_activity("key (1 min)", stats.keys))
-        if before is None or before.recent != stats.recent:
-            self._show_recent(stats)
+        self._stats = stats
+        self._draw()
 
-    def _show_history(self, stats: Stats) -> None:
-        tokens = [point.tokens for point in stats.history]
-        documents = [point.documents for point in stats.history]
-        shown, name = (tokens, "tokens/s") if max(tokens, default=0) else (documents, "documents/s")
-        line = self.query_one(Sparkline)
-        if line.data != shown:
-            line.data = shown
-        span = SPANS.get(self._span_s, "")
-        highest = figures.number(max(shown, default=0))
-        self.query_one("#chart-label", Label).update(
-            f"{name} over {span}: highest {highest}   (h: other spans)"
-        )
+    def _draw(self) -> None:
+        stats = self._stats
+        if stats is None or not self.is_mounted:
+            return
+        figures_ = self._panel("figures")
+        figures_.draw(panels.figures_of(stats, figures_.content_size.width))
+        self._draw_charts(stats.history)
+        for name, drawn in (
+            ("stages", panels.stages), ("by-model", panels.models), ("by-key", panels.keys),
+            ("machine", panels.machine), ("refusals", panels.refusals),
+        ):  # fmt: skip
+            panel = self._panel(name)
+            if panel.display and panel.content_size:
+                panel.draw(drawn(stats, panel.content_size.width))
+        recent = self._panel("recent")
+        calls = [c for c in stats.recent if not self._only_refused or panels.is_refusal(c)]
+        recent.border_title = "last calls: refused only" if self._only_refused else "last calls"
+        recent.draw(panels.calls(calls, *recent.content_size))
 
-    def _show_recent(self, stats: Stats) -> None:
-        table = self.query_one("#recent", DataTable)
-        place = table.cursor_row
-        table.clear()
-        for call in stats.recent[:CALLS_SHOWN]:
-            good = call.status < 400  # noqa: PLR2004 - every refusal
-            table.add_row(
-                call.at[11:19],
-                Text(f"{call.status} {plain(call.code) or 'ok'}", style="" if good else "bold red"),
-                inert(call.key, width=23),
-                inert(_short(call.model), width=35),
-                figures.number(call.units),
-                figures.money(call.cost),
-                figures.ms(call.ms),
-            )
-        table.move_cursor(row=min(place, max(0, table.row_count - 1)))
+    def _draw_charts(self, history: list[Point]) -> None:
+        # The last step is not over: it would rise from nothing again and again.
+        whole = history[:-1]
+        for number in range(CHARTS):
+            panel = self._panel(f"chart-{number}")
+            if not panel.content_size:
+                continue
+            metric = METRICS[(self._first_metric() + number) % len(METRICS)]
+            values = [getattr(point, metric) for point in whole]
+            name = NAMES.get(metric, metric)
+            highest = figures.number(max(values, default=0.0))
+            panel.border_title = f"{name}/s, {SPANS[self._span_s]}, highest {highest}"
+            panel.draw(chart(values, *panel.content_size, SPANS[self._span_s]))
 
+    def _first_metric(self) -> int:
+        if self._metric is not None:
+            return self._metric
+        history = self._stats.history if self._stats else []
+        only_documents = any(p.documents for p in history) and not any(p.tokens for p in history)
+        return METRICS.index("documents" if only_documents else "tokens")
 
-def _short(name: str) -> str:
-    """Return a model's name without its owner."""
-    return name.rpartition("/")[2]
-
-
-def _shortened(rows: list[Activity]) -> list[Activity]:
-    return [msgspec.structs.replace(row, name=_short(row.name)) for row in rows]
-
-
-def _stages(stats: Stats) -> Table:
-    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
-    for title in ("stage", "p50", "p95"):
-        table.add_column(title, justify="left" if title == "stage" else "right", no_wrap=True)
-    order = ("tokenize", "queue", "inference", "settle", "total")
-    for stage in order:
-        found = stats.stages.get(stage)
-        table.add_row(
-            stage, figures.ms(found.p50) if found else "-", figures.ms(found.p95) if found else "-"
-        )
-    return table
-
-
-def _activity(title: str, rows: list[Activity]) -> Table:
-    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
-    for column in (title, "calls", "units"):
-        table.add_column(column, justify="right" if column != title else "left", no_wrap=True)
-    for row in rows[:5]:
-        table.add_row(
-            inert(row.name, width=16), figures.number(row.calls),
-            figures.number(row.tokens + row.documents),
-        )  # fmt: skip
-    if not rows:
-        table.add_row(Text("nobody calls", style="dim"), "", "")
-    return table
+    def _panel(self, name: str) -> Lines:
+        return self.query_one(f"#{name}", Lines)

@@ -1,0 +1,182 @@
+"""Panels: what each part of the home screen says, as lines for the width that it has.
+
+Owns columns and what is left out where there is no room. Pure: stats in, lines out.
+"""
+
+from collections.abc import Sequence
+
+from rich.cells import cell_len
+
+from appliance.wire.engines import DeviceView
+from appliance.wire.stats import Activity, CallView, Stats
+from tui import figures
+from tui.inert import plain
+from tui.widgets.lines import Line, cut, right
+
+STAGES = ("tokenize", "queue", "inference", "settle", "total")
+BAD = 400
+TIGHT = 0.9
+"""Of a device's memory, or of the room for models: from here on it is drawn as bad."""
+NAME_MIN = 8
+ROOMY = 30
+"""Cells of a panel in the middle, from which on words are written in full."""
+
+
+def figures_of(stats: Stats, width: int) -> list[Line]:
+    """Return the large numbers in columns: name, value, and what belongs to it."""
+    limit = f"of {figures.size(stats.memory_max)}" if stats.memory_max else "no limit"
+    refused = f"{figures.number(stats.errors_per_s)} refused/s"
+    columns = (
+        ("tokens/s", figures.number(stats.tokens_per_s), f"bins {stats.bin_fill:.0%}"),
+        ("documents/s", figures.number(stats.documents_per_s), f"{stats.in_flight} in flight"),
+        ("calls/s", figures.number(stats.calls_per_s), refused),
+        ("queue", f"{figures.number(stats.waiting_tokens)} tok",
+         f"lanes {stats.lanes_busy}/{stats.lanes}"),
+        ("models", figures.size(stats.memory_taken), limit),
+        ("spent today", figures.money(stats.spent_today),
+         f"up {figures.duration(stats.uptime_s)}"),
+    )  # fmt: skip
+    each = max(1, width // len(columns))
+    looks = ("dim", "figure", "bad" if stats.errors_per_s else "dim")
+    lines: list[Line] = []
+    for row, look in enumerate(looks):
+        lines.append(
+            tuple(
+                (cut(f" {cells[row]}", each), look if row < 2 or cells[0] == "calls/s" else "dim")  # noqa: PLR2004 - the last row
+                for cells in columns
+            )
+        )
+    return lines
+
+
+def stages(stats: Stats, width: int) -> list[Line]:
+    """Return the quantiles of each stage, with a bar for its share of the whole's p95."""
+    number = min(8, (width - 9) // 2)
+    lines: list[Line] = [_head(("stage", "p50", "p95"), (9, number, number))]
+    whole = stats.stages.get("total")
+    bar = width - 26
+    for stage in STAGES:
+        found = stats.stages.get(stage)
+        p50, p95 = (figures.ms(found.p50), figures.ms(found.p95)) if found else ("-", "-")
+        line = [(cut(stage, 9), ""), (right(p50, number), ""), (right(p95, number), "")]
+        if found and whole and whole.p95 and bar >= NAME_MIN:
+            share = min(1.0, found.p95 / whole.p95)
+            line.append((" " + "\u2501" * round(share * bar), "middle"))
+        lines.append(tuple(line))
+    return lines
+
+
+def models(stats: Stats, width: int) -> list[Line]:
+    """Return the busiest models."""
+    return _activity(stats.models, width, "model")
+
+
+def keys(stats: Stats, width: int) -> list[Line]:
+    """Return the busiest keys."""
+    return _activity(stats.keys, width, "key")
+
+
+def machine(stats: Stats, width: int) -> list[Line]:
+    """Return what is taken of lanes, bins, and each device's memory."""
+    lanes = f"{stats.lanes_busy}/{stats.lanes}"
+    lines = [
+        _gauge("lanes", stats.lanes_busy / stats.lanes if stats.lanes else 0.0, lanes, width),
+        _gauge("bins", stats.bin_fill, f"{stats.bin_fill:.0%}", width),
+    ]
+    if stats.memory_max:
+        said = f"{figures.size(stats.memory_taken)} of {figures.size(stats.memory_max)}"
+        lines.append(_gauge("models", stats.memory_taken / stats.memory_max, said, width))
+    return lines + [_of_device(device, width) for device in stats.devices]
+
+
+def _of_device(device: DeviceView, width: int) -> Line:
+    name = plain(device.name, width=7)
+    if not device.memory:
+        return (cut(name, 8), ""), (f"{figures.size(device.free)} free", "dim")
+    used = device.memory - device.free
+    said = f"{figures.size(used)} of {figures.size(device.memory)}"
+    return _gauge(name, used / device.memory, said, width)
+
+
+def _gauge(name: str, share: float, said: str, width: int) -> Line:
+    room = width - 8 - len(said) - 1
+    look = "bad" if share >= TIGHT and name not in ("lanes", "bins") else "middle"
+    bar = figures.bar(share, room) + " " if room >= 4 else ""  # noqa: PLR2004 - less says nothing
+    return (cut(name, 8), ""), (bar, look), (said, "dim")
+
+
+def refusals(stats: Stats, width: int) -> list[Line]:
+    """Return what was refused how often."""
+    if not stats.refusals:
+        return [(("none", "dim"),)]
+    return [
+        ((cut(plain(name), width - 7), "bad"), (right(figures.number(count), 6), ""))
+        for name, count in stats.refusals.items()
+    ]
+
+
+def _activity(rows: Sequence[Activity], width: int, what: str) -> list[Line]:
+    refused = 8 if width >= ROOMY else 4
+    name = max(NAME_MIN, width - 13 - refused)
+    titles = (what, "calls", "units", "refused" if width >= ROOMY else "bad")
+    lines: list[Line] = [_head(titles, (name, 6, 7, refused))]
+    lines += [
+        (
+            (cut(_short(row.name, name - 1), name), ""),
+            (right(figures.number(row.calls), 6), ""),
+            (right(figures.number(row.tokens + row.documents), 7), ""),
+            (right(figures.number(row.errors), refused), "bad" if row.errors else "dim"),
+        )
+        for row in rows
+    ]
+    return lines if rows else [*lines, (("nobody calls", "dim"),)]
+
+
+def _head(titles: Sequence[str], widths: Sequence[int]) -> Line:
+    first, *rest = zip(titles, widths, strict=True)
+    return (cut(*first), "dim"), *((right(title, width), "dim") for title, width in rest)
+
+
+def is_refusal(call: CallView) -> bool:
+    """Say whether a call got anything but an answer."""
+    return call.status >= BAD
+
+
+def calls(found: Sequence[CallView], width: int, height: int) -> list[Line]:
+    """Return the last calls, the newest first, under the names of their columns."""
+    status = 26 if width >= 100 else 15  # noqa: PLR2004 - the longest code in full
+    tier = 10 if width >= 100 else 0  # noqa: PLR2004 - as above
+    numbers = (6, 8, 9)
+    left = max(2 * NAME_MIN, width - 9 - status - tier - sum(numbers))
+    key, model = left * 2 // 5, left - left * 2 // 5
+    head = (
+        cut("time", 9) + cut("status", status) + cut("key", key) + cut("model", model)
+        + cut("tier", tier)
+    )  # fmt: skip
+    titles = zip(("units", "cost", "took"), numbers, strict=True)
+    lines: list[Line] = [((head, "dim"), *((right(t, w), "dim") for t, w in titles))]
+    for call in found[: max(0, height - 1)]:
+        said = f"{call.status} {plain(call.code) or 'ok'}"
+        names = (
+            (cut(call.at[11:19], 9), "dim"),
+            (cut(_ended(said, status - 1), status), "bad" if is_refusal(call) else ""),
+            (cut(_ended(plain(call.key), key - 1), key), ""),
+            (cut(_short(call.model, model - 1), model), ""),
+            (cut(call.tier, tier), "dim"),
+        )
+        amounts = (figures.number(call.units), figures.money(call.cost), figures.ms(call.ms))
+        cells = zip(amounts, numbers, strict=True)
+        lines.append((*names, *((right(text, width), "") for text, width in cells)))
+    if not found:
+        lines.append((("none yet: a key and a call away (Keys, m)", "dim"),))
+    return lines
+
+
+def _short(name: str, width: int) -> str:
+    """Return a model's name without its owner."""
+    return _ended(plain(name.rpartition("/")[2]), width)
+
+
+def _ended(text: str, width: int) -> str:
+    """Return text that says by its last letter that it was cut."""
+    return text if cell_len(text) <= width else cut(text, width - 1).rstrip() + "\u2026"

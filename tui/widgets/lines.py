@@ -1,0 +1,87 @@
+"""Lines: a block of text that is redrawn line by line, and only where it changed.
+
+Owns what makes a console cheap that changes twice a second: no layout, no markup, no cell that is
+drawn again as it was. Deliberately wraps nothing: what is too long is cut.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from rich.cells import set_cell_size
+from rich.segment import Segment
+from rich.style import Style
+from textual.geometry import Region
+from textual.strip import Strip
+from textual.widget import Widget
+
+Piece = tuple[str, str]
+"""Text, already inert, and the name of how it is drawn: one of `LOOKS`."""
+Line = tuple[Piece, ...]
+
+LOOKS = ("dim", "strong", "figure", "good", "bad", "low", "middle", "high")
+
+
+class Lines(Widget):
+    """So many lines as its size has; what is drawn comes from outside."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {f"lines--{look}" for look in LOOKS}
+    DEFAULT_CSS = """
+    Lines { height: auto; }
+    Lines > .lines--dim { color: $text-muted; }
+    Lines > .lines--strong { text-style: bold; }
+    Lines > .lines--figure { color: $accent; text-style: bold; }
+    Lines > .lines--good { color: $success; }
+    Lines > .lines--bad { color: $error; text-style: bold; }
+    Lines > .lines--low { color: $primary-darken-1; }
+    Lines > .lines--middle { color: $primary; }
+    Lines > .lines--high { color: $secondary; }
+    """
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002 - textual's name
+        super().__init__(id=id, classes=classes)
+        self._lines: tuple[Line, ...] = ()
+        self._styles_of: dict[str, Style] = {}
+
+    def draw(self, lines: Sequence[Line]) -> None:
+        """Draw these lines from the top; what was there before is gone."""
+        old, self._lines = self._lines, tuple(lines)
+        width = self.content_size.width
+        for y in range(max(len(old), len(self._lines))):
+            if self._at(old, y) != self._at(self._lines, y):
+                self.refresh(Region(0, y, width, 1))
+
+    @property
+    def text(self) -> str:
+        """What is drawn, without its looks."""
+        return "\n".join("".join(piece for piece, _ in line) for line in self._lines)
+
+    @staticmethod
+    def _at(lines: Sequence[Line], y: int) -> Line:
+        return lines[y] if y < len(lines) else ()
+
+    def render_line(self, y: int) -> Strip:
+        """Return one line, as wide as the widget."""
+        segments = [Segment(text, self._style(look)) for text, look in self._at(self._lines, y)]
+        return Strip(segments).adjust_cell_length(self.content_size.width, self._style(""))
+
+    def _style(self, look: str) -> Style:
+        if look not in self._styles_of:
+            self._styles_of[look] = (
+                self.get_component_rich_style(f"lines--{look}") if look else self.rich_style
+            )
+        return self._styles_of[look]
+
+    def notify_style_update(self) -> None:
+        """Forget the theme's colours when they change."""
+        self._styles_of = {}
+        super().notify_style_update()
+
+
+def cut(text: str, width: int) -> str:
+    """Return text in exactly so many cells, filled up on the right."""
+    return set_cell_size(text, max(0, width))
+
+
+def right(text: str, width: int) -> str:
+    """Return text in exactly so many cells, filled up on the left."""
+    return " " * max(0, width - len(text)) + text[: max(0, width)]
