@@ -88,6 +88,8 @@ class Console(App[None]):
         self._stats: Stats | None = None
         self._welcomed = False
         self._looking = False
+        self._checked = False
+        self._lost = False
 
     def compose(self) -> ComposeResult:
         """Lay out the status line over the tabs."""
@@ -102,7 +104,7 @@ class Console(App[None]):
             with TabPane("4 LAN", id="tab-lan"):
                 yield Lan(self.desk, self.server.data_dir if self.server else None)
             with TabPane("5 Log", id="tab-log"):
-                yield Log(self.server)
+                yield Log()
         yield Footer()
 
     def on_mount(self) -> None:
@@ -142,6 +144,7 @@ class Console(App[None]):
     async def _look_once(self) -> None:
         try:
             self._stats = await self.desk.stats(self._span_s)
+            self._lost = False
             active = self._base(TabbedContent).active
             await self._look_at(active.removeprefix("tab-"))
         except Lost as error:
@@ -164,9 +167,11 @@ class Console(App[None]):
             )
             self._base(Models).show(models, downloads, engines)
         elif tab == "log":
-            self._base(Log).look()
-            engines, keys = await asyncio.gather(self.desk.engines(), self.desk.keys())
-            self._base(Log).check(self._stats, engines, keys, self.desk.gateway.url)
+            log = self._base(Log)
+            log.show(await self.desk.log(log.last))
+            if not self._checked:
+                self._checked = True
+                log.check(await self.desk.doctor())
         else:
             keys = await self.desk.keys()
             self._base(Keys).show(keys)
@@ -198,6 +203,9 @@ class Console(App[None]):
         self._say(
             f"the server does not answer ({plain(reason, width=60)}): trying again", lost=True
         )
+        if self.server is not None and not self._lost:
+            self._base(Log).show_file(self.server.tail())
+        self._lost = True
         note = self.server.note() if self.server else None
         if note is not None and self.server is not None and note.url != self.desk.gateway.url:
             await self._use(HttpGateway(note.url, self.server.token()))
@@ -221,6 +229,7 @@ class Console(App[None]):
     @on(TabbedContent.TabActivated)
     def tab_changed(self) -> None:
         """Look at once at what was opened."""
+        self._checked = False
         self._look()
 
     @on(Home.SpanChanged)
@@ -228,6 +237,11 @@ class Console(App[None]):
         """Ask for another history."""
         self._span_s = event.span_s
         self._look()
+
+    @on(Log.CheckWanted)
+    def check_again(self) -> None:
+        """Look at the server's health with the next look."""
+        self._checked = False
 
     @on(Lan.Changed)
     @work(exclusive=True, group="server")

@@ -12,6 +12,7 @@ import httpx2
 import msgspec
 
 from appliance.core.clock import SystemClock
+from appliance.wire.doctor import Report
 from appliance.wire.downloads import (
     CheckView,
     DownloadList,
@@ -29,7 +30,8 @@ from appliance.wire.keys import (
     RotateOrder,
     TopUpOrder,
 )
-from appliance.wire.models import ModelList, ModelOrder, ModelView, PriceOrder
+from appliance.wire.logs import LogView
+from appliance.wire.models import AliasOrder, ModelList, ModelOrder, ModelView, PriceOrder
 from appliance.wire.stats import Stats
 from appliance.wire.usage import UsageReport
 
@@ -186,9 +188,18 @@ class Desk:
         """Refuse a key from now on."""
         return await self.gateway.send("POST", f"/keys/{key_id}/revoke", KeyView)
 
-    async def usage(self, by: str, since: str, key: str) -> UsageReport:
-        """Return what was sold."""
-        return await self.gateway.get(f"/usage?by={by}&since={since}&key={quote(key)}", UsageReport)
+    async def usage(self, by: str, since: str, *, key: str, model: str) -> UsageReport:
+        """Return what was sold, to one key or of one model, or `all`."""
+        asked = f"/usage?by={by}&since={since}&key={quote(key)}&model={quote(model, safe='')}"
+        return await self.gateway.get(asked, UsageReport)
+
+    async def doctor(self) -> Report:
+        """Return what a look at the server's health finds."""
+        return await self.gateway.get("/doctor", Report)
+
+    async def log(self, after: int) -> LogView:
+        """Return the lines of the log that came after a number."""
+        return await self.gateway.get(f"/log?after={after}", LogView)
 
     async def models(self) -> list[ModelView]:
         """Return every model."""
@@ -238,4 +249,10 @@ class Desk:
         """Change what a model costs; half of it in the batch tier."""
         return await self.gateway.send(
             "POST", "/models/price", ModelView, PriceOrder(model, realtime)
+        )
+
+    async def alias(self, model: str, aliases: list[str]) -> ModelView:
+        """Change which other names a model answers to."""
+        return await self.gateway.send(
+            "POST", "/models/alias", ModelView, AliasOrder(model, aliases)
         )

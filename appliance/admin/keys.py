@@ -5,6 +5,7 @@ else durable first. Deliberately knows no HTTP.
 """
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
 
@@ -124,10 +125,7 @@ class KeyAdmin:
         """Return every key, oldest first."""
         now_us = self._clock.wall_us()
         keys = list(self._keyring)
-        read = books.balances([key.id for key in keys], now_us)
-        balances = await self._writer.run(read, durable=False)
-        views = [_view(key, balance, now_us) for key, balance in zip(keys, balances, strict=True)]
-        return KeyList(data=views)
+        return KeyList(data=await self._views(keys, now_us))
 
     async def show(self, key_id: str) -> KeyView:
         """Return one key.
@@ -137,8 +135,14 @@ class KeyAdmin:
         """
         key = self._keyring.get(key_id)
         now_us = self._clock.wall_us()
-        [balance] = await self._writer.run(books.balances([key_id], now_us), durable=False)
-        return _view(key, balance, now_us)
+        [view] = await self._views([key], now_us)
+        return view
+
+    async def _views(self, keys: Sequence[Key], now_us: int) -> list[KeyView]:
+        ids = [key.id for key in keys]
+        balances = await self._writer.run(books.balances(ids, now_us), durable=False)
+        used = await self._writer.run(books.last_uses(ids), durable=False)
+        return [_view(*each, now_us) for each in zip(keys, balances, used, strict=True)]
 
     async def top_up(self, key_id: str, order: TopUpOrder) -> KeyView:
         """Add credits to a key.
@@ -256,7 +260,7 @@ def _retired(key: Key, now_us: int, ends_us: int) -> tuple[Retired, ...]:
     return working
 
 
-def _view(key: Key, balance: Balance, now_us: int) -> KeyView:
+def _view(key: Key, balance: Balance, used_us: int | None, now_us: int) -> KeyView:
     limits = key.limits
     return KeyView(
         id=key.id,
@@ -272,6 +276,7 @@ def _view(key: Key, balance: Balance, now_us: int) -> KeyView:
         created=iso(key.created_us) or "",
         expires=iso(key.expires_us),
         revoked=iso(key.revoked_us),
+        last_used=iso(used_us),
         scopes=key.scopes,
         retiring=tuple(iso(old.ends_us) or "" for old in key.retired_at(now_us)),
         forgotten=iso(key.forgotten_us),

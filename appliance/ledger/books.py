@@ -21,7 +21,7 @@ from appliance.ledger.entry import Balance
 from appliance.ledger.head import HeadFile
 from appliance.ledger.recovery import Recovered, recover
 from appliance.ledger.schema import MIGRATIONS, SMALL
-from appliance.ledger.transfer import read_balance
+from appliance.ledger.transfer import last_charge_us, read_balance
 from appliance.store.database import WAY_OUT, has_table, index_problem
 from appliance.store.datadir import DataDir
 from appliance.store.letter import Operation
@@ -110,3 +110,8 @@ def revoke(key_id: str, now_us: int) -> Operation[None]:
 def balances(key_ids: Sequence[str], now_us: int) -> Operation[list[Balance]]:
     """Read the balances of keys, in their order."""
     return lambda connection: [read_balance(connection, key_id, now_us) for key_id in key_ids]
+
+
+def last_uses(key_ids: Sequence[str]) -> Operation[list[int | None]]:
+    """Read when keys were charged last, in their order."""
+    return lambda connection: [last_charge_us(connection, key_id) for key_id in key_ids]

@@ -143,6 +143,14 @@ def broken_links(connection: sqlite3.Connection, *, after: int = 0) -> Iterator[
         before, expected = found, transfer.seq + 1
 
 
+def last_charge_us(connection: sqlite3.Connection, key_id: str) -> int | None:
+    """Return when a key was charged last, or None."""
+    row = connection.execute(
+        "SELECT at_us FROM transfers WHERE debit = ? ORDER BY seq DESC LIMIT 1", (key_id,)
+    ).fetchone()
+    return None if row is None else int(row[0])
+
+
 def _balance(row: tuple[int, int, int, int]) -> Balance:
     posted, held, spent_today, unlimited = row
     return Balance(

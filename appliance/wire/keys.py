@@ -33,6 +33,8 @@ class KeyView(msgspec.Struct, frozen=True):
     """When each older credential that still works stops working."""
     forgotten: str | None = None
     """When its name and credentials were removed; its books stay."""
+    last_used: str | None = None
+    """When a call of it was charged last."""
 
 
 class KeyList(msgspec.Struct, frozen=True):

@@ -4,9 +4,11 @@ from decimal import Decimal
 
 import msgspec
 
+from appliance.wire.doctor import Finding, Report
 from appliance.wire.downloads import CheckView, DownloadList, DownloadView, RemovedView
 from appliance.wire.engines import DeviceView, EngineList, EngineView
 from appliance.wire.keys import KeyList, KeyView, MintedKey, RotatedKey
+from appliance.wire.logs import LogLine, LogView
 from appliance.wire.models import ModelList, ModelView, PriceView
 from appliance.wire.stats import Activity, CallView, Point, Quantiles, Stats
 from appliance.wire.usage import UsageReport, UsageRow
@@ -56,6 +58,13 @@ class FakeGateway:
             model(f"own/{NASTY}", available=False, reason="its file is bad: [bold]x", license="mit"),
         ]  # fmt: skip
         self.downloads = []
+        self.lines = [
+            LogLine(1, "2026-11-25T08:59:59Z", "info", "gigarouter.serve", "listening"),
+            LogLine(2, "2026-11-25T09:00:01Z", "warning", "gigarouter.hub", f"slow {NASTY}"),
+            LogLine(
+                3, "2026-11-25T09:00:02Z", "error", "gigarouter.engine", "it failed\nTraceback"
+            ),
+        ]
         self.engines = [
             EngineView("sentence-transformers/all-MiniLM-L6-v2", "loaded", 208_000_000, False, 1, 0,
                        0.0, 1.0, None)
@@ -113,7 +122,16 @@ class FakeGateway:
             return RotatedKey("key_alice", "alice", KEY, "gr-New", "tomorrow")
         if kind is UsageReport:
             row = UsageRow("2026-11-25", None, 3, 30, 0, Decimal("0.01"), 0, Decimal(0))
-            return UsageReport("day", "2026-11-11", None, [row], row)
+            return UsageReport("day", "2026-11-11", None, None, [row], row)
+        if kind is Report:
+            return Report(False, [
+                Finding("files", "ok", "they are their owner's alone"),
+                Finding("keys", "warn", f"no live key {NASTY}", "gigarouter keys mint NAME"),
+                Finding("disk", "fail", "0.1 GB are free on the disk", "free some"),
+            ])  # fmt: skip
+        if kind is LogView:
+            after = int(path.partition("after=")[2])
+            return LogView([line for line in self.lines if line.number > after], len(self.lines))
         if kind is DownloadView and order is None:
             return self.downloads[0]
         if kind is DownloadView:

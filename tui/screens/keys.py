@@ -1,4 +1,4 @@
-"""Keys: who may call, what they have left, and the page of one of them.
+"""Keys: who may call, what they have left, and which key press does what to one.
 
 Owns the table and the dialogs of minting, topping up, rotating and revoking.
 """
@@ -7,26 +7,20 @@ from collections.abc import Awaitable
 from decimal import Decimal
 from typing import ClassVar
 
-from rich.table import Table
 from rich.text import Text
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import VerticalScroll
-from textual.screen import ModalScreen
-from textual.widgets import DataTable, Label, Static
+from textual.widgets import DataTable, Label
 
 from appliance.wire.keys import KeyView, MintOrder, Plaintext
-from appliance.wire.usage import UsageReport
 from tui import figures
 from tui.gateway import Desk, Lost, Refused
 from tui.inert import inert, plain
 from tui.screens.dialogs import Confirm, Field, Form, Secret
-from tui.screens.pane import Pane
+from tui.screens.page import Page, Subject
+from tui.screens.pane import Column, Pane
 
-COLUMNS = (
-    ("name", 18), ("key", 14), ("state", 10), ("balance", 18), ("today", 8), ("limits", 24),
-)  # fmt: skip
 MINT_FIELDS = (
     Field("name", "Name", hint="whose it is"),
     Field("credit", "Credit in USD, or unlimited", "5"),
@@ -43,44 +37,52 @@ NUMBERS = ("rpm", "tpm", "concurrency")
 class Keys(Pane):
     """The table of keys."""
 
+    COLUMNS = (
+        Column("name", 15, 24), Column("balance", 16, 18), Column("today", 8), Column("state", 9),
+        Column("limits", 20, 34), Column("key", 14, since=120), Column("models", 14, 20, since=140),
+        Column("last used", 10, since=160), Column("created", 10, since=172),
+    )  # fmt: skip
+
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("m", "mint", "Mint", tooltip="Make a key"),
         Binding("t", "top_up", "Top up"),
         Binding("o", "rotate", "Rotate", tooltip="A new plaintext; the old one works for a day"),
         Binding("r", "revoke", "Revoke"),
         Binding("enter", "page", "Page", tooltip="What this key did"),
+        Binding("a", "all", "All", tooltip="Revoked keys too, or live ones alone"),
     ]
 
     def __init__(self, desk: Desk, model: str) -> None:
         super().__init__()
         self._desk, self._model = desk, model
         self._keys: dict[str, KeyView] = {}
+        self._with_ended = False
 
     def compose(self) -> ComposeResult:
         """Lay out the table."""
         yield DataTable(id="keys", cursor_type="row", zebra_stripes=True)
         yield Label("", id="keys-hint", classes="hint")
 
-    def on_mount(self) -> None:
-        """Name the columns."""
-        table = self.query_one("#keys", DataTable)
-        for title, width in COLUMNS:
-            table.add_column(title, width=width, key=title)
-
     def show(self, keys: list[KeyView]) -> None:
         """Draw the keys as they are now; the cursor stays on its key."""
-        chosen = self._chosen()
         self._keys = {key.id: key for key in keys}
-        table = self.query_one("#keys", DataTable)
-        table.clear()
-        richest = max((k.credit for k in keys if k.credit is not None), default=Decimal(0))
-        for key in keys:
-            table.add_row(*_row(key, richest), key=key.id)
-        if chosen is not None and chosen.id in self._keys:
-            table.move_cursor(row=table.get_row_index(chosen.id))
+        self._draw()
+
+    def _draw(self) -> None:
+        keys = list(self._keys.values())
+        shown = [key for key in keys if self._with_ended or key.revoked is None]
+        richest = max((k.credit for k in shown if k.credit is not None), default=Decimal(0))
+        self.fill({key.id: _row(key, richest) for key in shown})
+        ended = len(keys) - len(shown)
+        said = f"{len(shown)} keys" if shown else "No keys yet: m mints the first one"
         self.query_one("#keys-hint", Label).update(
-            f"{len(keys)} keys" if keys else "No keys yet: m mints the first one"
+            said + (f", and {ended} revoked ones that a shows" if ended else "")
         )
+
+    def action_all(self) -> None:
+        """Show revoked keys too, or no longer."""
+        self._with_ended = not self._with_ended
+        self._draw()
 
     def _chosen(self) -> KeyView | None:
         return self._keys.get(self.under_cursor())
@@ -157,7 +159,7 @@ class Keys(Pane):
         """Open a key's page."""
         key = self._chosen()
         if key is not None:
-            self.app.push_screen(Page(self._desk, key))
+            self.app.push_screen(Page(self._desk, _subject(key)))
 
 
 def _row(key: KeyView, richest: Decimal) -> tuple[Text, ...]:
@@ -180,80 +182,27 @@ def _row(key: KeyView, richest: Decimal) -> tuple[Text, ...]:
     state = "forgotten" if key.forgotten else "revoked" if key.revoked else "live"
     if state == "live" and key.expires:
         state = f"to {key.expires[5:10]}"
+    look = "" if state not in ("revoked", "forgotten") else "dim strike"
+    models = f"{len(key.models)} chosen" if key.models else "all"
     return (
-        inert(key.name, width=18), inert(key.hint, width=14),
-        Text(state, style="" if state not in ("revoked", "forgotten") else "dim strike"),
-        balance, Text(figures.money(key.spent_today)), Text(", ".join(limits) or "none"),
+        inert(key.name, width=24), balance, Text(figures.money(key.spent_today), justify="right"),
+        Text(state, style=look), Text(", ".join(limits) or "none"), inert(key.hint, width=14),
+        Text(models), Text(_day(key.last_used) or "never"), Text(_day(key.created)),
     )  # fmt: skip
 
 
-class Page(ModalScreen[None]):
-    """One key: what it did, by day and by model."""
+def _day(moment: str | None) -> str:
+    return (moment or "")[:10]
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter,q", "leave", "Close")]
 
-    def __init__(self, desk: Desk, key: KeyView) -> None:
-        super().__init__()
-        self._desk, self._key = desk, key
-
-    def compose(self) -> ComposeResult:
-        """Lay out facts over usage."""
-        with VerticalScroll(classes="dialog"):
-            yield Label(inert(self._key.name), classes="heading")
-            yield Static(id="facts")
-            yield Static("reading\u2026", id="by-day")
-            yield Static(id="of-models")
-            yield Static(id="of-calls")
-
-    def on_mount(self) -> None:
-        """Read what it did."""
-        key = self._key
-        facts = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-        for name, value in (
+def _subject(key: KeyView) -> Subject:
+    return Subject(
+        name=f"Key {key.name}",
+        facts=(
             ("id", key.id), ("key", key.hint), ("balance", figures.money(key.credit)),
             ("spent today", figures.money(key.spent_today)), ("created", key.created[:19]),
             ("expires", key.expires or "never"), ("scopes", ", ".join(key.scopes)),
             ("models", ", ".join(key.models) if key.models else "all"),
-        ):  # fmt: skip
-            facts.add_row(name, inert(value))
-        self.query_one("#facts", Static).update(facts)
-        self._read()
-
-    @work(exclusive=True)
-    async def _read(self) -> None:
-        try:
-            days = await self._desk.usage("day", "14d", self._key.id)
-            models = await self._desk.usage("model", "all", self._key.id)
-            stats = await self._desk.stats()
-        except (Lost, Refused) as error:
-            self.query_one("#by-day", Static).update(Text(plain(str(error)), style="bold red"))
-            return
-        self.query_one("#by-day", Static).update(_chart(days, "the last 14 days"))
-        self.query_one("#of-models", Static).update(_chart(models, "by model"))
-        lines = [
-            f"{call.at[11:19]} {call.status} {plain(call.code or call.model, width=30)} "
-            f"{figures.money(call.cost)} {figures.ms(call.ms)}"
-            for call in stats.recent
-            if call.key == self._key.name
-        ]
-        self.query_one("#of-calls", Static).update(
-            Text("\n".join(["last calls", *lines[:8]]) if lines else "no calls lately")
-        )
-
-    def action_leave(self) -> None:
-        """Close the page."""
-        self.dismiss(None)
-
-
-def _chart(report: UsageReport, title: str) -> Table:
-    table = Table(box=None, padding=(0, 1, 0, 0), title=title, title_justify="left")
-    for column in (report.by, "", "credits", "calls"):
-        table.add_column(column, no_wrap=True)
-    highest = max((row.credits for row in report.data), default=Decimal(0))
-    for row in report.data:
-        share = float(row.credits / highest) if highest else 0.0
-        table.add_row(
-            inert(row.group, width=34), figures.bar(share, 16), figures.money(row.credits),
-            figures.number(row.calls),
-        )  # fmt: skip
-    return table
+        ),
+        other="model", key=key.id, is_its=lambda call: call.key == key.name,
+    )  # fmt: skip

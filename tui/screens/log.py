@@ -1,107 +1,127 @@
 """Log: the server's log, filtered, and what a look at its health finds.
 
-Owns both panes. Reads the log's file; a remote server's stays over there.
+Owns both panes. Deliberately asks nobody: the console hands it what it has.
 """
 
+from collections import deque
+from collections.abc import Sequence
 from typing import ClassVar
 
 from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input, RichLog, Static
 
-from appliance.wire.engines import EngineList
-from appliance.wire.keys import KeyView
-from appliance.wire.stats import Stats
-from tui import figures
+from appliance.wire.doctor import Report
+from appliance.wire.logs import LogLine, LogView
 from tui.inert import plain
-from tui.server import LocalServer
 
-LINES_SHOWN = 500
-LITTLE_BYTES = 1_000_000_000
-"""Of free memory."""
+LINES_KEPT = 2000
+LINE_WIDTH = 400
+LEVELS = ("all", "warning", "error")
+SEVERE = {"warning": ("warning", "error", "critical"), "error": ("error", "critical")}
+MARKS = {"ok": ("\u2713", "green"), "warn": ("!", "bold yellow"), "fail": ("\u2717", "bold red")}
 
 
 class Log(Widget):
     """Checks over lines."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("slash", "filter", "Filter")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("slash", "filter", "Filter"),
+        Binding("l", "level", "Level", tooltip="All lines, warnings and worse, errors"),
+        Binding("c", "check", "Check again"),
+    ]
 
-    def __init__(self, server: LocalServer | None) -> None:
+    class CheckWanted(Message):
+        """The server's health shall be looked at now."""
+
+    def __init__(self) -> None:
         super().__init__()
-        self._server = server
-        self._lines: list[str] = []
+        self._lines: deque[LogLine] = deque(maxlen=LINES_KEPT)
+        self._level = LEVELS[0]
+        self.last = 0
+        """The number of the newest line that is known."""
 
     def compose(self) -> ComposeResult:
         """Lay out checks, the filter and lines."""
-        yield Static(id="checks")
+        yield Static("looking\u2026", id="checks", classes="panel")
         yield Input(placeholder="/ filters the log", id="filter", compact=True)
-        yield RichLog(id="log", max_lines=LINES_SHOWN, wrap=False, markup=False, highlight=False)
+        yield RichLog(id="log", max_lines=LINES_KEPT, wrap=False, markup=False, highlight=False)
+
+    def on_mount(self) -> None:
+        """Name the panel."""
+        self.query_one("#checks").border_title = "doctor"
 
     def action_filter(self) -> None:
         """Go to the filter."""
         self.query_one("#filter", Input).focus()
 
+    def action_level(self) -> None:
+        """Show all lines, or only what is at least so bad."""
+        self._level = LEVELS[(LEVELS.index(self._level) + 1) % len(LEVELS)]
+        self.notify({"all": "every line"}.get(self._level, f"{self._level}s and worse"))
+        self._draw_again()
+
+    def action_check(self) -> None:
+        """Look at the server's health now."""
+        self.query_one("#checks", Static).update("looking\u2026")
+        self.post_message(self.CheckWanted())
+
+    @on(Input.Submitted, "#filter")
+    def filter_done(self) -> None:
+        """Go back to the lines."""
+        self.query_one("#log").focus()
+
     @on(Input.Changed, "#filter")
     def filtered(self) -> None:
         """Draw the lines that hold what is asked for."""
-        self._lines = []
-        self.look()
+        self._draw_again()
 
-    def look(self) -> None:
-        """Read what is new in the log."""
-        if self._server is None:
-            lines = ["this console is attached to a remote server: its log is over there"]
-        else:
-            lines = self._server.tail()
-        if lines == self._lines:
+    def show(self, view: LogView) -> None:
+        """Draw what is new in the log; a server that began again begins to count again."""
+        if view.last < self.last:
+            self._lines.clear()
+            self.last = 0
+            self._draw_again()
             return
-        self._lines = lines
-        wanted = self.query_one("#filter", Input).value.lower()
+        self.last = view.last
+        self._lines.extend(view.data)
+        self._write(view.data)
+
+    def show_file(self, lines: Sequence[str]) -> None:
+        """Draw the end of a log file, for a server that no longer answers."""
         log = self.query_one("#log", RichLog)
         log.clear()
-        for line in lines[-LINES_SHOWN:]:
-            if wanted in line.lower():
-                style = "bold red" if " ERROR " in line or " CRITICAL " in line else ""
-                log.write(Text(plain(line, width=400), style=style))
+        for line in lines:
+            log.write(Text(plain(line, width=LINE_WIDTH)))
+        self._lines.clear()
+        self.last = 0
 
-    def check(self, stats: Stats, engines: EngineList, keys: list[KeyView], url: str) -> None:
-        """Draw what a look at the server's health finds, and what to do."""
+    def _draw_again(self) -> None:
+        self.query_one("#log", RichLog).clear()
+        self._write(self._lines)
+
+    def _write(self, lines: Sequence[LogLine] | deque[LogLine]) -> None:
+        log = self.query_one("#log", RichLog)
+        wanted = self.query_one("#filter", Input).value.lower()
+        for line in lines:
+            text = f"{line.at[11:19]} {line.level:8} {line.message}"
+            if wanted in text.lower() and line.level in SEVERE.get(self._level, (line.level,)):
+                style = "bold red" if line.level in SEVERE["error"] else ""
+                for part in text.splitlines():
+                    log.write(Text(plain(part, width=LINE_WIDTH), style=style))
+
+    def check(self, report: Report) -> None:
+        """Draw what a look at the server's health finds, what is wrong first, and what to do."""
         text = Text()
-        for good, finding in findings(stats, engines, keys, url):
-            text.append("\u2713 " if good else "! ", style="" if good else "bold red")
-            text.append(f"{finding}\n")
+        for each in sorted(report.data, key=lambda found: found.verdict == "ok"):
+            mark, style = MARKS[each.verdict]
+            text.append(f"{mark} ", style=style)
+            text.append(f"{plain(each.name):8} {plain(each.said)}")
+            if each.fix:
+                text.append(f"  \u2192 {plain(each.fix)}", style="bold")
+            text.append("\n")
         self.query_one("#checks", Static).update(text)
-
-
-def findings(
-    stats: Stats, engines: EngineList, keys: list[KeyView], url: str
-) -> list[tuple[bool, str]]:
-    """Return whether each thing is well, and what it is or what to do."""
-    loopback = "127.0.0.1" in url or "localhost" in url
-    live = [key for key in keys if key.revoked is None]
-    limit = engines.memory_max
-    free = min((d.free for d in engines.devices if d.free), default=0)
-    found = [
-        (True, f"gigarouter {stats.version} answers, up {figures.duration(stats.uptime_s)}"),
-        (bool(live), f"{len(live)} live keys" if live else "no live key: mint one (Keys, m)"),
-        (loopback or url.startswith("https"),
-         "keys cannot be read on the network" if loopback or url.startswith("https")
-         else "open without TLS: keys can be read on the network (LAN, x closes it)"),
-        (limit is None or stats.memory_taken < 0.9 * limit,
-         f"models take {figures.size(stats.memory_taken)}"
-         + (f" of {figures.size(limit)}" if limit else "")),
-        (free == 0 or free > LITTLE_BYTES,
-         f"{figures.size(free)} of memory are free" if free > LITTLE_BYTES
-         else "little memory is free: unload a model (Models, l)"),
-    ]  # fmt: skip
-    found += [
-        (False, f"{plain(e.model)}: {plain(e.reason or '')}")
-        for e in engines.data
-        if e.state == "failed"
-    ]
-    refused = stats.errors_per_s
-    found.append((refused < 1, f"{figures.number(refused)} refused calls a second"))
-    return found

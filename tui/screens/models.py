@@ -17,26 +17,22 @@ from appliance.wire.engines import EngineList, EngineView
 from appliance.wire.models import ModelView
 from tui import figures
 from tui.gateway import Desk, Lost, Refused
-from tui.inert import inert, plain
+from tui.inert import plain
 from tui.screens.dialogs import Confirm, Field, Form
-from tui.screens.pane import Pane
+from tui.screens.model import RUNNING, detail_of, row_of, subject_of
+from tui.screens.page import Page
+from tui.screens.pane import Column, Pane
 from tui.screens.trial import Trial
-
-COLUMNS = (
-    ("model", 38),
-    ("task", 10),
-    ("params", 6),
-    ("state", 26),
-    ("price", 14),
-    ("license", 12),
-)
-BAR = 10
-RUNNING = ("waiting", "fetching", "checking")
 
 
 class Models(Pane):
     """The table of models."""
 
+    COLUMNS = (
+        Column("model", 28, 42), Column("task", 6, 10), Column("size", 7), Column("fit", 7),
+        Column("state", 20, 28), Column("price", 12, since=100), Column("license", 14, since=140),
+        Column("context", 7, since=150), Column("dims", 5, since=160),
+    )  # fmt: skip
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("p", "pull", "Pull", tooltip="Fetch the model from the hub, or go on with it"),
         Binding("c", "cancel", "Cancel", tooltip="End the download; what is here is kept"),
@@ -44,9 +40,10 @@ class Models(Pane):
         Binding("n", "pin", "Pin", tooltip="Keep it in memory, whatever others need"),
         Binding("t", "try", "Try it", tooltip="Embed two texts, or rank lines"),
         Binding("a", "add", "Add", tooltip="Add a repository of the hub"),
-        Binding("e", "price", "Price", show=False, tooltip="Change what it costs"),
+        Binding("e", "edit", "Edit", tooltip="Change what it costs and its other names"),
         Binding("v", "verify", "Verify", show=False, tooltip="Hash its file"),
         Binding("d", "remove", "Remove", show=False, tooltip="Remove its file"),
+        Binding("enter", "page", "Page", show=False, tooltip="What this model did, and for whom"),
     ]
 
     def __init__(self, desk: Desk) -> None:
@@ -62,12 +59,6 @@ class Models(Pane):
         yield Static(id="model-detail", classes="detail")
         yield Label("", id="devices", classes="hint")
 
-    def on_mount(self) -> None:
-        """Name the columns."""
-        table = self.query_one("#models", DataTable)
-        for title, width in COLUMNS:
-            table.add_column(title, width=width, key=title)
-
     def show(
         self, models: list[ModelView], downloads: list[DownloadView], engines: EngineList
     ) -> None:
@@ -75,19 +66,12 @@ class Models(Pane):
         self._models = {model.id: model for model in models}
         self._downloads = {each.model: each for each in downloads}
         self._engines = engines
-        table = self.query_one("#models", DataTable)
-        known = [str(key.value) for key in table.rows]
-        if known != list(self._models):
-            chosen = self._chosen()
-            table.clear()
-            for model in models:
-                table.add_row(*self._row(model), key=model.id)
-            if chosen is not None and chosen.id in self._models:
-                table.move_cursor(row=table.get_row_index(chosen.id))
-        else:
-            for model in models:
-                for (title, _), cell in zip(COLUMNS, self._row(model), strict=True):
-                    table.update_cell(model.id, title, cell)
+        self.fill(
+            {
+                model.id: row_of(model, self._downloads.get(model.id), self._engine(model), engines)
+                for model in models
+            }
+        )
         self._show_detail()
         free = ", ".join(
             f"{plain(d.description or d.name)} ({d.kind}, {figures.size(d.free)} free)"
@@ -97,30 +81,6 @@ class Models(Pane):
         self.query_one("#devices", Label).update(
             Text(f"{free}   models take {figures.size(engines.memory_taken)} of {limit}")
         )
-
-    def _row(self, model: ModelView) -> tuple[Text, ...]:
-        price = f"{figures.money(model.pricing.realtime)}/{model.pricing.unit.split()[0]}"
-        return (
-            inert(model.id, width=38), Text(model.task),
-            Text(figures.number(model.params) if model.params else "?"), self._state(model),
-            Text(price), inert(model.license, width=12),
-        )  # fmt: skip
-
-    def _state(self, model: ModelView) -> Text:
-        download, engine = self._downloads.get(model.id), self._engine(model)
-        if download is not None and download.state in RUNNING:
-            return _coming(download)
-        if engine is not None and engine.state == "loading":
-            return Text(f"{figures.bar(engine.progress, BAR)} loading", style="bold")
-        if engine is not None and engine.state != "absent":
-            pin = " pinned" if engine.pinned else ""
-            size = figures.size(engine.bytes)
-            return Text(f"\u25cf {engine.state}{pin} {size}", style="bold")
-        if model.loaded:
-            return Text("\u25cf loaded, shared", style="bold")
-        if model.available:
-            return Text("\u25cb here, not in memory")
-        return _absent(model, download)
 
     def _engine(self, model: ModelView) -> EngineView | None:
         assert self._engines is not None
@@ -137,16 +97,9 @@ class Models(Pane):
         model = self._chosen()
         if model is None:
             return
-        facts = [f"{model.max_input_tokens} tokens"]
-        facts += [f"{model.dimensions} dimensions"] if model.dimensions else []
-        facts += [model.quantization] if model.quantization else []
-        facts += ["also " + ", ".join(map(plain, model.aliases))] if model.aliases else []
-        download = self._downloads.get(model.id)
-        why = (download.error if download and download.error else None) or model.reason
-        text = Text(f"{plain(model.description)}\n{'; '.join(facts)}")
-        if why:
-            text.append(f"\n{plain(why)}", style="bold")
-        self.query_one("#model-detail", Static).update(text)
+        self.query_one("#model-detail", Static).update(
+            detail_of(model, self._downloads.get(model.id))
+        )
 
     # -- verbs ---------------------------------------------------------------------------------
 
@@ -230,39 +183,41 @@ class Models(Pane):
         self.order(f"{plain(repo)} is in the catalogue: p pulls it", lambda: self._desk.add(order))
 
     @work(group="verb")
-    async def action_price(self) -> None:
-        """Change what it costs."""
+    async def action_edit(self) -> None:
+        """Change what it costs, and its other names."""
         model = self._chosen()
         if model is None:
             return
-        field = Field("price", f"Credits for {model.pricing.unit}", f"{model.pricing.realtime:f}")
+        price, names = f"{model.pricing.realtime:f}", ", ".join(model.aliases)
+        fields = [
+            Field("price", f"Credits for {model.pricing.unit}", price),
+            Field("aliases", "Other names, by commas", names, hint="none"),
+        ]
         given = await self.app.push_screen_wait(
-            Form(f"Price of {plain(model.id)} (half of it in the batch tier)", [field], done="Set")
+            Form(f"{plain(model.id)} (half the price in the batch tier)", fields, done="Set")
         )
-        if given is not None:
+        if given is not None and given["price"] != price:
             self.order(
                 "New calls pay the new price", lambda: self._desk.price(model.id, given["price"])
             )
+        if given is not None and given["aliases"] != names:
+            wanted = [name.strip() for name in given["aliases"].split(",") if name.strip()]
+            self.order(
+                f"{plain(model.id)} has other names", lambda: self._desk.alias(model.id, wanted)
+            )
+
+    def on_data_table_row_selected(self) -> None:
+        """Open the page of the model under the cursor."""
+        self.action_page()
+
+    def action_page(self) -> None:
+        """Open a model's page."""
+        model = self._chosen()
+        if model is not None:
+            self.app.push_screen(Page(self._desk, subject_of(model, self._engine(model))))
 
     def action_try(self) -> None:
         """Open the pane that tries a model."""
         model = self._chosen()
         if model is not None:
             self.app.push_screen(Trial(self._desk, model))
-
-
-def _coming(download: DownloadView) -> Text:
-    share = download.bytes / download.bytes_total if download.bytes_total else 0.0
-    rate = f" {figures.size(download.rate)}/s" if download.rate else ""
-    left = "" if download.eta_s is None else f" {figures.duration(download.eta_s)}"
-    state = "" if download.state == "fetching" else f" {download.state}"
-    return Text(f"{figures.bar(share, BAR)} {share:4.0%}{rate}{left}{state}", style="bold")
-
-
-def _absent(model: ModelView, download: DownloadView | None) -> Text:
-    if download is not None and download.state == "failed":
-        return Text("! failed: p tries again", style="bold red")
-    if download is not None and download.state == "cancelled":
-        return Text("\u00bd cancelled: p goes on")
-    can_be_pulled = "not on this machine" in (model.reason or "")
-    return Text("\u2193 can be pulled" if can_be_pulled else "! unusable")

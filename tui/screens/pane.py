@@ -1,10 +1,14 @@
 """Pane: a table of things, and verbs for the one under the cursor.
 
-Owns what the tabs with tables share: which row is meant, and how an order to the server ends.
+Owns what the tabs with tables share: columns for the width that there is, which row is meant, that
+nothing is drawn again that did not change, and how an order to the server ends.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
+from rich.text import Text
 from textual import work
 from textual.coordinate import Coordinate
 from textual.widget import Widget
@@ -15,10 +19,77 @@ from tui.inert import plain
 
 REFUSAL_S = 8.0
 """How long a refusal stays to be read."""
+WIDE_FROM = 120
+"""Cells of the terminal, from which columns have their wider width."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a table."""
+
+    title: str
+    width: int
+    wide: int = 0
+    """Cells where there is much room; 0: as ever."""
+    since: int = 0
+    """Cells of the terminal from which on it is shown."""
 
 
 class Pane(Widget):
     """A tab with one table."""
+
+    COLUMNS: ClassVar[tuple[Column, ...]] = ()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._laid_out: list[tuple[str, int]] = []
+        self._drawn: dict[str, tuple[Text, ...]] = {}
+
+    def on_mount(self) -> None:
+        """Name the columns."""
+        self._lay_out()
+
+    def on_resize(self) -> None:
+        """Have as many columns as there is room for."""
+        self._lay_out()
+
+    def _shown(self) -> list[tuple[int, Column]]:
+        room = self.app.size.width
+        return [(n, column) for n, column in enumerate(self.COLUMNS) if column.since <= room]
+
+    def _lay_out(self) -> None:
+        is_wide = self.app.size.width >= WIDE_FROM
+        wanted = [(c.title, (is_wide and c.wide) or c.width) for _, c in self._shown()]
+        if wanted == self._laid_out:
+            return
+        self._laid_out = wanted
+        table, rows, chosen = self.query_one(DataTable), self._drawn, self.under_cursor()
+        table.clear(columns=True)
+        for title, width in wanted:
+            table.add_column(title, width=width, key=title)
+        self._drawn = {}
+        self.fill(rows)
+        self._go_to(chosen)
+
+    def fill(self, rows: Mapping[str, Sequence[Text]]) -> None:
+        """Draw rows, each a cell for every one of `COLUMNS`; the cursor stays on its row."""
+        table, chosen = self.query_one(DataTable), self.under_cursor()
+        if list(rows) != list(self._drawn):
+            table.clear()
+            for key, cells in rows.items():
+                table.add_row(*(cells[n] for n, _ in self._shown()), key=key)
+            self._go_to(chosen)
+        else:
+            for key, cells in rows.items():
+                for n, column in self._shown():
+                    if cells[n] != self._drawn[key][n]:
+                        table.update_cell(key, column.title, cells[n])
+        self._drawn = {key: tuple(cells) for key, cells in rows.items()}
+
+    def _go_to(self, key: str) -> None:
+        table = self.query_one(DataTable)
+        if key in table.rows:
+            table.move_cursor(row=table.get_row_index(key))
 
     def under_cursor(self) -> str:
         """Return the key of the row that is meant; empty where there is none."""

@@ -68,12 +68,12 @@ def stages(stats: Stats, width: int) -> list[Line]:
 
 def models(stats: Stats, width: int) -> list[Line]:
     """Return the busiest models."""
-    return _activity(stats.models, width, "model")
+    return _activity([(_short(row.name), row) for row in stats.models], width, "model")
 
 
 def keys(stats: Stats, width: int) -> list[Line]:
     """Return the busiest keys."""
-    return _activity(stats.keys, width, "key")
+    return _activity([(plain(row.name), row) for row in stats.keys], width, "key")
 
 
 def machine(stats: Stats, width: int) -> list[Line]:
@@ -115,19 +115,19 @@ def refusals(stats: Stats, width: int) -> list[Line]:
     ]
 
 
-def _activity(rows: Sequence[Activity], width: int, what: str) -> list[Line]:
+def _activity(rows: Sequence[tuple[str, Activity]], width: int, what: str) -> list[Line]:
     refused = 8 if width >= ROOMY else 4
     name = max(NAME_MIN, width - 13 - refused)
     titles = (what, "calls", "units", "refused" if width >= ROOMY else "bad")
     lines: list[Line] = [_head(titles, (name, 6, 7, refused))]
     lines += [
         (
-            (cut(_short(row.name, name - 1), name), ""),
+            (cut(_ended(shown, name - 1), name), ""),
             (right(figures.number(row.calls), 6), ""),
             (right(figures.number(row.tokens + row.documents), 7), ""),
             (right(figures.number(row.errors), refused), "bad" if row.errors else "dim"),
         )
-        for row in rows
+        for shown, row in rows
     ]
     return lines if rows else [*lines, (("nobody calls", "dim"),)]
 
@@ -161,7 +161,7 @@ def calls(found: Sequence[CallView], width: int, height: int) -> list[Line]:
             (cut(call.at[11:19], 9), "dim"),
             (cut(_ended(said, status - 1), status), "bad" if is_refusal(call) else ""),
             (cut(_ended(plain(call.key), key - 1), key), ""),
-            (cut(_short(call.model, model - 1), model), ""),
+            (cut(_ended(_short(call.model), model - 1), model), ""),
             (cut(call.tier, tier), "dim"),
         )
         amounts = (figures.number(call.units), figures.money(call.cost), figures.ms(call.ms))
@@ -172,9 +172,9 @@ def calls(found: Sequence[CallView], width: int, height: int) -> list[Line]:
     return lines
 
 
-def _short(name: str, width: int) -> str:
+def _short(name: str) -> str:
     """Return a model's name without its owner."""
-    return _ended(plain(name.rpartition("/")[2]), width)
+    return plain(name.rpartition("/")[2])
 
 
 def _ended(text: str, width: int) -> str:

@@ -17,6 +17,7 @@ from appliance.wire.engines import EngineList
 from appliance.wire.keys import MintOrder
 from appliance.wire.models import ModelView
 from tui import figures
+from tui.fit import size_of, suggested
 from tui.gateway import Desk, Lost, Refused
 from tui.inert import inert, plain
 from tui.screens.dialogs import inert_block, snippets
@@ -24,8 +25,6 @@ from tui.screens.trial import outcome
 
 WORDS = "How do I reset my password?"
 SUGGESTED_MAX = 4
-ROOM = 3
-"""A model of so many parameters takes this many bytes for each, at the very most."""
 
 
 class Welcome(ModalScreen[None]):
@@ -64,9 +63,9 @@ class Welcome(ModalScreen[None]):
             )
         text.append("Here  ", style="bold")
         text.append(f"{plain(self._starter)}: works now\n")
-        for model in fitting(self._models, self._engines):
+        for model in suggested(self._models, self._engines, SUGGESTED_MAX):
             text.append("Fits  ", style="bold")
-            text.append(f"{plain(model.id)} ({figures.number(model.params)}): 2, then p\n")
+            text.append(f"{plain(model.id)} ({figures.size(size_of(model))}): 2, then p\n")
         return text
 
     @on(Button.Pressed, "#begin")
@@ -112,13 +111,3 @@ class Welcome(ModalScreen[None]):
     def action_leave(self) -> None:
         """Close, and forget the key."""
         self.dismiss(None)
-
-
-def fitting(models: list[ModelView], engines: EngineList) -> list[ModelView]:
-    """Return models that fit this machine's memory, the largest of each task first."""
-    room = engines.memory_max or max((d.free for d in engines.devices), default=0)
-    fits = [m for m in models if not m.available and m.params and m.params * ROOM < room]
-    ranked = sorted(fits, key=lambda model: -model.params)
-    best = [next((m for m in ranked if m.task == task), None) for task in ("embeddings", "rerank")]
-    small = [m for m in reversed(ranked) if m not in best]
-    return [model for model in (*best, *small) if model is not None][:SUGGESTED_MAX]

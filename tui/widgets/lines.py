@@ -32,9 +32,9 @@ class Lines(Widget):
     Lines > .lines--figure { color: $accent; text-style: bold; }
     Lines > .lines--good { color: $success; }
     Lines > .lines--bad { color: $error; text-style: bold; }
-    Lines > .lines--low { color: $primary-darken-1; }
-    Lines > .lines--middle { color: $primary; }
-    Lines > .lines--high { color: $secondary; }
+    Lines > .lines--low { color: $primary; }
+    Lines > .lines--middle { color: $primary-lighten-1; }
+    Lines > .lines--high { color: $primary-lighten-3; }
     """
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002 - textual's name

@@ -1,0 +1,104 @@
+"""Model: what is shown of one model: its row, its state, its page.
+
+Owns the words. Pure: views in, text out.
+"""
+
+from rich.text import Text
+
+from appliance.wire.downloads import DownloadView
+from appliance.wire.engines import EngineList, EngineView
+from appliance.wire.models import ModelView
+from tui import figures
+from tui.fit import fit_of, size_of
+from tui.inert import inert, plain
+from tui.screens.page import Subject
+
+BAR = 8
+RUNNING = ("waiting", "fetching", "checking")
+"""States of a download that is not over."""
+
+
+def row_of(
+    model: ModelView, download: DownloadView | None, engine: EngineView | None, engines: EngineList
+) -> tuple[Text, ...]:
+    """Return the cells of a model's row."""
+    price = f"{figures.money(model.pricing.realtime)}/{model.pricing.unit.split()[0]}"
+    size = size_of(model)
+    about = "" if model.size_bytes else "~"
+    return (
+        inert(model.id), inert(model.task),
+        Text(f"{about}{figures.size(size)}" if size else "?", justify="right"),
+        Text(fit_of(model, engines)), state_of(model, download, engine), Text(price),
+        inert(model.license, width=14), Text(f"{model.max_input_tokens:,}", justify="right"),
+        Text(str(model.dimensions or "-"), justify="right"),
+    )  # fmt: skip
+
+
+def state_of(model: ModelView, download: DownloadView | None, engine: EngineView | None) -> Text:
+    """Return where it is: coming, here, in memory, or not to be used."""
+    if download is not None and download.state in RUNNING:
+        return _coming(download)
+    if engine is not None and engine.state == "loading":
+        return Text(f"{figures.bar(engine.progress, BAR)} loading", style="bold")
+    if engine is not None and engine.state != "absent":
+        pin = " pinned" if engine.pinned else ""
+        return Text(f"\u25cf {engine.state}{pin} {figures.size(engine.bytes)}", style="bold")
+    if model.loaded:
+        return Text("\u25cf loaded, shared", style="bold")
+    if model.available:
+        return Text("\u25cb here, not in memory")
+    return _absent(model, download)
+
+
+def detail_of(model: ModelView, download: DownloadView | None) -> Text:
+    """Return what is known of the model under the cursor, in a few lines."""
+    facts = [f"{model.max_input_tokens:,} tokens"]
+    facts += [f"{model.dimensions} dimensions"] if model.dimensions else []
+    facts += [f"{figures.number(model.params)} weights"] if model.params else []
+    facts += [model.quantization] if model.quantization else []
+    facts += [f"{figures.money(model.pricing.realtime)} for {model.pricing.unit}"]
+    facts += [model.license] if model.license else []
+    facts += ["also " + ", ".join(model.aliases)] if model.aliases else []
+    text = Text(f"{plain(model.description)}\n{'; '.join(map(plain, facts))}")
+    why = (download.error if download and download.error else None) or model.reason
+    if why:
+        text.append(f"\n{plain(why)}", style="bold")
+    return text
+
+
+def subject_of(model: ModelView, engine: EngineView | None) -> Subject:
+    """Return whose page a model's is."""
+    price, tuning = model.pricing, model.tuning
+    prices = f"{figures.money(price.realtime)} for {price.unit}, {figures.money(price.batch)} batch"
+    lanes = "not measured yet"
+    if tuning:
+        lanes = f"{tuning.lanes} of {tuning.threads} threads, bins of {tuning.bin_tokens} tokens"
+    return Subject(
+        name=f"Model {model.id}",
+        facts=(
+            ("task", model.task), ("other names", ", ".join(model.aliases) or "none"),
+            ("price", prices), ("context", f"{model.max_input_tokens:,} tokens"),
+            ("dimensions", str(model.dimensions or "none: it ranks")),
+            ("weights", f"{figures.number(model.params)}, {model.quantization}"),
+            ("license", model.license or "not said"), ("lanes", lanes),
+            ("memory", figures.size(engine.bytes) if engine and engine.bytes else "none now"),
+        ),
+        other="key", model=model.id, is_its=lambda call: call.model == model.id,
+    )  # fmt: skip
+
+
+def _coming(download: DownloadView) -> Text:
+    share = download.bytes / download.bytes_total if download.bytes_total else 0.0
+    rate = f" {figures.size(download.rate)}/s" if download.rate else ""
+    left = "" if download.eta_s is None else f" {figures.duration(download.eta_s)}"
+    state = "" if download.state == "fetching" else f" {download.state}"
+    return Text(f"{figures.bar(share, BAR)} {share:4.0%}{rate}{left}{state}", style="bold")
+
+
+def _absent(model: ModelView, download: DownloadView | None) -> Text:
+    if download is not None and download.state == "failed":
+        return Text("! failed: p tries again", style="bold red")
+    if download is not None and download.state == "cancelled":
+        return Text("\u00bd cancelled: p goes on")
+    can_be_pulled = "not on this machine" in (model.reason or "")
+    return Text("\u2193 can be pulled" if can_be_pulled else "! unusable")

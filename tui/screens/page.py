@@ -1,0 +1,126 @@
+"""Page: one key or one model: what is known of it, and what it did by day.
+
+Owns the dialog. Whose page it is says what is asked for.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import ClassVar
+
+from rich.table import Table
+from rich.text import Text
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import Label, Static
+
+from appliance.wire.stats import CallView
+from appliance.wire.usage import UsageReport
+from tui import figures
+from tui.gateway import Desk, Lost, Refused
+from tui.inert import inert, plain
+
+CALLS_SHOWN = 8
+ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Whose page it is."""
+
+    name: str
+    facts: Sequence[tuple[str, str]]
+    other: str
+    """What its use is split by: `model` or `key`."""
+    is_its: Callable[[CallView], bool]
+    key: str = ALL
+    """A key's id."""
+    model: str = ALL
+
+
+class Page(ModalScreen[None]):
+    """What it did, by day and by what it did it with."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter,q", "leave", "Close")]
+
+    def __init__(self, desk: Desk, subject: Subject) -> None:
+        super().__init__()
+        self._desk, self._subject = desk, subject
+
+    def compose(self) -> ComposeResult:
+        """Lay out facts over usage."""
+        with VerticalScroll(classes="dialog"):
+            yield Label(inert(self._subject.name), classes="heading")
+            yield Static(id="facts")
+            yield Static("reading\u2026", id="by-day")
+            yield Static(id="by-other")
+            yield Static(id="of-calls")
+
+    def on_mount(self) -> None:
+        """Read what it did."""
+        facts = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+        for name, value in self._subject.facts:
+            facts.add_row(Text(name, style="dim"), Text(plain(value), overflow="fold"))
+        self.query_one("#facts", Static).update(facts)
+        self._read()
+
+    @work(exclusive=True)
+    async def _read(self) -> None:
+        its = self._subject
+        try:
+            days = await self._desk.usage("day", "14d", key=its.key, model=its.model)
+            others = await self._desk.usage(its.other, ALL, key=its.key, model=its.model)
+            stats = await self._desk.stats()
+        except (Lost, Refused) as error:
+            self.query_one("#by-day", Static).update(Text(plain(str(error)), style="bold red"))
+            return
+        self.query_one("#by-day", Static).update(_bars(days, "the last 14 days"))
+        self.query_one("#by-other", Static).update(_bars(others, f"by {its.other}"))
+        calls = [call for call in stats.recent if its.is_its(call)][:CALLS_SHOWN]
+        self.query_one("#of-calls", Static).update(_calls(calls))
+
+    def action_leave(self) -> None:
+        """Close the page."""
+        self.dismiss(None)
+
+
+def _bars(report: UsageReport, title: str) -> Table:
+    table = Table(
+        box=None, padding=(0, 1, 0, 0), title=f"\n{title}", title_justify="left",
+        header_style="dim",
+    )  # fmt: skip
+    for column in (report.by, "", "credits", "calls", "units"):
+        is_number = column not in (report.by, "")
+        table.add_column(column, no_wrap=True, justify="right" if is_number else "left")
+    highest = max((row.credits for row in report.data), default=Decimal(0))
+    for row in report.data:
+        share = float(row.credits / highest) if highest else 0.0
+        table.add_row(
+            inert(row.name or row.group, width=30), figures.bar(share, 14),
+            figures.money(row.credits), figures.number(row.calls),
+            figures.number(row.tokens + row.documents),
+        )  # fmt: skip
+    if not report.data:
+        table.add_row(Text("nothing was sold", style="dim"))
+    return table
+
+
+def _calls(calls: Sequence[CallView]) -> Table | Text:
+    if not calls:
+        return Text("\nno calls lately", style="dim")
+    table = Table(
+        box=None, padding=(0, 1, 0, 0), title="\nlast calls", title_justify="left",
+        header_style="dim",
+    )  # fmt: skip
+    for column in ("time", "status", "key", "model", "cost", "took"):
+        table.add_column(column, no_wrap=True)
+    for call in calls:
+        table.add_row(
+            call.at[11:19], plain(f"{call.status} {call.code}", width=20),
+            inert(call.key, width=12), inert(call.model.rpartition("/")[2], width=18),
+            figures.money(call.cost), figures.ms(call.ms),
+        )  # fmt: skip
+    return table
