@@ -3,15 +3,19 @@
 import asyncio
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
-from textual.widgets import DataTable, Input, Label, Static, TabbedContent
+from textual.widgets import DataTable, Input, Label, RichLog, Static, TabbedContent
 
+from appliance.wire.logs import LogLine
+from appliance.wire.stats import Point
 from tests.tui.fake import KEY, NASTY, FakeGateway, moved
 from tui import app as module
 from tui.app import Console
 from tui.screens.dialogs import Confirm, Form, Secret
 from tui.screens.trial import Trial
 from tui.screens.welcome import Welcome
+from tui.widgets.lines import Lines
 
 SIZES = [(80, 24), (160, 48)]
 
@@ -47,6 +51,15 @@ def play(story, gateway=None, size=(100, 32)):
             await story(app, pilot, made)
 
     asyncio.run(run())
+
+
+def panel(app, name):
+    return app.screen_stack[0].query_one(f"#{name}", Lines).text
+
+
+def drawn(app):
+    """What stands on the terminal, line by line."""
+    return "\n".join(strip.text for strip in app.screen._compositor.render_strips())
 
 
 def cells(app, table):
@@ -97,29 +110,83 @@ def test_who_has_keys_is_not_welcomed():
 @pytest.mark.parametrize("size", SIZES)
 def test_the_home_shows_what_happens_and_fits(size):
     async def story(app, pilot, gateway):
-        await settled(
-            pilot, lambda: app.screen_stack[0].query_one("#recent", DataTable).row_count == 2
-        )
-        assert text_of(app, "#value-tokens") == "4.4k"
-        assert text_of(app, "#value-memory") == "208 MB"
-        rows = cells(app, "#recent")
-        assert rows[0][1] == "200 ok"
-        assert rows[1][1] == "402 insufficient_credit"
-        drawn = app.export_screenshot()
-        assert "alice" in drawn
-        assert app.query_one("#recent").size.height >= 4
+        await settled(pilot, lambda: "alice" in panel(app, "recent"))
+        assert "4.4k" in panel(app, "figures")
+        assert "0.0123" in panel(app, "figures")
+        assert "208 MB" in panel(app, "figures")
+        rows = panel(app, "recent").splitlines()
+        assert rows[0].split() == [
+            *["time", "status", "key", "model"], *["tier"] * (size[0] > 100), "units", "cost", "took",
+        ]  # fmt: skip
+        assert "200 ok" in rows[1]
+        assert "402 insuffi" in rows[2]
+        assert "5.0k" in panel(app, "chart-0").splitlines()[0]
+        assert "\u28ff" in panel(app, "chart-0")
+        seen = drawn(app)
+        for word in ("latency", "models, 1 min", "keys, 1 min", "all-MiniLM", "alice"):
+            assert word in seen, seen
+        assert ("machine" in seen) == (size[0] >= 120)
+        assert ("1.0 GB of 25.0 GB" in seen) == (size[0] >= 120)
+        for widget in app.query(Lines):
+            if widget.display:
+                assert all(len(line) <= widget.size.width for line in widget.text.splitlines())
 
     play(story, size=size)
 
 
-def test_h_goes_through_the_histories():
+def test_the_widest_terminal_shows_refusals_and_three_graphs():
+    async def story(app, pilot, _):
+        await settled(pilot, lambda: "insufficient_credit" in panel(app, "refusals"))
+        assert [p.border_title.partition("/")[0] for p in app.query(".chart").results(Lines)] == [
+            "tokens", "documents", "calls",
+        ]  # fmt: skip
+        await pilot.press("g")
+        titles = [p.border_title.partition("/")[0] for p in app.query(".chart").results(Lines)]
+        assert titles == ["documents", "calls", "refused"]
+
+    play(story, size=(200, 60))
+
+
+def test_a_terminal_that_changes_its_size_is_drawn_anew():
+    async def story(app, pilot, _):
+        await settled(pilot, lambda: "alice" in panel(app, "recent"))
+        await pilot.resize_terminal(160, 48)
+        await settled(pilot, lambda: "lanes" in panel(app, "machine"))
+        await pilot.press("2")
+        await settled(pilot, lambda: "license" in drawn(app))
+        await pilot.resize_terminal(80, 24)
+        await settled(pilot, lambda: "license" not in drawn(app))
+        assert "\u2026/all-MiniLM-L6-v2" in drawn(app)
+
+    play(story)
+
+
+def test_h_goes_through_the_histories_and_f_shows_refusals_alone():
     async def story(app, pilot, _):
         for wanted in ("15 min", "24 h", "1 min"):
             await pilot.press("h")
-            await settled(pilot, lambda w=wanted: w in str(app.query_one("#chart-label").render()))
+            await settled(pilot, lambda w=wanted: w in app.query_one("#chart-0").border_title)
         assert app._span_s == 60
+        await settled(pilot, lambda: "200 ok" in panel(app, "recent"))
+        await pilot.press("f")
+        await settled(pilot, lambda: "200 ok" not in panel(app, "recent"))
+        assert "402" in panel(app, "recent")
+        await pilot.press("f")
+        await settled(pilot, lambda: "200 ok" in panel(app, "recent"))
 
     play(story)
+
+
+def test_documents_alone_are_graphed_without_being_asked_for():
+    gateway = FakeGateway()
+    history = [Point(1, 0, 5.0, 0) for _ in range(60)]
+    gateway.stats = msgspec.structs.replace(gateway.stats, history=history)
+
+    async def story(app, pilot, _):
+        await settled(pilot, lambda: app.query_one("#chart-0").border_title is not None)
+        assert app.query_one("#chart-0").border_title.startswith("documents/s")
+
+    play(story, gateway)
 
 
 # -- models --------------------------------------------------------------------------------------
@@ -129,7 +196,8 @@ def test_a_pull_is_begun_watched_and_cancelled():
     async def story(app, pilot, gateway):
         await pilot.press("2")
         await settled(pilot, lambda: app.query_one("#models", DataTable).row_count == 4)
-        states = [row[3] for row in cells(app, "#models")]
+        states = [row[4] for row in cells(app, "#models")]
+        assert [row[3] for row in cells(app, "#models")] == ["\u2713 fits"] * 4
         assert states[0].startswith("\u25cf loaded")
         assert states[1] == "\u2193 can be pulled"
         assert states[3] == "! unusable"
@@ -137,13 +205,13 @@ def test_a_pull_is_begun_watched_and_cancelled():
         await settled(pilot, lambda: gateway.sent)
         assert gateway.sent == [("POST", "/downloads", {"id": "BAAI/bge-small-en-v1.5"})]
         moved(gateway, bytes=500, rate=50_000.0, eta_s=75)
-        await settled(pilot, lambda: "50%" in cells(app, "#models")[1][3])
-        assert "1m 15s" in cells(app, "#models")[1][3]
+        await settled(pilot, lambda: "50%" in cells(app, "#models")[1][4])
+        assert "1m 15s" in cells(app, "#models")[1][4]
         await pilot.press("c")
         await settled(pilot, lambda: len(gateway.sent) == 2)
         assert gateway.sent[1][:2] == ("DELETE", "/downloads/dl_1")
         moved(gateway, state="failed", error="the hub answers 503")
-        await settled(pilot, lambda: "p tries again" in cells(app, "#models")[1][3])
+        await settled(pilot, lambda: "p tries again" in cells(app, "#models")[1][4])
         await settled(pilot, lambda: "the hub answers 503" in text_of(app, "#model-detail"))
 
     play(story)
@@ -166,13 +234,14 @@ def test_loading_pinning_pricing_adding_and_removing_ask_the_server():
         await pilot.press("e")
         await settled(pilot, lambda: isinstance(app.screen, Form))
         app.screen.query_one("#field-price", Input).value = "0.5"
+        app.screen.query_one("#field-aliases", Input).value = "mini, team-embed"
         await pilot.press("enter")
-        await settled(pilot, lambda: len(gateway.sent) == 5)
+        await settled(pilot, lambda: len(gateway.sent) == 6)
         await pilot.press("a")
         await settled(pilot, lambda: isinstance(app.screen, Form))
         app.screen.query_one("#field-repo", Input).value = "owner/name:x.gguf"
         await pilot.press("enter")
-        await settled(pilot, lambda: len(gateway.sent) == 6)
+        await settled(pilot, lambda: len(gateway.sent) == 7)
         name = "sentence-transformers/all-MiniLM-L6-v2"
         assert gateway.sent == [
             ("POST", "/engines/unload", {"id": name}),
@@ -180,6 +249,7 @@ def test_loading_pinning_pricing_adding_and_removing_ask_the_server():
             ("POST", "/models/verify", {"id": name}),
             ("POST", "/models/remove", {"id": name}),
             ("POST", "/models/price", {"id": name, "realtime": "0.5", "batch": None}),
+            ("POST", "/models/alias", {"id": name, "aliases": ["mini", "team-embed"]}),
             ("POST", "/downloads/catalog",
              {"repo": "owner/name", "file": "x.gguf", "id": None, "task": None}),
         ]  # fmt: skip
@@ -208,7 +278,7 @@ def test_a_model_is_tried_with_a_key_that_is_revoked_afterwards():
 def test_a_key_is_minted_and_its_plaintext_shown_once():
     async def story(app, pilot, gateway):
         await pilot.press("3")
-        await settled(pilot, lambda: app.query_one("#keys", DataTable).row_count == 3)
+        await settled(pilot, lambda: app.query_one("#keys", DataTable).row_count == 2)
         await pilot.press("m")
         await settled(pilot, lambda: isinstance(app.screen, Form))
         for field, value in (("name", "carol"), ("credit", "2"), ("rpm", "30"), ("models", "a, b")):
@@ -221,7 +291,7 @@ def test_a_key_is_minted_and_its_plaintext_shown_once():
         order = gateway.sent[0][2]
         assert (order["name"], order["credit"], order["rpm"]) == ("carol", "2", 30)
         assert order["models"] == ["a", "b"]
-        await settled(pilot, lambda: app.query_one("#keys", DataTable).row_count == 4)
+        await settled(pilot, lambda: app.query_one("#keys", DataTable).row_count == 3)
         assert KEY not in app.export_screenshot()
 
     play(story)
@@ -230,7 +300,7 @@ def test_a_key_is_minted_and_its_plaintext_shown_once():
 def test_topping_up_rotating_and_revoking_with_a_question_before():
     async def story(app, pilot, gateway):
         await pilot.press("3")
-        await settled(pilot, lambda: app.query_one("#keys", DataTable).row_count == 3)
+        await settled(pilot, lambda: app.query_one("#keys", DataTable).row_count == 2)
         await pilot.press("t")
         await settled(pilot, lambda: isinstance(app.screen, Form))
         app.screen.query_one("#field-credit", Input).value = "7"
@@ -249,7 +319,11 @@ def test_topping_up_rotating_and_revoking_with_a_question_before():
         assert [sent[1] for sent in gateway.sent] == [
             "/keys/key_alice/topup", "/keys/key_alice/rotate", "/keys/key_alice/revoke",
         ]  # fmt: skip
-        await settled(pilot, lambda: cells(app, "#keys")[0][2] == "revoked")
+        await settled(pilot, lambda: app.query_one("#keys", DataTable).row_count == 1)
+        assert "1 keys; 2 revoked (a)" in drawn(app)
+        await pilot.press("a")
+        await settled(pilot, lambda: app.query_one("#keys", DataTable).row_count == 3)
+        assert cells(app, "#keys")[0][3] == "revoked"
 
     play(story)
 
@@ -257,13 +331,72 @@ def test_topping_up_rotating_and_revoking_with_a_question_before():
 def test_a_keys_page_shows_what_it_did():
     async def story(app, pilot, _):
         await pilot.press("3")
-        await settled(pilot, lambda: app.query_one("#keys", DataTable).row_count == 3)
+        await settled(pilot, lambda: app.query_one("#keys", DataTable).row_count == 2)
         await pilot.press("enter")
-        await settled(pilot, lambda: len(app.screen_stack) == 2)
-        await settled(pilot, lambda: "last calls" in text_of(app.screen, "#of-calls"))
-        assert "200" in text_of(app.screen, "#of-calls")
+        await settled(pilot, lambda: "last calls" in drawn(app))
+        seen = drawn(app)
+        for words in ("Key alice", "the last 14 days", "by model", "2026-11-25", "200", "66.3 ms"):
+            assert words in seen, seen
         await pilot.press("escape")
         await settled(pilot, lambda: len(app.screen_stack) == 1)
+
+    play(story)
+
+
+def test_a_models_page_shows_what_it_did_and_for_whom():
+    async def story(app, pilot, _):
+        await pilot.press("2")
+        await settled(pilot, lambda: app.query_one("#models", DataTable).row_count == 4)
+        await pilot.press("enter")
+        await settled(pilot, lambda: "no calls lately" in drawn(app))
+        seen = drawn(app)
+        for words in ("Model sentence-transformers/", "0.004 batch", "208 MB", "by key", "0.01"):
+            assert words in seen, seen
+        await pilot.press("escape")
+        await settled(pilot, lambda: len(app.screen_stack) == 1)
+
+    play(story, size=(100, 48))
+
+
+# -- log and doctor ------------------------------------------------------------------------------
+
+
+def test_the_log_is_filtered_by_words_and_by_level_and_grows():
+    async def story(app, pilot, gateway):
+        def lines():
+            return [line.text.rstrip() for line in app.query_one("#log", RichLog).lines]
+
+        await pilot.press("5")
+        await settled(pilot, lambda: len(lines()) == 4)
+        assert lines()[0] == "08:59:59 info     listening"
+        assert lines()[3] == "Traceback"
+        await pilot.press("l")
+        await settled(pilot, lambda: len(lines()) == 3)
+        await pilot.press("l")
+        await settled(pilot, lambda: len(lines()) == 2)
+        await pilot.press("l")
+        await settled(pilot, lambda: len(lines()) == 4)
+        await pilot.press("slash", *"LISTEN", "enter")
+        await settled(pilot, lambda: len(lines()) == 1)
+        new = LogLine(4, "2026-11-25T09:00:03Z", "info", "x", "listening again")
+        gateway.lines.append(new)
+        await settled(pilot, lambda: len(lines()) == 2)
+        # A server that began again counts from 1 again.
+        gateway.lines[:] = [LogLine(1, "2026-11-25T09:00:04Z", "info", "x", "listening anew")]
+        await settled(pilot, lambda: lines() == ["09:00:04 info     listening anew"])
+
+    play(story)
+
+
+def test_the_doctor_says_what_is_wrong_first_and_what_to_do():
+    async def story(app, pilot, _):
+        await pilot.press("5")
+        await settled(pilot, lambda: "files" in text_of(app, "#checks"))
+        said = text_of(app, "#checks").splitlines()
+        assert [line[0] for line in said] == ["!", "\u2717", "\u2713"]
+        assert said[1].endswith("0.1 GB are free on the disk  \u2192 free some")
+        await pilot.press("c")
+        await settled(pilot, lambda: "files" in text_of(app, "#checks"))
 
     play(story)
 
@@ -281,6 +414,8 @@ def test_names_from_elsewhere_can_do_nothing_to_the_screen(size):
             for letter in "\x1b\u202e\u0007":
                 assert letter not in drawn
         await pilot.press("3")
+        await settled(pilot, lambda: app.query_one("#keys", DataTable).row_count == 2)
+        await pilot.press("a")
         await settled(pilot, lambda: app.query_one("#keys", DataTable).row_count == 3)
         assert "[red]evil[/]" in cells(app, "#keys")[2][0]
         assert NASTY not in cells(app, "#keys")[2][0]

@@ -76,7 +76,7 @@ class Keys(Pane):
         ended = len(keys) - len(shown)
         said = f"{len(shown)} keys" if shown else "No keys yet: m mints the first one"
         self.query_one("#keys-hint", Label).update(
-            said + (f", and {ended} revoked ones that a shows" if ended else "")
+            said + (f"; {ended} revoked (a)" if ended else "")
         )
 
     def action_all(self) -> None:

@@ -19,19 +19,25 @@ RUNNING = ("waiting", "fetching", "checking")
 
 
 def row_of(
-    model: ModelView, download: DownloadView | None, engine: EngineView | None, engines: EngineList
-) -> tuple[Text, ...]:
+    model: ModelView, download: DownloadView | None, engine: EngineView | None,
+    engines: EngineList, name_width: int,
+) -> tuple[Text, ...]:  # fmt: skip
     """Return the cells of a model's row."""
     price = f"{figures.money(model.pricing.realtime)}/{model.pricing.unit.split()[0]}"
     size = size_of(model)
     about = "" if model.size_bytes else "~"
     return (
-        inert(model.id), inert(model.task),
+        inert(_named(model.id, name_width)), Text("embed" if model.dimensions else "rerank"),
         Text(f"{about}{figures.size(size)}" if size else "?", justify="right"),
         Text(fit_of(model, engines)), state_of(model, download, engine), Text(price),
         inert(model.license, width=14), Text(f"{model.max_input_tokens:,}", justify="right"),
         Text(str(model.dimensions or "-"), justify="right"),
     )  # fmt: skip
+
+
+def _named(name: str, width: int) -> str:
+    """Return a name without its owner, which tells less, where both are too long."""
+    return name if len(name) <= width else f"\u2026/{name.rpartition('/')[2]}"
 
 
 def state_of(model: ModelView, download: DownloadView | None, engine: EngineView | None) -> Text:
@@ -61,6 +67,8 @@ def detail_of(model: ModelView, download: DownloadView | None) -> Text:
     facts += ["also " + ", ".join(model.aliases)] if model.aliases else []
     text = Text(f"{plain(model.description)}\n{'; '.join(map(plain, facts))}")
     why = (download.error if download and download.error else None) or model.reason
+    if download is not None and download.state in RUNNING:
+        text.append("\nc cancels; what is here is kept, and p goes on", style="dim")
     if why:
         text.append(f"\n{plain(why)}", style="bold")
     return text

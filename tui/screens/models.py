@@ -29,14 +29,16 @@ class Models(Pane):
     """The table of models."""
 
     COLUMNS = (
-        Column("model", 28, 42), Column("task", 6, 10), Column("size", 7), Column("fit", 7),
+        Column("model", 28, 42), Column("task", 6), Column("size", 7), Column("fit", 7),
         Column("state", 20, 28), Column("price", 12, since=100), Column("license", 14, since=140),
         Column("context", 7, since=150), Column("dims", 5, since=160),
     )  # fmt: skip
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("p", "pull", "Pull", tooltip="Fetch the model from the hub, or go on with it"),
-        Binding("c", "cancel", "Cancel", tooltip="End the download; what is here is kept"),
-        Binding("l", "load", "Load/unload", tooltip="Bring it into memory, or free it"),
+        Binding(
+            "c", "cancel", "Cancel", show=False, tooltip="End the download; what is here is kept"
+        ),
+        Binding("l", "load", "Load", tooltip="Bring it into memory, or free it"),
         Binding("n", "pin", "Pin", tooltip="Keep it in memory, whatever others need"),
         Binding("t", "try", "Try it", tooltip="Embed two texts, or rank lines"),
         Binding("a", "add", "Add", tooltip="Add a repository of the hub"),
@@ -66,10 +68,11 @@ class Models(Pane):
         self._models = {model.id: model for model in models}
         self._downloads = {each.model: each for each in downloads}
         self._engines = engines
+        width = self.width_of("model")
         self.fill(
             {
-                model.id: row_of(model, self._downloads.get(model.id), self._engine(model), engines)
-                for model in models
+                name: row_of(model, self._downloads.get(name), self._engine(model), engines, width)
+                for name, model in self._models.items()
             }
         )
         self._show_detail()

@@ -71,6 +71,10 @@ class Pane(Widget):
         self.fill(rows)
         self._go_to(chosen)
 
+    def width_of(self, title: str) -> int:
+        """Return the cells of a column as it is laid out now."""
+        return dict(self._laid_out)[title]
+
     def fill(self, rows: Mapping[str, Sequence[Text]]) -> None:
         """Draw rows, each a cell for every one of `COLUMNS`; the cursor stays on its row."""
         table, chosen = self.query_one(DataTable), self.under_cursor()
