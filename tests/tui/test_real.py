@@ -15,7 +15,7 @@ from appliance.wire.keys import MintOrder
 from tests.hub import standing_in
 from tests.models import write_tiny_gguf
 from tests.server import EMBED, free_port
-from tests.tui.test_stories import cells, settled, text_of
+from tests.tui.test_stories import cells, panel, settled, text_of
 from tui.app import Console
 from tui.screens.dialogs import Form
 from tui.screens.welcome import Welcome
@@ -47,6 +47,10 @@ async def console(local, size=(100, 32)):
             while "up " not in text_of(app.screen_stack[0], "#status"):
                 await pilot.pause(0.05)
         yield app, pilot
+
+
+def figure(app):
+    return panel(app, "figures").splitlines()[1].split()[0]
 
 
 def test_from_nothing_to_a_first_call_and_a_server_that_stays(local):
@@ -100,8 +104,9 @@ def test_calls_are_seen_and_a_killed_server_is_said_and_found_when_it_is_back(lo
             thread = threading.Thread(target=load)
             thread.start()
             try:
-                await settled(pilot, lambda: text_of(app, "#value-tokens") not in ("0", "0.0"))
-                await settled(pilot, lambda: len(cells(app, "#recent")) > 5)
+                await settled(pilot, lambda: panel(app, "recent").count("200 ok") > 3)
+                await settled(pilot, lambda: figure(app) not in ("0", "0.0"))
+                await settled(pilot, lambda: "\u28ff" in panel(app, "chart-0"))
             finally:
                 stop.set()
                 await asyncio.to_thread(thread.join)
@@ -134,7 +139,7 @@ def test_a_model_is_added_and_pulled_from_a_hub(local, tmp_path, monkeypatch):
             )
             table.move_cursor(row=table.row_count - 1)
             await pilot.press("p")
-            await settled(pilot, lambda: cells(app, "#models")[-1][3].startswith("\u25cb here"))
+            await settled(pilot, lambda: cells(app, "#models")[-1][4].startswith("\u25cb here"))
         await local.stop()
 
     with standing_in() as (hub, endpoint):

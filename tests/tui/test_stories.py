@@ -320,7 +320,7 @@ def test_topping_up_rotating_and_revoking_with_a_question_before():
             "/keys/key_alice/topup", "/keys/key_alice/rotate", "/keys/key_alice/revoke",
         ]  # fmt: skip
         await settled(pilot, lambda: app.query_one("#keys", DataTable).row_count == 1)
-        assert "1 keys; 2 revoked (a)" in drawn(app)
+        assert "1 key; 2 revoked (a)" in drawn(app)
         await pilot.press("a")
         await settled(pilot, lambda: app.query_one("#keys", DataTable).row_count == 3)
         assert cells(app, "#keys")[0][3] == "revoked"

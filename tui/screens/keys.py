@@ -74,7 +74,8 @@ class Keys(Pane):
         richest = max((k.credit for k in shown if k.credit is not None), default=Decimal(0))
         self.fill({key.id: _row(key, richest) for key in shown})
         ended = len(keys) - len(shown)
-        said = f"{len(shown)} keys" if shown else "No keys yet: m mints the first one"
+        said = "1 key" if len(shown) == 1 else f"{len(shown)} keys"
+        said = said if shown else "No keys yet: m mints the first one"
         self.query_one("#keys-hint", Label).update(
             said + (f"; {ended} revoked (a)" if ended else "")
         )
