@@ -131,6 +131,17 @@ def resident_bytes() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
+def available_bytes() -> int:
+    """Return the machine's memory that programs may still take; 0 where the system does not say."""
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return 0
+
+
 def environment() -> dict[str, str]:
     """Return the environment, for programs that we start."""
     return dict(os.environ)

@@ -115,7 +115,8 @@ class Console(App[None]):
             loop.add_signal_handler(number, self.exit)
         if self.server is not None:
             self._connect()
-        self.action_tab("home")
+        # Later: a screen gives the focus to its first widget by itself.
+        self.call_after_refresh(self.action_tab, "home")
         self.set_interval(POLL_S, self._look)
 
     @work(exclusive=True, group="server")

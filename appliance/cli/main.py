@@ -68,11 +68,18 @@ def serve(
 @cli.command()
 @click.option("--url", help="A server elsewhere.  [default: the one of this data directory]")
 @click.option("--token-file", help="A file with its admin token, with --url.")
+@click.option("--web", is_flag=True, help="In a browser of this machine; needs gigarouter[web].")
+@click.option("--web-port", type=int, help="Where.  [default: 8643]")
 @everywhere
-def console(directory: DataDir, *, as_json: bool, url: str | None, token_file: str | None) -> None:
+def console(
+    directory: DataDir, *, as_json: bool, url: str | None, token_file: str | None, web: bool,
+    web_port: int | None,
+) -> None:  # fmt: skip
     """Show the console: what the server does, models, keys, the network. The default command."""
     del as_json  # it draws
-    given = [f"--url={url}"] * bool(url) + [f"--token-file={token_file}"] * bool(token_file)
+    flags = {"url": url, "token-file": token_file, "web-port": web_port}
+    given = [f"--{name}={value}" for name, value in flags.items() if value is not None]
+    given += ["--web"] * web
     # A program of its own, and not a thing that this one imports: it may die of anything, and
     # whoever is left sets the terminal right.
     program = [sys.executable, "-m", "tui", "--data-dir", str(directory.path), *given]

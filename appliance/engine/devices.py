@@ -3,9 +3,9 @@
 Owns what is told of them. Deliberately loads the native library late: most commands need none.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from appliance.settings import prepare_native_library
+from appliance.settings import available_bytes, prepare_native_library
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,13 @@ def native_devices() -> list[Device]:
     prepare_native_library()
     from appliance.engine.llama.devices import devices  # noqa: PLC0415 - native: it takes a while
 
-    return devices()
+    # llama.cpp takes all of the machine's memory for free.
+    return [
+        replace(each, free=min(each.memory, available_bytes() or each.free))
+        if each.kind == "cpu"
+        else each
+        for each in devices()
+    ]
 
 
 def native_facts() -> dict[str, str]:

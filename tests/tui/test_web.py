@@ -1,0 +1,125 @@
+"""The console in a browser: for this machine, this person, and no page from elsewhere."""
+
+import asyncio
+import re
+import socket
+import subprocess
+import sys
+import time
+from contextlib import asynccontextmanager, suppress
+from urllib.parse import urlsplit
+
+import aiohttp
+import pytest
+
+from tests.server import ROOT, Server, free_port
+
+ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+/\?secret=[\w-]{43}")
+
+
+@pytest.fixture
+def served(tmp_path):
+    """The address of a console over a running server, secret included."""
+    server = Server(tmp_path / "data").start("--fake")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "appliance", "console", "--web", "--web-port", str(free_port()),
+         "--data-dir", str(server.data_dir)],
+        cwd=ROOT, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    said = process.stdout.readline()
+    address = ADDRESS.search(said).group()
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", urlsplit(address).port)):
+            break
+        time.sleep(0.02)
+    yield address
+    process.terminate()
+    process.stdout.close()
+    process.wait(20)
+    server.close()
+
+
+def play(served, story):
+    @asynccontextmanager
+    async def browser():
+        jar = aiohttp.CookieJar(unsafe=True)  # cookies of an address without a name
+        async with aiohttp.ClientSession(cookie_jar=jar) as session:
+            yield session
+
+    async def run():
+        await story(browser, served.partition("/?")[0])
+
+    asyncio.run(run())
+
+
+async def status(session, url, **options):
+    async with session.get(url, **options) as answer:
+        await answer.read()
+        return answer.status
+
+
+def test_the_secret_opens_the_console_and_the_console_is_the_real_one(served):
+    async def story(browser, base):
+        async with browser() as session:
+            async with session.get(served) as page:
+                assert page.status == 200
+                assert "secret" not in str(page.url)
+                policy = page.headers["content-security-policy"]
+                assert "default-src 'none'" in policy
+                assert "https" not in policy
+            cookie = next(iter(session.cookie_jar))
+            assert cookie["httponly"]
+            assert cookie["samesite"] == "Strict"
+            drawn = b""
+            async with session.ws_connect(f"{base}/ws?width=100&height=32", origin=base) as socket:
+                async with asyncio.timeout(60):
+                    while b"Mint a key and try it" not in drawn:
+                        drawn += (await socket.receive()).data
+        assert b"Throughput" in drawn
+
+    play(served, story)
+
+
+def test_nobody_else_gets_in(served):
+    async def story(browser, base):
+        async with browser() as stranger:
+            for path in (
+                "/",
+                "/ws",
+                "/static/js/textual.js",
+                "/?secret=",
+                "/?secret=x",
+                "/download/x",
+            ):
+                assert await status(stranger, base + path) == 403
+            with pytest.raises(aiohttp.WSServerHandshakeError):
+                await stranger.ws_connect(f"{base}/ws")
+        async with browser() as session:
+            assert await status(session, served) == 200
+            # A page from elsewhere, in the browser that has the cookie.
+            foreign = {"origin": "http://evil.example"}
+            assert await status(session, f"{base}/", headers=foreign) == 403
+            with pytest.raises(aiohttp.WSServerHandshakeError):
+                await session.ws_connect(f"{base}/ws", origin="http://evil.example")
+            # A name of theirs that leads here.
+            host = {"host": "evil.example"}
+            assert await status(session, f"{base}/", headers=host) == 403
+            assert await status(session, served, headers=host) == 403
+            assert await status(session, f"{base}/") == 200
+
+    play(served, story)
+
+
+def test_a_port_that_is_taken_is_said_in_one_line(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        end = subprocess.run(
+            [sys.executable, "-m", "appliance", "console", "--web", "--web-port",
+             str(taken.getsockname()[1]), "--data-dir", str(tmp_path / "data")],
+            cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert end.returncode == 1
+    assert end.stderr.startswith("Error: cannot listen on 127.0.0.1:")
+    assert "Traceback" not in end.stderr

@@ -1,0 +1,97 @@
+"""Web: the console in a browser of this machine, for terminals that draw badly.
+
+Owns the door in front of textual-serve, which has none: it answers this machine alone, by a secret
+in the address that is exchanged for a cookie, and to no page but its own. Deliberately cannot be
+opened to the network: whoever sees the console is the operator.
+"""
+
+import hmac
+import secrets
+import shlex
+from collections.abc import Awaitable, Callable, Sequence
+
+import click
+from aiohttp import web
+from textual_serve.server import Server
+
+HOST = "127.0.0.1"
+SECRET_BYTES = 32
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class WebConsole(Server):
+    """Serves the console to one person."""
+
+    def __init__(self, command: str, port: int) -> None:
+        super().__init__(command, host=HOST, port=port, title="gigarouter")
+        self._secret = secrets.token_urlsafe(SECRET_BYTES)
+        self._cookie = f"gigarouter-console-{port}"
+        self._origin = f"http://{HOST}:{port}"
+
+    @property
+    def address(self) -> str:
+        """Return the address to open, secret included."""
+        return f"{self._origin}/?secret={self._secret}"
+
+    async def _make_app(self) -> web.Application:
+        app = await super()._make_app()
+        app.middlewares.append(self._guarded)
+        return app
+
+    @web.middleware
+    async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Let in whoever has the secret, from pages of our own."""
+        # A name that leads here (DNS rebinding), or a page from elsewhere that calls us.
+        if request.host != f"{HOST}:{self.port}":
+            return _refused()
+        if request.headers.get("origin", self._origin) != self._origin:
+            return _refused()
+        if self._is_secret(request.query.get("secret", "")):
+            answer = web.Response(status=303, headers={"location": "/"})
+            answer.set_cookie(self._cookie, self._secret, httponly=True, samesite="Strict")
+            return answer
+        if not self._is_secret(request.cookies.get(self._cookie, "")):
+            return _refused()
+        found = await handler(request)
+        if not found.prepared:
+            found.headers["content-security-policy"] = self._policy()
+            found.headers["referrer-policy"] = "no-referrer"
+            found.headers["x-frame-options"] = "DENY"
+        return found
+
+    def _is_secret(self, given: str) -> bool:
+        return hmac.compare_digest(given.encode(), self._secret.encode())
+
+    def _policy(self) -> str:
+        # The page asks for a font on the network; nothing here may call out.
+        own = "'self' 'unsafe-inline'"
+        sockets = f"'self' ws://{HOST}:{self.port}"
+        return (
+            f"default-src 'none'; script-src {own}; style-src {own}; img-src 'self' data:; "
+            f"font-src 'self' data:; connect-src {sockets}; base-uri 'none'; form-action 'none'"
+        )
+
+    async def on_startup(self, app: web.Application) -> None:
+        """Say where it is, a moment before it listens."""
+        del app
+        click.echo(f"the console is at {self.address}\nfor this machine alone; Ctrl-C ends it")
+
+    def initialize_logging(self) -> None:
+        """Keep quiet: what is typed would be logged."""
+
+
+def _refused() -> web.Response:
+    return web.Response(status=403, text="Open the address that `gigarouter console --web` says.\n")
+
+
+def serve(command: Sequence[str], port: int) -> None:
+    """Serve the console that a command shows until Ctrl-C.
+
+    Raises:
+        click.ClickException: the port cannot be had.
+    """
+    try:
+        WebConsole(shlex.join(command), port).serve()
+    except OSError as error:
+        message = f"cannot listen on {HOST}:{port}: {error.strerror}; choose another --web-port"
+        raise click.ClickException(message) from None
