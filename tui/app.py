@@ -35,6 +35,8 @@ W = TypeVar("W", bound=Widget)
 POLL_S = 0.5
 """Two looks a second: calm to read, and nothing beside a call's cost to the server."""
 STARTER = "all-minilm-l6-v2"
+FOCUSED = ("Home", "DataTable", "Lan", "RichLog")
+"""What takes the keys in each tab."""
 TABS = ("home", "models", "keys", "lan", "log")
 HIGH_CONTRAST = Theme(
     name="high-contrast", dark=True, primary="#ffff00", secondary="#00ffff", accent="#ffffff",
@@ -116,7 +118,7 @@ class Console(App[None]):
         if self.server is not None:
             self._connect()
         # Later: a screen gives the focus to its first widget by itself.
-        self.call_after_refresh(self.action_tab, "home")
+        self.call_after_refresh(self._focus_inside)
         self.set_interval(POLL_S, self._look)
 
     @work(exclusive=True, group="server")
@@ -258,9 +260,12 @@ class Console(App[None]):
     def action_tab(self, name: str) -> None:
         """Go to a tab."""
         self.query_one(TabbedContent).active = f"tab-{name}"
-        inside = self.query(
-            f"#tab-{name} Home, #tab-{name} DataTable, #tab-{name} Lan, #tab-{name} RichLog"
-        )
+        self._focus_inside()
+
+    def _focus_inside(self) -> None:
+        """Give the keys to what the open tab shows, and not to the row of tabs."""
+        tab = self._base(TabbedContent).active
+        inside = self.query(", ".join(f"#{tab} {kind}" for kind in FOCUSED))
         if inside:
             inside.first().focus()
 
