@@ -21,7 +21,7 @@ from tui.app import Console  # noqa: E402
 from tui.server import LocalServer  # noqa: E402
 
 FOLDER = ROOT / "packaging" / "screenshots"
-SIZE = (110, 34)
+SIZE = (124, 38)
 LOAD_S = 40
 KEY = re.compile(r"gr-[0-9A-Za-z]{38}")
 
@@ -65,9 +65,10 @@ async def shoot() -> None:
                 thread.start()
             await pilot.pause(LOAD_S)
             keep("throughput")
-            await pilot.press("2")
-            await pilot.pause(1.5)
-            keep("models")
+            for key, name in (("2", "models"), ("3", "keys"), ("5", "log")):
+                await pilot.press(key)
+                await pilot.pause(1.5)
+                keep(name)
             stop.set()
         for thread in threads:
             thread.join()

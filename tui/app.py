@@ -5,20 +5,22 @@ screens do.
 """
 
 import asyncio
+import os
 import signal
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
-from textual import on, work
+from textual import events, on, work
 from textual.app import App, ComposeResult, ScreenStackError
 from textual.binding import Binding, BindingType
 from textual.css.query import NoMatches
+from textual.screen import Screen
 from textual.theme import Theme
 from textual.widget import Widget
 from textual.widgets import Footer, Label, TabbedContent, TabPane
 
 from appliance.wire.stats import Stats
 from tui import figures
-from tui.gateway import Desk, Gateway, HttpGateway, Lost, Refused, Tried
+from tui.gateway import Desk, Gateway, HttpGateway, Lost, NoServer, Refused
 from tui.inert import inert, plain
 from tui.screens.dialogs import Confirm
 from tui.screens.home import Home
@@ -29,7 +31,6 @@ from tui.screens.models import Models
 from tui.screens.welcome import Welcome
 from tui.server import DidNotStart, LocalServer
 
-T = TypeVar("T")
 W = TypeVar("W", bound=Widget)
 
 POLL_S = 0.5
@@ -45,27 +46,16 @@ HIGH_CONTRAST = Theme(
 )  # fmt: skip
 
 
-class NoServer:
-    """Stands where a gateway will be, and says that nobody is there."""
+class Base(Screen[None]):
+    """What dialogs stand on."""
 
-    url = "no server yet"
+    def on_resize(self, event: events.Resize) -> None:
+        """Drop a size that is not the terminal's any more.
 
-    async def close(self) -> None:
-        """Do nothing: there is nothing to let go of."""
-
-    async def get(self, path: str, kind: type[T]) -> T:
-        """Refuse."""
-        raise Lost(f"nobody to ask for {kind.__name__} at {path}: the server is starting")
-
-    async def send(self, method: str, path: str, kind: type[T], order: object = None) -> T:
-        """Refuse."""
-        del method, order
-        return await self.get(path, kind)
-
-    async def call(self, key: str, path: str, body: dict[str, Any]) -> Tried:
-        """Refuse."""
-        del key, body
-        return await self.get(path, Tried)
+        Laying out posts the size again: two sizes on their way would follow each other for ever.
+        """
+        if event.size != self.app.size:
+            event.prevent_default()
 
 
 class Console(App[None]):
@@ -92,6 +82,11 @@ class Console(App[None]):
         self._looking = False
         self._checked = False
         self._lost = False
+        self._starter_pid = os.getppid()
+
+    def get_default_screen(self) -> Base:
+        """Return what dialogs stand on."""
+        return Base(id="_default")
 
     def compose(self) -> ComposeResult:
         """Lay out the status line over the tabs."""
@@ -139,7 +134,9 @@ class Console(App[None]):
 
     def _look(self) -> None:
         """Look, unless the last look is not over: a slow server is not asked twice."""
-        if not self._looking:
+        if os.getppid() != self._starter_pid:
+            self.exit()  # whoever showed us is gone: nobody sees or types any more
+        if not self._looking and not isinstance(self.desk.gateway, NoServer):
             self._looking = True
             self._look_once()
 
@@ -224,7 +221,7 @@ class Console(App[None]):
     def _say(self, text: str, *, lost: bool = False) -> None:
         for screen in self.screen_stack[:1]:
             for label in screen.query("#status").results(Label):
-                label.update(inert(text))
+                label.update(inert(text), layout=False)
                 label.set_class(lost, "lost")
 
     # -- what people do ------------------------------------------------------------------------

@@ -85,6 +85,29 @@ class Gateway(Protocol):
         ...
 
 
+class NoServer:
+    """Stands where a gateway will be, and says that nobody is there."""
+
+    url = "no server yet"
+
+    async def close(self) -> None:
+        """Do nothing: there is nothing to let go of."""
+
+    async def get(self, path: str, kind: type[T]) -> T:
+        """Refuse."""
+        raise Lost(f"nobody to ask for {kind.__name__} at {path}: the server is starting")
+
+    async def send(self, method: str, path: str, kind: type[T], order: object = None) -> T:
+        """Refuse."""
+        del method, order
+        return await self.get(path, kind)
+
+    async def call(self, key: str, path: str, body: dict[str, Any]) -> Tried:
+        """Refuse."""
+        del key, body
+        return await self.get(path, Tried)
+
+
 class HttpGateway:
     """A server over HTTP."""
 

@@ -91,7 +91,8 @@ def serve(command: Sequence[str], port: int) -> None:
         click.ClickException: the port cannot be had.
     """
     try:
-        WebConsole(shlex.join(command), port).serve()
+        # textual-serve tells the height as ROWS; Textual reads LINES. Our child, and not a shell's.
+        WebConsole(f"LINES=$ROWS exec {shlex.join(command)}", port).serve()
     except OSError as error:
         message = f"cannot listen on {HOST}:{port}: {error.strerror}; choose another --web-port"
         raise click.ClickException(message) from None

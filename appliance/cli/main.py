@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from contextlib import nullcontext
+from pathlib import Path
 
 import click
 
@@ -28,13 +29,16 @@ TERMINAL_AS_IT_WAS = "\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[
 
 @click.group(cls=Commands, invoke_without_command=True)
 @click.version_option(package_name="gigarouter", message="gigarouter %(version)s")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Of the console.")
 @click.pass_context
-def cli(ctx: click.Context) -> None:
+def cli(ctx: click.Context, data_dir: Path | None) -> None:
     """Serve embedding and rerank models on this machine, with keys and prepaid credits."""
     if ctx.invoked_subcommand is not None:
+        if data_dir is not None:
+            raise click.UsageError(f"--data-dir belongs after {ctx.invoked_subcommand}")
         return
     if sys.stdin.isatty() and sys.stdout.isatty():
-        ctx.invoke(console)
+        ctx.invoke(console, data_dir=data_dir)
     else:
         click.echo(ctx.get_help())
 

@@ -21,13 +21,14 @@ from tui.screens.dialogs import Form
 from tui.screens.welcome import Welcome
 from tui.server import LocalServer
 
-FAKE = {"GIGAROUTER_FAKE_ENGINE": "true", "GIGAROUTER_ENGINE_CALIBRATE": "false"}
+QUICK = {"GIGAROUTER_ENGINE_CALIBRATE": "false"}
+"""The starter model computes; measuring the machine takes seconds at each start."""
 
 
 @pytest.fixture
 def local(tmp_path, monkeypatch):
     """A data directory whose server a console starts; it is stopped afterwards."""
-    for name, value in FAKE.items():
+    for name, value in QUICK.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("GIGAROUTER_PORT", str(free_port()))
     data = tmp_path / "data"

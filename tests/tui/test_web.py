@@ -1,7 +1,10 @@
 """The console in a browser: for this machine, this person, and no page from elsewhere."""
 
 import asyncio
+import os
 import re
+import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -107,6 +110,57 @@ def test_nobody_else_gets_in(served):
             assert await status(session, f"{base}/", headers=host) == 403
             assert await status(session, served, headers=host) == 403
             assert await status(session, f"{base}/") == 200
+
+    play(served, story)
+
+
+def processes(pattern):
+    listed = subprocess.run(
+        ["pgrep", "-f", "--", pattern], capture_output=True, text=True, check=False
+    ).stdout.split()  # fmt: skip
+    return [int(pid) for pid in listed]
+
+
+def consoles(served):
+    """The processes that draw for a browser: children of the one that serves."""
+    return processes(f"-m tui --data-dir .* --web-port={urlsplit(served).port}$")
+
+
+def gone(served):
+    deadline = time.monotonic() + 15
+    while consoles(served):
+        assert time.monotonic() < deadline, consoles(served)
+        time.sleep(0.1)
+
+
+@pytest.mark.skipif(shutil.which("pgrep") is None, reason="there is no pgrep here")
+def test_a_browser_that_leaves_leaves_no_console_behind(served):
+    async def story(browser, base):
+        async with browser() as session:
+            assert await status(session, served) == 200
+            for seconds in (0, 0.3, 1.0, 2.0):
+                address = f"{base}/ws?width=144&height=36"
+                async with session.ws_connect(address, origin=base) as socket:
+                    # A browser tells its size again, once it knows its letters.
+                    await socket.send_json(["resize", {"width": 144, "height": 42}])
+                    await asyncio.sleep(seconds)
+        await asyncio.to_thread(gone, served)
+
+    play(served, story)
+
+
+@pytest.mark.skipif(shutil.which("pgrep") is None, reason="there is no pgrep here")
+def test_consoles_end_with_a_web_server_that_is_killed(served):
+    async def story(browser, base):
+        async with browser() as session:
+            assert await status(session, served) == 200
+            async with session.ws_connect(f"{base}/ws", origin=base) as socket:
+                async with asyncio.timeout(30):
+                    while b"Throughput" not in (await socket.receive()).data:
+                        pass
+                assert len(consoles(served)) == 1
+                os.kill(processes(f"--web-port={urlsplit(base).port} --web$")[0], signal.SIGKILL)
+                await asyncio.to_thread(gone, served)
 
     play(served, story)
 
