@@ -49,6 +49,9 @@ HIGH_CONTRAST = Theme(
 class Base(Screen[None]):
     """What dialogs stand on."""
 
+    AUTO_FOCUS = ""
+    """The open tab takes the keys by itself, and not the row of tabs."""
+
     def on_resize(self, event: events.Resize) -> None:
         """Drop a size that is not the terminal's any more.
 
@@ -112,8 +115,6 @@ class Console(App[None]):
             loop.add_signal_handler(number, self.exit)
         if self.server is not None:
             self._connect()
-        # Later: a screen gives the focus to its first widget by itself.
-        self.call_after_refresh(self._focus_inside)
         self.set_interval(POLL_S, self._look)
 
     @work(exclusive=True, group="server")

@@ -40,6 +40,8 @@ def served(tmp_path):
     process.terminate()
     process.stdout.close()
     process.wait(20)
+    for pid in consoles(address) if shutil.which("pgrep") else ():
+        os.kill(pid, signal.SIGKILL)
     server.close()
 
 

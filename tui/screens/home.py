@@ -62,7 +62,8 @@ class Home(Widget):
         yield Lines(id="recent", classes="panel")
 
     def on_mount(self) -> None:
-        """Name the panels."""
+        """Name the panels, and take the keys: it is what opens first."""
+        self.focus()
         for name, title in (
             ("stages", "latency, 1 min"), ("by-model", "models, 1 min"), ("by-key", "keys, 1 min"),
             ("machine", "machine"), ("refusals", "refused, 1 min"),
