@@ -65,7 +65,7 @@ async def shoot() -> None:
                 thread.start()
             await pilot.pause(LOAD_S)
             keep("throughput")
-            for key, name in (("2", "models"), ("3", "keys"), ("5", "log")):
+            for key, name in (("2", "models"), ("5", "log")):
                 await pilot.press(key)
                 await pilot.pause(1.5)
                 keep(name)

@@ -66,6 +66,12 @@ class _Bucket:
             self.tokens += ended.units
         self.errors += ended.status >= 400  # noqa: PLR2004 - every refusal
 
+    def join(self, other: "_Bucket") -> None:
+        self.calls += other.calls
+        self.tokens += other.tokens
+        self.documents += other.documents
+        self.errors += other.errors
+
 
 @dataclass(slots=True)
 class _Ring:
@@ -98,6 +104,10 @@ class Meters:
         self._minutes = _Ring(60, MINUTES_KEPT)
         self._recent: deque[tuple[int, Ended, int]] = deque(maxlen=RECENT_KEPT)
         self._timed: deque[tuple[int, Ended]] = deque(maxlen=TIMED_KEPT)
+        self._named: deque[tuple[int, dict[tuple[str, str], _Bucket]]] = deque(
+            maxlen=QUANTILES_OVER_S + 1
+        )
+        """By the second: what each model, each key and each refusal had."""
         self.charged = Picocredits(0)
         """Since the start."""
 
@@ -126,6 +136,12 @@ class Meters:
         self._minutes.add(second, ended)
         self._recent.appendleft((second, ended, self._clock.wall_us()))
         self._timed.append((second, ended))
+        if not self._named or self._named[-1][0] != second:
+            self._named.append((second, {}))
+        refusal = f"{ended.status} {ended.code}" if ended.code else ""
+        for name in (("model", ended.model), ("key", ended.key), ("code", refusal)):
+            if name[1]:
+                self._named[-1][1].setdefault(name, _Bucket(second)).add(ended)
         self.charged = Picocredits(self.charged + ended.amount)
         self._today = utc_day(self._clock.wall_us()), Picocredits(self.charged_today + ended.amount)
 
@@ -160,13 +176,7 @@ class Meters:
 
     def activity(self, by: str) -> list[Activity]:
         """Return what each model or key (`by`) did in the last minute, the busiest first."""
-        horizon = self._second() - QUANTILES_OVER_S
-        found: dict[str, _Bucket] = {}
-        for second, ended in self._timed:
-            name = getattr(ended, by)
-            if second >= horizon and name:
-                found.setdefault(name, _Bucket(0)).add(ended)
-        ranked = sorted(found.items(), key=lambda item: (-item[1].calls, item[0]))
+        ranked = sorted(self._last_minute(by).items(), key=lambda item: (-item[1].calls, item[0]))
         return [
             Activity(name, b.calls, b.tokens, b.documents, b.errors)
             for name, b in ranked[:NAMES_MAX]
@@ -174,13 +184,18 @@ class Meters:
 
     def refusals(self) -> dict[str, int]:
         """Return how often what was refused in the last minute, the most frequent first."""
+        counts = Counter({code: b.calls for code, b in self._last_minute("code").items()})
+        return dict(counts.most_common(REFUSALS_MAX))
+
+    def _last_minute(self, by: str) -> dict[str, _Bucket]:
         horizon = self._second() - QUANTILES_OVER_S
-        found = Counter(
-            f"{ended.status} {ended.code}"
-            for second, ended in self._timed
-            if second >= horizon and ended.code
-        )
-        return dict(found.most_common(REFUSALS_MAX))
+        found: dict[str, _Bucket] = {}
+        for second, named in self._named:
+            if second >= horizon:
+                for (kind, name), bucket in named.items():
+                    if kind == by:
+                        found.setdefault(name, _Bucket(0)).join(bucket)
+        return found
 
     def recent(self, count: int) -> list[CallView]:
         """Return the last calls, the newest first."""

@@ -116,15 +116,15 @@ def refusals(stats: Stats, width: int) -> list[Line]:
 
 
 def _activity(rows: Sequence[tuple[str, Activity]], width: int, what: str) -> list[Line]:
-    refused = 8 if width >= ROOMY else 4
-    name = max(NAME_MIN, width - 13 - refused)
+    calls, units, refused = (6, 7, 8) if width >= ROOMY else (6, 6, 4)
+    name = max(NAME_MIN, width - calls - units - refused)
     titles = (what, "calls", "units", "refused" if width >= ROOMY else "bad")
-    lines: list[Line] = [_head(titles, (name, 6, 7, refused))]
+    lines: list[Line] = [_head(titles, (name, calls, units, refused))]
     lines += [
         (
             (cut(_ended(shown, name - 1), name), ""),
-            (right(figures.number(row.calls), 6), ""),
-            (right(figures.number(row.tokens + row.documents), 7), ""),
+            (right(figures.number(row.calls), calls), ""),
+            (right(figures.number(row.tokens + row.documents), units), ""),
             (right(figures.number(row.errors), refused), "bad" if row.errors else "dim"),
         )
         for shown, row in rows

@@ -82,3 +82,19 @@ def test_the_last_calls_come_newest_first_and_everything_is_bounded():
     assert found.charged == 9000
     assert found.uptime_s == 3000
     assert repr(found) == "<Meters [200 recent calls]>"
+
+
+def test_a_minute_of_more_calls_than_are_remembered_is_counted_in_full():
+    found, clock = meters()
+    for _ in range(70):
+        for call in [ended(key="alice")] * 100:
+            found.note(call)
+        found.note(ended(status=402, code="insufficient_credit", key="bob", model="", units=0))
+        clock.advance(1)
+        assert len(found._named) <= 61
+    [alice, bob] = found.activity("key")
+    assert (alice.name, alice.calls, alice.tokens) == ("alice", 6_000, 60_000)
+    assert (bob.name, bob.calls, bob.errors) == ("bob", 60, 60)
+    assert found.refusals() == {"402 insufficient_credit": 60}
+    clock.advance(61)
+    assert (found.activity("key"), found.refusals()) == ([], {})
