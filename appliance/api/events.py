@@ -34,7 +34,9 @@ class Events:
             raise QueueFull(retry_after_s=RETRY_S)
 
     async def ticks(self, every_s: float, ended: Callable[[], bool]) -> AsyncIterator[None]:
-        """Yield now and then every so many seconds, until `ended`."""
+        """Yield now and then every so many seconds, until `ended`; nothing to one too many."""
+        if self.listeners >= LISTENERS_MAX:
+            return  # several were let in at the same moment
         self.listeners += 1
         try:
             while not ended():

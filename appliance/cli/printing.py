@@ -61,6 +61,7 @@ def key(view: KeyView) -> None:
     facts = {
         "id": view.id, "name": view.name, "key": view.hint, "state": state(view),
         "credit": credit(view.credit), "spent today": f"{view.spent_today:f}",
+        "last used": view.last_used or "never",
         "daily budget": credit(view.daily_budget, none="none"),
         "requests/min": view.rpm or "any", "tokens/min": view.tpm or "any",
         "concurrency": view.concurrency or "any",

@@ -44,9 +44,13 @@ class Journal(logging.Handler):
         )
 
     def after(self, number: int) -> LogView:
-        """Return the lines that came after a number, as far as they are kept."""
+        """Return the lines that came after a number, as far as they are kept.
+
+        A number that is not reached yet is of an earlier run: then everything is new.
+        """
         self.acquire()
         try:
+            number = number if number <= self._last else 0
             lines = [line for line in self._lines if line.number > number]
             return LogView(data=lines, last=self._last)
         finally:

@@ -9,6 +9,7 @@ import pytest
 
 from appliance.api import events as module
 from appliance.api.events import Events
+from appliance.core.clock import iso
 from appliance.core.errors import QueueFull
 from tests.appliance import bench
 from tests.server import EMBED, Server
@@ -120,6 +121,8 @@ def test_ticks_end_soon_after_the_end_and_count_their_listener():
         events.listeners = module.LISTENERS_MAX
         with pytest.raises(QueueFull):
             events.require_room()
+        assert [None async for _ in events.ticks(60, lambda: False)] == []
+        assert events.listeners == module.LISTENERS_MAX
 
     began = time.monotonic()
     asyncio.run(story())
@@ -133,6 +136,9 @@ def test_what_was_charged_today_outlives_a_restart_and_ends_at_midnight(tmp_path
             body = {"model": EMBED, "input": "one text"}
             answer = await on.client.post("/v1/embeddings", json=body, headers=headers)
             cost = answer.headers["x-cost"]
+            await on.mint(name="idle")
+            used = [view.last_used for view in (await on.appliance.admin.keys.all()).data]
+            assert used == [iso(on.clock.wall_us()), None]
             assert (await stats(on))["spent_today"] == cost
         async with bench(tmp_path / "data") as on:
             found = await stats(on)

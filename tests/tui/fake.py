@@ -131,6 +131,7 @@ class FakeGateway:
             ])  # fmt: skip
         if kind is LogView:
             after = int(path.partition("after=")[2])
+            after = after if after <= len(self.lines) else 0
             return LogView([line for line in self.lines if line.number > after], len(self.lines))
         if kind is DownloadView and order is None:
             return self.downloads[0]

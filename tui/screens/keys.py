@@ -168,7 +168,7 @@ def _row(key: KeyView, richest: Decimal) -> tuple[Text, ...]:
         balance = Text("unlimited")
     else:
         share = float(key.credit / richest) if richest else 0.0
-        balance = Text(f"{figures.bar(share, 10)} {figures.money(key.credit)}")
+        balance = Text(f"{figures.bar(share, 6)} {figures.money(key.credit)}")
     limits = [
         f"{value}{unit}"
         for value, unit in (
@@ -201,7 +201,7 @@ def _subject(key: KeyView) -> Subject:
         name=f"Key {key.name}",
         facts=(
             ("id", key.id), ("key", key.hint), ("balance", figures.money(key.credit)),
-            ("spent today", figures.money(key.spent_today)), ("created", key.created[:19]),
+            ("spent today", figures.money(key.spent_today)), ("last used", (key.last_used or "never")[:19]), ("created", key.created[:19]),
             ("expires", key.expires or "never"), ("scopes", ", ".join(key.scopes)),
             ("models", ", ".join(key.models) if key.models else "all"),
         ),

@@ -21,6 +21,8 @@ from tui.inert import plain
 
 LINES_KEPT = 2000
 LINE_WIDTH = 400
+SHORT_BELOW = 32
+"""Lines of the terminal."""
 LEVELS = ("all", "warning", "error")
 SEVERE = {"warning": ("warning", "error", "critical"), "error": ("error", "critical")}
 MARKS = {"ok": ("\u2713", "green"), "warn": ("!", "bold yellow"), "fail": ("\u2717", "bold red")}
@@ -84,9 +86,7 @@ class Log(Widget):
         """Draw what is new in the log; a server that began again begins to count again."""
         if view.last < self.last:
             self._lines.clear()
-            self.last = 0
             self._draw_again()
-            return
         self.last = view.last
         self._lines.extend(view.data)
         self._write(view.data)
@@ -117,11 +117,18 @@ class Log(Widget):
     def check(self, report: Report) -> None:
         """Draw what a look at the server's health finds, what is wrong first, and what to do."""
         text = Text()
-        for each in sorted(report.data, key=lambda found: found.verdict == "ok"):
+        wrong = [each for each in report.data if each.verdict != "ok"]
+        well = [each for each in report.data if each.verdict == "ok"]
+        # Where there is little room, what is well needs no line of its own.
+        is_short = self.app.size.height < SHORT_BELOW
+        for each in wrong if is_short else [*wrong, *well]:
             mark, style = MARKS[each.verdict]
             text.append(f"{mark} ", style=style)
             text.append(f"{plain(each.name):8} {plain(each.said)}")
             if each.fix:
                 text.append(f"  \u2192 {plain(each.fix)}", style="bold")
             text.append("\n")
+        if is_short and well:
+            text.append(f"{MARKS['ok'][0]} ", style=MARKS["ok"][1])
+            text.append(f"{', '.join(plain(each.name) for each in well)}: well\n")
         self.query_one("#checks", Static).update(text)

@@ -80,7 +80,7 @@ def subject_of(model: ModelView, engine: EngineView | None) -> Subject:
     prices = f"{figures.money(price.realtime)} for {price.unit}, {figures.money(price.batch)} batch"
     lanes = "not measured yet"
     if tuning:
-        lanes = f"{tuning.lanes} of {tuning.threads} threads, bins of {tuning.bin_tokens} tokens"
+        lanes = f"{tuning.lanes} x {tuning.threads} threads, bins of {tuning.bin_tokens} tokens"
     return Subject(
         name=f"Model {model.id}",
         facts=(

@@ -24,6 +24,8 @@ def test_lines_are_numbered_and_asked_for_after_a_number():
     assert view.last == 3
     assert (view.data[0].level, view.data[0].logger) == ("warning", "gigarouter.test")
     assert journal.after(3).data == []
+    # Of an earlier run: whoever asks has missed everything.
+    assert [line.number for line in journal.after(4).data] == [1, 2, 3]
 
 
 def test_what_is_kept_is_bounded(monkeypatch):
