@@ -137,8 +137,9 @@ def test_what_was_charged_today_outlives_a_restart_and_ends_at_midnight(tmp_path
             answer = await on.client.post("/v1/embeddings", json=body, headers=headers)
             cost = answer.headers["x-cost"]
             await on.mint(name="idle")
-            used = [view.last_used for view in (await on.appliance.admin.keys.all()).data]
-            assert used == [iso(on.clock.wall_us()), None]
+            keys = (await on.appliance.admin.keys.all()).data
+            now = iso(on.clock.wall_us())
+            assert {key.name: key.last_used for key in keys} == {"test": now, "idle": None}
             assert (await stats(on))["spent_today"] == cost
         async with bench(tmp_path / "data") as on:
             found = await stats(on)

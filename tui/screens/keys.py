@@ -201,7 +201,8 @@ def _subject(key: KeyView) -> Subject:
         name=f"Key {key.name}",
         facts=(
             ("id", key.id), ("key", key.hint), ("balance", figures.money(key.credit)),
-            ("spent today", figures.money(key.spent_today)), ("last used", (key.last_used or "never")[:19]), ("created", key.created[:19]),
+            ("spent today", figures.money(key.spent_today)),
+            ("last used", (key.last_used or "never")[:19]), ("created", key.created[:19]),
             ("expires", key.expires or "never"), ("scopes", ", ".join(key.scopes)),
             ("models", ", ".join(key.models) if key.models else "all"),
         ),
