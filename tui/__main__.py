@@ -39,7 +39,7 @@ def _serve(port: int) -> None:
         from tui.web import serve  # noqa: PLC0415 - an extra that few install
     except ImportError:
         raise click.ClickException(
-            "the web console is an extra: pip install 'gigarouter[web]'"
+            "the web console needs textual-serve: install gigarouter with its extra, web"
         ) from None
     arguments = [each for each in sys.argv[1:] if each != "--web"]
     serve([sys.executable, "-m", "tui", *arguments], port)
