@@ -121,7 +121,7 @@ async def open_appliance(
 def _charged_today(books: Books) -> Picocredits:
     today = utc_day(books.clock.wall_us())
     rows = books.writer.call(lambda on: usage.read(on, by="day", since_day=today), durable=False)
-    return Picocredits(sum(row.amount - row.refunded for row in rows))
+    return Picocredits(sum(row.amount for row in rows))
 
 
 def _guard(directory: DataDir, authenticator: Authenticator, settings: Settings) -> OperatorGuard:

@@ -15,7 +15,7 @@ from tui.server import LocalServer
 @click.option("--url", help="A server elsewhere, instead of this directory's.")
 @click.option("--token-file", type=click.Path(path_type=Path, exists=True), help="Its admin token.")
 @click.option("--web", is_flag=True, help="In a browser of this machine.")
-@click.option("--web-port", type=click.IntRange(1, 65535), default=8643, show_default=True)
+@click.option("--web-port", type=click.IntRange(1024, 65535), default=8643, show_default=True)
 def main(
     data_dir: Path, url: str | None, token_file: Path | None, *, web: bool, web_port: int
 ) -> None:

@@ -13,6 +13,7 @@ from textual import events, on, work
 from textual.app import App, ComposeResult, ScreenStackError
 from textual.binding import Binding, BindingType
 from textual.css.query import NoMatches
+from textual.notifications import SeverityLevel
 from textual.screen import Screen
 from textual.theme import Theme
 from textual.widget import Widget
@@ -86,6 +87,14 @@ class Console(App[None]):
         self._checked = False
         self._lost = False
         self._starter_pid = os.getppid()
+
+    def notify(
+        self, message: str, *, title: str = "", severity: SeverityLevel = "information",
+        timeout: float | None = None, markup: bool = True,
+    ) -> None:  # fmt: skip
+        """Say something in a corner, as it is: names and refusals hold what others wrote."""
+        del markup
+        super().notify(message, title=title, severity=severity, timeout=timeout, markup=False)
 
     def get_default_screen(self) -> Base:
         """Return what dialogs stand on."""
@@ -169,10 +178,10 @@ class Console(App[None]):
             self._base(Models).show(models, downloads, engines)
         elif tab == "log":
             log = self._base(Log)
-            log.show(await self.desk.log(log.last))
+            log.show(await self.desk.log(log.cursor))
             if not self._checked:
-                self._checked = True
                 log.check(await self.desk.doctor())
+                self._checked = True
         else:
             keys = await self.desk.keys()
             self._base(Keys).show(keys)

@@ -6,6 +6,8 @@ Owns units and rounding. Deliberately draws nothing.
 from decimal import Decimal
 
 KILO = 1000.0
+HUNDRED = 100.0
+"""From here on decimals say nothing."""
 
 
 def size(count: float) -> str:
@@ -18,18 +20,22 @@ def size(count: float) -> str:
 
 
 def number(value: float) -> str:
-    """Return a rate or a count in at most five characters or so."""
+    """Return a rate or a count in at most five characters or so, with the digits that matter."""
+    if 0 < abs(value) < 1:
+        return f"{value:.2g}"
     for unit in ("", "k", "M", "G"):
-        if abs(value) < KILO or unit == "G":
-            digits = 0 if unit == "" and value == int(value) else 1
-            return f"{value:.{digits}f}{unit}"
+        if abs(round(value)) < KILO or unit == "G":
+            is_whole = abs(value) >= HUNDRED or (unit == "" and value == int(value))
+            return f"{value:.{0 if is_whole else 1}f}{unit}"
         value /= KILO
     raise AssertionError(value)
 
 
 def ms(value: float) -> str:
     """Return milliseconds, or seconds above a thousand of them."""
-    return f"{value / KILO:.1f} s" if value >= KILO else f"{value:.1f} ms"
+    if value >= KILO:
+        return f"{value / KILO:.1f} s"
+    return f"{value:.0f} ms" if value >= HUNDRED else f"{value:.1f} ms"
 
 
 def money(value: Decimal | str | None) -> str:

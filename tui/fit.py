@@ -42,13 +42,8 @@ def room_of(engines: EngineList) -> int:
 
 def suggested(models: list[ModelView], engines: EngineList, count: int) -> list[ModelView]:
     """Return models to pull: the largest of each task that fits, then the smallest ones."""
-    fits = [m for m in models if can_be_pulled(m) and m.params and fit_of(m, engines) == FITS]
+    fits = [m for m in models if m.missing and m.params and fit_of(m, engines) == FITS]
     ranked = sorted(fits, key=lambda model: -model.params)
     best = [next((m for m in ranked if m.task == task), None) for task in ("embeddings", "rerank")]
     small = [m for m in reversed(ranked) if m not in best]
     return [model for model in (*best, *small) if model is not None][:count]
-
-
-def can_be_pulled(model: ModelView) -> bool:
-    """Say whether a model's file is all that is missing."""
-    return "not on this machine" in (model.reason or "")

@@ -154,7 +154,10 @@ class HttpGateway:
             raise Lost(str(error) or type(error).__name__) from None
         if answer.status_code >= REFUSED:
             raise Refused(_reason(answer.content))
-        return msgspec.json.decode(answer.content, type=kind)
+        try:
+            return msgspec.json.decode(answer.content, type=kind)
+        except msgspec.MsgspecError:
+            raise Refused("another version of gigarouter answers: start it again") from None
 
     async def call(self, key: str, path: str, body: dict[str, Any]) -> Tried:
         """Make a paid call, as a client would.
@@ -220,9 +223,9 @@ class Desk:
         """Return what a look at the server's health finds."""
         return await self.gateway.get("/doctor", Report)
 
-    async def log(self, after: int) -> LogView:
-        """Return the lines of the log that came after a number."""
-        return await self.gateway.get(f"/log?after={after}", LogView)
+    async def log(self, after: str) -> LogView:
+        """Return the lines of the log that came after a view's cursor."""
+        return await self.gateway.get(f"/log?after={quote(after)}", LogView)
 
     async def models(self) -> list[ModelView]:
         """Return every model."""

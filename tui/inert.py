@@ -18,10 +18,9 @@ def inert(text: str, *, style: str = "", width: int | None = None) -> Text:
 
 def plain(text: str, *, width: int | None = None) -> str:
     """Return the same as a string: what cannot be seen, or turns lines, becomes a dot."""
+    longest = SHOWN_MAX if width is None else width
     shown = "".join(
         "\u00b7" if unicodedata.category(letter) in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"} else letter
-        for letter in text[:SHOWN_MAX]
+        for letter in text[:longest]
     )
-    if width is not None and len(shown) > width:
-        shown = shown[: max(0, width - 1)] + "\u2026"
-    return shown
+    return shown if len(text) <= longest else shown[: max(0, longest - 1)] + "\u2026"

@@ -1,11 +1,10 @@
 """Web: the console in a browser of this machine, for terminals that draw badly.
 
 Owns the door in front of textual-serve, which has none: it answers this machine alone, by a secret
-in the address that is exchanged for a cookie, and to no page but its own. Deliberately cannot be
+in the address, and to no page but its own. Deliberately cannot be
 opened to the network: whoever sees the console is the operator.
 """
 
-import hmac
 import secrets
 import shlex
 from collections.abc import Awaitable, Callable, Sequence
@@ -25,32 +24,27 @@ class WebConsole(Server):
     def __init__(self, command: str, port: int) -> None:
         super().__init__(command, host=HOST, port=port, title="gigarouter")
         self._secret = secrets.token_urlsafe(SECRET_BYTES)
-        self._cookie = f"gigarouter-console-{port}"
         self._origin = f"http://{HOST}:{port}"
 
     @property
     def address(self) -> str:
         """Return the address to open, secret included."""
-        return f"{self._origin}/?secret={self._secret}"
+        return f"{self._origin}/{self._secret}/"
 
     async def _make_app(self) -> web.Application:
-        app = await super()._make_app()
-        app.middlewares.append(self._guarded)
+        # In the path, and not in a cookie: cookies go to every port of this address.
+        app = web.Application(middlewares=[self._guarded])
+        app.add_subapp(f"/{self._secret}", await super()._make_app())
         return app
 
     @web.middleware
     async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Let in whoever has the secret, from pages of our own."""
+        """Let in who has the secret, from pages of our own."""
         # A name that leads here (DNS rebinding), or a page from elsewhere that calls us.
-        if request.host != f"{HOST}:{self.port}":
+        is_ours = request.host == f"{HOST}:{self.port}"
+        if not is_ours or request.headers.get("origin", self._origin) != self._origin:
             return _refused()
-        if request.headers.get("origin", self._origin) != self._origin:
-            return _refused()
-        if self._is_secret(request.query.get("secret", "")):
-            answer = web.Response(status=303, headers={"location": "/"})
-            answer.set_cookie(self._cookie, self._secret, httponly=True, samesite="Strict")
-            return answer
-        if not self._is_secret(request.cookies.get(self._cookie, "")):
+        if not request.path.startswith(f"/{self._secret}/"):
             return _refused()
         found = await handler(request)
         if not found.prepared:
@@ -58,9 +52,6 @@ class WebConsole(Server):
             found.headers["referrer-policy"] = "no-referrer"
             found.headers["x-frame-options"] = "DENY"
         return found
-
-    def _is_secret(self, given: str) -> bool:
-        return hmac.compare_digest(given.encode(), self._secret.encode())
 
     def _policy(self) -> str:
         # The page asks for a font on the network; nothing here may call out.

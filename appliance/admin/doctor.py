@@ -32,7 +32,6 @@ MEMORY_LOW_BYTES = GB
 FULL = 0.9
 """Of the room for models, from which on little is left."""
 US_PER_H = 3_600_000_000
-ABSENT = "not on this machine"
 
 
 class Doctor:
@@ -85,6 +84,8 @@ def refused(error: ApplianceError) -> Finding:
 
 def files(directory: DataDir) -> Finding:
     """Say whether others on this machine can read keys' hashes, credits or the admin token."""
+    if directory.path.exists() and not os.access(directory.path, os.R_OK | os.W_OK | os.X_OK):
+        return Finding("files", "fail", f"{directory.path} cannot be used", "check its owner")
     secret = (directory.path, directory.database, directory.path / "admin.token")
     open_to_others = [
         path.name
@@ -96,8 +97,6 @@ def files(directory: DataDir) -> Finding:
             "files", "warn", f"others on this machine may open {', '.join(open_to_others)}",
             f"chmod -R go-rwx {directory.path}",
         )  # fmt: skip
-    if directory.path.exists() and not os.access(directory.path, os.W_OK):
-        return Finding("files", "fail", f"{directory.path} cannot be written", "check its owner")
     return Finding("files", "ok", f"{directory.path} is its owner's alone")
 
 
@@ -176,7 +175,7 @@ def backups(every_h: int, age_us: int | None, last_error: str | None) -> Finding
 def models(views: Sequence[ModelView]) -> list[Finding]:
     """Say which models can be called, and which files are bad."""
     usable = [view for view in views if view.available]
-    bad = [view for view in views if not view.available and ABSENT not in (view.reason or "")]
+    bad = [view for view in views if not view.available and not view.missing]
     first = (
         Finding("models", "ok", f"{len(usable)} of {len(views)} can be called")
         if usable
@@ -199,6 +198,8 @@ def memory(devices: Sequence[DeviceView]) -> Finding:
         f"{each.description or each.name}: {each.free / GB:.1f} of {each.memory / GB:.1f} GB free"
         for each in devices
     )
+    if not devices:
+        return Finding("memory", "warn", "no device is known", "gigarouter engine install")
     if any(device.memory and device.free < MEMORY_LOW_BYTES for device in devices):
         return Finding("memory", "warn", said, "unload a model: gigarouter models unload ID")
     return Finding("memory", "ok", said)

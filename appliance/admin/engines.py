@@ -53,11 +53,12 @@ class EngineAdmin:
         )
 
     async def devices(self) -> list[DeviceView]:
-        """Return where models can be computed, and what is free there now."""
-        return [
-            DeviceView(d.name, d.description, d.kind, d.memory, d.free)
-            for d in await asyncio.to_thread(self._devices)
-        ]
+        """Return where models can be computed, and what is free there now; nothing if unknown."""
+        try:
+            found = await asyncio.to_thread(self._devices)
+        except (ImportError, OSError, RuntimeError):
+            return []  # the library cannot be loaded: the doctor says why
+        return [DeviceView(d.name, d.description, d.kind, d.memory, d.free) for d in found]
 
     async def load(self, order: ModelOrder) -> EngineView:
         """Load a model and its tokenizer; return when it can compute.

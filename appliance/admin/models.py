@@ -232,6 +232,7 @@ class ModelAdmin:
             matryoshka=entry.matryoshka or None,
             prompts=msgspec.to_builtins(entry.prompts) if entry.prompts else None,
             reason=reason,
+            missing=not spec.path.exists(),
             tuning=_tuning_view(self._presence.tuning(spec)),
         )
 

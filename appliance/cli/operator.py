@@ -138,7 +138,12 @@ class Remote:
             raise ServerUnreachable(f"the server does not answer: {error}") from None
         if answer.status_code >= 400:  # noqa: PLR2004 - every refusal
             raise _as_error(answer.content)
-        return msgspec.json.decode(answer.content, type=verb.answer)
+        try:
+            return msgspec.json.decode(answer.content, type=verb.answer)
+        except msgspec.MsgspecError:
+            raise ServerUnreachable(
+                "the server is of another version of gigarouter; start it again"
+            ) from None
 
 
 class _ErrorBody(msgspec.Struct):

@@ -5,6 +5,7 @@ nothing anywhere: `logs.py` does, to standard error.
 """
 
 import logging
+import secrets
 from collections import deque
 
 from appliance.core.clock import iso
@@ -12,6 +13,7 @@ from appliance.wire.logs import LogLine, LogView
 
 LINES_KEPT = 1000
 LINE_CHARS_MAX = 2000
+DIGITS_MAX = 18
 MICROSECONDS = 1_000_000
 
 
@@ -22,6 +24,8 @@ class Journal(logging.Handler):
         super().__init__()
         self._lines: deque[LogLine] = deque(maxlen=LINES_KEPT)
         self._last = 0
+        self._run = secrets.token_hex(4)
+        """Tells this run's numbers from another one's."""
 
     def __repr__(self) -> str:
         """Say how much is remembered."""
@@ -29,10 +33,16 @@ class Journal(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a record; `logging` holds this handler's lock."""
-        self._last += 1
+        try:
+            self._keep(record)
+        except Exception:  # noqa: BLE001 - whoever logs must not fail of it, as with any handler
+            self.handleError(record)
+
+    def _keep(self, record: logging.LogRecord) -> None:
         message = record.getMessage()
         if record.exc_info:
             message += f"\n{logging.Formatter().formatException(record.exc_info)}"
+        self._last += 1
         self._lines.append(
             LogLine(
                 number=self._last,
@@ -43,15 +53,21 @@ class Journal(logging.Handler):
             )
         )
 
-    def after(self, number: int) -> LogView:
-        """Return the lines that came after a number, as far as they are kept.
+    def after(self, cursor: str) -> LogView:
+        """Return the lines that came after a view's cursor, as far as they are kept.
 
-        A number that is not reached yet is of an earlier run: then everything is new.
+        Any other text, and the cursor of an earlier run, mean that nothing is known yet.
         """
+        run, _, text = cursor.partition("-")
+        is_ours = run == self._run and text.isascii() and text.isdigit() and len(text) < DIGITS_MAX
+        number = int(text) if is_ours else 0
         self.acquire()
         try:
-            number = number if number <= self._last else 0
             lines = [line for line in self._lines if line.number > number]
-            return LogView(data=lines, last=self._last)
+            return LogView(data=lines, cursor=f"{self._run}-{self._last}")
         finally:
             self.release()
+
+    def cursor(self, line: LogLine) -> str:
+        """Return what to ask with for the lines after this one."""
+        return f"{self._run}-{line.number}"

@@ -22,5 +22,5 @@ class LogView(msgspec.Struct, frozen=True):
     """Lines, oldest first."""
 
     data: list[LogLine]
-    last: int
-    """The number of the newest line: ask for what comes after it."""
+    cursor: str
+    """Where they end, `RUN-NUMBER`: ask with it for what comes after. Each start is another run."""

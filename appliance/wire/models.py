@@ -86,6 +86,8 @@ class ModelView(msgspec.Struct, frozen=True, omit_defaults=True):
     """What stands before a text whose `input_type` is told."""
     reason: str | None = None
     """Why it is not available."""
+    missing: bool = False
+    """Its file is not on this machine, and that is all: a pull brings it."""
     tuning: TuningView | None = None
     """None until it is loaded for the first time."""
 

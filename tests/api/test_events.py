@@ -72,18 +72,16 @@ def test_who_comes_back_misses_no_line_and_hears_none_twice(server):
 
     with server.admin() as admin:
         numbers, last = first({})
-        assert numbers == list(range(1, int(last) + 1))
+        assert numbers == list(range(1, len(numbers) + 1))
         assert numbers
-        again, _ = first({"last-event-id": last})
-        assert again == []
-        assert first({"last-event-id": "x"})[0] == numbers
+        assert first({"last-event-id": last})[0] == []
+        assert first({"last-event-id": "of-another-run"})[0] == numbers
         log = admin.get("/log").json()
         assert [line["number"] for line in log["data"]] == numbers
-        assert log["last"] == len(numbers)
+        assert log["cursor"] == last
         assert any("listening on" in line["message"] for line in log["data"])
-        assert admin.get(f"/log?after={last}").json()["data"] == []
-        for wrong in ("x", "-1", "9" * 19):
-            assert admin.get("/log", params={"after": wrong}).json()["error"]["param"] == "after"
+        assert admin.get("/log", params={"after": last}).json()["data"] == []
+        assert admin.get("/log", params={"after": "x" * 5000}).json()["data"] == log["data"]
         assert admin.get("/events?every=3").json()["error"]["param"] == "every"
         assert admin.get("/events?span=3").json()["error"]["param"] == "span"
 

@@ -53,11 +53,12 @@ class FakeGateway:
         gone = "its file x.gguf is not on this machine"
         self.models = [
             model("sentence-transformers/all-MiniLM-L6-v2", loaded=True),
-            model("BAAI/bge-small-en-v1.5", available=False, reason=gone),
-            model("Qwen/Qwen3-Embedding-0.6B", available=False, reason=gone, params=596_000_000),
+            model("BAAI/bge-small-en-v1.5", available=False, reason=gone, missing=True),
+            model("Qwen/Qwen3-Embedding-0.6B", available=False, reason=gone, missing=True, params=596_000_000),
             model(f"own/{NASTY}", available=False, reason="its file is bad: [bold]x", license="mit"),
         ]  # fmt: skip
         self.downloads = []
+        self.run = "first"
         self.lines = [
             LogLine(1, "2026-11-25T08:59:59Z", "info", "gigarouter.serve", "listening"),
             LogLine(2, "2026-11-25T09:00:01Z", "warning", "gigarouter.hub", f"slow {NASTY}"),
@@ -114,6 +115,26 @@ class FakeGateway:
             return EngineList(list(self.engines), 208_000_000, 19_000_000_000, devices)
         if kind is DownloadList:
             return DownloadList(list(self.downloads))
+        if kind is MintedKey:
+            self.keys.append(key(order.name))
+            return MintedKey(f"key_{order.name}", order.name, KEY, None, None, None, None, None, None,
+                             "now", None)  # fmt: skip
+        if kind is RotatedKey:
+            return RotatedKey("key_alice", "alice", KEY, "gr-New", "tomorrow")
+        if kind is UsageReport:
+            row = UsageRow("2026-11-25", None, 3, 30, 0, Decimal("0.01"), 0, Decimal(0))
+            return UsageReport("day", "2026-11-11", None, None, [row], row)
+        if kind is Report:
+            return Report(False, [
+                Finding("files", "ok", "they are their owner's alone"),
+                Finding("keys", "warn", f"no live key {NASTY}", "gigarouter keys mint NAME"),
+                Finding("disk", "fail", "0.1 GB are free on the disk", "free some"),
+            ])  # fmt: skip
+        if kind is LogView:
+            run, _, number = path.partition("after=")[2].partition("-")
+            known = int(number) if run == self.run else 0
+            lines = [line for line in self.lines if line.number > known]
+            return LogView(lines, f"{self.run}-{len(self.lines)}")
         if kind is MintedKey:
             self.keys.append(key(order.name))
             return MintedKey(f"key_{order.name}", order.name, KEY, None, None, None, None, None, None,

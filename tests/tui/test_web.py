@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -17,7 +17,7 @@ import pytest
 
 from tests.server import ROOT, Server, free_port
 
-ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+/\?secret=[\w-]{43}")
+ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+/[\w-]{43}/")
 
 
 @pytest.fixture
@@ -46,14 +46,9 @@ def served(tmp_path):
 
 
 def play(served, story):
-    @asynccontextmanager
-    async def browser():
-        jar = aiohttp.CookieJar(unsafe=True)  # cookies of an address without a name
-        async with aiohttp.ClientSession(cookie_jar=jar) as session:
-            yield session
-
     async def run():
-        await story(browser, served.partition("/?")[0])
+        async with aiohttp.ClientSession() as session:
+            await story(session, f"http://127.0.0.1:{urlsplit(served).port}")
 
     asyncio.run(run())
 
@@ -65,53 +60,42 @@ async def status(session, url, **options):
 
 
 def test_the_secret_opens_the_console_and_the_console_is_the_real_one(served):
-    async def story(browser, base):
-        async with browser() as session:
-            async with session.get(served) as page:
-                assert page.status == 200
-                assert "secret" not in str(page.url)
-                policy = page.headers["content-security-policy"]
-                assert "default-src 'none'" in policy
-                assert "https" not in policy
-            cookie = next(iter(session.cookie_jar))
-            assert cookie["httponly"]
-            assert cookie["samesite"] == "Strict"
-            drawn = b""
-            async with session.ws_connect(f"{base}/ws?width=100&height=32", origin=base) as socket:
-                async with asyncio.timeout(60):
-                    while b"Mint a key and try it" not in drawn:
-                        drawn += (await socket.receive()).data
+    async def story(session, base):
+        async with session.get(served) as page:
+            assert page.status == 200
+            policy = page.headers["content-security-policy"]
+            assert "default-src 'none'" in policy
+            assert "https" not in policy
+            assert page.headers["referrer-policy"] == "no-referrer"
+            assert not session.cookie_jar
+            text = await page.text()
+            assert f"{served}ws".replace("http", "ws") in text
+        assert await status(session, f"{served}static/js/textual.js") == 200
+        drawn = b""
+        async with session.ws_connect(f"{served}ws?width=100&height=32", origin=base) as socket:
+            async with asyncio.timeout(60):
+                while b"Mint a key and try it" not in drawn:
+                    drawn += (await socket.receive()).data
         assert b"Throughput" in drawn
 
     play(served, story)
 
 
 def test_nobody_else_gets_in(served):
-    async def story(browser, base):
-        async with browser() as stranger:
-            for path in (
-                "/",
-                "/ws",
-                "/static/js/textual.js",
-                "/?secret=",
-                "/?secret=x",
-                "/download/x",
-            ):
-                assert await status(stranger, base + path) == 403
-            with pytest.raises(aiohttp.WSServerHandshakeError):
-                await stranger.ws_connect(f"{base}/ws")
-        async with browser() as session:
-            assert await status(session, served) == 200
-            # A page from elsewhere, in the browser that has the cookie.
-            foreign = {"origin": "http://evil.example"}
-            assert await status(session, f"{base}/", headers=foreign) == 403
-            with pytest.raises(aiohttp.WSServerHandshakeError):
-                await session.ws_connect(f"{base}/ws", origin="http://evil.example")
-            # A name of theirs that leads here.
-            host = {"host": "evil.example"}
-            assert await status(session, f"{base}/", headers=host) == 403
-            assert await status(session, served, headers=host) == 403
-            assert await status(session, f"{base}/") == 200
+    async def story(session, base):
+        paths = ("/", "/ws", "/static/js/textual.js", "/x/", "/download/x", f"/{'x' * 43}/ws")
+        for path in paths:
+            assert await status(session, base + path) == 403
+        with pytest.raises(aiohttp.WSServerHandshakeError):
+            await session.ws_connect(f"{base}/ws")
+        # A page from elsewhere that has learnt the address.
+        foreign = {"origin": "http://evil.example"}
+        assert await status(session, served, headers=foreign) == 403
+        with pytest.raises(aiohttp.WSServerHandshakeError):
+            await session.ws_connect(f"{served}ws", origin="http://evil.example")
+        # A name of theirs that leads here.
+        assert await status(session, served, headers={"host": "evil.example"}) == 403
+        assert await status(session, served) == 200
 
     play(served, story)
 
@@ -137,15 +121,13 @@ def gone(served):
 
 @pytest.mark.skipif(shutil.which("pgrep") is None, reason="there is no pgrep here")
 def test_a_browser_that_leaves_leaves_no_console_behind(served):
-    async def story(browser, base):
-        async with browser() as session:
-            assert await status(session, served) == 200
-            for seconds in (0, 0.3, 1.0, 2.0):
-                address = f"{base}/ws?width=144&height=36"
-                async with session.ws_connect(address, origin=base) as socket:
-                    # A browser tells its size again, once it knows its letters.
-                    await socket.send_json(["resize", {"width": 144, "height": 42}])
-                    await asyncio.sleep(seconds)
+    async def story(session, base):
+        for seconds in (0, 0.3, 1.0, 2.0):
+            address = f"{served}ws?width=144&height=36"
+            async with session.ws_connect(address, origin=base) as socket:
+                # A browser tells its size again, once it knows its letters.
+                await socket.send_json(["resize", {"width": 144, "height": 42}])
+                await asyncio.sleep(seconds)
         await asyncio.to_thread(gone, served)
 
     play(served, story)
@@ -153,16 +135,15 @@ def test_a_browser_that_leaves_leaves_no_console_behind(served):
 
 @pytest.mark.skipif(shutil.which("pgrep") is None, reason="there is no pgrep here")
 def test_consoles_end_with_a_web_server_that_is_killed(served):
-    async def story(browser, base):
-        async with browser() as session:
-            assert await status(session, served) == 200
-            async with session.ws_connect(f"{base}/ws", origin=base) as socket:
-                async with asyncio.timeout(30):
-                    while b"Throughput" not in (await socket.receive()).data:
-                        pass
-                assert len(consoles(served)) == 1
-                os.kill(processes(f"--web-port={urlsplit(base).port} --web$")[0], signal.SIGKILL)
-                await asyncio.to_thread(gone, served)
+    async def story(session, base):
+        async with session.ws_connect(f"{served}ws", origin=base) as socket:
+            async with asyncio.timeout(30):
+                while b"Throughput" not in (await socket.receive()).data:
+                    pass
+            assert len(consoles(served)) == 1
+            serving = processes(f"--web-port={urlsplit(base).port} --web$")
+            os.kill(serving[0], signal.SIGKILL)
+            await asyncio.to_thread(gone, served)
 
     play(served, story)
 

@@ -112,7 +112,10 @@ class Home(Widget):
         recent = self._panel("recent")
         calls = [c for c in stats.recent if not self._only_refused or panels.is_refusal(c)]
         recent.border_title = "last calls: refused only" if self._only_refused else "last calls"
-        recent.draw(panels.calls(calls, *recent.content_size))
+        nothing = (
+            "none was refused" if stats.recent else "none yet: a key and a call away (Keys, m)"
+        )
+        recent.draw(panels.calls(calls, *recent.content_size, nothing))
 
     def _draw_charts(self, history: list[Point]) -> None:
         # The last step is not over: it would rise from nothing again and again.

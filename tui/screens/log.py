@@ -44,8 +44,8 @@ class Log(Widget):
         super().__init__()
         self._lines: deque[LogLine] = deque(maxlen=LINES_KEPT)
         self._level = LEVELS[0]
-        self.last = 0
-        """The number of the newest line that is known."""
+        self.cursor = ""
+        """Of the newest line that is known."""
 
     def compose(self) -> ComposeResult:
         """Lay out checks, the filter and lines."""
@@ -83,11 +83,11 @@ class Log(Widget):
         self._draw_again()
 
     def show(self, view: LogView) -> None:
-        """Draw what is new in the log; a server that began again begins to count again."""
-        if view.last < self.last:
+        """Draw what is new in the log; a server that began again begins anew."""
+        if self.cursor and run_of(view.cursor) != run_of(self.cursor):
             self._lines.clear()
             self._draw_again()
-        self.last = view.last
+        self.cursor = view.cursor
         self._lines.extend(view.data)
         self._write(view.data)
 
@@ -98,7 +98,7 @@ class Log(Widget):
         for line in lines:
             log.write(Text(plain(line, width=LINE_WIDTH)))
         self._lines.clear()
-        self.last = 0
+        self.cursor = ""
 
     def _draw_again(self) -> None:
         self.query_one("#log", RichLog).clear()
@@ -132,3 +132,8 @@ class Log(Widget):
             text.append(f"{MARKS['ok'][0]} ", style=MARKS["ok"][1])
             text.append(f"{', '.join(plain(each.name) for each in well)}: well\n")
         self.query_one("#checks", Static).update(text)
+
+
+def run_of(cursor: str) -> str:
+    """Return which run of a server a cursor is of."""
+    return cursor.partition("-")[0]

@@ -9,7 +9,7 @@ from appliance.wire.downloads import DownloadView
 from appliance.wire.engines import EngineList, EngineView
 from appliance.wire.models import ModelView
 from tui import figures
-from tui.fit import can_be_pulled, fit_of, size_of
+from tui.fit import fit_of, size_of
 from tui.inert import inert, plain
 from tui.screens.page import Subject
 
@@ -108,4 +108,4 @@ def _absent(model: ModelView, download: DownloadView | None) -> Text:
         return Text("! failed: p tries again", style="bold red")
     if download is not None and download.state == "cancelled":
         return Text("\u00bd cancelled: p goes on")
-    return Text("\u2193 can be pulled" if can_be_pulled(model) else "! unusable")
+    return Text("\u2193 can be pulled" if model.missing else "! unusable")

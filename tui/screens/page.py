@@ -24,6 +24,7 @@ from tui.gateway import Desk, Lost, Refused
 from tui.inert import inert, plain
 
 CALLS_SHOWN = 8
+FACT_CHARS_MAX = 2000
 ALL = "all"
 
 
@@ -63,7 +64,9 @@ class Page(ModalScreen[None]):
         """Read what it did."""
         facts = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
         for name, value in self._subject.facts:
-            facts.add_row(Text(name, style="dim"), Text(plain(value), overflow="fold"))
+            facts.add_row(
+                Text(name, style="dim"), Text(plain(value, width=FACT_CHARS_MAX), overflow="fold")
+            )
         self.query_one("#facts", Static).update(facts)
         self._read()
 

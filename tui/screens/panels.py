@@ -142,7 +142,7 @@ def is_refusal(call: CallView) -> bool:
     return call.status >= BAD
 
 
-def calls(found: Sequence[CallView], width: int, height: int) -> list[Line]:
+def calls(found: Sequence[CallView], width: int, height: int, nothing: str) -> list[Line]:
     """Return the last calls, the newest first, under the names of their columns."""
     status = 26 if width >= 100 else 15  # noqa: PLR2004 - the longest code in full
     tier = 10 if width >= 100 else 0  # noqa: PLR2004 - as above
@@ -168,7 +168,7 @@ def calls(found: Sequence[CallView], width: int, height: int) -> list[Line]:
         cells = zip(amounts, numbers, strict=True)
         lines.append((*names, *((right(text, width), "") for text, width in cells)))
     if not found:
-        lines.append((("none yet: a key and a call away (Keys, m)", "dim"),))
+        lines.append(((nothing, "dim"),))
     return lines
 
 

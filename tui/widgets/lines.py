@@ -83,5 +83,7 @@ def cut(text: str, width: int) -> str:
 
 
 def right(text: str, width: int) -> str:
-    """Return text in exactly so many cells, filled up on the left."""
-    return " " * max(0, width - len(text)) + text[: max(0, width)]
+    """Return text in exactly so many cells, filled up on the left; what is cut shows it."""
+    if len(text) > width:
+        return text[: max(0, width - 1)] + "\u2026" * (width > 0)
+    return text.rjust(width)

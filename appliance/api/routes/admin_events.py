@@ -15,7 +15,6 @@ from appliance.api import exchange
 from appliance.api.routes.admin_stats import asked_span, stats_of
 from appliance.api.services import Services
 from appliance.core.errors import InvalidRequest
-from appliance.wire.stats import Stats
 
 EVERY_S = {"0.25": 0.25, "0.5": 0.5, "1": 1.0, "2": 2.0, "5": 5.0, "10": 10.0, "60": 60.0}
 RETRY_MS = 2_000
@@ -34,26 +33,26 @@ async def show_events(
     every = request.query_params.get("every", "1")
     if every not in EVERY_S:
         raise InvalidRequest(f"every is one of {', '.join(EVERY_S)}", param="every")
-    known = request.headers.get("last-event-id", "")
-    number = int(known) if known.isascii() and known.isdigit() and len(known) < 19 else 0  # noqa: PLR2004 - int64
+    cursor = request.headers.get("last-event-id", "")
     services.events.require_room()
-    return ServerSentEvent(_told(services, span_s, EVERY_S[every], number))
+    return ServerSentEvent(_told(services, span_s, EVERY_S[every], cursor))
 
 
 async def _told(
-    services: Services, span_s: int, every_s: float, number: int
+    services: Services, span_s: int, every_s: float, cursor: str
 ) -> AsyncIterator[ServerSentEventMessage]:
-    pipeline = services.pipeline
+    pipeline, journal = services.pipeline, services.journal
     async for _ in services.events.ticks(every_s, lambda: pipeline.draining):
-        for line in services.journal.after(number).data:
-            number = line.number
-            yield _message("log", line, number)
-        stats: Stats = await stats_of(services, span_s)
-        yield _message("stats", stats, number)
-    yield ServerSentEventMessage(event="end", data="the server stops", retry=RETRY_MS)
+        view = journal.after(cursor)
+        for line in view.data:
+            yield _message("log", line, journal.cursor(line))
+        cursor = view.cursor
+        yield _message("stats", await stats_of(services, span_s), cursor)
+    if pipeline.draining:
+        yield ServerSentEventMessage(event="end", data="the server stops", retry=RETRY_MS)
 
 
-def _message(event: str, what: msgspec.Struct, number: int) -> ServerSentEventMessage:
+def _message(event: str, what: msgspec.Struct, cursor: str) -> ServerSentEventMessage:
     return ServerSentEventMessage(
-        event=event, id=number, data=msgspec.json.encode(what).decode(), retry=RETRY_MS
+        event=event, id=cursor, data=msgspec.json.encode(what).decode(), retry=RETRY_MS
     )

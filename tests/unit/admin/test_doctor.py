@@ -78,7 +78,7 @@ def test_backups_are_young_enough(every_h, age_h, error, wanted):
 
 def test_models_that_can_be_called_and_files_that_are_bad():
     here = model("here")
-    absent = model("absent", available=False, reason="its file x is not on this machine")
+    absent = model("absent", available=False, reason="its file x is not here", missing=True)
     bad = model("bad", available=False, reason="its file is no GGUF")
     assert [verdict(f) for f in doctor.models([here, absent])] == ["ok"]
     found = doctor.models([here, bad, absent])
@@ -92,6 +92,7 @@ def test_memory_of_devices_and_the_room_for_models():
     small = DeviceView("GPU0", "A card", "gpu", 8 * GB, GB // 2)
     unknown = DeviceView("ACC", "", "accelerator", 0, 0)
     assert verdict(doctor.memory([large, unknown])) == "ok"
+    assert verdict(doctor.memory([])) == "warn"
     assert verdict(doctor.memory([large, small])) == "warn"
     failed = EngineView("m", "failed", 0, False, 0, 0, 0.0, 0.0, "no memory")
     assert [verdict(f) for f in doctor.loaded(EngineList([], GB, 10 * GB, []))] == ["ok"]
