@@ -163,13 +163,13 @@ class FakeGateway:
             self.downloads = [view]
             return view
         if kind is KeyView:
-            name = path.split("/")[2].removeprefix("key_")
+            found = path.split("/")[2]
             if path.endswith("/revoke"):
                 self.keys = [
-                    msgspec.structs.replace(k, revoked="now") if k.name == name else k
+                    msgspec.structs.replace(k, revoked="now") if k.id == found else k
                     for k in self.keys
                 ]
-            return next(k for k in self.keys if k.name == name)
+            return next(k for k in self.keys if k.id == found)
         if kind is EngineView:
             return self.engines[0]
         if kind is CheckView:

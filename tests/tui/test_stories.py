@@ -3,15 +3,17 @@
 import asyncio
 from contextlib import asynccontextmanager
 
+import httpx2
 import msgspec
 import pytest
 from textual.widgets import DataTable, Input, Label, RichLog, Static, TabbedContent
 
 from appliance.wire.logs import LogLine
 from appliance.wire.stats import Point
-from tests.tui.fake import KEY, NASTY, FakeGateway, moved
+from tests.tui.fake import KEY, NASTY, FakeGateway, key, moved
 from tui import app as module
 from tui.app import Console
+from tui.gateway import HttpGateway
 from tui.screens.dialogs import Confirm, Form, Secret
 from tui.screens.trial import Trial
 from tui.screens.welcome import Welcome
@@ -28,7 +30,7 @@ def _often(monkeypatch):
 @asynccontextmanager
 async def console(gateway, size=(100, 32)):
     app = Console(server=None, gateway=gateway)
-    async with app.run_test(size=size) as pilot:
+    async with app.run_test(size=size, notifications=True) as pilot:
         await settled(pilot, lambda: "up " in text_of(app.screen_stack[0], "#status"))
         yield app, pilot
 
@@ -476,3 +478,34 @@ def test_each_theme_draws(theme):
         assert "tokens/s" in app.export_screenshot()
 
     play(story)
+
+
+def test_a_name_that_spells_markup_is_said_as_it_is():
+    gateway = FakeGateway()
+    gateway.keys = [key("a[/b]", id="key_1")]
+
+    async def story(app, pilot, gateway):
+        await pilot.press("3")
+        await settled(pilot, lambda: app.query_one("#keys", DataTable).row_count == 1)
+        await pilot.press("r")
+        await settled(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("y")
+        await settled(pilot, lambda: "a[/b] is revoked" in drawn(app))
+
+    play(story, gateway)
+
+
+def test_a_server_of_another_version_is_said(tmp_path):
+    answer = httpx2.Response(200, content=b'{"now": "x"}')
+    gateway = HttpGateway("http://127.0.0.1:1", "token")
+    gateway._client = httpx2.AsyncClient(
+        base_url="http://127.0.0.1:1", transport=httpx2.MockTransport(lambda _: answer)
+    )
+
+    async def story():
+        app = Console(server=None, gateway=gateway)
+        async with app.run_test() as pilot:
+            await settled(pilot, lambda: "another version" in text_of(app, "#status"))
+            await pilot.pause(0.2)
+
+    asyncio.run(story())
