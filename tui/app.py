@@ -29,6 +29,7 @@ from tui.screens.keys import Keys
 from tui.screens.lan import Lan
 from tui.screens.log import Log
 from tui.screens.models import Models
+from tui.screens.pane import TALL_FROM, WIDE_FROM
 from tui.screens.welcome import Welcome
 from tui.server import DidNotStart, LocalServer
 
@@ -76,8 +77,8 @@ class Console(App[None]):
 
     def __init__(self, *, server: LocalServer | None, gateway: Gateway | None = None) -> None:
         super().__init__()
-        self.HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (120, "-wide"), (180, "-wider")]
-        self.VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-tall")]
+        self.HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (WIDE_FROM, "-wide"), (180, "-wider")]
+        self.VERTICAL_BREAKPOINTS = [(0, "-short"), (TALL_FROM, "-tall")]
         self.server = server
         self.desk = Desk(gateway or NoServer())
         self._span_s = 60

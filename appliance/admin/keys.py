@@ -140,9 +140,9 @@ class KeyAdmin:
 
     async def _views(self, keys: Sequence[Key], now_us: int) -> list[KeyView]:
         ids = [key.id for key in keys]
-        balances = await self._writer.run(books.balances(ids, now_us), durable=False)
-        used = await self._writer.run(books.last_uses(ids), durable=False)
-        return [_view(*each, now_us) for each in zip(keys, balances, used, strict=True)]
+        balances, uses = books.balances(ids, now_us), books.last_uses(ids)
+        read = await self._writer.run(lambda on: (balances(on), uses(on)), durable=False)
+        return [_view(*each, now_us) for each in zip(keys, *read, strict=True)]
 
     async def top_up(self, key_id: str, order: TopUpOrder) -> KeyView:
         """Add credits to a key.

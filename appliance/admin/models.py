@@ -5,7 +5,7 @@ Owns the catalogue as it stands now. Deliberately knows no HTTP.
 
 import asyncio
 import glob
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,15 +119,10 @@ class ModelAdmin:
             ModelNotFound: no model has this name.
             InvalidRequest: a price is no number, or none that the books can carry.
         """
-        directory = self._models.directory
-        shelf = Shelf(directory.catalog, directory.models)
-        async with self._adding:
-            name = self._models.catalog.find(order.id).id
-            await asyncio.to_thread(
-                shelf.set_price, name, realtime=order.realtime, batch=order.batch
-            )
-            self._models.reread()
-        return self.view(self._models.catalog.find(name))
+        return await self._change(
+            order.id,
+            lambda shelf, name: shelf.set_price(name, realtime=order.realtime, batch=order.batch),
+        )
 
     async def alias(self, order: AliasOrder) -> ModelView:
         """Change which other names a model answers to.
@@ -136,13 +131,19 @@ class ModelAdmin:
             ModelNotFound: no model has this name.
             InvalidRequest: a name is none, or another model's.
         """
+        return await self._change(
+            order.id, lambda shelf, name: shelf.set_aliases(name, order.aliases)
+        )
+
+    async def _change(self, name: str, change: Callable[[Shelf, str], None]) -> ModelView:
+        """Change a model's entry, one at a time, and return what it is then."""
         directory = self._models.directory
         shelf = Shelf(directory.catalog, directory.models)
         async with self._adding:
-            name = self._models.catalog.find(order.id).id
-            await asyncio.to_thread(shelf.set_aliases, name, order.aliases)
+            found = self._models.catalog.find(name).id
+            await asyncio.to_thread(change, shelf, found)
             self._models.reread()
-        return self.view(self._models.catalog.find(name))
+        return self.view(self._models.catalog.find(found))
 
     async def verify(self, order: ModelOrder) -> CheckView:
         """Hash a model's file and hold it against the catalogue.
@@ -210,6 +211,7 @@ class ModelAdmin:
         """Return what is shown of a model."""
         entry = spec.entry
         reason = self._presence.reason(spec)
+        size = _size_here(spec)
         return ModelView(
             id=spec.id,
             object="model",
@@ -228,19 +230,20 @@ class ModelAdmin:
             aliases=entry.aliases,
             quantization=entry.quantization,
             dimensions=entry.dimensions,
-            size_bytes=_size(spec),
+            size_bytes=size if size is not None or not entry.source else entry.source.bytes,
             matryoshka=entry.matryoshka or None,
             prompts=msgspec.to_builtins(entry.prompts) if entry.prompts else None,
             reason=reason,
-            missing=not spec.path.exists(),
+            missing=size is None,
             tuning=_tuning_view(self._presence.tuning(spec)),
         )
 
 
-def _size(spec: ModelSpec) -> int | None:
-    with suppress(OSError):
+def _size_here(spec: ModelSpec) -> int | None:
+    try:
         return spec.path.stat().st_size
-    return spec.entry.source.bytes if spec.entry.source else None
+    except OSError:
+        return None
 
 
 def _tuning_view(tuning: Tuning | None) -> TuningView | None:

@@ -7,7 +7,7 @@ Owns what an entry says of a file, read from the file itself, and the writing of
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -121,12 +121,7 @@ class Shelf:
                 price["unit"] = old["unit"]
             table["price"] = price
 
-        try:
-            with self._own.draft(change):
-                pass
-        except DoesNotFit as error:
-            reason = str(error).rpartition(": price.")[2]
-            raise InvalidRequest(f"price: {reason}", param="realtime") from None
+        self._write(change, what="price", before=": price.", param="realtime")
 
     def set_aliases(self, name: str, aliases: Sequence[str]) -> None:
         """Write a model's other names into the user's catalogue, in the place of those it had.
@@ -138,12 +133,16 @@ class Shelf:
         def change(document: Any) -> None:
             table_of(document, name)["aliases"] = list(aliases)
 
+        self._write(change, what="aliases", before="aliases: ", param="aliases")
+
+    def _write(self, change: Callable[[Any], None], *, what: str, before: str, param: str) -> None:
+        """Change the user's file; `before` stands before the reason when it cannot be read then."""
         try:
             with self._own.draft(change):
                 pass
         except DoesNotFit as error:
-            reason = str(error).rpartition("aliases: ")[2]
-            raise InvalidRequest(f"aliases: {reason}", param="aliases") from None
+            reason = str(error).rpartition(before)[2]
+            raise InvalidRequest(f"{what}: {reason}", param=param) from None
 
     def _require_readable(self, models: Catalog, name: str, file: Path) -> None:
         """Refuse a file that is another model's."""

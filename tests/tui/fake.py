@@ -135,25 +135,6 @@ class FakeGateway:
             known = int(number) if run == self.run else 0
             lines = [line for line in self.lines if line.number > known]
             return LogView(lines, f"{self.run}-{len(self.lines)}")
-        if kind is MintedKey:
-            self.keys.append(key(order.name))
-            return MintedKey(f"key_{order.name}", order.name, KEY, None, None, None, None, None, None,
-                             "now", None)  # fmt: skip
-        if kind is RotatedKey:
-            return RotatedKey("key_alice", "alice", KEY, "gr-New", "tomorrow")
-        if kind is UsageReport:
-            row = UsageRow("2026-11-25", None, 3, 30, 0, Decimal("0.01"), 0, Decimal(0))
-            return UsageReport("day", "2026-11-11", None, None, [row], row)
-        if kind is Report:
-            return Report(False, [
-                Finding("files", "ok", "they are their owner's alone"),
-                Finding("keys", "warn", f"no live key {NASTY}", "gigarouter keys mint NAME"),
-                Finding("disk", "fail", "0.1 GB are free on the disk", "free some"),
-            ])  # fmt: skip
-        if kind is LogView:
-            after = int(path.partition("after=")[2])
-            after = after if after <= len(self.lines) else 0
-            return LogView([line for line in self.lines if line.number > after], len(self.lines))
         if kind is DownloadView and order is None:
             return self.downloads[0]
         if kind is DownloadView:

@@ -50,6 +50,16 @@ async def console(local, size=(100, 32)):
         yield app, pilot
 
 
+async def first_key(app, pilot):
+    """Mint the first key and make the first call; return the key."""
+    await settled(pilot, lambda: isinstance(app.screen, Welcome))
+    await pilot.press("enter")
+    await settled(pilot, lambda: "credits in" in text_of(app.screen, "#first-call"))
+    secret = text_of(app.screen, "#secret")
+    await pilot.press("enter")
+    return secret
+
+
 def figure(app):
     return panel(app, "figures").splitlines()[1].split()[0]
 
@@ -57,11 +67,7 @@ def figure(app):
 def test_from_nothing_to_a_first_call_and_a_server_that_stays(local):
     async def story():
         async with console(local) as (app, pilot):
-            await settled(pilot, lambda: isinstance(app.screen, Welcome))
-            await pilot.press("enter")
-            await settled(pilot, lambda: "credits in" in text_of(app.screen, "#first-call"))
-            secret = text_of(app.screen, "#secret")
-            await pilot.press("enter")
+            secret = await first_key(app, pilot)
             assert local.started is not None
             await pilot.press("q")
             await settled(pilot, lambda: len(app.screen_stack) == 2)
@@ -87,11 +93,7 @@ def test_from_nothing_to_a_first_call_and_a_server_that_stays(local):
 def test_calls_are_seen_and_a_killed_server_is_said_and_found_when_it_is_back(local):
     async def story():
         async with console(local) as (app, pilot):
-            await settled(pilot, lambda: isinstance(app.screen, Welcome))
-            await pilot.press("enter")
-            await settled(pilot, lambda: "credits in" in text_of(app.screen, "#first-call"))
-            secret = text_of(app.screen, "#secret")
-            await pilot.press("enter")
+            secret = await first_key(app, pilot)
             stop = threading.Event()
 
             def load():

@@ -20,6 +20,7 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Static
 
+from appliance.core.address import is_loopback
 from tui.gateway import Desk
 from tui.inert import plain
 from tui.screens.dialogs import Confirm, Field, Form
@@ -91,7 +92,7 @@ class Lan(Widget):
 
     def _is_open(self) -> bool:
         host = self._desk.gateway.url.partition("://")[2].rpartition(":")[0].strip("[]")
-        return host not in (LOOPBACK, "::1", "localhost")
+        return not is_loopback(host)
 
     @work(group="lan")
     async def action_open(self) -> None:

@@ -18,11 +18,10 @@ from textual.widgets import Input, RichLog, Static
 from appliance.wire.doctor import Report
 from appliance.wire.logs import LogLine, LogView
 from tui.inert import plain
+from tui.screens.pane import TALL_FROM
 
 LINES_KEPT = 2000
 LINE_WIDTH = 400
-SHORT_BELOW = 32
-"""Lines of the terminal."""
 LEVELS = ("all", "warning", "error")
 SEVERE = {"warning": ("warning", "error", "critical"), "error": ("error", "critical")}
 MARKS = {"ok": ("\u2713", "green"), "warn": ("!", "bold yellow"), "fail": ("\u2717", "bold red")}
@@ -120,7 +119,7 @@ class Log(Widget):
         wrong = [each for each in report.data if each.verdict != "ok"]
         well = [each for each in report.data if each.verdict == "ok"]
         # Where there is little room, what is well needs no line of its own.
-        is_short = self.app.size.height < SHORT_BELOW
+        is_short = self.app.size.height < TALL_FROM
         for each in wrong if is_short else [*wrong, *well]:
             mark, style = MARKS[each.verdict]
             text.append(f"{mark} ", style=style)

@@ -53,7 +53,7 @@ class Models(Pane):
         self._desk = desk
         self._models: dict[str, ModelView] = {}
         self._downloads: dict[str, DownloadView] = {}
-        self._engines: EngineList | None = None
+        self._engines: dict[str, EngineView] = {}
 
     def compose(self) -> ComposeResult:
         """Lay out the table over what is known of one row."""
@@ -67,14 +67,12 @@ class Models(Pane):
         """Draw what is here now; the cursor stays on its model."""
         self._models = {model.id: model for model in models}
         self._downloads = {each.model: each for each in downloads}
-        self._engines = engines
-        width = self.width_of("model")
-        self.fill(
-            {
-                name: row_of(model, self._downloads.get(name), self._engine(model), engines, width)
-                for name, model in self._models.items()
-            }
-        )
+        self._engines = {each.model: each for each in engines.data}
+        width, rows = self.width_of("model"), {}
+        for name, model in self._models.items():
+            download, engine = self._downloads.get(name), self._engines.get(name)
+            rows[name] = row_of(model, download, engine, engines, width)
+        self.fill(rows)
         self._show_detail()
         free = ", ".join(
             f"{plain(d.description or d.name)} ({d.kind}, {figures.size(d.free)} free)"
@@ -84,10 +82,6 @@ class Models(Pane):
         self.query_one("#devices", Label).update(
             Text(f"{free}   models take {figures.size(engines.memory_taken)} of {limit}")
         )
-
-    def _engine(self, model: ModelView) -> EngineView | None:
-        assert self._engines is not None
-        return next((e for e in self._engines.data if e.model == model.id), None)
 
     def _chosen(self) -> ModelView | None:
         return self._models.get(self.under_cursor())
@@ -133,7 +127,7 @@ class Models(Pane):
         """Keep it in memory, or no longer."""
         model = self._chosen()
         if model is not None:
-            engine = self._engine(model)
+            engine = self._engines.get(model.id)
             on = not (engine is not None and engine.pinned)
             self.order(
                 "Pinned" if on else "No longer pinned", lambda: self._desk.pin(model.id, on=on)
@@ -217,7 +211,7 @@ class Models(Pane):
         """Open a model's page."""
         model = self._chosen()
         if model is not None:
-            self.app.push_screen(Page(self._desk, subject_of(model, self._engine(model))))
+            self.app.push_screen(Page(self._desk, subject_of(model, self._engines.get(model.id))))
 
     def action_try(self) -> None:
         """Open the pane that tries a model."""

@@ -20,7 +20,9 @@ from tui.inert import plain
 REFUSAL_S = 8.0
 """How long a refusal stays to be read."""
 WIDE_FROM = 120
-"""Cells of the terminal, from which columns have their wider width."""
+"""Cells of the terminal, from which there is more beside each other."""
+TALL_FROM = 32
+"""Lines of the terminal, from which there is more below each other."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ Piece = tuple[str, str]
 """Text, already inert, and the name of how it is drawn: one of `LOOKS`."""
 Line = tuple[Piece, ...]
 
-LOOKS = ("dim", "strong", "figure", "good", "bad", "low", "middle", "high")
+LOOKS = ("dim", "figure", "bad", "low", "middle", "high")
 
 
 class Lines(Widget):
@@ -28,9 +28,7 @@ class Lines(Widget):
     DEFAULT_CSS = """
     Lines { height: auto; }
     Lines > .lines--dim { color: $text-muted; }
-    Lines > .lines--strong { text-style: bold; }
     Lines > .lines--figure { color: $accent; text-style: bold; }
-    Lines > .lines--good { color: $success; }
     Lines > .lines--bad { color: $error; text-style: bold; }
     Lines > .lines--low { color: $primary; }
     Lines > .lines--middle { color: $primary-lighten-1; }
