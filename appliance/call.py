@@ -1,6 +1,6 @@
 """Call: one paid call on its way through the pipeline.
 
-Owns the shapes that the HTTP side and the pipeline hand each other. Deliberately has no behaviour.
+Owns the shapes that the HTTP side and the pipeline hand each other.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from appliance.accounts.key import Key
 from appliance.catalog.spec import ModelSpec
 from appliance.engine.loader import TextEncoder
 from appliance.engine.vectors import Matrix
-from appliance.ledger.entry import Charge, Repeat
+from appliance.ledger.entry import Charge, IdempotencyKey
 from appliance.pricing.tariff import Tier
 from appliance.tasks.embedding import Plan
 from appliance.tasks.sequence import Tokens
@@ -28,7 +28,7 @@ class Call:
     tier: Tier
     wait_s: int
     """How long to wait for a cold model."""
-    repeat: Repeat | None = None
+    idempotency_key: IdempotencyKey | None = None
     """How the call is known again if its client sends it twice; None: it is not."""
 
 
@@ -65,7 +65,7 @@ class Answer:
     units: int
     """Tokens or documents."""
     charge: Charge
-    is_repeated: bool
+    is_replay: bool
     """True: the first call with its Idempotency-Key was charged, and this one is not."""
     timings: Timings
 

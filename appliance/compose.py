@@ -1,6 +1,6 @@
 """Compose: the only place where objects are wired together.
 
-Owns the order in which a server's parts are made and unmade. Deliberately listens to nothing.
+Owns the order in which a server's parts are made and unmade.
 """
 
 import asyncio
@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from appliance.accounts.floods import Floods
+from appliance.accounts.failed_auth import FailedAuthLimiter
 from appliance.accounts.limiter import Limiter
-from appliance.admin.desk import Admin
 from appliance.admin.models import Models
+from appliance.admin.operator_api import OperatorApi
 from appliance.api.app import create_app
 from appliance.api.auth import Authenticator
 from appliance.api.events import Events
@@ -23,17 +23,17 @@ from appliance.core.limits import Limits
 from appliance.core.units import Picocredits
 from appliance.engine.loader import FakeLoader, LlamaLoader, Loader
 from appliance.engine.screening import Screening, trusted
-from appliance.hub.jobs import Jobs
+from appliance.hub.downloads import Downloads
 from appliance.ledger import usage
+from appliance.ledger.audit_schedule import AuditSchedule
+from appliance.ledger.backup_schedule import BackupSchedule
+from appliance.ledger.billing import Billing
 from appliance.ledger.books import Books
-from appliance.ledger.schedule import Schedule
-from appliance.ledger.till import Till
-from appliance.ledger.watch import Watch
-from appliance.observe.journal import Journal
+from appliance.observe.log_buffer import LogBuffer
 from appliance.observe.meters import Meters
 from appliance.pipeline import Pipeline
 from appliance.scheduler.cache import VectorCache
-from appliance.scheduler.loadtimes import LoadTimes
+from appliance.scheduler.load_times import LoadTimes
 from appliance.scheduler.residency import Residency
 from appliance.scheduler.threads import ThreadPool
 from appliance.settings import Settings, cores, memory_bytes
@@ -48,7 +48,7 @@ class Appliance:
     """The ASGI application."""
     pipeline: Pipeline
     residency: Residency
-    admin: Admin
+    admin: OperatorApi
     models: Models
     loader: Loader
 
@@ -61,7 +61,7 @@ class Appliance:
 
 @asynccontextmanager
 async def open_appliance(
-    directory: DataDir, books: Books, settings: Settings, limits: Limits, journal: Journal
+    directory: DataDir, books: Books, settings: Settings, limits: Limits, log_buffer: LogBuffer
 ) -> AsyncIterator[Appliance]:
     """Wire a server over open books; free its models at the end of the block.
 
@@ -74,44 +74,44 @@ async def open_appliance(
     threads = ThreadPool(workers=2, calls_max=limits.tokenizing_calls_max)
     residency = _residency(models, settings, loader, threads, clock, limits)
     limiter = Limiter(clock)
-    till = Till.on(books.writer, clock)
+    billing = Billing.on(books.writer, clock)
     pipeline = Pipeline(
         catalog=lambda: models.catalog,
         residency=residency,
         threads=threads,
         limiter=limiter,
-        till=till,
+        billing=billing,
         require_live=lambda key: books.keyring.require_live(key, clock.wall_us()),
         clock=clock,
         limits=limits,
     )
     books.keyring.on_revoked = pipeline.drop
-    schedule, jobs = Schedule(directory, settings.backup, clock), Jobs(clock)
+    schedule, downloads = BackupSchedule(directory, settings.backup, clock), Downloads(clock)
     screen = trusted if settings.fake_engine else Screening(directory.models).require
-    admin = Admin.over(
-        directory, books, models, schedule, limits, jobs, settings, residency=residency,
+    admin = OperatorApi.over(
+        directory, books, models, schedule, limits, downloads, settings, residency=residency,
         screen=screen,
     )  # fmt: skip
-    authenticator = Authenticator(books.keyring, _floods(clock, limits), clock)
+    authenticator = Authenticator(books.keyring, _failed_auth(clock, limits), clock)
     meters = Meters(clock, _charged_today(books))
     paid = PaidCalls(
         pipeline, authenticator, limiter, meters, clock=clock,
         default_wait_s=settings.default_wait_s,
     )  # fmt: skip
     services = Services(
-        admin, paid, pipeline, residency, authenticator, till.ledger, clock, limits, meters,
-        journal, Events(),
+        admin, paid, pipeline, residency, authenticator, billing.ledger, clock, limits, meters,
+        log_buffer, Events(),
     )  # fmt: skip
     chores = [
         asyncio.create_task(chore.run())
-        for chore in (schedule, Watch(directory, books.writer), residency)
+        for chore in (schedule, AuditSchedule(directory, books.writer), residency)
     ]
     try:
         app = create_app(services, _guard(directory, authenticator, settings))
         yield Appliance(app, pipeline, residency, admin, models, loader)
     finally:
-        await asyncio.to_thread(jobs.close)
-        await till.deliveries.close()
+        await asyncio.to_thread(downloads.close)
+        await billing.delivery_acks.close()
         for chore in chores:
             chore.cancel()
         await asyncio.to_thread(residency.close)
@@ -154,8 +154,8 @@ def _residency(
     return residency
 
 
-def _floods(clock: Clock, limits: Limits) -> Floods:
-    return Floods(
+def _failed_auth(clock: Clock, limits: Limits) -> FailedAuthLimiter:
+    return FailedAuthLimiter(
         clock,
         failures_per_minute=limits.failed_keys_per_minute_max,
         addresses_max=limits.failing_addresses_max,

@@ -1,14 +1,14 @@
-"""Logs: standard error, as text or as JSON lines, and the journal that the console reads.
+"""Logs: standard error, as text or as JSON lines, and the log_buffer that the console reads.
 
 Owns the configuration of `logging`, once in a process. No line ever holds what a client sent:
-neither texts nor keys. Deliberately rotates nothing: journald or the shell does.
+neither texts nor keys. Nothing is rotated: journald or the shell does.
 """
 
 import json
 import logging
 import sys
 
-from appliance.observe.journal import Journal
+from appliance.observe.log_buffer import LogBuffer
 
 NAMES = ("gigarouter", "granian", "_granian")
 
@@ -41,17 +41,17 @@ class TextFormatter(logging.Formatter):
         return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def configure(log_format: str, *, debug: bool = False) -> Journal:
+def configure(log_format: str, *, debug: bool = False) -> LogBuffer:
     """Send our log to standard error, other libraries' warnings too; return what remembers it."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     root = logging.getLogger()
-    journal = Journal()
-    root.handlers[:] = [handler, journal]
+    log_buffer = LogBuffer()
+    root.handlers[:] = [handler, log_buffer]
     root.setLevel(logging.WARNING)
     for name in NAMES:
         logging.getLogger(name).setLevel(logging.DEBUG if debug else logging.INFO)
     # Granian announces itself as experimental and each start and stop, llama.cpp its guesses.
     for name in () if debug else ("granian", "_granian", "gigarouter.llama"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    return journal
+    return log_buffer

@@ -4,7 +4,7 @@
     -> hold the price -> compute -> settle, durably -> answer -> delivered
 
 Owns that order and two promises: a hold always ends, once; a call is charged exactly when its
-answer is about to be handed over, and never otherwise. Deliberately knows no HTTP.
+answer is about to be handed over, and never otherwise.
 """
 
 import asyncio
@@ -29,8 +29,8 @@ from appliance.core.limits import Limits
 from appliance.core.units import credits_of
 from appliance.engine.tokenizer import TOKENS_ENOUGH
 from appliance.engine.vectors import Matrix
+from appliance.ledger.billing import Billing
 from appliance.ledger.entry import Charge, Hold, Purchase
-from appliance.ledger.till import Till
 from appliance.scheduler.engine import Engine
 from appliance.scheduler.job import Job
 from appliance.scheduler.residency import Residency
@@ -53,7 +53,7 @@ class Pipeline:
         residency: Residency,
         threads: ThreadPool,
         limiter: Limiter,
-        till: Till,
+        billing: Billing,
         require_live: Callable[[Key], None],
         clock: Clock,
         limits: Limits,
@@ -62,7 +62,7 @@ class Pipeline:
         self._residency = residency
         self._threads = threads
         self._limiter = limiter
-        self._till = till
+        self._billing = billing
         self._require_live = require_live
         """Refuses a key that was revoked or has expired meanwhile."""
         self._clock = clock
@@ -142,7 +142,7 @@ class Pipeline:
     async def delivered(self, answer: Answer) -> None:
         """Note that the answer was handed over: from now on it stays charged, come what may."""
         reach("after_send")
-        self._till.deliveries.add(answer.charge.seq)
+        self._billing.delivery_acks.add(answer.charge.seq)
 
     async def _run(
         self, call: Call, spec: ModelSpec, question: Question, finish: Finish
@@ -163,7 +163,7 @@ class Pipeline:
                     body = await self._finished(finish, spec, plan, matrix)
                 except BaseException:
                     if hold is not None:
-                        await self._till.holds.release(hold)
+                        await self._billing.holds.release(hold)
                     raise
         except TimeoutError:
             raise InferenceFailed("it took too long") from None
@@ -171,26 +171,26 @@ class Pipeline:
         charge = paid
         if charge is None:
             assert hold is not None
-            charge = await self._till.holds.settle(hold, call.repeat)
+            charge = await self._billing.holds.settle(hold, call.idempotency_key)
         timings.add("settle", began_ns, self._clock.monotonic_ns())
         return Answer(spec, plan, purchase.units, charge, paid is not None, timings), body
 
     @contextmanager
     def _claimed(self, call: Call) -> Iterator[None]:
-        if call.repeat is None:
+        if call.idempotency_key is None:
             yield
             return
-        with self._till.repeats.claim(call.key.id, call.repeat):
+        with self._billing.idempotency.claim(call.key.id, call.idempotency_key):
             yield
 
     async def _paid_before(self, call: Call) -> Charge | None:
-        if call.repeat is None:
+        if call.idempotency_key is None:
             return None
-        return await self._till.repeats.find(call.key.id, call.repeat)
+        return await self._billing.idempotency.find(call.key.id, call.idempotency_key)
 
     async def _hold(self, purchase: Purchase) -> Hold:
         reach("before_hold")
-        hold = await self._till.holds.open(purchase)
+        hold = await self._billing.holds.open(purchase)
         reach("after_hold")
         return hold
 
@@ -201,7 +201,7 @@ class Pipeline:
         if engine is None:
             # No money is held while a model is loaded; but a call that could not pay hears so now.
             if not is_paid:
-                await self._till.ledger.require(purchase)
+                await self._billing.ledger.require(purchase)
             engine = await self._residency.wait(spec, wait_s=call.wait_s, key=call.key.id)
         return engine
 
@@ -235,7 +235,7 @@ class Pipeline:
             tier=call.tier,
             units=units,
             each=spec.tariff.each(call.tier),
-            price=await self._till.prices.version(spec.id, spec.tariff),
+            price=await self._billing.prices.version(spec.id, spec.tariff),
             daily_budget=call.key.limits.daily_budget,
         )
 

@@ -2,7 +2,6 @@
 
 Owns the probe and a lock named by the port. Granian listens with SO_REUSEPORT, so that a second
 server would not be refused by the kernel: the two would share the port's clients, silently.
-Deliberately listens to nothing itself.
 """
 
 import fcntl

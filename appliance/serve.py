@@ -1,7 +1,7 @@
 """Serve: the process. Granian embedded in our own event loop.
 
 Owns the order of starting and stopping, signals, and the promise that one data directory and one
-port have one server. Deliberately handles no request.
+port have one server.
 """
 
 import asyncio
@@ -65,7 +65,7 @@ def serve(directory: DataDir, settings: Settings) -> int:
         raise InvalidSettings("python", "-O", "removes the checks that native code relies on")
     if settings.failpoint:
         _arm(settings.failpoint)
-    journal = logs.configure(settings.log_format)
+    log_buffer = logs.configure(settings.log_format)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.set_threshold(GARBAGE_MIN)
     clock = SystemClock()
@@ -87,7 +87,7 @@ def serve(directory: DataDir, settings: Settings) -> int:
             )  # fmt: skip
 
         async def run() -> None:
-            async with open_appliance(directory, books, settings, limits, journal) as appliance:
+            async with open_appliance(directory, books, settings, limits, log_buffer) as appliance:
                 serving = _Serving(directory, settings, appliance, books.writer, clock, limits)
                 await serving.run()
 

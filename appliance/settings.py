@@ -1,6 +1,6 @@
 """Settings: what the operator chose, from a file, the environment and flags, in that order.
 
-Owns every read of the environment. Deliberately has no settings for what can be measured.
+Owns every read of the environment.
 """
 
 import os
@@ -15,6 +15,8 @@ import platformdirs
 from appliance.core.errors import InvalidSettings
 
 PREFIX = "GIGAROUTER_"
+RENAMED = {"engine.lanes": "engine.workers", "engine.bin_tokens": "engine.max_batch_tokens"}
+"""Settings by their old names, which are accepted until version 0.3."""
 DATA_DIR = "GIGAROUTER_DATA_DIR"
 CONFIG_FILE = "config.toml"
 
@@ -64,9 +66,9 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     calibrate: bool = True
     """False: what is not set here has a default instead of being measured."""
-    lanes: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
+    workers: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
     """Contexts of one model, each on a thread of its own."""
-    bin_tokens: Annotated[int, msgspec.Meta(ge=0, le=65_536)] = 0
+    max_batch_tokens: Annotated[int, msgspec.Meta(ge=0, le=65_536)] = 0
     """Tokens at which a call of the engine is closed."""
     flash_attention: Literal["auto", "on", "off"] = "auto"
     cache_mb: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
@@ -194,6 +196,11 @@ def _read_file(path: Path) -> Settings:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise InvalidSettings(str(path), "file", str(error)) from None
+    engine = raw.get("engine")
+    if isinstance(engine, dict):
+        for old, new in RENAMED.items():
+            if (key := old.removeprefix("engine.")) in engine:
+                engine.setdefault(new.removeprefix("engine."), engine.pop(key))
     return _convert(raw, source=str(path), strict=True)
 
 
@@ -229,7 +236,8 @@ def _from_hub_variables() -> dict[str, Any]:
 
 
 def _from_environment() -> dict[str, str]:
-    known = {PREFIX + name.replace(".", "_").upper(): name for name in names()}
+    known = {_variable(name): name for name in names()}
+    known |= {_variable(old): new for old, new in RENAMED.items()}
     found = {}
     for variable, value in os.environ.items():
         if not variable.startswith(PREFIX) or variable == DATA_DIR:
@@ -240,6 +248,10 @@ def _from_environment() -> dict[str, str]:
             )
         found[known[variable]] = value
     return found
+
+
+def _variable(name: str) -> str:
+    return PREFIX + name.replace(".", "_").upper()
 
 
 def names() -> list[str]:

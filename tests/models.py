@@ -1,7 +1,7 @@
 """Tiny models: random BERT folders and GGUF files that take milliseconds to make.
 
-Owns a small vocabulary and weights drawn from a seed. Deliberately proves nothing about meaning:
-their vectors are noise, but the same noise every time.
+Owns a small vocabulary and weights drawn from a seed. It proves nothing about meaning: their
+vectors are noise, but the same noise every time.
 """
 
 import json

@@ -1,7 +1,6 @@
 """App: the console: tabs, what keeps them up to date, and the server behind it.
 
-Owns polling, the connection's state, and the question at the end. Deliberately draws little itself:
-screens do.
+Owns polling, the connection's state, and the question at the end.
 """
 
 import asyncio
@@ -21,7 +20,7 @@ from textual.widgets import Footer, Label, TabbedContent, TabPane
 
 from appliance.wire.stats import Stats
 from tui import figures
-from tui.gateway import Desk, Gateway, HttpGateway, Lost, NoServer, Refused
+from tui.gateway import AdminClient, Gateway, HttpGateway, Lost, NoServer, Refused
 from tui.inert import inert, plain
 from tui.screens.dialogs import Confirm
 from tui.screens.home import Home
@@ -80,7 +79,7 @@ class Console(App[None]):
         self.HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (WIDE_FROM, "-wide"), (180, "-wider")]
         self.VERTICAL_BREAKPOINTS = [(0, "-short"), (TALL_FROM, "-tall")]
         self.server = server
-        self.desk = Desk(gateway or NoServer())
+        self.client = AdminClient(gateway or NoServer())
         self._span_s = 60
         self._stats: Stats | None = None
         self._welcomed = False
@@ -108,11 +107,11 @@ class Console(App[None]):
             with TabPane("1 Throughput", id="tab-home"):
                 yield Home()
             with TabPane("2 Models", id="tab-models"):
-                yield Models(self.desk)
+                yield Models(self.client)
             with TabPane("3 Keys", id="tab-keys"):
-                yield Keys(self.desk, STARTER)
+                yield Keys(self.client, STARTER)
             with TabPane("4 LAN", id="tab-lan"):
-                yield Lan(self.desk, self.server.data_dir if self.server else None)
+                yield Lan(self.client, self.server.data_dir if self.server else None)
             with TabPane("5 Log", id="tab-log"):
                 yield Log()
         yield Footer()
@@ -147,14 +146,14 @@ class Console(App[None]):
         """Look, unless the last look is not over: a slow server is not asked twice."""
         if os.getppid() != self._starter_pid:
             self.exit()  # whoever showed us is gone: nobody sees or types any more
-        if not self._looking and not isinstance(self.desk.gateway, NoServer):
+        if not self._looking and not isinstance(self.client.gateway, NoServer):
             self._looking = True
             self._look_once()
 
     @work(group="look")
     async def _look_once(self) -> None:
         try:
-            self._stats = await self.desk.stats(self._span_s)
+            self._stats = await self.client.stats(self._span_s)
             self._lost = False
             active = self._base(TabbedContent).active
             await self._look_at(active.removeprefix("tab-"))
@@ -174,17 +173,17 @@ class Console(App[None]):
             self._base(Home).show(self._stats)
         elif tab == "models":
             models, downloads, engines = await asyncio.gather(
-                self.desk.models(), self.desk.downloads(), self.desk.engines()
+                self.client.models(), self.client.downloads(), self.client.engines()
             )
             self._base(Models).show(models, downloads, engines)
         elif tab == "log":
             log = self._base(Log)
-            log.show(await self.desk.log(log.cursor))
+            log.show(await self.client.log(log.cursor))
             if not self._checked:
-                log.check(await self.desk.doctor())
+                log.check(await self.client.doctor())
                 self._checked = True
         else:
-            keys = await self.desk.keys()
+            keys = await self.client.keys()
             self._base(Keys).show(keys)
             self._base(Lan).show(has_key=any(key.revoked is None for key in keys))
         if not self._welcomed:
@@ -197,15 +196,16 @@ class Console(App[None]):
         return self.screen_stack[0].query_one(kind)
 
     async def _welcome(self) -> None:
-        keys = await self.desk.keys()
+        keys = await self.client.keys()
         self._welcomed = True
         if not keys:
-            models, engines = await asyncio.gather(self.desk.models(), self.desk.engines())
-            self.push_screen(Welcome(self.desk, models, engines))
+            models, engines = await asyncio.gather(self.client.models(), self.client.engines())
+            self.push_screen(Welcome(self.client, models, engines))
 
     def _greet(self, stats: Stats) -> None:
         self._say(
-            f"{self.desk.gateway.url}   {stats.version}   up {figures.duration(stats.uptime_s)}   "
+            f"{self.client.gateway.url}   {stats.version}   "
+            f"up {figures.duration(stats.uptime_s)}   "
             f"{figures.number(stats.calls_per_s)} calls/s   {figures.size(stats.process_bytes)}"
         )
 
@@ -218,16 +218,16 @@ class Console(App[None]):
             self._base(Log).show_file(self.server.tail())
         self._lost = True
         note = self.server.note() if self.server else None
-        if note is not None and self.server is not None and note.url != self.desk.gateway.url:
+        if note is not None and self.server is not None and note.url != self.client.gateway.url:
             await self._use(HttpGateway(note.url, self.server.token()))
 
     async def _use(self, gateway: Gateway) -> None:
-        old, self.desk.gateway = self.desk.gateway, gateway
+        old, self.client.gateway = self.client.gateway, gateway
         await old.close()
 
     async def on_unmount(self) -> None:
         """Let go of the server's connections."""
-        await self.desk.gateway.close()
+        await self.client.gateway.close()
 
     def _say(self, text: str, *, lost: bool = False) -> None:
         for screen in self.screen_stack[:1]:

@@ -1,6 +1,6 @@
 """Chart: a plotted history: an area of braille dots over two axes, as lines of text.
 
-Owns scale, axes and dots. Deliberately knows no widget and no unit.
+Owns scale, axes and dots.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """Figures: numbers as people read them.
 
-Owns units and rounding. Deliberately draws nothing.
+Owns units and rounding.
 """
 
 from decimal import Decimal

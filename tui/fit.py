@@ -1,6 +1,6 @@
 """Fit: whether a model has room on the server's machine.
 
-Owns the estimate. Deliberately rough: the server knows a file's needs once it has the file.
+Owns the estimate. It is rough: the server knows a file's needs once it has the file.
 """
 
 from appliance.wire.engines import EngineList

@@ -184,7 +184,7 @@ def _reason(content: bytes) -> str:
         return "the server answered something that is not ours"
 
 
-class Desk:
+class AdminClient:
     """The operator's verbs, by name."""
 
     def __init__(self, gateway: Gateway) -> None:

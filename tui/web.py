@@ -1,8 +1,7 @@
 """Web: the console in a browser of this machine, for terminals that draw badly.
 
 Owns the door in front of textual-serve, which has none: it answers this machine alone, by a secret
-in the address, and to no page but its own. Deliberately cannot be
-opened to the network: whoever sees the console is the operator.
+in the address, and to no page but its own.
 """
 
 import secrets

@@ -1,6 +1,6 @@
 """Bucket: a token bucket that holds one minute's worth and is refilled continuously.
 
-Owns its arithmetic, exact in integers. Deliberately reads no clock and refuses nobody.
+Owns its arithmetic, exact in integers.
 """
 
 from dataclasses import dataclass

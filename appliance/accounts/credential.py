@@ -1,8 +1,7 @@
 """Credential: the text of a key, made once and known afterwards only by its digest.
 
 Owns the format `gr-` + 32 base62 characters + 6 base62 characters of CRC32, so that scanners can
-recognise a leaked key and we can refuse a mistyped one without touching the store. Deliberately
-knows nothing of balances.
+recognise a leaked key and we can refuse a mistyped one without touching the store.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """Key: who may call, and within which limits.
 
-Owns the record of a key and the rules for the words an operator may use. Deliberately holds no
-plaintext: that exists once, in the answer to `mint`.
+Owns the record of a key and the rules for the words an operator may use. It holds no plaintext:
+that exists once, in the answer to `mint`.
 """
 
 import re

@@ -1,7 +1,6 @@
 """Keyring: every key in memory, looked up by digest, and its rows in the store.
 
-Owns the tables `keys` and `credentials` and the only SQL that touches them. Deliberately moves no
-credits.
+Owns the tables `keys` and `credentials` and the only SQL that touches them.
 """
 
 import json

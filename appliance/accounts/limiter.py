@@ -1,7 +1,7 @@
 """Limiter: requests a minute, tokens a minute and calls at one time, for each key.
 
-Owns one token bucket for each key and rate. Deliberately forgets everything at restart: limits are
-about now.
+Owns one token bucket for each key and rate. Everything is forgotten at a restart: limits are about
+now.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,6 @@
 """Books: what an operator does with the books as a whole: back them up.
 
-Owns what is shown of backups. Deliberately knows no HTTP; `restore` is not here, because it needs a
-server that does not run.
+Owns what is shown of backups.
 """
 
 import asyncio
@@ -9,7 +8,7 @@ from pathlib import Path
 
 from appliance.core.clock import Clock, iso
 from appliance.ledger.backup import back_up
-from appliance.ledger.schedule import Schedule
+from appliance.ledger.backup_schedule import BackupSchedule
 from appliance.store.datadir import DataDir
 from appliance.wire.books import BackupList, BackupOrder, BackupView
 
@@ -17,7 +16,7 @@ from appliance.wire.books import BackupList, BackupOrder, BackupView
 class BooksAdmin:
     """The operator's verbs for the books."""
 
-    def __init__(self, directory: DataDir, schedule: Schedule, clock: Clock) -> None:
+    def __init__(self, directory: DataDir, schedule: BackupSchedule, clock: Clock) -> None:
         self._directory = directory
         self._schedule = schedule
         self._clock = clock

@@ -1,7 +1,6 @@
 """Doctor: a look at the appliance's health, and what to do about what is found.
 
-Owns the checks, each a function of facts that gives one finding. Deliberately changes nothing, and
-reads no text or key of anybody.
+Owns the checks, each a function of facts that gives one finding.
 """
 
 import asyncio
@@ -18,7 +17,7 @@ from appliance.core.address import is_loopback
 from appliance.core.clock import Clock
 from appliance.core.errors import ApplianceError, LoadFailed
 from appliance.engine.devices import native_facts
-from appliance.ledger.schedule import Schedule
+from appliance.ledger.backup_schedule import BackupSchedule
 from appliance.settings import Settings
 from appliance.store.datadir import DataDir
 from appliance.wire.doctor import Finding, Report
@@ -39,7 +38,7 @@ class Doctor:
 
     def __init__(
         self, directory: DataDir, keys: Keyring, models: ModelAdmin, engines: EngineAdmin,
-        schedule: Schedule, settings: Settings, clock: Clock,
+        schedule: BackupSchedule, settings: Settings, clock: Clock,
     ) -> None:  # fmt: skip
         self._directory = directory
         self._keys = keys
@@ -58,7 +57,7 @@ class Doctor:
         found.append(await asyncio.to_thread(self._backups))
         found += models((await self._models.all()).data)
         found += await self._memory()
-        return Report(all(each.verdict != "fail" for each in found), found)
+        return Report(all(each.status != "fail" for each in found), found)
 
     def _backups(self) -> Finding:
         now_us = self._clock.wall_us()

@@ -1,6 +1,6 @@
 """Downloads: what an operator does with models that are elsewhere: pull them, and add others.
 
-Owns what is written of a model once it is here. Deliberately knows no HTTP.
+Owns what is written of a model once it is here.
 """
 
 import asyncio
@@ -13,13 +13,13 @@ import tomlkit
 from appliance.admin.models import ModelAdmin, Models
 from appliance.catalog.catalog import file_name
 from appliance.catalog.folder import read_settings
-from appliance.catalog.own import DoesNotFit, OwnCatalog, put, table_of
-from appliance.catalog.shelf import describe, describe_folder
+from appliance.catalog.importer import describe, describe_folder
 from appliance.catalog.spec import ID_PATTERN, ModelSpec, Source
+from appliance.catalog.user_catalog import DoesNotFit, UserCatalog, put, table_of
 from appliance.core.errors import DownloadFailed, InvalidRequest
 from appliance.engine.loader import sha256_of
 from appliance.engine.screening import Screen, trusted
-from appliance.hub.jobs import Job, Jobs
+from appliance.hub.downloads import Download, Downloads
 from appliance.hub.pull import WEIGHTS, Found, look, pull
 from appliance.hub.remote import Hub, RemoteFile
 from appliance.store.datadir import DataDir
@@ -37,12 +37,17 @@ class DownloadAdmin:
     """The operator's verbs for downloads."""
 
     def __init__(
-        self, models: Models, shelf: ModelAdmin, hub: Hub, jobs: Jobs, screen: Screen = trusted
+        self,
+        models: Models,
+        model_admin: ModelAdmin,
+        hub: Hub,
+        downloads: Downloads,
+        screen: Screen = trusted,
     ) -> None:
         self._models = models
-        self._shelf = shelf
+        self._model_admin = model_admin
         self._hub = hub
-        self._jobs = jobs
+        self._downloads = downloads
         self._screen = screen
 
     @property
@@ -50,8 +55,8 @@ class DownloadAdmin:
         return self._models.directory
 
     @property
-    def _own(self) -> OwnCatalog:
-        return OwnCatalog(self._directory.catalog, self._directory.models)
+    def _user_catalog(self) -> UserCatalog:
+        return UserCatalog(self._directory.catalog, self._directory.models)
 
     async def pull(self, order: ModelOrder) -> DownloadView:
         """Begin to fetch a model, or say how far it is; one that is here is only checked.
@@ -65,11 +70,11 @@ class DownloadAdmin:
             raise InvalidRequest(
                 f"{spec.id} has no source on the hub: it is built in, or your own file", param="id"
             )
-        return _view(self._jobs.start(spec.id, lambda job: self._work(spec, job)))
+        return _view(self._downloads.start(spec.id, lambda download: self._work(spec, download)))
 
     async def all(self) -> DownloadList:
         """Return every download since the start."""
-        return DownloadList([_view(job) for job in self._jobs.all()])
+        return DownloadList([_view(download) for download in self._downloads.all()])
 
     async def show(self, download_id: str) -> DownloadView:
         """Return one download.
@@ -77,7 +82,7 @@ class DownloadAdmin:
         Raises:
             DownloadNotFound: none has this id.
         """
-        return _view(self._jobs.get(download_id))
+        return _view(self._downloads.get(download_id))
 
     async def cancel(self, download_id: str) -> DownloadView:
         """End a download; the next pull goes on from what is here.
@@ -85,7 +90,7 @@ class DownloadAdmin:
         Raises:
             DownloadNotFound: none has this id.
         """
-        return _view(self._jobs.cancel(download_id))
+        return _view(self._downloads.cancel(download_id))
 
     async def add(self, order: HubModelOrder) -> ModelView:
         """Put a repository of the hub into the user's catalogue, after reading what it is.
@@ -98,24 +103,24 @@ class DownloadAdmin:
         entry = await asyncio.to_thread(self._entry, order)
         await asyncio.to_thread(self._write, entry)
         self._models.reread()
-        return self._shelf.view(self._models.catalog.find(entry["id"]))
+        return self._model_admin.view(self._models.catalog.find(entry["id"]))
 
-    def _work(self, spec: ModelSpec, job: Job) -> None:
+    def _work(self, spec: ModelSpec, download: Download) -> None:
         source = spec.entry.source
         assert source is not None
         if spec.path.exists() and spec.entry.sha256 is not None:
-            job.state = "checking"
+            download.state = "checking"
             size = spec.path.stat().st_size
-            job.expect(size)
+            download.expect(size)
             if sha256_of(spec.path) == spec.entry.sha256:
-                job.progress(size)
+                download.progress(size)
                 self._screen(spec)
                 return
-            job.state = "fetching"
-        found = pull(self._hub, spec, job)
+            download.state = "fetching"
+        found = pull(self._hub, spec, download)
         self._pin(spec, source, found)
         self._models.reread()
-        job.state = "checking"
+        download.state = "checking"
         self._screen(self._models.catalog.find(spec.id))
 
     def _pin(self, spec: ModelSpec, source: Source, found: Found) -> None:
@@ -136,7 +141,7 @@ class DownloadAdmin:
             if own is not None:
                 table["sha256"] = own
 
-        with self._own.draft(change):
+        with self._user_catalog.draft(change):
             pass
 
     def _entry(self, order: HubModelOrder) -> dict[str, Any]:
@@ -179,7 +184,7 @@ class DownloadAdmin:
 
     def _write(self, entry: dict[str, Any]) -> None:
         try:
-            with self._own.draft(lambda document: put(document, entry)):
+            with self._user_catalog.draft(lambda document: put(document, entry)):
                 pass
         except DoesNotFit as error:
             raise InvalidRequest(
@@ -219,14 +224,14 @@ def _source(file: RemoteFile, kind: str) -> Any:
     return table
 
 
-def _view(job: Job) -> DownloadView:
+def _view(download: Download) -> DownloadView:
     return DownloadView(
-        id=job.id,
-        model=job.model,
-        state=job.state,
-        bytes=job.bytes_have,
-        bytes_total=job.bytes_total,
-        rate=round(job.rate(), 1),
-        eta_s=job.eta_s(),
-        error=job.error,
+        id=download.id,
+        model=download.model,
+        state=download.state,
+        bytes=download.bytes_have,
+        bytes_total=download.bytes_total,
+        rate=round(download.rate(), 1),
+        eta_s=download.eta_s(),
+        error=download.error,
     )

@@ -11,8 +11,8 @@ from appliance.catalog.spec import ModelSpec
 from appliance.core.clock import Clock
 from appliance.core.errors import InvalidRequest
 from appliance.engine.devices import Device
+from appliance.scheduler.pool_entry import PoolEntry, weights_key
 from appliance.scheduler.residency import Residency
-from appliance.scheduler.slot import Slot, weights_of
 from appliance.wire.engines import DeviceView, EngineList, EngineView, PinOrder
 from appliance.wire.models import ModelOrder
 
@@ -44,11 +44,11 @@ class EngineAdmin:
             InvalidRequest: no server runs.
         """
         residency = self._require()
-        fleet = residency.fleet
+        pool = residency.pool
         return EngineList(
-            data=[self._view(slot.spec) for slot in fleet.slots.values()],
-            memory_taken=fleet.taken_bytes,
-            memory_max=fleet.memory_bytes,
+            data=[self._view(entry.spec) for entry in pool.entries.values()],
+            memory_taken=pool.taken_bytes,
+            memory_max=pool.memory_bytes,
             devices=await self.devices(),
         )
 
@@ -104,26 +104,28 @@ class EngineAdmin:
 
     def _view(self, spec: ModelSpec) -> EngineView:
         residency = self._require()
-        slot = residency.slot(spec)
+        entry = residency.entry(spec)
         now_ns = self._clock.monotonic_ns()
-        engine = slot.engine if slot else None
+        engine = entry.engine if entry else None
         return EngineView(
             model=spec.id,
-            state=slot.state if slot else "absent",
-            bytes=slot.bytes if slot else 0,
+            state=entry.state if entry else "absent",
+            bytes=entry.bytes if entry else 0,
             pinned=residency.is_pinned(spec),
-            calls=residency.fleet.users[weights_of(spec)],
+            calls=residency.pool.users[weights_key(spec)],
             waiting_tokens=engine.tokens_waiting if engine else 0,
-            idle_s=round((now_ns - slot.used_ns) / NS_PER_S, 1) if slot and slot.used_ns else 0.0,
-            progress=_progress(slot, now_ns),
-            reason=(slot.reason or None) if slot else None,
+            idle_s=round((now_ns - entry.used_ns) / NS_PER_S, 1)
+            if entry and entry.used_ns
+            else 0.0,
+            progress=_progress(entry, now_ns),
+            reason=(entry.reason or None) if entry else None,
         )
 
 
-def _progress(slot: Slot | None, now_ns: int) -> float:
-    if slot is None or slot.state in ("waiting", "failed"):
+def _progress(entry: PoolEntry | None, now_ns: int) -> float:
+    if entry is None or entry.state in ("waiting", "failed"):
         return 0.0
-    if slot.state != "loading":
+    if entry.state != "loading":
         return 1.0
-    elapsed_s = (now_ns - slot.began_ns) / NS_PER_S
-    return round(min(0.99, elapsed_s / max(slot.expected_s, 0.1)), 2)
+    elapsed_s = (now_ns - entry.began_ns) / NS_PER_S
+    return round(min(0.99, elapsed_s / max(entry.expected_s, 0.1)), 2)

@@ -1,7 +1,7 @@
 """Keys: what an operator does with keys, from mint to forget.
 
 Owns the order of memory and store in each of these: a revocation is in memory first, everything
-else durable first. Deliberately knows no HTTP.
+else durable first.
 """
 
 import asyncio

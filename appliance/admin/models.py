@@ -1,6 +1,6 @@
 """Models: what an operator does with models: list, show and add.
 
-Owns the catalogue as it stands now. Deliberately knows no HTTP.
+Owns the catalogue as it stands now.
 """
 
 import asyncio
@@ -12,9 +12,9 @@ from pathlib import Path
 import msgspec
 
 from appliance.catalog.catalog import BUILTIN, Catalog, load, shipped_path
-from appliance.catalog.own import OwnCatalog, remove
-from appliance.catalog.shelf import Shelf
+from appliance.catalog.importer import ModelImporter
 from appliance.catalog.spec import ModelSpec
+from appliance.catalog.user_catalog import UserCatalog, remove
 from appliance.core.errors import (
     InvalidModelFile,
     InvalidRequest,
@@ -24,7 +24,7 @@ from appliance.core.errors import (
 from appliance.engine.loader import sha256_of
 from appliance.engine.screening import Screen, trusted
 from appliance.engine.tuning import Tuning
-from appliance.scheduler.presence import OnDisk, Presence, file_reason
+from appliance.scheduler.model_status import ModelStatus, OfflineStatus, file_reason
 from appliance.store.datadir import DataDir
 from appliance.wire.downloads import CheckView, RemovedView
 from appliance.wire.models import (
@@ -71,10 +71,10 @@ class ModelAdmin:
     """The operator's verbs for models."""
 
     def __init__(
-        self, models: Models, presence: Presence | None = None, screen: Screen = trusted
+        self, models: Models, status: ModelStatus | None = None, screen: Screen = trusted
     ) -> None:
         self._models = models
-        self._presence = presence or OnDisk(models.directory.models)
+        self._status = status or OfflineStatus(models.directory.models)
         self._screen = screen
         self._adding = asyncio.Lock()
 
@@ -98,10 +98,10 @@ class ModelAdmin:
             InvalidRequest: the id or the task is wrong.
         """
         directory = self._models.directory
-        shelf = Shelf(directory.catalog, directory.models)
+        importer = ModelImporter(directory.catalog, directory.models)
         async with self._adding:
             name = await asyncio.to_thread(
-                shelf.add, Path(order.path), model_id=order.id, task=order.task, sha256=sha256_of
+                importer.add, Path(order.path), model_id=order.id, task=order.task, sha256=sha256_of
             )
             self._models.reread()
             spec = self._models.catalog.find(name)
@@ -121,7 +121,9 @@ class ModelAdmin:
         """
         return await self._change(
             order.id,
-            lambda shelf, name: shelf.set_price(name, realtime=order.realtime, batch=order.batch),
+            lambda importer, name: importer.set_price(
+                name, realtime=order.realtime, batch=order.batch
+            ),
         )
 
     async def alias(self, order: AliasOrder) -> ModelView:
@@ -132,16 +134,16 @@ class ModelAdmin:
             InvalidRequest: a name is none, or another model's.
         """
         return await self._change(
-            order.id, lambda shelf, name: shelf.set_aliases(name, order.aliases)
+            order.id, lambda importer, name: importer.set_aliases(name, order.aliases)
         )
 
-    async def _change(self, name: str, change: Callable[[Shelf, str], None]) -> ModelView:
+    async def _change(self, name: str, change: Callable[[ModelImporter, str], None]) -> ModelView:
         """Change a model's entry, one at a time, and return what it is then."""
         directory = self._models.directory
-        shelf = Shelf(directory.catalog, directory.models)
+        importer = ModelImporter(directory.catalog, directory.models)
         async with self._adding:
             found = self._models.catalog.find(name).id
-            await asyncio.to_thread(change, shelf, found)
+            await asyncio.to_thread(change, importer, found)
             self._models.reread()
         return self.view(self._models.catalog.find(found))
 
@@ -176,7 +178,7 @@ class ModelAdmin:
         spec = self._models.catalog.find(order.id)
         if spec.entry.file.startswith(BUILTIN):
             raise InvalidRequest(f"{spec.id} is built in; it cannot be removed", param="id")
-        if self._presence.is_loaded(spec):
+        if self._status.is_loaded(spec):
             raise InvalidRequest(f"{spec.id} is loaded; unload it first", param="id")
         sharing = [
             other.id
@@ -193,7 +195,7 @@ class ModelAdmin:
         size = spec.path.stat().st_size if spec.path.exists() else 0
         if spec.entry.source is None:
             # Of an entry without a source nothing would be left but a name.
-            with OwnCatalog(directory.catalog, directory.models).draft(
+            with UserCatalog(directory.catalog, directory.models).draft(
                 lambda document: remove(document, spec.id)
             ):
                 pass
@@ -210,7 +212,7 @@ class ModelAdmin:
     def view(self, spec: ModelSpec) -> ModelView:
         """Return what is shown of a model."""
         entry = spec.entry
-        reason = self._presence.reason(spec)
+        reason = self._status.reason(spec)
         size = _size_here(spec)
         return ModelView(
             id=spec.id,
@@ -223,7 +225,7 @@ class ModelAdmin:
                 realtime=spec.tariff.realtime, batch=spec.tariff.batch, unit=spec.tariff.unit
             ),
             available=reason is None,
-            loaded=self._presence.is_loaded(spec),
+            loaded=self._status.is_loaded(spec),
             max_input_tokens=entry.max_input_tokens,
             license=entry.license,
             description=entry.description,
@@ -235,7 +237,7 @@ class ModelAdmin:
             prompts=msgspec.to_builtins(entry.prompts) if entry.prompts else None,
             reason=reason,
             missing=size is None,
-            tuning=_tuning_view(self._presence.tuning(spec)),
+            tuning=_tuning_view(self._status.tuning(spec)),
         )
 
 

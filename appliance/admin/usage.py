@@ -1,7 +1,6 @@
 """Usage: what an operator is told of what was sold, by day, model or key.
 
-Owns the words of the question and the shape of the answer. Deliberately reads the sums alone,
-through a connection of its own, so that no call waits for it.
+Owns the words of the question and the shape of the answer.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Answers: from matrices to bodies.
 
 Owns the JSON of the two paid endpoints. Vectors go from the matrix to text without a Python object
-for each number. Deliberately sends nothing.
+for each number.
 """
 
 from typing import Any

@@ -1,6 +1,6 @@
 """App: every route, and what they are given.
 
-Owns the list of routes and the wiring of Litestar. Deliberately holds no behaviour.
+Owns the list of routes and the wiring of Litestar.
 """
 
 from litestar import Litestar, Request, Response
@@ -8,8 +8,9 @@ from litestar.datastructures import MutableScopeHeaders
 from litestar.di import Provide
 from litestar.types import Message, Scope
 
-from appliance.api import exchange, problems
+from appliance.api import error_responses
 from appliance.api.guard import OperatorGuard
+from appliance.api.request import AnyRequest, ClientGone, request_id_of
 from appliance.api.routes import account, embeddings, operator, public, rerank
 from appliance.api.services import Services
 
@@ -31,8 +32,8 @@ def create_app(services: Services, guard: OperatorGuard) -> Litestar:
         ],
         dependencies={"services": Provide(lambda: services, sync_to_thread=False)},
         exception_handlers={
-            exchange.ClientGone: _nobody_reads,
-            Exception: problems.respond,
+            ClientGone: _nobody_reads,
+            Exception: error_responses.respond,
         },
         before_send=[_label],
         # Our own document is served; Litestar's would load pages from the network.
@@ -47,8 +48,8 @@ async def _label(message: Message, scope: Scope) -> None:
     """Put the request id on every answer, whoever made it."""
     if message["type"] == "http.response.start":
         headers = MutableScopeHeaders.from_message(message)
-        headers.setdefault("x-request-id", exchange.request_id(Request(scope)))
+        headers.setdefault("x-request-id", request_id_of(Request(scope)))
 
 
-def _nobody_reads(_: exchange.AnyRequest, __: Exception) -> Response[bytes]:
+def _nobody_reads(_: AnyRequest, __: Exception) -> Response[bytes]:
     return Response(b"", status_code=499)  # nginx's number; no client sees it

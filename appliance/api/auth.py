@@ -1,14 +1,14 @@
 """Auth: whose key a request carries, and whether it is for what is asked.
 
-Owns the one way from a credential to a key, whatever the route. Deliberately reads no headers:
-which of them counts is said in `exchange`.
+Owns the one way from a credential to a key, whatever the route. It reads no headers: which of them
+counts is said in `request`.
 """
 
 from typing import Any
 
 from litestar.connection import ASGIConnection
 
-from appliance.accounts.floods import Floods
+from appliance.accounts.failed_auth import FailedAuthLimiter
 from appliance.accounts.key import Key, Scope
 from appliance.accounts.keyring import Keyring
 from appliance.core.clock import Clock
@@ -18,9 +18,9 @@ from appliance.core.errors import InsufficientScope, InvalidKey
 class Authenticator:
     """Lets keys in, each to what it is for."""
 
-    def __init__(self, keyring: Keyring, floods: Floods, clock: Clock) -> None:
+    def __init__(self, keyring: Keyring, failed_auth: FailedAuthLimiter, clock: Clock) -> None:
         self._keyring = keyring
-        self._floods = floods
+        self._failed_auth = failed_auth
         self._clock = clock
 
     def require(
@@ -37,7 +37,7 @@ class Authenticator:
         try:
             key = self._keyring.authenticate(text, self._clock.wall_us())
         except InvalidKey:
-            self._floods.count(address(connection))
+            self._failed_auth.count(address(connection))
             raise
         if not any(scope in key.scopes for scope in scopes):
             raise InsufficientScope(scopes[0])

@@ -1,6 +1,6 @@
 """Events: who listens to what happens, for as long as the server serves.
 
-Owns the number of listeners and the rhythm. Deliberately knows neither HTTP nor what is told.
+Owns the number of listeners and the rhythm.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """Guard: who may use the operator's API: this machine, with the admin token or an admin key.
 
-Owns the answer to "is this the operator?". Deliberately knows no routes.
+Owns the answer to "is this the operator?".
 """
 
 import hmac
@@ -8,8 +8,8 @@ from typing import Any
 
 from litestar.connection import ASGIConnection
 
-from appliance.api import exchange
 from appliance.api.auth import Authenticator, address
+from appliance.api.request import credential_of
 from appliance.core.address import is_loopback
 from appliance.core.errors import UnknownPath
 
@@ -37,7 +37,7 @@ class OperatorGuard:
         """
         if not self._is_local(connection) and not self._allow_remote:
             raise UnknownPath(path=connection.url.path[:200], valid=("/v1/models",))
-        text = exchange.credential(connection)
+        text = credential_of(connection)
         if text is None or not hmac.compare_digest(text.encode(), self._token):
             self._authenticator.require(connection, text, "admin")
 

@@ -1,7 +1,7 @@
 """OpenAPI: the description of this API that the server hands out.
 
-Owns the file beside it: the published gigarouter contract with our additions. Deliberately
-generates nothing: a contract is written, and tests hold the code to it.
+Owns the file beside it: the published gigarouter contract with our additions. It generates nothing:
+a contract is written, and tests hold the code to it.
 """
 
 from functools import cache

@@ -1,7 +1,7 @@
 """Paid: the HTTP side of a call that costs money.
 
 Owns the order of refusal (size of the body, key, shape of the body, then the pipeline's own order)
-and the headers of an answer. Deliberately knows neither task.
+and the headers of an answer.
 """
 
 from collections.abc import Callable
@@ -13,8 +13,22 @@ from litestar.background_tasks import BackgroundTask
 
 from appliance.accounts.key import Key
 from appliance.accounts.limiter import Limiter
-from appliance.api import exchange, problems
+from appliance.api import error_responses
 from appliance.api.auth import Authenticator
+from appliance.api.request import (
+    AnyRequest,
+    credential_of,
+    discard_unread,
+    idempotency_key_of,
+    is_dry_run,
+    note_headers,
+    preferred_wait,
+    read_body,
+    refuse_large,
+    request_id_of,
+    tier_of,
+    while_connected,
+)
 from appliance.call import Answer, Call, Question, Quote
 from appliance.catalog.spec import ModelSpec
 from appliance.core.clock import Clock
@@ -23,7 +37,7 @@ from appliance.core.failpoint import reach
 from appliance.core.limits import Limits
 from appliance.core.units import Picocredits, credits_text
 from appliance.engine.vectors import Matrix
-from appliance.observe.meters import Ended, Meters
+from appliance.observe.meters import CallRecord, Meters
 from appliance.pipeline import Pipeline
 from appliance.tasks.embedding import Plan
 from appliance.wire.json import encode
@@ -60,7 +74,7 @@ class PaidCalls:
         self.limits: Limits = pipeline.limits
 
     async def serve(
-        self, request: exchange.AnyRequest, parse: Callable[[bytes, str], Task]
+        self, request: AnyRequest, parse: Callable[[bytes, str], Task]
     ) -> Response[bytes]:
         """Answer one call.
 
@@ -71,47 +85,45 @@ class PaidCalls:
             ClientGone: the client hung up.
         """
         began_ns = self._clock.monotonic_ns()
-        await exchange.refuse_large(request, self.limits)
+        await refuse_large(request, self.limits)
         try:
-            key = self._authenticator.require(request, exchange.credential(request), "infer")
+            key = self._authenticator.require(request, credential_of(request), "infer")
         except ApplianceError as error:
             self._refused(request, error, began_ns)
-            await exchange.throw_away_unread(request)
+            await discard_unread(request)
             raise
         auth_ms = (self._clock.monotonic_ns() - began_ns) / NS_PER_MS
         try:
             return await self._answer(request, key, parse, auth_ms, began_ns)
         except Exception as error:
             self._refused(request, error, began_ns, key)
-            exchange.note_headers(request, self._limiter.headers(key))
+            note_headers(request, self._limiter.headers(key))
             raise
 
     async def _answer(
-        self, request: exchange.AnyRequest, key: Key, parse: Callable[[bytes, str], Task],
+        self, request: AnyRequest, key: Key, parse: Callable[[bytes, str], Task],
         auth_ms: float, began_ns: int,
     ) -> Response[bytes]:  # fmt: skip
-        body = await exchange.body(request, self.limits)
-        request_id = exchange.request_id(request)
-        tier = exchange.tier(request)
-        dry_run = exchange.is_dry_run(request)
-        wait_s = exchange.preferred_wait(request, self.limits)
+        body = await read_body(request, self.limits)
+        request_id = request_id_of(request)
+        tier = tier_of(request)
+        dry_run = is_dry_run(request)
+        wait_s = preferred_wait(request, self.limits)
         task = parse(body, request_id)
         call = Call(
             request_id=request_id,
             key=key,
             tier=tier,
             wait_s=self._default_wait_s if wait_s is None else wait_s,
-            repeat=exchange.repeat(request, task.task, tier, body),
+            idempotency_key=idempotency_key_of(request, task.task, tier, body),
         )
         spec = self._pipeline.resolve(call, task.model, task.task)
         task.check(spec)
         question = task.question(spec)
         if dry_run:
-            quote = await exchange.while_connected(
-                request, self._pipeline.quote(call, spec, question)
-            )
+            quote = await while_connected(request, self._pipeline.quote(call, spec, question))
             return self._quoted(call, spec, quote)
-        answer, content = await exchange.while_connected(
+        answer, content = await while_connected(
             request, self._pipeline.run(call, spec, question, task.answer)
         )
         headers = self._headers(call, answer, auth_ms)
@@ -129,22 +141,22 @@ class PaidCalls:
 
     def _answered(self, call: Call, answer: Answer, began_ns: int) -> None:
         self._meters.note(
-            Ended(
+            CallRecord(
                 request_id=call.request_id, status=200, code="", key=call.key.name,
                 model=answer.spec.id, tier=call.tier, is_documents=answer.spec.task == "rerank",
                 units=answer.units,
-                amount=Picocredits(0) if answer.is_repeated else answer.charge.amount,
+                amount=Picocredits(0) if answer.is_replay else answer.charge.amount,
                 total_ms=self._ms_since(began_ns), stages=answer.timings.stages,
             )
         )  # fmt: skip
 
     def _refused(
-        self, request: exchange.AnyRequest, error: Exception, began_ns: int, key: Key | None = None
+        self, request: AnyRequest, error: Exception, began_ns: int, key: Key | None = None
     ) -> None:
-        status, code = problems.status_and_code(error)
+        status, code = error_responses.status_and_code(error)
         self._meters.note(
-            Ended(
-                request_id=exchange.request_id(request), status=status, code=code,
+            CallRecord(
+                request_id=request_id_of(request), status=status, code=code,
                 key=key.name if key else "", model="", tier="", is_documents=False, units=0,
                 amount=Picocredits(0), total_ms=self._ms_since(began_ns), stages={},
             )
@@ -166,7 +178,7 @@ class PaidCalls:
         }
         if answer.plan.truncated:
             headers["x-truncated"] = str(answer.plan.truncated)
-        if answer.is_repeated:
+        if answer.is_replay:
             headers["idempotent-replayed"] = "true"
         return headers
 

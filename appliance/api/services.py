@@ -1,18 +1,18 @@
 """Services: what the routes work with.
 
-Owns nothing; it is the one thing that Litestar injects. Deliberately has no behaviour.
+Owns nothing; it is the one thing that Litestar injects.
 """
 
 from dataclasses import dataclass
 
-from appliance.admin.desk import Admin
+from appliance.admin.operator_api import OperatorApi
 from appliance.api.auth import Authenticator
 from appliance.api.events import Events
 from appliance.api.paid import PaidCalls
 from appliance.core.clock import Clock
 from appliance.core.limits import Limits
 from appliance.ledger.ledger import Ledger
-from appliance.observe.journal import Journal
+from appliance.observe.log_buffer import LogBuffer
 from appliance.observe.meters import Meters
 from appliance.pipeline import Pipeline
 from appliance.scheduler.residency import Residency
@@ -22,7 +22,7 @@ from appliance.scheduler.residency import Residency
 class Services:
     """The parts of one server that routes may use."""
 
-    admin: Admin
+    admin: OperatorApi
     paid: PaidCalls
     pipeline: Pipeline
     residency: Residency
@@ -31,5 +31,5 @@ class Services:
     clock: Clock
     limits: Limits
     meters: Meters
-    journal: Journal
+    log_buffer: LogBuffer
     events: Events

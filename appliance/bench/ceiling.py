@@ -1,8 +1,7 @@
 """Ceiling: what the raw engine computes in this process, without HTTP, queues or money.
 
-Owns the loads that a server is measured against: bins packed by hand, back to back, on as many
-lanes as the server would use. Deliberately shares the server's own loader, so that both run the
-same weights with the same tuning.
+Owns the loads that a server is measured against: batches packed by hand, back to back, on as many
+workers as the server would use.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -27,19 +26,19 @@ class Ceiling(msgspec.Struct, frozen=True):
     """What the engine reached on one workload."""
 
     workload: str
-    lanes: int
+    workers: int
     threads: int
-    """Of each lane."""
+    """Of each worker."""
     texts_per_s: float
     tokens_per_s: float
-    bin_ms: float
+    batch_ms: float
     """Mean time of one call of the engine."""
 
 
 def measure(
     spec: ModelSpec, workload: Workload, loader: LlamaLoader, *, seconds: float, clock: Clock
 ) -> Ceiling:
-    """Compute a workload's texts for some seconds, every bin full, every lane busy."""
+    """Compute a workload's texts for some seconds, every batch full, every worker busy."""
     encoder = loader.open_encoder(spec)
     given = [text for body in texts(workload)[:BODIES] for text in body]
     sequences = [
@@ -62,26 +61,26 @@ def _run(
     clock: Clock,
 ) -> Ceiling:
     tuning = model.tuning
-    together = Barrier(tuning.lanes)
+    together = Barrier(tuning.workers)
 
-    def work(lane: int) -> tuple[int, int, int, float]:
-        """Return (calls, texts, tokens, seconds) of one lane."""
-        limits = tuning.lane_limits(
-            model.weights.limits, vocabulary=model.weights.facts.vocabulary, lane=lane
+    def work(worker: int) -> tuple[int, int, int, float]:
+        """Return (calls, texts, tokens, seconds) of one worker."""
+        limits = tuning.worker_limits(
+            model.weights.limits, vocabulary=model.weights.facts.vocabulary, worker=worker
         )
         try:
             backend = model.weights.open_backend(limits, flash_attention=tuning.flash_attention)
         except BaseException:
             together.abort()
             raise
-        bins = _packed(sequences, limits)
-        for warm in bins[:3]:
+        batches = _packed(sequences, limits)
+        for warm in batches[:3]:
             backend.compute(warm, threads=tuning.threads)
         together.wait()
         began_ns = clock.monotonic_ns()
         calls = done = tokens = 0
         while clock.monotonic_ns() - began_ns < seconds * NS_PER_S:
-            chosen = bins[(calls + lane) % len(bins)]
+            chosen = batches[(calls + worker) % len(batches)]
             backend.compute(chosen, threads=tuning.threads)
             calls += 1
             done += len(chosen)
@@ -90,24 +89,24 @@ def _run(
         backend.close()
         return calls, done, tokens, elapsed_s
 
-    with ThreadPoolExecutor(tuning.lanes) as pool:
-        lanes = list(pool.map(work, range(tuning.lanes)))
+    with ThreadPoolExecutor(tuning.workers) as pool:
+        workers = list(pool.map(work, range(tuning.workers)))
     return Ceiling(
         workload=workload.name,
-        lanes=tuning.lanes,
+        workers=tuning.workers,
         threads=tuning.threads,
-        texts_per_s=sum(done / elapsed for _, done, _, elapsed in lanes),
-        tokens_per_s=sum(tokens / elapsed for _, _, tokens, elapsed in lanes),
-        bin_ms=1000 * sum(each[3] for each in lanes) / sum(each[0] for each in lanes),
+        texts_per_s=sum(done / elapsed for _, done, _, elapsed in workers),
+        tokens_per_s=sum(tokens / elapsed for _, _, tokens, elapsed in workers),
+        batch_ms=1000 * sum(each[3] for each in workers) / sum(each[0] for each in workers),
     )
 
 
 def _packed(sequences: list[TokenSequence], limits: EngineLimits) -> list[list[TokenSequence]]:
-    bins: list[list[TokenSequence]] = []
+    batches: list[list[TokenSequence]] = []
     rest = sequences
     while rest:
         taken = len(pack([Turn(0, [[len(s) for s in rest[: limits.sequences_max]]])], limits))
         assert taken
-        bins.append(rest[:taken])
+        batches.append(rest[:taken])
         rest = rest[taken:]
-    return bins
+    return batches

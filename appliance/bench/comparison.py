@@ -2,7 +2,6 @@
 
 Owns the alternation A/B/A/B: on a shared machine the speed drifts by a third within minutes, so two
 servers are compared only within one round, and the median of the rounds' ratios is the result.
-Deliberately prints nothing.
 """
 
 import statistics

@@ -1,7 +1,7 @@
 """Driver: closed-loop clients that send one workload to one server.
 
 Owns a minimal HTTP/1.1 client: on a small machine the client shares the cores with the server, so
-it must cost next to nothing. Deliberately speaks no TLS and follows no redirect.
+it must cost next to nothing.
 """
 
 import asyncio

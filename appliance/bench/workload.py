@@ -1,7 +1,6 @@
 """Workload: the fixed, seeded loads that every measurement uses.
 
 Owns their names, sizes and texts: the same seed gives the same bytes, here and against any peer.
-Deliberately sends nothing.
 """
 
 import random

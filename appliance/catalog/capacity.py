@@ -1,7 +1,7 @@
 """Capacity: how long a sequence a model file can take on this program.
 
 Owns the one number that truncation, the engine's buffers and the catalogue must agree on: a text
-cut to more than the engine's ubatch would kill it. Deliberately reads headers only.
+cut to more than the engine's ubatch would kill it.
 """
 
 from appliance.catalog.header import Header
@@ -11,7 +11,7 @@ DECODERS = frozenset({"llama", "qwen2", "qwen3"})
 LAST_POOLINGS = frozenset({"last", "rank"})
 """Those that read a decoder's last token alone."""
 UBATCH_TOKENS_MIN = 256
-"""Room for a bin of several short sequences, whatever the model's own limit."""
+"""Room for a batch of several short sequences, whatever the model's own limit."""
 OUTPUT_BYTES_MAX = 1 << 30
 """llama.cpp reserves logits for every token of a ubatch, also where there are none (4 bytes for
 each entry of the vocabulary): bounds the sequences of models with large vocabularies, except a

@@ -1,7 +1,7 @@
 """Catalogue: every model that could be served, shipped and the user's own.
 
 Owns reading `models.toml`, laying the user's file over the shipped one, and finding a model by
-name. Deliberately loads no weights.
+name.
 """
 
 import difflib
@@ -15,7 +15,7 @@ import msgspec
 
 from appliance.catalog.spec import ModelEntry, ModelSpec, checked_tariff
 from appliance.core.errors import InvalidCatalog, ModelNotFound, WrongTask
-from appliance.pricing.tariff import Task
+from appliance.pricing.tariff import TaskKind
 
 BUILTIN = "builtin:"
 SCHEMA = 1
@@ -63,7 +63,7 @@ class Catalog:
             raise ModelNotFound(model=name[:200], near=[self._folded[n].id for n in near])
         return spec
 
-    def resolve(self, name: str, task: Task) -> ModelSpec:
+    def resolve(self, name: str, task: TaskKind) -> ModelSpec:
         """Return the model with this name if it does the task.
 
         Raises:

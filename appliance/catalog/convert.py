@@ -2,7 +2,6 @@
 
 Owns the names, types and order of what is written; the same folder always gives the same bytes.
 Unlike the stock converter it keeps a cross-encoder's pooler, without which scores are wrong.
-Deliberately needs no torch, quantizes no further than float16, and never writes into the folder.
 """
 
 import os

@@ -1,7 +1,6 @@
 """Cursor: the primitive values of a GGUF header, read forward and never past a bound.
 
 Owns the buffer, the position and the bounds on strings, arrays and the header as a whole.
-Deliberately does not know which keys or tensors a header has; that is `header`.
 """
 
 import struct

@@ -1,8 +1,7 @@
 """Folder: the settings of a Hugging Face model folder of the BERT family.
 
 Owns reading config.json, modules.json and the pooling module, and refusing what this appliance
-would compute wrongly. Deliberately reads neither vocabulary (`vocabulary`) nor weights
-(`safetensors`), and follows no path that a file names.
+would compute wrongly.
 """
 
 from dataclasses import dataclass

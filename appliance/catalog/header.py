@@ -1,8 +1,7 @@
 """Header: what a GGUF file says of itself, read without llama.cpp and without trust.
 
 Owns the types `Header` and `Tensor` and every check that can be made on the header alone, so that
-native code is never the first to meet a damaged file. Deliberately reads no weights (`weights`
-does), knows no architecture, and supports little-endian versions 2 and 3 only.
+native code is never the first to meet a damaged file.
 """
 
 import math

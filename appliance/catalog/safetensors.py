@@ -1,8 +1,7 @@
 """Safetensors: a weights file as named arrays, read without trust.
 
 Owns the format's checks: the length of the header, the types, and that the tensors fill the file
-exactly, with no holes and no overlaps. Deliberately writes nothing, and reads only the float types
-in which encoders are published.
+exactly, with no holes and no overlaps.
 """
 
 import json

@@ -1,7 +1,7 @@
 """Spec: what is known of one model before it is loaded.
 
-Owns the shape of an entry in `models.toml` and the checks between its fields. Deliberately touches
-no files: paths are resolved by the catalogue.
+Owns the shape of an entry in `models.toml` and the checks between its fields. It touches no files:
+paths are resolved by the catalogue.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from appliance.pricing.tariff import UNIT_OF, Tariff, Task
+from appliance.pricing.tariff import UNIT_OF, Tariff, TaskKind
 
 Pooling = Literal["mean", "cls", "last", "rank"]
 Scores = Literal["cosine", "sigmoid", "as-is"]
@@ -68,7 +68,7 @@ class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One `[[model]]` as it stands in the file."""
 
     id: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
-    task: Task
+    task: TaskKind
     file: Text
     price: PriceEntry
     max_input_tokens: Annotated[int, msgspec.Meta(ge=4, le=1_048_576)]
@@ -113,7 +113,7 @@ class ModelSpec(msgspec.Struct, frozen=True):
         return self.entry.id
 
     @property
-    def task(self) -> Task:
+    def task(self) -> TaskKind:
         """What the model does."""
         return self.entry.task
 

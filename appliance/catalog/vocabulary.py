@@ -1,8 +1,7 @@
 """Vocabulary: the tokens of a WordPiece tokenizer as GGUF spells them.
 
 Owns the order, the spelling and the kinds of tokens, and the promise that the reference's own
-vocabulary can be rebuilt exactly from them. Deliberately reads no files (`wordpiece` does) and
-tokenizes nothing.
+vocabulary can be rebuilt exactly from them.
 """
 
 from collections.abc import Sequence

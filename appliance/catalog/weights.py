@@ -1,7 +1,6 @@
 """Weights: single tensors of a GGUF file as float32 arrays.
 
 Owns reading the bytes that a checked `Header` points at and turning them into numbers.
-Deliberately computes nothing with them, and does not read whole models; that is llama.cpp's work.
 """
 
 from typing import TypeAlias

@@ -1,7 +1,7 @@
 """Wordpiece: BERT's tokenizer as its files describe it.
 
 Owns reading tokenizer.json, or vocab.txt where there is none, and refusing every step that cannot
-be rebuilt from what a GGUF file keeps. Deliberately knows nothing of GGUF; `vocabulary` does.
+be rebuilt from what a GGUF file keeps.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """Bench: the command that measures this server, a peer, and the raw engine.
 
-Owns its flags and its table. Deliberately measures nothing itself.
+Owns its flags and its table.
 """
 
 import asyncio
@@ -90,9 +90,9 @@ def run_ceiling(
             found.append(ceiling)
             if not as_json:
                 click.echo(
-                    f"{ceiling.workload:10} {ceiling.lanes} x {ceiling.threads}  "
+                    f"{ceiling.workload:10} {ceiling.workers} x {ceiling.threads}  "
                     f"{ceiling.texts_per_s:9.1f} texts/s {ceiling.tokens_per_s:9.0f} tokens/s "
-                    f"{ceiling.bin_ms:8.1f} ms a bin"
+                    f"{ceiling.batch_ms:8.1f} ms a bin"
                 )
     if as_json:
         printing.document(found)

@@ -1,6 +1,6 @@
 """Main: the command line `gigarouter`.
 
-Owns the names of commands and flags. Deliberately does nothing itself.
+Owns the names of commands and flags.
 """
 
 import logging

@@ -1,7 +1,7 @@
 """Operator: the verbs of the command line, done by the running server or without one.
 
 Owns the choice between the two: with a server running, its admin API; without one, the data
-directory under its lock. The result is the same. Deliberately prints nothing.
+directory under its lock. The result is the same.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from appliance.core.errors import ApplianceError, DataDirBusy, ServerUnreachable
 from appliance.store.datadir import DataDir
 
 if TYPE_CHECKING:
-    from appliance.admin.desk import Admin
+    from appliance.admin.operator_api import OperatorApi
 
 T = TypeVar("T")
 
@@ -72,37 +72,42 @@ def _enter(directory: DataDir, stack: ExitStack) -> Operator:
 def _locally(directory: DataDir) -> "Iterator[Local]":
     # Imported late: these bring numpy and SQLite, which a remote command does not need.
     from appliance import settings  # noqa: PLC0415
-    from appliance.admin.desk import Admin  # noqa: PLC0415
     from appliance.admin.models import Models  # noqa: PLC0415
+    from appliance.admin.operator_api import OperatorApi  # noqa: PLC0415
     from appliance.core.clock import SystemClock  # noqa: PLC0415
     from appliance.core.limits import Limits  # noqa: PLC0415
     from appliance.engine.screening import Screening, trusted  # noqa: PLC0415
-    from appliance.hub.jobs import Jobs  # noqa: PLC0415
+    from appliance.hub.downloads import Downloads  # noqa: PLC0415
+    from appliance.ledger.backup_schedule import BackupSchedule  # noqa: PLC0415
     from appliance.ledger.books import open_books  # noqa: PLC0415
-    from appliance.ledger.schedule import Schedule  # noqa: PLC0415
 
     limits = Limits()
     with directory.locked(), open_books(directory, SystemClock(), limits) as books:
         chosen = settings.load(directory.path, {})
-        schedule, jobs = Schedule(directory, chosen.backup, books.clock), Jobs(books.clock)
+        schedule, downloads = (
+            BackupSchedule(directory, chosen.backup, books.clock),
+            Downloads(books.clock),
+        )
         models = Models.read(directory)
         try:
             screen = trusted if chosen.fake_engine else Screening(directory.models).require
             yield Local(
-                Admin.over(directory, books, models, schedule, limits, jobs, chosen, screen=screen)
+                OperatorApi.over(
+                    directory, books, models, schedule, limits, downloads, chosen, screen=screen
+                )
             )
         finally:
-            jobs.close()
+            downloads.close()
 
 
 class Local:
     """Acts on the data directory itself."""
 
-    def __init__(self, admin: "Admin") -> None:
+    def __init__(self, admin: "OperatorApi") -> None:
         self._admin = admin
 
     def do(self, verb: Verb[T], *names: str, order: Any = None) -> T:
-        """Call the desk."""
+        """Call the operator's API."""
         arguments = names if order is None else (*names, order)
         return asyncio.run(verb.act(self._admin)(*arguments))
 

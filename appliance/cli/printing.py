@@ -1,6 +1,6 @@
 """Printing: what a command says, as a table for people or as one JSON document for programs.
 
-Owns standard output. Deliberately fetches nothing.
+Owns standard output.
 """
 
 import sys
@@ -110,8 +110,8 @@ def tuning(view: TuningView | None) -> str:
         return "measured at its first load"
     flash = {None: "auto", True: "on", False: "off"}[view.flash_attention]
     return (
-        f"{view.lanes} lanes x {view.threads} threads, {view.threads_alone} for a call alone, "
-        f"bins of {view.bin_tokens} tokens, flash attention {flash} ({view.origin})"
+        f"{view.workers} workers x {view.threads} threads, {view.threads_alone} for a call alone, "
+        f"batches of {view.max_batch_tokens} tokens, flash attention {flash} ({view.origin})"
     )
 
 
@@ -209,6 +209,6 @@ def health(report: Report) -> None:
     """Print findings, a line each, and what to do below."""
     marks = {"ok": "\u2713", "warn": "!", "fail": "\u2717"}
     for each in report.data:
-        click.echo(f"{marks[each.verdict]} {each.name:8} {each.said}")
+        click.echo(f"{marks[each.status]} {each.name:8} {each.said}")
         if each.fix:
             click.echo(f"  {'':8} fix: {each.fix}")

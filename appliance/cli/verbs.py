@@ -1,7 +1,7 @@
-"""Verbs: what the command line asks of the operator's desk, a line for each.
+"""Verbs: what the command line asks of the operator's API, a line for each.
 
 Owns the pairing of an admin endpoint with the method that it calls, so that a command does the same
-with a server running and without one. Deliberately prints nothing.
+with a server running and without one.
 """
 
 from collections.abc import Callable, Coroutine
@@ -17,7 +17,7 @@ from appliance.wire.models import ModelList, ModelView
 from appliance.wire.usage import UsageReport
 
 if TYPE_CHECKING:
-    from appliance.admin.desk import Admin
+    from appliance.admin.operator_api import OperatorApi
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ class Verb(Generic[T]):
     path: str
     """Below `/admin/v1`; each `{}` takes a name."""
     answer: type[T]
-    act: "Callable[[Admin], Callable[..., Coroutine[Any, Any, T]]]"
+    act: "Callable[[OperatorApi], Callable[..., Coroutine[Any, Any, T]]]"
     """Finds the method that does it: it takes the names, then the order if there is one."""
 
 

@@ -1,4 +1,4 @@
-"""Address: which hosts are this machine alone. Deliberately resolves no names."""
+"""Address: which hosts are this machine alone."""
 
 import ipaddress
 

@@ -1,7 +1,7 @@
 """Clock: the one door to time, so that tests can own it.
 
-Owns reading the wall clock and the monotonic clock. Deliberately knows no sleeping: waiting is
-done by whoever owns the thread or the loop.
+Owns reading the wall clock and the monotonic clock. It knows no sleeping: waiting is done by
+whoever owns the thread or the loop.
 """
 
 import time

@@ -1,7 +1,7 @@
 """Errors: everything that can go wrong on purpose, as types that carry fields.
 
-Owns the words a caller reads and the stable `code` of each. Deliberately knows no HTTP: statuses
-live in `api/problems.py`, one row for each leaf.
+Owns the words a caller reads and the stable `code` of each. It knows no HTTP: statuses live in
+`api/error_responses.py`, one row for each leaf.
 """
 
 from collections.abc import Sequence
@@ -190,7 +190,7 @@ class InsufficientCredit(ApplianceError):
         self.available = available
 
 
-class RepeatDiffers(ApplianceError):
+class IdempotencyKeyReused(ApplianceError):
     """The Idempotency-Key was used before, with another body."""
 
     code = "idempotency_key_reused"
@@ -203,7 +203,7 @@ class RepeatDiffers(ApplianceError):
         )
 
 
-class RepeatInFlight(ApplianceError):
+class IdempotencyKeyInUse(ApplianceError):
     """The first call with this Idempotency-Key is not answered yet."""
 
     code = "idempotency_key_in_use"

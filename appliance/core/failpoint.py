@@ -1,7 +1,7 @@
 """Failpoint: a named place at which a test lets the process die.
 
-Owns which one is armed. Deliberately does nothing in a server whose operator armed none: reaching
-one costs a comparison.
+Owns which one is armed. It does nothing in a server whose operator armed none: reaching one costs a
+comparison.
 """
 
 import os

@@ -1,6 +1,6 @@
 """Ids: names for requests and keys that nobody can guess or collide.
 
-Owns the alphabets. Deliberately keeps no registry of what was handed out.
+Owns the alphabets.
 """
 
 import secrets

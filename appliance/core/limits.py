@@ -1,7 +1,7 @@
 """Limits: every bound of the appliance, in one place.
 
-Owns the numbers and the relations between them. Deliberately holds no per-key limits: those are
-facts of a key.
+Owns the numbers and the relations between them. It holds no per-key limits: those are facts of a
+key.
 """
 
 from dataclasses import dataclass

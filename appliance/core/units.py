@@ -1,7 +1,6 @@
 """Units: integer money and token counts, and their exact passage to and from text.
 
-Owns the only arithmetic that turns decimal credits into integers and back. Deliberately knows no
-prices and no accounts.
+Owns the only arithmetic that turns decimal credits into integers and back.
 """
 
 from decimal import Decimal, Inexact, InvalidOperation, localcontext

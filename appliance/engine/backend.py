@@ -1,7 +1,7 @@
 """Backend: what the scheduler asks of a loaded model.
 
 Owns the seam between scheduling and native code, and the invariants that keep native code from
-aborting the process. Deliberately knows neither llama.cpp nor requests.
+aborting the process.
 """
 
 from collections.abc import Sequence
@@ -21,15 +21,15 @@ class EngineLimits:
 
     ubatch_tokens_max: int
     """Tokens in one call; also the longest sequence."""
-    bin_tokens: int
-    """Tokens at which a bin of several sequences is closed: attention is computed over all of it
-    (llama.cpp has no per-sequence attention without a KV cache), so small bins are faster."""
+    max_batch_tokens: int
+    """Tokens at which a batch of several sequences is closed: attention is computed over all of it
+    (llama.cpp has no per-sequence attention without a KV cache), so small batches are faster."""
     sequences_max: int
     """Sequences in one call."""
 
     def __post_init__(self) -> None:
         """Check that any admitted sequence can be computed alone."""
-        assert 0 < self.bin_tokens <= self.ubatch_tokens_max
+        assert 0 < self.max_batch_tokens <= self.ubatch_tokens_max
         assert 0 < self.sequences_max <= 256  # noqa: PLR2004 - LLAMA_MAX_SEQ
 
 
@@ -55,7 +55,7 @@ class Backend(Protocol):
         """Return one row for each sequence, unnormalised, float32[n_sequences, facts.width].
 
         Raises:
-            InferenceFailed: the library refused this bin; the next may succeed.
+            InferenceFailed: the library refused this batch; the next may succeed.
             EngineDied: nothing more can be computed.
         """
         ...

@@ -1,6 +1,6 @@
 """Devices: where models can be computed on this machine.
 
-Owns what is told of them. Deliberately loads the native library late: most commands need none.
+Owns what is told of them. It loads the native library late: most commands need none.
 """
 
 from dataclasses import dataclass, replace

@@ -1,7 +1,7 @@
 """Fake: a model without weights, for tests and for trying clients (`serve` with `fake_engine`).
 
 Owns vectors made from the token ids alone, so that the same text always gives the same vector.
-Deliberately imports nothing native. It can be slow, refuse and die on command.
+ It can be slow, refuse and die on command.
 """
 
 import threading
@@ -26,13 +26,13 @@ class FakeBackend:
         """Cleared: every computation waits until it is set."""
         self.gate.set()
         self.refuse = False
-        """True: the next computations fail as a bad bin does."""
+        """True: the next computations fail as a bad batch does."""
         self.die = False
         """True: the next computation is the last."""
         self.computed: list[list[int]] = []
-        """The length of each sequence of each bin, in order."""
+        """The length of each sequence of each batch, in order."""
         self.threads: list[int] = []
-        """The threads that each bin was given, in order."""
+        """The threads that each batch was given, in order."""
         self.closed = False
 
     def compute(self, sequences: Sequence[TokenSequence], *, threads: int = 1) -> Matrix:

@@ -1,8 +1,8 @@
 """Footprint: how much memory a model takes once it is loaded.
 
-Owns the estimate, from the header alone: the weights, and for each lane the buffers that llama.cpp
-reserves, whatever is computed (llama-context.cpp, `output_reserve`: logits for every output,
-written over at once, so that they are resident).
+Owns the estimate, from the header alone: the weights, and for each worker the buffers that
+llama.cpp reserves, whatever is computed (llama-context.cpp, `output_reserve`: logits for every
+output, written over at once, so that they are resident).
 """
 
 from appliance.catalog.capacity import (
@@ -16,17 +16,17 @@ from appliance.catalog.capacity import (
 from appliance.catalog.header import Header
 
 FLOAT = 4
-LANES = 2
+WORKERS = 2
 """Contexts of a model that was not measured here yet."""
 OUTPUTS_MAX = 64
-"""Of a decoder that is pooled over its last token: as many as there are sequences in a bin."""
+"""Of a decoder that is pooled over its last token: as many as there are sequences in a batch."""
 PROCESS_BYTES = 8 * 1024 * 1024
 """Graphs, threads and tokenizer."""
 
 
-def footprint(header: Header, *, pooling: str, lanes: int = LANES) -> int:
+def footprint(header: Header, *, pooling: str, workers: int = WORKERS) -> int:
     """Return the bytes of a loaded model."""
-    return header.file_size + PROCESS_BYTES + lanes * _context_bytes(header, pooling)
+    return header.file_size + PROCESS_BYTES + workers * _context_bytes(header, pooling)
 
 
 def _context_bytes(header: Header, pooling: str) -> int:

@@ -1,7 +1,7 @@
 """Kinds: which model files are computed as they were meant to be, and how their texts are framed.
 
-Owns the refusal of all others when they are loaded. Deliberately loads nothing: everything is read
-from the header.
+Owns the refusal of all others when they are loaded. It loads nothing: everything is read from the
+header.
 """
 
 from appliance.catalog.capacity import is_decoder

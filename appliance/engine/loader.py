@@ -1,7 +1,6 @@
 """Loader: from a catalogue entry to a backend and a tokenizer.
 
-Owns the choice of pooling, of limits and of the tokenizer for a file. Deliberately keeps nothing
-that it opened: residency does.
+Owns the choice of pooling, of limits and of the tokenizer for a file.
 """
 
 import hashlib
@@ -26,13 +25,13 @@ from appliance.core.errors import LoadFailed
 from appliance.engine.backend import EngineLimits, ModelFacts, Weights
 from appliance.engine.calibration import calibrate
 from appliance.engine.fake import FakeBackend, FakeWeights
-from appliance.engine.footprint import LANES, footprint
+from appliance.engine.footprint import WORKERS, footprint
 from appliance.engine.kinds import frame_of, require_kind, require_vocabulary
 from appliance.engine.screening import Screen, trusted
 from appliance.engine.template import qwen3_reranker
 from appliance.engine.tokenizer import Tokenizer, reference_tokenizer
 from appliance.engine.tuning import (
-    BIN_TOKENS,
+    MAX_BATCH_TOKENS,
     Tuning,
     default_tuning,
     fingerprint,
@@ -205,8 +204,8 @@ class LlamaLoader:
 
     def _bytes(self, spec: ModelSpec, header: Header) -> int:
         known = None if self._tunings is None else read(tuning_path(self._tunings, spec))
-        lanes = self._settings.lanes or (known.lanes if known else LANES)
-        return footprint(header, pooling=spec.entry.pooling, lanes=lanes)
+        workers = self._settings.workers or (known.workers if known else WORKERS)
+        return footprint(header, pooling=spec.entry.pooling, workers=workers)
 
 
 class FakeLoader:
@@ -217,7 +216,7 @@ class FakeLoader:
         """Every backend so far, so that a test can slow it, refuse or kill."""
 
     def open_model(self, spec: ModelSpec) -> LoadedModel:
-        """Return a fake of the model's shape, with one lane."""
+        """Return a fake of the model's shape, with one worker."""
         header = read_header(spec.path)
         facts = ModelFacts(
             vocabulary=vocabulary_size(header),
@@ -237,7 +236,7 @@ class FakeLoader:
         if tokenizer is None:
             raise LoadFailed(f"the fake engine has no tokenizer for {spec.path.name}")
         tokens_max = sequence_tokens_max(header, pooling=spec.entry.pooling)
-        size = footprint(header, pooling=spec.entry.pooling, lanes=1)
+        size = footprint(header, pooling=spec.entry.pooling, workers=1)
         return TextEncoder(tokenizer, frame_of(header), tokens_max, model_bytes=size)
 
 
@@ -248,13 +247,13 @@ def tuning_path(tunings: Path, spec: ModelSpec) -> Path:
 
 def overridden(tuning: Tuning, settings: EngineSettings, *, cores: int) -> Tuning:
     """Return the tuning with what the operator chose in its place."""
-    lanes = settings.lanes or tuning.lanes
+    workers = settings.workers or tuning.workers
     flash = {"auto": tuning.flash_attention, "on": True, "off": False}[settings.flash_attention]
     chosen = msgspec.structs.replace(
         tuning,
-        lanes=lanes,
-        threads=max(1, cores // lanes) if settings.lanes else tuning.threads,
-        bin_tokens=settings.bin_tokens or tuning.bin_tokens,
+        workers=workers,
+        threads=max(1, cores // workers) if settings.workers else tuning.threads,
+        max_batch_tokens=settings.max_batch_tokens or tuning.max_batch_tokens,
         flash_attention=flash,
     )
     return tuning if chosen == tuning else msgspec.structs.replace(chosen, origin="settings")
@@ -271,7 +270,7 @@ def engine_limits(header: Header, *, pooling: str) -> EngineLimits:
     """Return how much one call may hold: facts of the file, as models may share its weights."""
     return EngineLimits(
         ubatch_tokens_max=max(UBATCH_TOKENS_MIN, sequence_tokens_max(header, pooling=pooling)),
-        bin_tokens=BIN_TOKENS,
+        max_batch_tokens=MAX_BATCH_TOKENS,
         sequences_max=SEQUENCES_MAX,
     )
 

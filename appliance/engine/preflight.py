@@ -5,8 +5,7 @@
 Owns what is tried: loading, the shortest and the longest sequence, hostile texts, and whether
 different texts get different answers. Native code can abort the process, and a file from strangers
 may make it: so it does that here first, within limits of memory and time. Says on standard output
-which step it is at, and at the end its verdict as JSON. Deliberately knows nothing of who started
-it.
+which step it is at, and at the end its report as JSON.
 """
 
 import resource
@@ -68,7 +67,7 @@ class Request(msgspec.Struct):
     """Address space that the process may take on a machine without a graphics card."""
 
 
-class Verdict(msgspec.Struct):
+class TrialReport(msgspec.Struct):
     """What was found."""
 
     reason: str | None = None
@@ -83,10 +82,10 @@ def main() -> None:
     spec = ModelSpec(request.entry, checked_tariff(request.entry), Path(request.path))
     _limit_memory(request.memory_bytes)
     try:
-        verdict = _tried(spec)
+        report = _tried(spec)
     except (ApplianceError, MemoryError) as error:
-        verdict = Verdict(reason=str(error) or "it does not fit in memory")
-    _say(msgspec.json.encode(verdict).decode())
+        report = TrialReport(reason=str(error) or "it does not fit in memory")
+    _say(msgspec.json.encode(report).decode())
 
 
 def _limit_memory(size: int) -> None:
@@ -97,7 +96,7 @@ def _limit_memory(size: int) -> None:
             resource.setrlimit(resource.RLIMIT_AS, (size, size))
 
 
-def _tried(spec: ModelSpec) -> Verdict:
+def _tried(spec: ModelSpec) -> TrialReport:
     loader = LlamaLoader(EngineSettings(), cores=1, tunings=None, clock=SystemClock())
     _say("reading its vocabulary")
     encoder = loader.open_encoder(spec)
@@ -108,7 +107,7 @@ def _tried(spec: ModelSpec) -> Verdict:
     _say("loading it")
     weights = loader.open_weights(spec)
     tuning = default_tuning(1)
-    limits = tuning.lane_limits(weights.limits, vocabulary=weights.facts.vocabulary, lane=0)
+    limits = tuning.worker_limits(weights.limits, vocabulary=weights.facts.vocabulary, worker=0)
     backend = weights.open_backend(limits, flash_attention=None)
     model = LoadedModel(weights, tuning)
     _say("computing the shortest and the longest sequence")
@@ -117,12 +116,12 @@ def _tried(spec: ModelSpec) -> Verdict:
     for run in tokens[: len(CLASSES)]:
         backend.compute([_sequence(run, encoder, spec)], threads=1)
     _say("comparing answers")
-    verdict = (
+    report = (
         _scores(backend, encoder) if spec.entry.pooling == "rank" else _vectors(backend, encoder)
     )
     backend.close()
     weights.close()
-    return verdict
+    return report
 
 
 def _require_known(vocabulary: tuple[str, ...] | list[str], tokens: list[Tokens]) -> None:
@@ -153,7 +152,7 @@ def _sequence(tokens: Tokens, encoder: TextEncoder, spec: ModelSpec) -> TokenSeq
     return frame_pair(tokens[:8], tokens, encoder.frame, tokens_max=longest)
 
 
-def _vectors(backend: Backend, encoder: TextEncoder) -> Verdict:
+def _vectors(backend: Backend, encoder: TextEncoder) -> TrialReport:
     rows = _rows(backend, [
         frame_single(tokens, encoder.frame, tokens_max=encoder.tokens_max)
         for tokens in encoder.tokenizer.encode([*TEXTS, TEXTS[0]])
@@ -161,15 +160,15 @@ def _vectors(backend: Backend, encoder: TextEncoder) -> Verdict:
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     near, far, same = float(unit[0] @ unit[1]), float(unit[0] @ unit[2]), float(unit[0] @ unit[3])
     if not np.isfinite(unit).all() or same < 0.999:  # noqa: PLR2004 - the same text twice
-        return Verdict("the same text gets two vectors, or none")
+        return TrialReport("the same text gets two vectors, or none")
     if max(near, far) > 1 - ALIKE:
-        return Verdict("every text gets the same vector")
+        return TrialReport("every text gets the same vector")
     if near <= far:
-        return Verdict(notes=["two texts that say the same are no nearer than two that do not"])
-    return Verdict()
+        return TrialReport(notes=["two texts that say the same are no nearer than two that do not"])
+    return TrialReport()
 
 
-def _scores(backend: Backend, encoder: TextEncoder) -> Verdict:
+def _scores(backend: Backend, encoder: TextEncoder) -> TrialReport:
     documents = (RELEVANT, IRRELEVANT, TEXTS[2])
     if encoder.template is not None:
         head = judged_head(QUERY, None)
@@ -185,10 +184,10 @@ def _scores(backend: Backend, encoder: TextEncoder) -> Verdict:
         ]
     scores = _rows(backend, sequences)[:, 0]
     if float(np.ptp(scores)) < ALIKE:
-        return Verdict("it scores everything alike: its head is missing or not what it says")
+        return TrialReport("it scores everything alike: its head is missing or not what it says")
     if int(np.argmax(scores)) != 0:
-        return Verdict(notes=["it ranks an answer below texts that have nothing to do with it"])
-    return Verdict()
+        return TrialReport(notes=["it ranks an answer below texts that have nothing to do with it"])
+    return TrialReport()
 
 
 def _rows(backend: Backend, sequences: list[TokenSequence]) -> Matrix:

@@ -1,7 +1,6 @@
 """Screening: no file of strangers is computed here before another process has tried it.
 
-Owns the process, its limits, and the verdicts, kept beside the files that they are of. Deliberately
-decides nothing about models: `preflight` does.
+Owns the process, its limits, and the verdicts, kept beside the files that they are of.
 """
 
 import contextlib
@@ -33,7 +32,7 @@ MEMORY_FACTOR = 2
 MEMORY_BYTES = 4 << 30
 """Address space for the program itself, on top of twice what the model takes."""
 VERSION = 1
-"""Of what is tried: a verdict of another one is not trusted."""
+"""Of what is tried: a record of another one is not trusted."""
 
 
 Screen = Callable[[ModelSpec], None]
@@ -44,7 +43,7 @@ def trusted(_: ModelSpec) -> None:
     """Let every file pass: for an engine that computes none."""
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class TrialRecord(msgspec.Struct, frozen=True):
     """What came of trying a file; true of the file with this size and time of change."""
 
     version: int
@@ -71,44 +70,44 @@ class Screening:
         """
         if spec.entry.file.startswith(BUILTIN):
             return
-        verdict = self.known(spec)
-        if verdict is None:
+        record = self.known(spec)
+        if record is None:
             reason, notes = tried(spec)
             stat = spec.path.stat()
-            verdict = Verdict(
+            record = TrialRecord(
                 VERSION, stat.st_size, stat.st_mtime_ns, _what(spec.entry), reason, notes
             )
-            self._keep(spec, verdict)
+            self._keep(spec, record)
             log.info("%s was tried: %s", spec.id, reason or "; ".join(notes) or "good")
-        if verdict.reason is not None:
-            raise LoadFailed(f"{spec.path.name} is not used: {verdict.reason}")
+        if record.reason is not None:
+            raise LoadFailed(f"{spec.path.name} is not used: {record.reason}")
 
-    def known(self, spec: ModelSpec) -> Verdict | None:
-        """Return the verdict on a file as it is now, or None if there is none."""
+    def known(self, spec: ModelSpec) -> TrialRecord | None:
+        """Return the record on a file as it is now, or None if there is none."""
         with contextlib.suppress(OSError, msgspec.MsgspecError):
             path = self.path(spec)
-            verdict = _read(path, path.stat().st_mtime_ns)
+            record = _read(path, path.stat().st_mtime_ns)
             stat = spec.path.stat()
             now = (VERSION, stat.st_size, stat.st_mtime_ns, _what(spec.entry))
-            if (verdict.version, verdict.size, verdict.changed_ns, verdict.model) == now:
-                return verdict
+            if (record.version, record.size, record.changed_ns, record.model) == now:
+                return record
         return None
 
     def path(self, spec: ModelSpec) -> Path:
-        """Return where the verdict on a model is kept."""
+        """Return where the record on a model is kept."""
         return self.folder / f"{spec.path.name}.verdict.json"
 
-    def _keep(self, spec: ModelSpec, verdict: Verdict) -> None:
+    def _keep(self, spec: ModelSpec, record: TrialRecord) -> None:
         try:
-            write_private(self.path(spec), msgspec.json.encode(verdict))
+            write_private(self.path(spec), msgspec.json.encode(record))
         except OSError as error:
-            log.warning("the verdict on %s is not kept: %s", spec.id, error)
+            log.warning("the record on %s is not kept: %s", spec.id, error)
 
 
 @lru_cache(maxsize=1024)
-def _read(path: Path, _changed_ns: int) -> Verdict:
-    """Return a verdict; every call of a model asks for one."""
-    return msgspec.json.decode(path.read_bytes(), type=Verdict)
+def _read(path: Path, _changed_ns: int) -> TrialRecord:
+    """Return a record; every call of a model asks for one."""
+    return msgspec.json.decode(path.read_bytes(), type=TrialRecord)
 
 
 def tried(spec: ModelSpec, *, seconds: float = SECONDS) -> tuple[str | None, list[str]]:
@@ -118,7 +117,7 @@ def tried(spec: ModelSpec, *, seconds: float = SECONDS) -> tuple[str | None, lis
         InvalidModelFile: its header says already that it is no model file.
     """
     header = read_header(spec.path)
-    size = MEMORY_FACTOR * footprint(header, pooling=spec.entry.pooling, lanes=1) + MEMORY_BYTES
+    size = MEMORY_FACTOR * footprint(header, pooling=spec.entry.pooling, workers=1) + MEMORY_BYTES
     request = msgspec.json.encode(
         {"entry": spec.entry, "path": str(spec.path), "memory_bytes": size}
     )

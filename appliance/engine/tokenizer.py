@@ -1,11 +1,11 @@
 """Tokenizer: text to the token ids that the model was trained with.
 
-Owns the rebuilding of the reference's own tokenizer (Hugging Face `tokenizers`) from the
-vocabulary and flags inside a GGUF file, and the reading of the special tokens' ids. llama.cpp's
-own WordPiece differs from the reference: it splits words over 100 characters that the reference
-calls unknown, and keeps Devanagari marks that the reference strips. Deliberately adds no special
-tokens, truncates nothing, and knows no other tokenizer: for a kind that cannot be rebuilt exactly
-the answer is None, and the caller falls back on another `Tokenizer`.
+Owns the rebuilding of the reference's own tokenizer (Hugging Face `tokenizers`) from the vocabulary
+and flags inside a GGUF file, and the reading of the special tokens' ids. llama.cpp's own WordPiece
+differs from the reference: it splits words over 100 characters that the reference calls unknown,
+and keeps Devanagari marks that the reference strips. It adds no special tokens, truncates nothing,
+and knows no other tokenizer: for a kind that cannot be rebuilt exactly the answer is None, and the
+caller falls back on another `Tokenizer`.
 """
 
 import re

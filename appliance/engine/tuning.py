@@ -1,7 +1,7 @@
 """Tuning: how a model is spread over this machine's cores.
 
 Owns the four numbers, the file that remembers them beside the model, and what makes a remembered
-one stale. Deliberately measures nothing: calibration does.
+one stale.
 """
 
 import hashlib
@@ -16,35 +16,35 @@ from appliance.engine.backend import EngineLimits
 
 SIDE_OUTPUT_BYTES_MAX = 128 << 20
 """llama.cpp keeps 4 bytes for each token of a context's ubatch and entry of the vocabulary; beyond
-this, only the first lane takes sequences that are longer than a bin."""
+this, only the first worker takes sequences that are longer than a batch."""
 SCHEMA = 1
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class Tuning(msgspec.Struct, frozen=True, kw_only=True):
-    """What the lanes of one model do."""
+    """What the workers of one model do."""
 
-    lanes: Count
+    workers: Count
     """Contexts, each with a thread of its own."""
     threads: Count
-    """Threads with which each lane computes while others compute too."""
+    """Threads with which each worker computes while others compute too."""
     threads_alone: Count
-    """Threads with which a lane computes when nothing else waits or runs."""
-    bin_tokens: Count
-    """Tokens at which a bin is closed."""
+    """Threads with which a worker computes when nothing else waits or runs."""
+    max_batch_tokens: Count
+    """Tokens at which a batch is closed."""
     flash_attention: bool | None
     """None: the library decides."""
     origin: Literal["default", "calibrated", "settings"]
     """Where the numbers come from."""
 
-    def lane_limits(self, limits: EngineLimits, *, vocabulary: int, lane: int) -> EngineLimits:
-        """Return what a lane's backend may take; side lanes of large vocabularies take less."""
-        bin_tokens = min(self.bin_tokens, limits.ubatch_tokens_max)
+    def worker_limits(self, limits: EngineLimits, *, vocabulary: int, worker: int) -> EngineLimits:
+        """Return what a worker's backend may take; side workers of large vocabularies take less."""
+        max_batch_tokens = min(self.max_batch_tokens, limits.ubatch_tokens_max)
         ubatch = limits.ubatch_tokens_max
-        if lane > 0 and 4 * vocabulary * ubatch > SIDE_OUTPUT_BYTES_MAX:
-            ubatch = bin_tokens
-        return replace(limits, ubatch_tokens_max=ubatch, bin_tokens=bin_tokens)
+        if worker > 0 and 4 * vocabulary * ubatch > SIDE_OUTPUT_BYTES_MAX:
+            ubatch = max_batch_tokens
+        return replace(limits, ubatch_tokens_max=ubatch, max_batch_tokens=max_batch_tokens)
 
 
 class Remembered(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,19 +55,19 @@ class Remembered(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tuning: Tuning
 
 
-LANES_MAX = 8
-"""More contexts cost memory and gain nothing: each lane then has several threads."""
-BIN_TOKENS = 256
+WORKERS_MAX = 8
+"""More contexts cost memory and gain nothing: each worker then has several threads."""
+MAX_BATCH_TOKENS = 256
 
 
 def default_tuning(cores: int) -> Tuning:
-    """Return what is right on most machines: a lane for each core, one thread each."""
-    lanes = min(cores, LANES_MAX)
+    """Return what is right on most machines: a worker for each core, one thread each."""
+    workers = min(cores, WORKERS_MAX)
     return Tuning(
-        lanes=lanes,
-        threads=max(1, cores // lanes),
+        workers=workers,
+        threads=max(1, cores // workers),
         threads_alone=cores,
-        bin_tokens=BIN_TOKENS,
+        max_batch_tokens=MAX_BATCH_TOKENS,
         flash_attention=None,
         origin="default",
     )

@@ -1,7 +1,7 @@
 """Fetch: one file from the hub to the disk, whole and verified, or not at all.
 
 Owns resuming over broken connections and over runs, the digest, and the moment at which a file gets
-its final name. Deliberately knows neither catalogue nor jobs.
+its final name.
 
 The hub's own client resumes no earlier run and checks no digest over HTTP; what it does well,
 `remote` takes from it.

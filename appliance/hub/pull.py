@@ -1,7 +1,7 @@
 """Pull: a model of the catalogue, from its source to the file that is served.
 
-Owns which files a source has, and how a folder of safetensors becomes one. Deliberately writes no
-catalogue: what was found is returned.
+Owns which files a source has, and how a folder of safetensors becomes one. It writes no catalogue:
+what was found is returned.
 """
 
 import shutil
@@ -15,8 +15,8 @@ from appliance.catalog.convert import convert_folder
 from appliance.catalog.header import Header, read_header
 from appliance.catalog.spec import ModelSpec, Source
 from appliance.core.errors import DownloadFailed, InvalidModelFile
+from appliance.hub.downloads import Download
 from appliance.hub.fetch import fetch
-from appliance.hub.jobs import Job
 from appliance.hub.remote import Hub, RemoteFile
 from appliance.store.datadir import sync_directory, sync_file
 
@@ -40,20 +40,20 @@ class Found:
     """Of the GGUF file, or of the safetensors that it was made from."""
 
 
-def pull(hub: Hub, spec: ModelSpec, job: Job) -> Found:
+def pull(hub: Hub, spec: ModelSpec, download: Download) -> Found:
     """Put a model's file where its entry says; nothing has that name before it is verified.
 
     Raises:
         DownloadFailed: it cannot be had, or is not what the catalogue says.
-        DownloadCancelled: the job was cancelled.
+        DownloadCancelled: the download was cancelled.
         InvalidModelFile: it is of a kind that we do not serve.
     """
     source = spec.entry.source
     if source is None:
         raise DownloadFailed(f"{spec.id} has no source on the hub")
     spec.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return _pull_gguf(hub, spec, source, job) if source.format == "gguf" else _pull_folder(
-        hub, spec, source, job
+    return _pull_gguf(hub, spec, source, download) if source.format == "gguf" else _pull_folder(
+        hub, spec, source, download
     )  # fmt: skip
 
 
@@ -100,17 +100,17 @@ def require_named(source: Source, file: RemoteFile) -> None:
             )
 
 
-def _pull_gguf(hub: Hub, spec: ModelSpec, source: Source, job: Job) -> Found:
+def _pull_gguf(hub: Hub, spec: ModelSpec, source: Source, download: Download) -> Found:
     assert source.file is not None
     file = hub.find(source.repo, source.file, source.revision)
     if file.kind != "sha256":
         raise DownloadFailed(f"{source.repo}/{source.file}: the hub names no sha256 of it")
     require_named(source, file)
-    job.expect(file.bytes)
+    download.expect(file.bytes)
     arrived = spec.path.with_name(f"{spec.path.name}.arrived")
     try:
-        fetch(hub, file, arrived, progress=job.progress, cancelled=job.cancelled)
-        job.state = "checking"
+        fetch(hub, file, arrived, progress=download.progress, cancelled=download.cancelled)
+        download.state = "checking"
         _require_architecture(spec, read_header(arrived))
         arrived.replace(spec.path)
         sync_directory(spec.path.parent)
@@ -125,7 +125,7 @@ def _require_architecture(spec: ModelSpec, header: Header) -> None:
         raise DownloadFailed(f"{spec.id}: the file is of {found}, the catalogue says {wanted}")
 
 
-def _pull_folder(hub: Hub, spec: ModelSpec, source: Source, job: Job) -> Found:
+def _pull_folder(hub: Hub, spec: ModelSpec, source: Source, download: Download) -> Found:
     """Fetch a folder of safetensors and convert it."""
     names = hub.files(source.repo, source.revision)
     missing = set(FOLDER_NEEDS) - set(names)
@@ -137,18 +137,18 @@ def _pull_folder(hub: Hub, spec: ModelSpec, source: Source, job: Job) -> Found:
     files = [first, *(hub.find(source.repo, name, first.revision) for name in wanted[1:])]
     weights = files[1]
     require_named(source, weights)
-    job.expect(sum(file.bytes for file in files))
+    download.expect(sum(file.bytes for file in files))
     with _folder_of(spec, weights) as folder:
         done = 0
         for file in files:
             target = folder / file.path
             target.parent.mkdir(parents=True, exist_ok=True)
             if not target.exists():
-                report = partial(_report, job, done)
-                fetch(hub, file, target, progress=report, cancelled=job.cancelled)
+                report = partial(_report, download, done)
+                fetch(hub, file, target, progress=report, cancelled=download.cancelled)
             done += file.bytes
-            job.progress(done)
-        job.state = "checking"
+            download.progress(done)
+        download.state = "checking"
         arrived = folder / "converted.gguf"
         convert_folder(folder, arrived, name=spec.id)
         _require_architecture(spec, read_header(arrived))
@@ -159,8 +159,8 @@ def _pull_folder(hub: Hub, spec: ModelSpec, source: Source, job: Job) -> Found:
     return Found(first.revision, weights.bytes, weights.digest)
 
 
-def _report(job: Job, before: int, have: int) -> None:
-    job.progress(before + have)
+def _report(download: Download, before: int, have: int) -> None:
+    download.progress(before + have)
 
 
 @contextmanager

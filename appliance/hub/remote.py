@@ -2,7 +2,7 @@
 
 Owns every conversation with the hub: the one door to huggingface_hub. A file is named by a commit
 and a digest before a byte of it is read; the token goes to the hub alone, never to the host that a
-redirect names. Deliberately writes no files.
+redirect names.
 """
 
 import re

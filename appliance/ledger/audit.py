@@ -1,7 +1,7 @@
 """Audit: the books held against themselves.
 
 Owns every relation between transfers, holds, balances and sums that must hold at any moment.
-Deliberately mends nothing: books that do not agree are closed until a person has looked.
+Nothing is mended here: books that do not agree are closed until a person has looked.
 """
 
 import sqlite3
@@ -10,7 +10,7 @@ from itertools import islice
 
 from appliance.core.units import credits_text
 from appliance.ledger import transfer
-from appliance.store.verdict import verdict_on
+from appliance.store.error_class import classify
 
 PROBLEMS_MAX = 10
 """Named in one report; the first is what matters."""
@@ -74,7 +74,7 @@ def problems(connection: sqlite3.Connection, *, links: int | None = None) -> lis
     try:
         return list(islice(_problems(connection, links), PROBLEMS_MAX))
     except (sqlite3.Error, UnicodeDecodeError) as error:
-        if verdict_on(error) != "fatal":
+        if classify(error) != "fatal":
             raise
         return [f"they cannot be read: {' '.join(str(error).split())}"]
 
@@ -89,7 +89,7 @@ def _problems(connection: sqlite3.Connection, links: int | None) -> Iterator[str
         yield f"{account}: {held} are held, its open holds say {computed}"
     for account, by in connection.execute(OVERDRAWN):
         yield f"{account}: is overdrawn by {by}"
-    last = transfer.tip(connection).seq
+    last = transfer.chain_tip(connection).seq
     after = 0 if links is None else max(0, last - links)
     for seq in transfer.broken_links(connection, after=after):
         yield f"transfer {seq} is not what was written, or one before it is gone"

@@ -1,7 +1,7 @@
 """Backup: a copy of the books that is known to be good, and the way back from one.
 
 Owns making, checking and restoring copies. A copy is one file, whole and audited before it gets its
-name. Deliberately decides nothing about when.
+name.
 """
 
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from appliance.core.clock import stamp
 from appliance.core.errors import InvalidRequest, StoreFailed
-from appliance.ledger import audit, head
+from appliance.ledger import audit, rollback_guard
 from appliance.ledger.schema import MIGRATIONS
 from appliance.store.database import connect, require_ours
 from appliance.store.datadir import DataDir, sync_directory, sync_file
@@ -72,7 +72,7 @@ def restore(directory: DataDir, source: Path, now_us: int) -> Path | None:
         sync_directory(database.parent)
         # Last: until then a start is refused, because the books lack what the head remembers.
         with closing(open_read_only(database)) as books:
-            head.write(directory.head, books, now_us)
+            rollback_guard.write(directory.rollback_guard, books, now_us)
     except (StoreFailed, sqlite3.Error, OSError, UnicodeDecodeError) as error:
         raise StoreFailed(f"{source} was not restored: {error}") from error
     finally:

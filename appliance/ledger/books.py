@@ -1,7 +1,7 @@
 """Books: the store, opened, audited and recovered, and the operator's operations on it.
 
-Owns the order of opening and the pairing of a key's row with its account. Deliberately checks no
-words: amounts and names arrive checked.
+Owns the order of opening and the pairing of a key's row with its account. It checks no words:
+amounts and names arrive checked.
 """
 
 import sqlite3
@@ -16,16 +16,16 @@ from appliance.core.clock import Clock, SteadyClock
 from appliance.core.errors import StoreFailed
 from appliance.core.limits import Limits
 from appliance.core.units import Picocredits
-from appliance.ledger import audit, head, ledger
+from appliance.ledger import audit, ledger, rollback_guard
 from appliance.ledger.entry import Balance
-from appliance.ledger.head import HeadFile
 from appliance.ledger.recovery import Recovered, recover
+from appliance.ledger.rollback_guard import RollbackGuard
 from appliance.ledger.schema import MIGRATIONS, SMALL
 from appliance.ledger.transfer import last_charge_us, read_balance
 from appliance.store.database import WAY_OUT, has_table, index_problem
 from appliance.store.datadir import DataDir
-from appliance.store.letter import Operation
 from appliance.store.reserve import Reserve
+from appliance.store.write_request import Operation
 from appliance.store.writer import Writer
 
 
@@ -48,8 +48,8 @@ def open_books(directory: DataDir, clock: Clock, limits: Limits) -> Iterator[Boo
         StoreFailed: the database is damaged, foreign, missing, behind its head, newer than this
             program, or its books do not agree.
     """
-    head.require_database(directory.database, directory.head)
-    with HeadFile(directory.head) as file:
+    rollback_guard.require_database(directory.database, directory.rollback_guard)
+    with RollbackGuard(directory.rollback_guard) as file:
         steady = SteadyClock(clock, file.found.seen_us if file.found else 0)
         writer = Writer(
             directory.database,
@@ -68,7 +68,7 @@ def open_books(directory: DataDir, clock: Clock, limits: Limits) -> Iterator[Boo
             writer.close()
 
 
-def _inspect(connection: sqlite3.Connection, directory: DataDir, file: HeadFile) -> None:
+def _inspect(connection: sqlite3.Connection, directory: DataDir, file: RollbackGuard) -> None:
     """Refuse books that lack what was written, or that do not agree with themselves."""
     file.require(connection, directory.database)
     if not has_table(connection, "transfers"):

@@ -1,7 +1,6 @@
 """Entry: what the books say, as it crosses from the writer's thread to everyone else.
 
-Owns the frozen shapes of purchases, holds, charges and balances. Deliberately has no behaviour
-beyond arithmetic.
+Owns the frozen shapes of purchases, holds, charges and balances.
 """
 
 from dataclasses import dataclass
@@ -60,7 +59,7 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
-class Repeat:
+class IdempotencyKey:
     """How a call is known again when its client sends it twice; holds nothing of its content."""
 
     token: bytes

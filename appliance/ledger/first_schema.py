@@ -1,7 +1,6 @@
 """First schema: the tables of the first books, and their passage to double entry.
 
-Owns what only a store made by the first version needs. Deliberately uses nothing of today's but
-the writing of transfers.
+Owns what only a store made by the first version needs.
 """
 
 import sqlite3

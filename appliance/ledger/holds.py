@@ -1,7 +1,6 @@
 """Holds: a hold always ends, once, whatever becomes of the call that opened it.
 
-Owns what happens to a hold when its caller leaves or the store fails for a while. Deliberately
-decides nothing about when to hold or settle: the pipeline does.
+Owns what happens to a hold when its caller leaves or the store fails for a while.
 """
 
 import asyncio
@@ -10,7 +9,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from appliance.core.errors import HoldNotOpen, RetryableError
-from appliance.ledger.entry import Charge, Hold, Purchase, Repeat
+from appliance.ledger.entry import Charge, Hold, IdempotencyKey, Purchase
 from appliance.ledger.ledger import Ledger
 
 log = logging.getLogger("gigarouter.holds")
@@ -44,14 +43,14 @@ class Holds:
             opening.add_done_callback(self._give_back)
             raise
 
-    async def settle(self, hold: Hold, repeat: Repeat | None) -> Charge:
+    async def settle(self, hold: Hold, idempotency_key: IdempotencyKey | None) -> Charge:
         """Charge the hold; a caller who leaves meanwhile gets the charge back.
 
         Raises:
             LedgerUnavailable, StorageFull: the charge is not in the books, and the hold is
                 released.
         """
-        settling = asyncio.create_task(self._ledger.settle(hold, repeat))
+        settling = asyncio.create_task(self._ledger.settle(hold, idempotency_key))
         try:
             return await asyncio.shield(settling)
         except asyncio.CancelledError:

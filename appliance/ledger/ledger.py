@@ -1,7 +1,7 @@
 """Ledger: what may happen to money: grants, holds, settlement, release and refund.
 
-Owns the rules of each, one operation of the writer's thread apiece. Deliberately knows no prices:
-amounts arrive as exact integers.
+Owns the rules of each, one operation of the writer's thread apiece. It knows no prices: amounts
+arrive as exact integers.
 
 A hold reserves the exact price before anything is computed, so settling can never fail for lack of
 credit (two-phase transfers, docs.tigerbeetle.com/coding/two-phase-transfers).
@@ -18,8 +18,8 @@ from appliance.core.errors import (
 )
 from appliance.core.failpoint import reach
 from appliance.core.units import PICOCREDITS_PER_CREDIT, Picocredits, credits_text
-from appliance.ledger import repeats, transfer, usage
-from appliance.ledger.entry import Balance, Charge, Hold, Purchase, Repeat
+from appliance.ledger import idempotency, transfer, usage
+from appliance.ledger.entry import Balance, Charge, Hold, IdempotencyKey, Purchase
 from appliance.ledger.schema import ISSUED, REVENUE
 from appliance.ledger.transfer import Transfer, read_balance
 from appliance.store.writer import Writer
@@ -65,18 +65,18 @@ class Ledger:
             lambda connection: require_funds(connection, purchase, now_us), durable=False
         )
 
-    async def settle(self, hold: Hold, repeat: Repeat | None = None) -> Charge:
+    async def settle(self, hold: Hold, idempotency_key: IdempotencyKey | None = None) -> Charge:
         """Charge a hold; it is on the disk when this returns.
 
         The charge is refunded when the process ends before `delivered` is told of it. With
-        `repeat` the call is known again for a day.
+        `idempotency_key` the call is known again for a day.
 
         Raises:
             HoldNotOpen: it was settled or released already.
         """
         now_us = self._clock.wall_us()
         charge = await self._writer.run(
-            lambda connection: settle_hold(connection, hold, now_us, repeat)
+            lambda connection: settle_hold(connection, hold, now_us, idempotency_key)
         )
         reach("after_commit")
         return charge
@@ -165,7 +165,10 @@ def open_hold(connection: sqlite3.Connection, purchase: Purchase, now_us: int) -
 
 
 def settle_hold(
-    connection: sqlite3.Connection, hold: Hold, now_us: int, repeat: Repeat | None = None
+    connection: sqlite3.Connection,
+    hold: Hold,
+    now_us: int,
+    idempotency_key: IdempotencyKey | None = None,
 ) -> Charge:
     """Turn a hold into a charge."""
     account, amount, price, tier, each, units, model, request_id = _resolve(connection, hold)
@@ -180,8 +183,8 @@ def settle_hold(
     transfer.move(connection, REVENUE, now_us=now_us, posted=amount)
     usage.add(connection, row)
     connection.execute("INSERT INTO undelivered (seq) VALUES (?)", (seq,))
-    if repeat is not None:
-        repeats.keep(connection, account, repeat, seq, now_us)
+    if idempotency_key is not None:
+        idempotency.keep(connection, account, idempotency_key, seq, now_us)
     reach("before_commit")
     return Charge(seq, Picocredits(amount), balance)
 
@@ -206,7 +209,7 @@ def refund(connection: sqlite3.Connection, seq: int, kind: str, now_us: int) -> 
         spent=-charge.amount if is_of_today else 0,
     )  # fmt: skip
     usage.take_back(connection, charge)
-    repeats.drop(connection, seq)
+    idempotency.drop(connection, seq)
     return True
 
 

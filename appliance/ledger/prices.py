@@ -1,8 +1,7 @@
 """Prices: every price that was ever asked, numbered.
 
 Owns the table `prices` and which version a model's calls are charged by now. A hold carries its
-version, so that a price which changes meanwhile is for new calls only. Deliberately sets no prices:
-the catalogue does.
+version, so that a price which changes meanwhile is for new calls only.
 """
 
 import sqlite3

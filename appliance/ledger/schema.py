@@ -2,7 +2,7 @@
 
 Owns the promises that the database itself keeps: integers only; a transfer has two sides, never
 changes and never goes; a charge is its units times its price; a hold is resolved at most once; a
-prepaid balance is never below zero. Deliberately holds no queries.
+prepaid balance is never below zero.
 
 A hold is a row while it is open, and no row afterwards: settling deletes it and writes the charge
 that carries its number, which is unique.

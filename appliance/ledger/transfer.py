@@ -2,7 +2,7 @@
 
 Owns the only SQL that writes transfers and moves balances, and the hash chain: each row's hash
 covers the row and the hash before it, so that a row that was changed, or one that is gone from the
-middle, is found. Deliberately knows no holds and no calls.
+middle, is found.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ class Transfer(NamedTuple):
     model: str | None = None
 
 
-class Tip(NamedTuple):
+class ChainTip(NamedTuple):
     """The last transfer."""
 
     seq: int
@@ -71,10 +71,10 @@ MOVE = f"""
 """  # noqa: S608 - constants
 
 
-def tip(connection: sqlite3.Connection) -> Tip:
+def chain_tip(connection: sqlite3.Connection) -> ChainTip:
     """Return the last transfer, number 0 when there is none."""
     row = connection.execute("SELECT seq, hash FROM transfers ORDER BY seq DESC LIMIT 1").fetchone()
-    return Tip(0, GENESIS) if row is None else Tip(*row)
+    return ChainTip(0, GENESIS) if row is None else ChainTip(*row)
 
 
 def hash_of(connection: sqlite3.Connection, seq: int) -> bytes | None:
@@ -92,7 +92,7 @@ def chained(before: bytes, transfer: Transfer) -> bytes:
 
 def write(connection: sqlite3.Connection, transfer: Transfer, request_id: str | None) -> int:
     """Append a transfer, numbered and chained; return its number. `transfer.seq` is ignored."""
-    last = tip(connection)
+    last = chain_tip(connection)
     row = transfer._replace(seq=last.seq + 1)
     connection.execute(INSERT, (*row, request_id, chained(last.hash, row)))
     return row.seq

@@ -1,7 +1,7 @@
 """Usage: what was sold, by key, model and day, kept as sums so that it stays quick.
 
 Owns the table `usage_days`, to which every charge and refund is added in its own transaction.
-Deliberately reads no transfers: ten million of them take seconds.
+It reads no transfers: ten million of them take seconds.
 """
 
 import sqlite3

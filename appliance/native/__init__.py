@@ -1,5 +1,5 @@
 """Native: the engine's C++ that is ours, and how llama.cpp is built with it.
 
 Owns kernels that replace some of ggml's through the linker, and the build that puts them in.
-Deliberately imports nothing of the appliance: it runs before there is one.
+It imports nothing of the appliance: it runs before there is one.
 """

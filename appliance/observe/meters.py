@@ -1,8 +1,8 @@
 """Meters: the calls that ended, counted by the second and by the minute.
 
 Owns the counters, the last calls and the quantiles. O(1) for each call, and bounded: a day of
-minutes, a quarter of an hour of seconds. Deliberately keeps nothing of what was asked or answered,
-and nothing over a restart: the ledger does.
+minutes, a quarter of an hour of seconds. It keeps nothing of what was asked or answered, and
+nothing over a restart: the ledger does.
 """
 
 from collections import Counter, deque
@@ -31,7 +31,7 @@ NS_PER_S = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class CallRecord:
     """One call that ended."""
 
     request_id: str
@@ -58,7 +58,7 @@ class _Bucket:
     documents: int = 0
     errors: int = 0
 
-    def add(self, ended: Ended) -> None:
+    def add(self, ended: CallRecord) -> None:
         self.calls += 1
         if ended.is_documents:
             self.documents += ended.units
@@ -81,7 +81,7 @@ class _Ring:
     kept: int
     buckets: deque[_Bucket] = field(default_factory=deque)
 
-    def add(self, second: int, ended: Ended) -> None:
+    def add(self, second: int, ended: CallRecord) -> None:
         at = second // self.each_s
         if not self.buckets or self.buckets[-1].at != at:
             self.buckets.append(_Bucket(at))
@@ -102,8 +102,8 @@ class Meters:
         self._began_ns = clock.monotonic_ns()
         self._seconds = _Ring(1, SECONDS_KEPT)
         self._minutes = _Ring(60, MINUTES_KEPT)
-        self._recent: deque[tuple[int, Ended, int]] = deque(maxlen=RECENT_KEPT)
-        self._timed: deque[tuple[int, Ended]] = deque(maxlen=TIMED_KEPT)
+        self._recent: deque[tuple[int, CallRecord, int]] = deque(maxlen=RECENT_KEPT)
+        self._timed: deque[tuple[int, CallRecord]] = deque(maxlen=TIMED_KEPT)
         self._named: deque[tuple[int, dict[tuple[str, str], _Bucket]]] = deque(
             maxlen=QUANTILES_OVER_S + 1
         )
@@ -129,7 +129,7 @@ class Meters:
         day, charged = self._today
         return charged if day == utc_day(self._clock.wall_us()) else Picocredits(0)
 
-    def note(self, ended: Ended) -> None:
+    def note(self, ended: CallRecord) -> None:
         """Count a call that ended."""
         second = self._second()
         self._seconds.add(second, ended)
@@ -220,7 +220,7 @@ def _quantiles(values: list[float]) -> Quantiles:
     )
 
 
-def _view(ended: Ended, at_us: int) -> CallView:
+def _view(ended: CallRecord, at_us: int) -> CallView:
     return CallView(
         at=iso(at_us) or "",
         status=ended.status,

@@ -1,8 +1,8 @@
 """Tariff: what a model costs, in exact integers.
 
-Owns the passage from a decimal price in the model's native unit to picocredits for one token or
-one document. Deliberately knows no accounts and no rounding: a price that is not a whole number of
-picocredits is refused when the catalogue is read.
+Owns the passage from a decimal price in the model's native unit to picocredits for one token or one
+document. It knows no accounts and no rounding: a price that is not a whole number of picocredits is
+refused when the catalogue is read.
 """
 
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from typing import Literal
 
 from appliance.core.units import PICOCREDITS_PER_CREDIT, Picocredits, whole_picocredits
 
-Task = Literal["embeddings", "rerank"]
+TaskKind = Literal["embeddings", "rerank"]
 Tier = Literal["realtime", "batch"]
 TIERS: tuple[Tier, ...] = ("realtime", "batch")
 
-UNIT_OF: dict[Task, str] = {"embeddings": "1M tokens", "rerank": "1k documents"}
+UNIT_OF: dict[TaskKind, str] = {"embeddings": "1M tokens", "rerank": "1k documents"}
 """The native unit of each task, as `models.toml` and `GET /v1/models` spell it."""
 
-UNIT_SIZE: dict[Task, int] = {"embeddings": 1_000_000, "rerank": 1_000}
+UNIT_SIZE: dict[TaskKind, int] = {"embeddings": 1_000_000, "rerank": 1_000}
 """How many tokens or documents one native unit has."""
 
 PRICE_MAX = Decimal(1000)
@@ -29,7 +29,7 @@ PRICE_MAX = Decimal(1000)
 class Tariff:
     """The prices of one model."""
 
-    task: Task
+    task: TaskKind
     realtime: Decimal
     """Credits for one native unit."""
     batch: Decimal

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from appliance.scheduler.lane import Bin
+from appliance.scheduler.worker import Batch
 
 NS_PER_S = 1_000_000_000
 
@@ -11,7 +11,7 @@ NS_PER_S = 1_000_000_000
 class Counters:
     """What an engine has done since it was loaded."""
 
-    bins: int = 0
+    batches: int = 0
     sequences: int = 0
     """Sequences that were computed."""
     tokens: int = 0
@@ -21,20 +21,20 @@ class Counters:
     cached: int = 0
     """Sequences whose row was in the cache."""
     busy_ns: int = 0
-    """Time in which lanes computed, summed over lanes."""
+    """Time in which workers computed, summed over workers."""
     rate: float = 2_000.0
     """Tokens a second, learned; the first guess is a small CPU's."""
     room: int = 1
-    """Tokens at which a bin is closed."""
+    """Tokens at which a batch is closed."""
     fill: float = 0.0
-    """How full bins are of late, of what one may hold: 0 to 1."""
+    """How full batches are of late, of what one may hold: 0 to 1."""
 
-    def add(self, done: Bin, elapsed_ns: int, *, lanes: int) -> None:
-        """Count a bin that was computed while so many lanes were computing."""
+    def add(self, done: Batch, elapsed_ns: int, *, workers: int) -> None:
+        """Count a batch that was computed while so many workers were computing."""
         self.fill += 0.1 * (min(1.0, done.tokens / self.room) - self.fill)
-        self.bins += 1
+        self.batches += 1
         self.sequences += len(done.items)
         self.tokens += done.tokens
         self.busy_ns += elapsed_ns
-        now = lanes * done.tokens * NS_PER_S / max(1, elapsed_ns)
+        now = workers * done.tokens * NS_PER_S / max(1, elapsed_ns)
         self.rate += 0.1 * (now - self.rate)

@@ -1,8 +1,7 @@
-"""Engine: one loaded model, its queue and its lanes.
+"""Engine: one loaded model, its queue and its workers.
 
 Owns the lock under which work is handed out and results come back, the life of the weights, and
-the end of everything that is owed when a lane dies. Deliberately decides nothing about which
-models are loaded: residency does.
+the end of everything that is owed when a worker dies.
 """
 
 import asyncio
@@ -25,9 +24,9 @@ from appliance.engine.backend import Backend, EngineLimits
 from appliance.engine.loader import LoadedModel
 from appliance.scheduler.cache import VectorCache
 from appliance.scheduler.counters import Counters
-from appliance.scheduler.job import Item, Job, Kind, digest_of
-from appliance.scheduler.lane import Bin, Lane, Result
+from appliance.scheduler.job import Item, Job, ServiceClass, digest_of
 from appliance.scheduler.queue import WorkQueue
+from appliance.scheduler.worker import Batch, Result, Worker
 from appliance.tasks.sequence import TokenSequence
 
 log = logging.getLogger("gigarouter.engine")
@@ -63,16 +62,16 @@ class Engine:
         self._model: LoadedModel | None = None
         self._changed = threading.Condition()
         self._queue = WorkQueue()
-        self._tokens_in_bins = 0
+        self._tokens_in_batches = 0
         self._computing = 0
-        self._lanes_open = 0
-        self._lanes_alive = 1
+        self._workers_open = 0
+        self._workers_alive = 1
         self._closing = False
         self._dead = False
         self._loop = asyncio.get_running_loop()
         self._loaded: asyncio.Future[None] = self._loop.create_future()
-        self._lanes: list[Lane] = []
-        self._lanes.append(Lane(f"{name}/0", self, self._load))
+        self._workers: list[Worker] = []
+        self._workers.append(Worker(f"{name}/0", self, self._load))
 
     def __repr__(self) -> str:
         """Say what waits."""
@@ -83,7 +82,7 @@ class Engine:
     @property
     def tokens_waiting(self) -> int:
         """Return the tokens that wait or are being computed."""
-        return self._queue.tokens + self._tokens_in_bins
+        return self._queue.tokens + self._tokens_in_batches
 
     @property
     def model(self) -> LoadedModel | None:
@@ -93,12 +92,12 @@ class Engine:
     @property
     def is_usable(self) -> bool:
         """Say whether jobs can be submitted."""
-        return self._lanes_open > 0 and not self._dead
+        return self._workers_open > 0 and not self._dead
 
     @property
-    def lanes(self) -> tuple[int, int]:
+    def workers(self) -> tuple[int, int]:
         """Return how many contexts there are, and how many compute now."""
-        return self._lanes_open, self._computing
+        return self._workers_open, self._computing
 
     @property
     def loaded(self) -> asyncio.Future[None]:
@@ -120,12 +119,16 @@ class Engine:
         if self._model is None:
             raise EngineRestarting(model=self.name, retry_after_s=RESTART_RETRY_S)
         tokens = sum(map(len, sequences))
-        is_short = tokens <= self._model.tuning.bin_tokens
+        is_short = tokens <= self._model.tuning.max_batch_tokens
         job = Job(
             len(sequences),
             width=self._model.weights.facts.width,
             key=key,
-            kind=Kind.BATCH if is_batch else Kind.SHORT if is_short else Kind.LONG,
+            service_class=ServiceClass.BATCH
+            if is_batch
+            else ServiceClass.SHORT
+            if is_short
+            else ServiceClass.LONG,
             now_ns=self._clock.monotonic_ns(),
         )
         with self._changed:
@@ -143,12 +146,12 @@ class Engine:
         return job
 
     def close(self) -> None:
-        """Stop after the bins that are being computed, and free the model."""
+        """Stop after the batches that are being computed, and free the model."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        for lane in self._lanes:
-            lane.join()
+        for worker in self._workers:
+            worker.join()
 
     def _admit(self, job: Job, sequences: Sequence[TokenSequence]) -> None:
         for row, sequence in enumerate(sequences):
@@ -164,14 +167,14 @@ class Engine:
                 job.items.append(item)
             else:
                 self.counters.shared += 1
-            item.takers.append((job, row))
+            item.waiters.append((job, row))
 
     def _backlog_s(self) -> int:
         return max(1, min(60, round(self.tokens_waiting / self.counters.rate)))
 
-    # -- on the lanes' threads ----------------------------------------------------------------
+    # -- on the workers' threads ----------------------------------------------------------------
 
-    def next_bin(self, limits: EngineLimits) -> Bin | None:
+    def next_batch(self, limits: EngineLimits) -> Batch | None:
         """Wait for work; None: there will be no more."""
         assert self._model is not None
         tuning = self._model.tuning
@@ -179,7 +182,7 @@ class Engine:
             while True:
                 if self._closing or self._dead:
                     return None
-                idle = self._lanes_open - self._computing
+                idle = self._workers_open - self._computing
                 items = self._queue.take(limits, idle=idle)
                 if items:
                     break
@@ -188,33 +191,33 @@ class Engine:
             more = self._queue.tokens > 0
             alone = self._computing == 1 and not more
             threads = tuning.threads_alone if alone else tuning.threads
-            work = Bin(items, threads, self._clock.monotonic_ns())
-            self._tokens_in_bins += work.tokens
+            work = Batch(items, threads, self._clock.monotonic_ns())
+            self._tokens_in_batches += work.tokens
             if more:
                 self._changed.notify_all()
         return work
 
-    def settle(self, done: Bin, results: Sequence[Result]) -> None:
-        """Hand over what became of each item of a bin, in order; the lane is idle again."""
+    def finish_batch(self, done: Batch, results: Sequence[Result]) -> None:
+        """Hand over what became of each item of a batch, in order; the worker is idle again."""
         now_ns = self._clock.monotonic_ns()
         ended: dict[Job, InferenceFailed | None] = {}
         with self._changed:
             self._computing -= 1
-            self._tokens_in_bins -= done.tokens
-            self.counters.add(done, now_ns - done.began_ns, lanes=self._computing + 1)
+            self._tokens_in_batches -= done.tokens
+            self.counters.add(done, now_ns - done.began_ns, workers=self._computing + 1)
             for item, result in zip(done.items, results, strict=True):
-                heir = item.live
-                if result is None and heir is not None and not self._dead:
-                    # Nobody wanted it when the bin was tried again; somebody came since.
-                    self._queue.put_back(item, heir)
+                next_waiter = item.first_live_waiter
+                if result is None and next_waiter is not None and not self._dead:
+                    # Nobody wanted it when the batch was tried again; somebody came since.
+                    self._queue.requeue(item, next_waiter)
                     self._changed.notify_all()
                     continue
                 self._queue.items.pop(item.digest, None)
                 if isinstance(result, InferenceFailed):
-                    ended |= dict.fromkeys((job for job, _ in item.takers), result)
+                    ended |= dict.fromkeys((job for job, _ in item.waiters), result)
                 elif result is not None:
                     self._cache.keep(self._number, item.digest, result)
-                    for job, row in item.takers:
+                    for job, row in item.waiters:
                         job.started_ns = job.started_ns or max(done.began_ns, job.queued_ns)
                         if job.put(row, result):
                             ended.setdefault(job, None)
@@ -226,45 +229,49 @@ class Engine:
         for job, error in ended.items():
             job.finish(error, now_ns)
 
-    def lane_ended(self, error: BaseException | None, *, opened: bool) -> None:
-        """Say that a lane is gone: because of an error, or before it had a backend."""
+    def worker_ended(self, error: BaseException | None, *, opened: bool) -> None:
+        """Say that a worker is gone: because of an error, or before it had a backend."""
         if not opened:
             self._not_opened(error)
         elif error is not None:
             self._die(error)
         with self._changed:
-            self._lanes_open -= opened
-            self._lanes_alive -= 1
-            is_last = not self._lanes_alive
+            self._workers_open -= opened
+            self._workers_alive -= 1
+            is_last = not self._workers_alive
         if is_last:
             self._fail_owed()
             if self._model is not None:
                 self._model.weights.close()
 
     def _load(self) -> Backend:
-        """Load the model on the first lane's thread, and start the others."""
+        """Load the model on the first worker's thread, and start the others."""
         model = self._open_model()
         self._model = model
-        self.counters.room = model.tuning.bin_tokens
+        self.counters.room = model.tuning.max_batch_tokens
         backend = self._open_backend(0)
-        self._lanes_alive = max(1, model.tuning.lanes)
-        for lane in range(1, model.tuning.lanes):
-            self._lanes.append(Lane(f"{self.name}/{lane}", self, partial(self._open_backend, lane)))
+        self._workers_alive = max(1, model.tuning.workers)
+        for worker in range(1, model.tuning.workers):
+            self._workers.append(
+                Worker(f"{self.name}/{worker}", self, partial(self._open_backend, worker))
+            )
         self._tell(self._loaded.set_result, None)
         return backend
 
-    def _open_backend(self, lane: int) -> Backend:
+    def _open_backend(self, worker: int) -> Backend:
         assert self._model is not None
         weights, tuning = self._model.weights, self._model.tuning
-        limits = tuning.lane_limits(weights.limits, vocabulary=weights.facts.vocabulary, lane=lane)
+        limits = tuning.worker_limits(
+            weights.limits, vocabulary=weights.facts.vocabulary, worker=worker
+        )
         backend = weights.open_backend(limits, flash_attention=tuning.flash_attention)
         with self._changed:
-            self._lanes_open += 1
+            self._workers_open += 1
         return backend
 
     def _not_opened(self, error: BaseException | None) -> None:
-        if self._loaded.done() or self._lanes_open:
-            log.warning("%s has a lane less: %s", self.name, error)
+        if self._loaded.done() or self._workers_open:
+            log.warning("%s has a worker less: %s", self.name, error)
             return
         self._dead = True
         if not isinstance(error, ApplianceError):
@@ -273,7 +280,7 @@ class Engine:
         self._tell(self._loaded.set_exception, error)
 
     def _die(self, error: BaseException) -> None:
-        """End every lane; the first to call this says so."""
+        """End every worker; the first to call this says so."""
         with self._changed:
             is_first, self._dead = not self._dead, True
             self._changed.notify_all()
@@ -289,7 +296,7 @@ class Engine:
     def _fail_owed(self) -> None:
         with self._changed:
             self._dead = True
-            self._tokens_in_bins = 0
+            self._tokens_in_batches = 0
             owed = self._queue.clear()
         now_ns = self._clock.monotonic_ns()
         for job in owed:

@@ -1,7 +1,6 @@
 """Job: one call's sequences on their way through the engine.
 
-Owns the matrix into which results are written and the one wake-up at the end. Deliberately knows
-neither keys' limits nor money.
+Owns the matrix into which results are written and the one wake-up at the end.
 """
 
 import asyncio
@@ -18,11 +17,11 @@ from appliance.tasks.sequence import TokenSequence
 Digest = bytes
 
 
-class Kind(IntEnum):
+class ServiceClass(IntEnum):
     """What shares an engine; the first wins a tie."""
 
     SHORT = 0
-    """Realtime calls that fit into one bin. They never share a bin with long ones, which would
+    """Realtime calls that fit into one batch. They never share a batch with long ones, which would
     make them wait for all of it."""
     LONG = 1
     """Other realtime calls."""
@@ -43,7 +42,7 @@ class Item:
 
     sequence: TokenSequence
     digest: Digest
-    takers: "list[tuple[Job, int]]"
+    waiters: "list[tuple[Job, int]]"
     """Jobs, and the rows of theirs that the result goes to."""
 
     def __len__(self) -> int:
@@ -51,9 +50,9 @@ class Item:
         return len(self.sequence)
 
     @property
-    def live(self) -> "Job | None":
+    def first_live_waiter(self) -> "Job | None":
         """The first job that still wants it."""
-        return next((job for job, _ in self.takers if not job.is_over), None)
+        return next((job for job, _ in self.waiters if not job.is_over), None)
 
 
 class Job:
@@ -63,24 +62,26 @@ class Job:
     """
 
     __slots__ = (
-        "_future", "_loop", "cancelled", "failed", "finished_ns", "items", "key", "kind",
-        "left", "matrix", "queued_ns", "started_ns",
+        "_future", "_loop", "cancelled", "failed", "finished_ns", "items", "key", "left", "matrix",
+        "queued_ns", "service_class", "started_ns",
     )  # fmt: skip
 
-    def __init__(self, count: int, *, width: int, key: str, kind: Kind, now_ns: int) -> None:
+    def __init__(
+        self, count: int, *, width: int, key: str, service_class: ServiceClass, now_ns: int
+    ) -> None:
         """Make a job of `count` rows of `width` numbers; `key` is whose turn it takes."""
         self.key = key
-        self.kind = kind
+        self.service_class = service_class
         self.matrix: Matrix = np.empty((count, width), np.float32)
         self.items: deque[Item] = deque()
-        """What it brings to the engine and is in no bin yet."""
+        """What it brings to the engine and is in no batch yet."""
         self.left = count
         """Rows without a result."""
         self.cancelled = False
         self.failed = False
         self.queued_ns = now_ns
         self.started_ns = 0
-        """When the first bin with a row of its began, known when it ends; 0: not yet."""
+        """When the first batch with a row of its began, known when it ends; 0: not yet."""
         self.finished_ns = 0
         self._loop = asyncio.get_running_loop()
         self._future: asyncio.Future[None] = self._loop.create_future()
@@ -97,7 +98,7 @@ class Job:
     async def result(self) -> Matrix:
         """Return the rows in the order of the sequences, float32[n_sequences, width].
 
-        Cancelling the await cancels the job: what is in no bin yet is never computed, unless
+        Cancelling the await cancels the job: what is in no batch yet is never computed, unless
         another call wants the same.
         """
         try:

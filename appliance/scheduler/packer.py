@@ -16,26 +16,26 @@ from appliance.engine.backend import EngineLimits
 class Turn:
     """One key."""
 
-    served: int
+    start_tag: int
     """Tokens that it was given so far: whoever has least comes next."""
     jobs: Sequence[Sequence[int]]
     """The token counts of each of its jobs' next sequences."""
 
 
 def pack(turns: Sequence[Turn], limits: EngineLimits) -> list[tuple[int, int]]:
-    """Return the next bin as (turn, job) pairs, each standing for that job's next sequence.
+    """Return the next batch as (turn, job) pairs, each standing for that job's next sequence.
 
-    The key that was served least comes next, and what it gets is added to `served`: the fairness
-    of deficit round robin by tokens, without rounds, so that it holds within a bin too. A key's
-    jobs take turns by sequence. The bin is closed at `limits.bin_tokens`; a sequence longer than
-    that is computed alone. What does not fit is passed over, and stands in front of the next bin
-    because it was served least. Empty only when nothing fits at all.
+    The key with the least start tag comes next, and what it gets is added to its tag: start-time
+    fair queueing (see `queue`), which holds within a batch too. A key's jobs take turns by
+    sequence. The batch is closed at `limits.max_batch_tokens`; a longer sequence is computed alone.
+    What does not fit is passed over, and stands in front of the next batch because its tag is the
+    least. Empty only when nothing fits at all.
     """
     picks: list[tuple[int, int]] = []
     tokens = 0
     taken = [[0] * len(turn.jobs) for turn in turns]
     waiting = [deque(job for job, texts in enumerate(turn.jobs) if texts) for turn in turns]
-    heap = [(turns[index].served, index) for index, jobs in enumerate(waiting) if jobs]
+    heap = [(turns[index].start_tag, index) for index, jobs in enumerate(waiting) if jobs]
     heapify(heap)
     while heap and len(picks) < limits.sequences_max:
         index = heap[0][1]
@@ -47,7 +47,7 @@ def pack(turns: Sequence[Turn], limits: EngineLimits) -> list[tuple[int, int]]:
             if not jobs:
                 heappop(heap)
             continue
-        turn.served += length
+        turn.start_tag += length
         tokens += length
         picks.append((index, job))
         done[job] += 1
@@ -55,7 +55,7 @@ def pack(turns: Sequence[Turn], limits: EngineLimits) -> list[tuple[int, int]]:
         if done[job] == len(turn.jobs[job]):
             jobs.remove(job)
         if jobs:
-            heapreplace(heap, (turn.served, index))
+            heapreplace(heap, (turn.start_tag, index))
         else:
             heappop(heap)
     return picks
@@ -64,4 +64,4 @@ def pack(turns: Sequence[Turn], limits: EngineLimits) -> list[tuple[int, int]]:
 def _fits(length: int, tokens: int, limits: EngineLimits) -> bool:
     if not tokens:
         return length <= limits.ubatch_tokens_max
-    return tokens + length <= limits.bin_tokens
+    return tokens + length <= limits.max_batch_tokens

@@ -1,8 +1,12 @@
 """Queue: everything that waits for one engine, and whose turn it is.
 
-Owns the order: short realtime calls, long realtime calls and the batch tier share the engine by
-weight; within each, keys take turns by tokens, and a key's calls by sequence. Deliberately has no
-lock: the engine's guards it.
+The order is start-time fair queueing (Goyal, Vin, Cheng: "Start-time Fair Queuing", SIGCOMM 1996)
+on two levels: the service classes (short realtime, long realtime, batch tier) share the engine by
+weight, and the keys of a class share it equally. A flow's start tag is the work it was given,
+counted in tokens over its weight; the flow with the least tag comes next; one that was idle begins
+at the virtual time, so that it saves nothing up. Within a key, calls take turns by sequence.
+
+There is no lock here: the engine's guards it.
 """
 
 from collections import OrderedDict, deque
@@ -10,51 +14,51 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from appliance.engine.backend import EngineLimits
-from appliance.scheduler.job import Digest, Item, Job, Kind
+from appliance.scheduler.job import Digest, Item, Job, ServiceClass
 from appliance.scheduler.packer import Turn, pack
 
-WEIGHTS = {Kind.SHORT: 10, Kind.LONG: 10, Kind.BATCH: 1}
-"""Shares of the engine while all kinds wait: the batch tier's floor is one in 21 tokens, and more
-where it meets one kind of realtime calls only. A kind that does not use its share leaves it to the
-others."""
-SHORT_IS_NEAR = 64
-"""Bins after a short call during which another is expected: a few seconds on a small machine."""
-SHARES = 10
+WEIGHTS = {ServiceClass.SHORT: 10, ServiceClass.LONG: 10, ServiceClass.BATCH: 1}
+"""Shares of the engine while all classes wait: the batch tier's floor is one in 21 tokens, and more
+where it meets one class of realtime calls only. A class that does not use its share leaves it to
+the others."""
+SHORT_EXPECTED_BATCHES = 64
+"""Batches after a short call during which another is expected: a few seconds on a small machine."""
+WEIGHTS_LCM = 10
 """The least common multiple of the weights, so that shares are counted in whole numbers."""
 
 
 @dataclass(slots=True)
-class _Key:
-    """One key's calls of one kind."""
+class _KeyQueue:
+    """One key's calls of one service class."""
 
-    served: int
-    """Tokens it was given, counted from where the line was when it came."""
+    start_tag: int
+    """Tokens that it was given, counted from the virtual time at which it came."""
     jobs: deque[Job] = field(default_factory=deque)
 
 
 @dataclass(slots=True)
-class _Line:
-    """The keys of one kind, those that got nothing longest first."""
+class _ClassQueue:
+    """The keys of one service class, those that got nothing longest first."""
 
-    keys: OrderedDict[str, _Key] = field(default_factory=OrderedDict)
+    keys: OrderedDict[str, _KeyQueue] = field(default_factory=OrderedDict)
     tokens: int = 0
-    level: int = 0
-    """Where a key begins that has nothing waiting yet: it saved nothing up."""
-    served: int = 0
-    """Tokens over weight since the beginning: the kind that is behind comes next."""
+    virtual_time: int = 0
+    """The start tag of a key that had nothing waiting."""
+    start_tag: int = 0
+    """Tokens over weight that the class was given; the class with the least comes next."""
 
 
 class WorkQueue:
-    """Jobs with items that are in no bin yet, and every item without a result."""
+    """Jobs with items that are in no batch yet, and every item without a result."""
 
     def __init__(self) -> None:
-        self._lines = {kind: _Line() for kind in Kind}
+        self._classes = {service_class: _ClassQueue() for service_class in ServiceClass}
         self._jobs: dict[Job, None] = {}
-        self._level = 0
-        """Where a kind begins that had nothing waiting."""
+        self._virtual_time = 0
+        """The start tag of a class that had nothing waiting."""
         self.items: dict[Digest, Item] = {}
-        """Items without a result, in a bin or not: who wants the same takes the same."""
-        self._bins_since_short = SHORT_IS_NEAR
+        """Items without a result, in a batch or not: who wants the same takes the same."""
+        self._batches_since_short = SHORT_EXPECTED_BATCHES
 
     def __len__(self) -> int:
         """Count jobs."""
@@ -62,118 +66,121 @@ class WorkQueue:
 
     @property
     def tokens(self) -> int:
-        """Return the tokens that are in no bin yet."""
-        return sum(line.tokens for line in self._lines.values())
+        """Return the tokens that are in no batch yet."""
+        return sum(waiting.tokens for waiting in self._classes.values())
 
     def add(self, job: Job) -> None:
         """Queue a job with all of its items."""
         assert job.items
-        line = self._lines[job.kind]
-        if not line.tokens:
-            line.served = max(line.served, self._level)
-        line.keys.setdefault(job.key, _Key(line.level)).jobs.append(job)
-        line.tokens += sum(map(len, job.items))
+        waiting = self._classes[job.service_class]
+        if not waiting.tokens:
+            waiting.start_tag = max(waiting.start_tag, self._virtual_time)
+        waiting.keys.setdefault(job.key, _KeyQueue(waiting.virtual_time)).jobs.append(job)
+        waiting.tokens += sum(map(len, job.items))
         self._jobs[job] = None
 
     def take(self, limits: EngineLimits, *, idle: int) -> list[Item]:
-        """Return the next bin; empty if nothing waits that fits `limits`.
+        """Return the next batch; empty if nothing waits that fits `limits`.
 
         `idle` backends, this one among them, compute nothing: what waits is spread over them.
         """
         for job in [job for job in self._jobs if job.cancelled]:
             self.remove(job)
-        for kind in sorted(Kind, key=lambda kind: (self._lines[kind].served, kind)):
-            line = self._lines[kind]
-            if items := self._take(line, shared(line.tokens, self._bounded(kind, limits), idle)):
-                self._level = max(self._level, line.served)
-                line.served += sum(map(len, items)) * SHARES // WEIGHTS[kind]
-                self._bins_since_short = 0 if kind is Kind.SHORT else self._bins_since_short + 1
+        for each in sorted(ServiceClass, key=lambda each: (self._classes[each].start_tag, each)):
+            waiting = self._classes[each]
+            bounded = split_evenly(waiting.tokens, self._bounded(each, limits), idle)
+            if items := self._take(waiting, bounded):
+                self._virtual_time = max(self._virtual_time, waiting.start_tag)
+                waiting.start_tag += sum(map(len, items)) * WEIGHTS_LCM // WEIGHTS[each]
+                is_short = each is ServiceClass.SHORT
+                self._batches_since_short = 0 if is_short else self._batches_since_short + 1
                 return items
         return []
 
-    def _bounded(self, kind: Kind, limits: EngineLimits) -> EngineLimits:
-        """Halve the bins of long calls while short ones come: that is what these wait for."""
-        if kind is Kind.SHORT or self._bins_since_short >= SHORT_IS_NEAR:
+    def _bounded(self, service_class: ServiceClass, limits: EngineLimits) -> EngineLimits:
+        """Halve the batches of long calls while short ones come: that is what these wait for."""
+        is_short = service_class is ServiceClass.SHORT
+        if is_short or self._batches_since_short >= SHORT_EXPECTED_BATCHES:
             return limits
-        return replace(limits, bin_tokens=max(1, limits.bin_tokens // 2))
+        return replace(limits, max_batch_tokens=max(1, limits.max_batch_tokens // 2))
 
     def remove(self, job: Job) -> None:
         """Take out what is left of a job that is over, except for what others want too."""
         if job not in self._jobs:
             return
         del self._jobs[job]
-        line = self._lines[job.kind]
-        key = line.keys[job.key]
+        waiting = self._classes[job.service_class]
+        key = waiting.keys[job.key]
         key.jobs.remove(job)
         if not key.jobs:
-            del line.keys[job.key]
-        line.tokens -= sum(map(len, job.items))
+            del waiting.keys[job.key]
+        waiting.tokens -= sum(map(len, job.items))
         while job.items:
             item = job.items.popleft()
-            heir = item.live
-            if heir is None:
+            next_waiter = item.first_live_waiter
+            if next_waiter is None:
                 del self.items[item.digest]
             else:
-                self.put_back(item, heir)
+                self.requeue(item, next_waiter)
 
     def clear(self) -> set[Job]:
         """Forget everything; return the jobs that waited for something."""
-        jobs = {job for item in self.items.values() for job, _ in item.takers}
+        jobs = {job for item in self.items.values() for job, _ in item.waiters}
         self.items.clear()
         self._jobs.clear()
-        self._lines = {kind: _Line() for kind in Kind}
+        self._classes = {service_class: _ClassQueue() for service_class in ServiceClass}
         return jobs
 
-    def put_back(self, item: Item, heir: Job) -> None:
+    def requeue(self, item: Item, next_waiter: Job) -> None:
         """Let another job that wants an item bring it."""
-        heir.items.append(item)
-        if heir in self._jobs:
-            self._lines[heir.kind].tokens += len(item)
+        next_waiter.items.append(item)
+        if next_waiter in self._jobs:
+            self._classes[next_waiter.service_class].tokens += len(item)
         else:
-            self.add(heir)
+            self.add(next_waiter)
 
-    def _take(self, line: _Line, limits: EngineLimits) -> list[Item]:
+    def _take(self, waiting: _ClassQueue, limits: EngineLimits) -> list[Item]:
         most = limits.sequences_max
-        names = list(islice(line.keys, most))
+        names = list(islice(waiting.keys, most))
         if not names:
             return []
-        # Enough calls to fill the bin, without looking at 64 texts of 64 calls of 64 keys.
+        # Enough calls to fill the batch, without looking at 64 texts of 64 calls of 64 keys.
         calls = max(1, 2 * most // len(names))
-        fronts = [list(islice(line.keys[name].jobs, calls)) for name in names]
+        fronts = [list(islice(waiting.keys[name].jobs, calls)) for name in names]
         turns = [
             Turn(
-                line.keys[name].served,
+                waiting.keys[name].start_tag,
                 [[len(item) for item in islice(job.items, most)] for job in front],
             )
             for name, front in zip(names, fronts, strict=True)
         ]
-        line.level = max(line.level, min(turn.served for turn in turns))
+        waiting.virtual_time = max(waiting.virtual_time, min(turn.start_tag for turn in turns))
         items: list[Item] = []
         served: dict[Job, None] = {}
         for index, job in pack(turns, limits):
             chosen = fronts[index][job]
             items.append(chosen.items.popleft())
-            served.pop(chosen, None)  # those served last are last in the next bin
+            served.pop(chosen, None)  # those served last are last in the next batch
             served[chosen] = None
-        line.tokens -= sum(map(len, items))
+        waiting.tokens -= sum(map(len, items))
         for name, turn in zip(names, turns, strict=True):
-            line.keys[name].served = turn.served
+            waiting.keys[name].start_tag = turn.start_tag
         for done in served:
-            self._to_the_back(line, done)
+            self._to_the_back(waiting, done)
         return items
 
-    def _to_the_back(self, line: _Line, job: Job) -> None:
-        """Move a job that got something, or out: the next bin begins with those that did not."""
-        key = line.keys[job.key]
+    def _to_the_back(self, waiting: _ClassQueue, job: Job) -> None:
+        """Move a job that got something, or out: the next batch begins with those that did not."""
+        key = waiting.keys[job.key]
         key.jobs.remove(job)
         if job.items:
             key.jobs.append(job)
         else:
             del self._jobs[job]
         if key.jobs:
-            line.keys.move_to_end(job.key)
+            waiting.keys.move_to_end(job.key)
         else:
-            del line.keys[job.key]
+            del waiting.keys[job.key]
 
 
 SPLIT_TOKENS = 64
@@ -181,9 +188,9 @@ SPLIT_TOKENS = 64
 model."""
 
 
-def shared(tokens: int, limits: EngineLimits, idle: int) -> EngineLimits:
+def split_evenly(tokens: int, limits: EngineLimits, idle: int) -> EngineLimits:
     """Return limits under which `idle` backends get equal parts of what waits."""
     part = -(-tokens // max(1, idle))
-    if part >= limits.bin_tokens:
+    if part >= limits.max_batch_tokens:
         return limits
-    return replace(limits, bin_tokens=min(limits.bin_tokens, max(part, SPLIT_TOKENS)))
+    return replace(limits, max_batch_tokens=min(limits.max_batch_tokens, max(part, SPLIT_TOKENS)))

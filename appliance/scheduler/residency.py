@@ -1,8 +1,7 @@
 """Residency: which models are loaded, being loaded, or not, as their callers meet them.
 
 Owns how long a caller of a cold model waits, the tokenizers, and what keeps a model in memory:
-calls that use it, a pin, or that nobody needs its room. Deliberately loads and frees nothing
-itself: the fleet does.
+calls that use it, a pin, or that nobody needs its room.
 """
 
 import asyncio
@@ -24,10 +23,10 @@ from appliance.engine.loader import Loader, TextEncoder
 from appliance.engine.tuning import Tuning
 from appliance.scheduler.cache import VectorCache
 from appliance.scheduler.engine import Engine
-from appliance.scheduler.fleet import NS_PER_S, Fleet
-from appliance.scheduler.loadtimes import LoadTimes
-from appliance.scheduler.presence import file_reason
-from appliance.scheduler.slot import Slot, Weights, weights_of
+from appliance.scheduler.load_times import LoadTimes
+from appliance.scheduler.model_pool import NS_PER_S, ModelPool
+from appliance.scheduler.model_status import file_reason
+from appliance.scheduler.pool_entry import PoolEntry, WeightsKey, weights_key
 from appliance.scheduler.threads import ThreadPool
 
 log = logging.getLogger("gigarouter.residency")
@@ -51,42 +50,44 @@ class Residency:
         self._clock = clock
         self._limits = limits
         self._idle_s = idle_s
-        self.fleet = Fleet(
+        self.pool = ModelPool(
             loader, clock=clock, limits=limits, cache=cache, memory_bytes=memory_bytes,
             times=times or LoadTimes(None),
         )  # fmt: skip
-        self._encoders: dict[Weights, asyncio.Task[TextEncoder]] = {}
+        self._encoders: dict[WeightsKey, asyncio.Task[TextEncoder]] = {}
 
     def __repr__(self) -> str:
         """Count engines."""
-        return f"<Residency [{len(self.fleet.slots)} engines]>"
+        return f"<Residency [{len(self.pool.entries)} engines]>"
 
     def is_loaded(self, spec: ModelSpec) -> bool:
         """Say whether the model can compute now."""
-        slot = self.fleet.slots.get(weights_of(spec))
-        return slot is not None and slot.is_usable
+        entry = self.pool.entries.get(weights_key(spec))
+        return entry is not None and entry.is_usable
 
-    def slot(self, spec: ModelSpec) -> Slot | None:
+    def entry(self, spec: ModelSpec) -> PoolEntry | None:
         """Return what is known of a model that is or was in memory."""
-        return self.fleet.slots.get(weights_of(spec))
+        return self.pool.entries.get(weights_key(spec))
 
     def reason(self, spec: ModelSpec) -> str | None:
         """Return why the model cannot be served, or None."""
         missing = file_reason(spec)
         if missing is not None:
             return missing
-        slot = self.fleet.slots.get(weights_of(spec))
-        return slot.reason if slot and slot.reason and not self.fleet.may_try_again(slot) else None
+        entry = self.pool.entries.get(weights_key(spec))
+        return (
+            entry.reason if entry and entry.reason and not self.pool.may_try_again(entry) else None
+        )
 
     def tuning(self, spec: ModelSpec) -> Tuning | None:
         """Return how the model is computed, or None while it is not loaded."""
-        slot = self.fleet.slots.get(weights_of(spec))
-        model = slot.engine.model if slot and slot.engine else None
+        entry = self.pool.entries.get(weights_key(spec))
+        model = entry.engine.model if entry and entry.engine else None
         return model.tuning if model else None
 
     def engines(self) -> list[Engine]:
         """Return the engine of every model that was loaded and has not died since."""
-        found = [slot.engine for slot in self.fleet.slots.values()]
+        found = [entry.engine for entry in self.pool.entries.values()]
         return [engine for engine in found if engine is not None and engine.is_usable]
 
     def require_served(self, spec: ModelSpec) -> None:
@@ -102,18 +103,18 @@ class Residency:
     @contextmanager
     def using(self, spec: ModelSpec) -> Iterator[None]:
         """Keep a model from being freed, if it is loaded, until the block ends."""
-        weights = weights_of(spec)
-        self.fleet.users[weights] += 1
+        weights = weights_key(spec)
+        self.pool.users[weights] += 1
         try:
             yield
         finally:
-            self.fleet.users[weights] -= 1
-            slot = self.fleet.slots.get(weights)
-            if slot is not None:
-                slot.used_ns = self._clock.monotonic_ns()
-            if not self.fleet.users[weights]:
-                del self.fleet.users[weights]
-                self.fleet.settle()
+            self.pool.users[weights] -= 1
+            entry = self.pool.entries.get(weights)
+            if entry is not None:
+                entry.used_ns = self._clock.monotonic_ns()
+            if not self.pool.users[weights]:
+                del self.pool.users[weights]
+                self.pool.reconcile()
 
     async def encoder(self, spec: ModelSpec) -> TextEncoder:
         """Return the model's tokenizer, built once; needs no weights.
@@ -122,7 +123,7 @@ class Residency:
             ModelNotServed: the file has none that we can use.
             QueueFull: too many calls wait for a tokenizer thread.
         """
-        weights = weights_of(spec)
+        weights = weights_key(spec)
         task = self._encoders.get(weights)
         if task is None:
             task = asyncio.create_task(self._threads.run(self._loader.open_encoder, spec))
@@ -137,11 +138,11 @@ class Residency:
 
     def ready(self, spec: ModelSpec) -> Engine | None:
         """Return the model's engine if it can compute now, and start loading it if not."""
-        slot = self.fleet.slots.get(weights_of(spec))
-        if slot is None or self.fleet.may_try_again(slot):
-            slot = self._begin(spec)
-        slot.used_ns = self._clock.monotonic_ns()
-        return slot.engine if slot.is_usable else None
+        entry = self.pool.entries.get(weights_key(spec))
+        if entry is None or self.pool.may_try_again(entry):
+            entry = self._begin(spec)
+        entry.used_ns = self._clock.monotonic_ns()
+        return entry.engine if entry.is_usable else None
 
     async def wait(self, spec: ModelSpec, *, wait_s: float, key: str = "") -> Engine:
         """Return the model's engine, waiting at most `wait_s` seconds for it to load.
@@ -154,25 +155,25 @@ class Residency:
         engine = self.ready(spec)
         if engine is not None:
             return engine
-        slot = self.fleet.slots[weights_of(spec)]
-        if wait_s <= 0 or slot.leaving or self._is_crowded(slot, key):
+        entry = self.pool.entries[weights_key(spec)]
+        if wait_s <= 0 or entry.leaving or self._is_crowded(entry, key):
             self.require_served(spec)
-            raise self._later(spec, slot)
-        slot.waiters[key] = slot.waiters.get(key, 0) + 1
+            raise self._later(spec, entry)
+        entry.waiters[key] = entry.waiters.get(key, 0) + 1
         try:
             async with asyncio.timeout(wait_s):
-                await asyncio.shield(slot.done)
+                await asyncio.shield(entry.done)
         except TimeoutError:
-            raise self._later(spec, slot) from None
+            raise self._later(spec, entry) from None
         except ApplianceError as error:
             raise ModelNotServed(model=spec.id, reason=error.message) from error
         finally:
-            slot.waiters[key] -= 1
-            if not slot.waiters[key]:
-                del slot.waiters[key]
-        if slot.engine is None:
-            raise self._later(spec, slot)
-        return slot.engine
+            entry.waiters[key] -= 1
+            if not entry.waiters[key]:
+                del entry.waiters[key]
+        if entry.engine is None:
+            raise self._later(spec, entry)
+        return entry.engine
 
     async def preload(self, specs: Iterable[ModelSpec]) -> None:
         """Load models and their tokenizers; one that fails is logged and left to its callers."""
@@ -186,21 +187,21 @@ class Residency:
 
     def pin(self, spec: ModelSpec, *, on: bool) -> None:
         """Keep a loaded model, whatever others need; or no longer."""
-        (self.fleet.pinned.add if on else self.fleet.pinned.discard)(weights_of(spec))
-        self.fleet.settle()
+        (self.pool.pinned.add if on else self.pool.pinned.discard)(weights_key(spec))
+        self.pool.reconcile()
 
     def is_pinned(self, spec: ModelSpec) -> bool:
         """Say whether the model stays."""
-        return weights_of(spec) in self.fleet.pinned
+        return weights_key(spec) in self.pool.pinned
 
     async def unload(self, spec: ModelSpec) -> None:
         """Free a model as soon as the calls that compute with it have ended."""
-        slot = self.slot(spec)
-        if slot is None:
+        entry = self.entry(spec)
+        if entry is None:
             return
-        slot.leaving = True
-        self.fleet.settle()
-        await slot.gone.wait()
+        entry.leaving = True
+        self.pool.reconcile()
+        await entry.gone.wait()
         self._drop_encoder(spec)
 
     async def run(self) -> None:
@@ -208,44 +209,44 @@ class Residency:
         while self._idle_s:
             await asyncio.sleep(min(5.0, self._idle_s / 2))
             horizon_ns = self._clock.monotonic_ns() - self._idle_s * NS_PER_S
-            for slot in list(self.fleet.slots.values()):
-                if slot.used_ns < horizon_ns and self.fleet.may_go(slot):
-                    log.info("%s is freed: nobody called it for %d s", slot.spec.id, self._idle_s)
-                    slot.leaving = True
-            self.fleet.settle()
+            for entry in list(self.pool.entries.values()):
+                if entry.used_ns < horizon_ns and self.pool.may_go(entry):
+                    log.info("%s is freed: nobody called it for %d s", entry.spec.id, self._idle_s)
+                    entry.leaving = True
+            self.pool.reconcile()
 
     def close(self) -> None:
         """Free every model; nobody calls any more."""
-        self.fleet.close()
+        self.pool.close()
         for task in self._encoders.values():
             _close(task)
         self._encoders.clear()
 
-    def _begin(self, spec: ModelSpec) -> Slot:
-        task = self._encoders.get(weights_of(spec))
+    def _begin(self, spec: ModelSpec) -> PoolEntry:
+        task = self._encoders.get(weights_key(spec))
         is_known = task is not None and task.done() and not task.cancelled()
         known = task.result().model_bytes if task and is_known and not task.exception() else 0
         size = known or (spec.path.stat().st_size if spec.path.exists() else 0)
-        return self.fleet.begin(spec, size=size)
+        return self.pool.begin(spec, size=size)
 
-    def _is_crowded(self, slot: Slot, key: str) -> bool:
+    def _is_crowded(self, entry: PoolEntry, key: str) -> bool:
         """Say whether too many wait for a model, or too many of one key."""
         return (
-            sum(slot.waiters.values()) >= self._limits.warming_waiters_max
-            or slot.waiters.get(key, 0) >= self._limits.warming_waiters_per_key_max
+            sum(entry.waiters.values()) >= self._limits.warming_waiters_max
+            or entry.waiters.get(key, 0) >= self._limits.warming_waiters_per_key_max
         )
 
-    def _later(self, spec: ModelSpec, slot: Slot) -> RetryableError:
-        elapsed_s = (self._clock.monotonic_ns() - slot.began_ns) / NS_PER_S
-        left_s = max(1, min(60, round(slot.expected_s - elapsed_s + 0.5)))
-        if slot.restarting:
+    def _later(self, spec: ModelSpec, entry: PoolEntry) -> RetryableError:
+        elapsed_s = (self._clock.monotonic_ns() - entry.began_ns) / NS_PER_S
+        left_s = max(1, min(60, round(entry.expected_s - elapsed_s + 0.5)))
+        if entry.restarting:
             return EngineRestarting(model=spec.id, retry_after_s=left_s)
         return ModelWarming(model=spec.id, retry_after_s=left_s)
 
     def _drop_encoder(self, spec: ModelSpec) -> None:
         """Free a tokenizer, unless a call came in the meantime."""
-        weights = weights_of(spec)
-        if not self.fleet.users[weights] and weights in self._encoders:
+        weights = weights_key(spec)
+        if not self.pool.users[weights] and weights in self._encoders:
             _close(self._encoders.pop(weights))
 
 

@@ -1,7 +1,7 @@
 """Threads: a few workers with large stacks, for tokenizers and for writing large answers.
 
 Owns their stack size: some of llama.cpp's pre-tokenizers recurse once for each character, and
-50,000 letters overflow an ordinary stack. Deliberately runs nothing that computes.
+50,000 letters overflow an ordinary stack.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Database: one SQLite file, opened the one safe way.
 
-Owns pragmas, the identity of the file and its migrations' execution. Deliberately knows nothing of
-keys or money: tables come from whoever owns their meaning.
+Owns pragmas, the identity of the file and its migrations' execution. It knows nothing of keys or
+money: tables come from whoever owns their meaning.
 
 Exactly one connection writes and checkpoints, the writer's; all others come from `store/reader.py`
 and can do neither. So the WAL-reset bug of SQLite before 3.51.3 (sqlite.org/wal.html#walresetbug),

@@ -1,7 +1,7 @@
 """Data directory: where one server keeps everything, and the lock that makes it the only one.
 
 Owns file names and modes (directory 0700, files 0600), the lock, and the note that tells commands
-where the server listens. Deliberately does not open the database.
+where the server listens.
 """
 
 import fcntl
@@ -35,7 +35,7 @@ class DataDir:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.database = path / "gigarouter.db"
-        self.head = path / "ledger.head"
+        self.rollback_guard = path / "ledger.head"
         self.reserve = path / "reserve"
         self.backups = path / "backups"
         self.models = path / "models"

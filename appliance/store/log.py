@@ -1,6 +1,6 @@
 """Log: how long SQLite's write-ahead log is.
 
-Owns the one look into that file from outside SQLite. Deliberately parses nothing but two salts.
+Owns the one look into that file from outside SQLite.
 
 SQLite folds the log back into the database by itself, but then it hides a flush that fails in the
 middle of that (its own hook drops the error), and after such a flush nothing may be acknowledged.

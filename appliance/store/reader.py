@@ -1,7 +1,7 @@
 """Reader: short-lived connections for reads that are too long for the writer's thread.
 
 Owns how such a connection is opened: read-only, at one moment of the database, on the thread that
-uses it. Deliberately keeps none open: a reader holds the log, which cannot begin again before it.
+uses it. It keeps none open: a reader holds the log, which cannot begin again before it.
 
 This is safe beside the one writer. SQLite opens the file for reading only, so that the connection
 can neither write nor fold the log nor delete it on closing (all of these need a lock that such a

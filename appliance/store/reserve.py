@@ -1,7 +1,7 @@
 """Reserve: disk space kept back, so that a full disk stops new calls and loses none.
 
 Owns one file of the data directory that is nothing but allocated space, and when to take it and
-give it up. Deliberately knows no SQLite.
+give it up.
 """
 
 import os

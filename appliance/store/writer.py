@@ -2,7 +2,7 @@
 
 Owns the connection, the mailbox, the order of commits, and what becomes of them when the disk is
 full or fails. While one commit is on its way to the disk the mailbox fills; everything in it
-becomes the next transaction. Deliberately knows nothing of what an operation means.
+becomes the next transaction.
 
 A full disk is survived: the reserve is given up, what was begun is finished in its space, and
 nothing new begins until it could be taken back. A disk that fails is not: after a failed flush the
@@ -30,10 +30,10 @@ from appliance.core.errors import (
     StoreFailed,
 )
 from appliance.store.database import Inspection, Migration, connect
-from appliance.store.letter import Awaiting, Blocking, Letter, Operation, Reply, T
+from appliance.store.error_class import classify
 from appliance.store.log import Log
 from appliance.store.reserve import PAUSE_S, Reserve
-from appliance.store.verdict import verdict_on
+from appliance.store.write_request import AsyncReply, Operation, Reply, SyncReply, T, WriteRequest
 
 log = logging.getLogger("gigarouter.store")
 
@@ -44,7 +44,7 @@ FRAMES_MAX = 1_000
 CLOSE_SECONDS = 30.0
 """How long the disk may take to finish what waits."""
 
-End = tuple[Reply, Any, BaseException | None]
+Outcome = tuple[Reply, Any, BaseException | None]
 
 
 class Writer:
@@ -77,7 +77,7 @@ class Writer:
         self._path, self._inode = path, path.stat().st_ino
         self._log = Log(path, page_bytes=page_bytes)
         self._writes_max = writes_max
-        self._mailbox: queue.SimpleQueue[Letter | None] = queue.SimpleQueue()
+        self._mailbox: queue.SimpleQueue[WriteRequest | None] = queue.SimpleQueue()
         self._synchronous = "FULL"
         self.broken: Future[str] = Future()
         """Done when the disk failed, with the reason: nothing is ever acknowledged again."""
@@ -103,8 +103,8 @@ class Writer:
             StorageFull: the disk is full; nothing of the operation is in the database.
             LedgerUnavailable: the commit failed; nothing of the operation is in the database.
         """
-        reply = Blocking()
-        self._post(Letter(operation, reply, durable, essential))
+        reply = SyncReply()
+        self._post(WriteRequest(operation, reply, durable, essential))
         result: T = reply.future.result()
         return result
 
@@ -123,12 +123,12 @@ class Writer:
             StorageFull: the disk is full; nothing of the operation is in the database.
             LedgerUnavailable: the commit failed; nothing of the operation is in the database.
         """
-        reply = Awaiting(asyncio.get_running_loop())
-        self._post(Letter(operation, reply, durable, essential))
+        reply = AsyncReply(asyncio.get_running_loop())
+        self._post(WriteRequest(operation, reply, durable, essential))
         result: T = await reply.future
         return result
 
-    def condemn(self, reason: str) -> None:
+    def fail_permanently(self, reason: str) -> None:
         """Let nothing be written any more, because what is there cannot be trusted."""
         self._break(StoreFailed(reason))
 
@@ -142,16 +142,16 @@ class Writer:
         if self._thread.is_alive():
             log.error("the disk does not answer; what waits for it was not acknowledged")
 
-    def _post(self, letter: Letter) -> None:
+    def _post(self, request: WriteRequest) -> None:
         if self.broken.done():
             raise LedgerUnavailable(self.broken.result())
         if self._closed:
             raise LedgerUnavailable("it is closed")
-        if self._short and not letter.essential:
+        if self._short and not request.essential:
             raise StorageFull
         if self._mailbox.qsize() >= self._writes_max:
             raise QueueFull(retry_after_s=1)
-        self._mailbox.put(letter)
+        self._mailbox.put(request)
 
     def _work(self) -> None:
         last = False
@@ -165,50 +165,50 @@ class Writer:
         self._log.close()
         self._connection.close()
 
-    def _collect(self) -> tuple[list[Letter], bool]:
-        """Wait for letters and take all that are there; say whether they are the last."""
-        batch: list[Letter] = []
+    def _collect(self) -> tuple[list[WriteRequest], bool]:
+        """Wait for requests and take all that are there; say whether they are the last."""
+        batch: list[WriteRequest] = []
         try:
-            letter = self._mailbox.get(timeout=PAUSE_S if self._short else None)
-            while letter is not None:
-                batch.append(letter)
+            request = self._mailbox.get(timeout=PAUSE_S if self._short else None)
+            while request is not None:
+                batch.append(request)
                 if len(batch) == BATCH_MAX:
                     return batch, False
-                letter = self._mailbox.get_nowait()
+                request = self._mailbox.get_nowait()
         except queue.Empty:
             return batch, False
         return batch, True
 
-    def _commit(self, batch: list[Letter]) -> None:
+    def _commit(self, batch: list[WriteRequest]) -> None:
         try:
             if self.broken.done():
                 raise LedgerUnavailable(self.broken.result())  # noqa: TRY301 - refused like the rest
             try:
-                ends = self._transact(batch)
+                outcomes = self._transact(batch)
             except sqlite3.Error as error:
                 if not self._made_room(error):
                     raise
-                ends = self._transact(batch)
+                outcomes = self._transact(batch)
         except Exception as error:  # noqa: BLE001 - whatever it is, everyone who waits must hear
             refusal = self._refusal(error)
-            for letter in batch:
-                letter.reply.failed(refusal)
+            for request in batch:
+                request.reply.failed(refusal)
             return
-        for reply, result, problem in ends:
+        for reply, result, problem in outcomes:
             if problem is None:
                 reply.done(result)
             else:
                 reply.failed(problem)
         self._fold()
 
-    def _transact(self, batch: list[Letter]) -> list[End]:
+    def _transact(self, batch: list[WriteRequest]) -> list[Outcome]:
         self._require_in_place()
-        self._flush_on_commit(any(letter.durable for letter in batch))
+        self._flush_on_commit(any(request.durable for request in batch))
         self._connection.execute("BEGIN IMMEDIATE")
-        ends = [(letter.reply, *self._apply(letter)) for letter in batch]
+        outcomes = [(request.reply, *self._apply(request)) for request in batch]
         self._connection.execute("COMMIT")
         self._committed(self._connection)
-        return ends
+        return outcomes
 
     def _require_in_place(self) -> None:
         """Write nothing into a file that was removed or replaced: nobody would ever read it."""
@@ -217,13 +217,13 @@ class Writer:
                 return
         raise RuntimeError("the database or its log was removed or replaced")
 
-    def _apply(self, letter: Letter) -> tuple[Any, BaseException | None]:
+    def _apply(self, request: WriteRequest) -> tuple[Any, BaseException | None]:
         """Run one operation so that its failure undoes it and nothing else."""
-        if self._short and not letter.essential:
+        if self._short and not request.essential:
             return None, StorageFull()
         self._connection.execute("SAVEPOINT operation")
         try:
-            result = letter.operation(self._connection)
+            result = request.operation(self._connection)
         except (ApplianceError, sqlite3.IntegrityError) as error:
             self._connection.execute("ROLLBACK TO operation")
             self._connection.execute("RELEASE operation")
@@ -254,14 +254,14 @@ class Writer:
                 self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             except sqlite3.Error as error:
                 # In the space of the reserve, or at the next commit: until then the log grows.
-                if not self._made_room(error) and verdict_on(error) != "full":
+                if not self._made_room(error) and classify(error) != "full":
                     raise
         except Exception as error:  # noqa: BLE001 - it decides whether the disk can be trusted
             self._refusal(error)
 
     def _made_room(self, error: sqlite3.Error) -> bool:
         """Give up the reserve if the disk is full; return whether another try has more room."""
-        if verdict_on(error) != "full" or self._short:
+        if classify(error) != "full" or self._short:
             return False
         self._undo()
         self._short = True
@@ -274,10 +274,10 @@ class Writer:
         if isinstance(error, RetryableError):
             return error
         self._undo()
-        verdict = verdict_on(error)
-        if verdict == "full":
+        error_class = classify(error)
+        if error_class == "full":
             return StorageFull()
-        if verdict == "fatal":
+        if error_class == "fatal":
             self._break(error)
         elif not self.broken.done():
             log.warning("nothing was written: %s", error)

@@ -1,7 +1,6 @@
 """Embedding: texts to sequences.
 
-Owns what an embeddings call is: one sequence for each text, billed by the token. Deliberately
-computes nothing.
+Owns what an embeddings call is: one sequence for each text, billed by the token.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Prompt: the words that a model was trained to see beside a text.
 
-Owns how a query, a document and an instruction become the text that is tokenized. Deliberately
-tokenizes nothing: special tokens are put around by their ids, so that no text can spell one.
+Owns how a query, a document and an instruction become the text that is tokenized. It tokenizes
+nothing: special tokens are put around by their ids, so that no text can spell one.
 """
 
 INSTRUCTION = "Given a web search query, retrieve relevant passages that answer the query"

@@ -1,7 +1,6 @@
 """Rerank: a query and documents to sequences, and scores to a ranking.
 
 Owns what a rerank call is: documents in the order of their scores, billed by the document.
-Deliberately computes no scores.
 """
 
 from collections.abc import Sequence

@@ -3,7 +3,6 @@
 Owns the framing of texts by special tokens: `[CLS] a [SEP]` and `[CLS] a [SEP] b [SEP]` (RoBERTa's
 kind has two [SEP] in the middle); a decoder's texts may lack either end, and its pairs stand in a
 template.
-Deliberately tokenizes nothing.
 """
 
 from dataclasses import dataclass

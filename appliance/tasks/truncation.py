@@ -1,8 +1,7 @@
 """Truncation: how many tokens of each text a model is shown.
 
 Owns the arithmetic that the Hugging Face reference calls `longest_first`, so that a text which is
-too long is cut where the model's own authors cut it. Deliberately cuts nothing, knows no tokens
-and no model: callers slice, and pass a `limit` from which special tokens are already taken.
+too long is cut where the model's own authors cut it.
 """
 
 

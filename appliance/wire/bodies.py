@@ -1,7 +1,7 @@
 """Bodies: what the two paid endpoints accept.
 
 Owns the fields of OpenAI's embeddings request and the union of the Cohere, Jina, Voyage and TEI
-rerank requests. Unknown fields are ignored, nulls mean "not given". Deliberately checks no model.
+rerank requests. Unknown fields are ignored, nulls mean "not given".
 """
 
 from typing import Annotated, Literal

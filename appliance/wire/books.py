@@ -1,7 +1,4 @@
-"""Books: what the operator's API and the command line's `--json` say of backups.
-
-Deliberately holds no behaviour.
-"""
+"""Books: what the operator's API and the command line's `--json` say of backups."""
 
 import msgspec
 

@@ -1,20 +1,17 @@
-"""Doctor: what a look at the appliance's health finds.
-
-Deliberately holds no behaviour.
-"""
+"""Doctor: what a look at the appliance's health finds."""
 
 from typing import Literal
 
 import msgspec
 
-Verdict = Literal["ok", "warn", "fail"]
+Status = Literal["ok", "warn", "fail"]
 
 
 class Finding(msgspec.Struct, frozen=True):
     """One thing that was looked at."""
 
     name: str
-    verdict: Verdict
+    status: Status
     said: str
     fix: str = ""
     """What to do; empty where nothing is to be done."""

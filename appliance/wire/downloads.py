@@ -1,7 +1,4 @@
-"""Downloads: what the operator's API says of models on their way here.
-
-Deliberately holds no behaviour.
-"""
+"""Downloads: what the operator's API says of models on their way here."""
 
 import msgspec
 

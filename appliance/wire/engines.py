@@ -1,7 +1,4 @@
-"""Engines: what the operator's API says of models in memory.
-
-Deliberately holds no behaviour.
-"""
+"""Engines: what the operator's API says of models in memory."""
 
 import msgspec
 

@@ -1,6 +1,6 @@
 """JSON: bytes from a client to a typed body, with every way of being wrong told apart.
 
-Owns the decoding that never lets a foreign exception escape. Deliberately knows no endpoint.
+Owns the decoding that never lets a foreign exception escape.
 """
 
 import re

@@ -1,6 +1,6 @@
 """Keys: what the operator's API and the command line's `--json` say of keys.
 
-Money is decimal credits, exact. Deliberately holds no behaviour.
+Money is decimal credits, exact.
 """
 
 from decimal import Decimal

@@ -1,6 +1,6 @@
 """Logs: lines of the server's log, as the console shows them.
 
-Deliberately holds no behaviour.
+Nothing is rotated:
 """
 
 import msgspec

@@ -1,6 +1,6 @@
 """Models: what the operator's API and `GET /v1/models` say of models.
 
-Prices are decimal credits, exact. Deliberately holds no behaviour.
+Prices are decimal credits, exact.
 """
 
 from decimal import Decimal
@@ -50,11 +50,11 @@ class PriceView(msgspec.Struct, frozen=True):
 class TuningView(msgspec.Struct, frozen=True):
     """How a model is spread over this machine's cores."""
 
-    lanes: int
+    workers: int
     threads: int
-    """Of each lane while others compute too."""
+    """Of each worker while others compute too."""
     threads_alone: int
-    bin_tokens: int
+    max_batch_tokens: int
     flash_attention: bool | None
     """None: the library decides."""
     origin: str

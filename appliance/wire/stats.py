@@ -1,7 +1,4 @@
-"""Stats: what the server does now, as the console draws it.
-
-Deliberately holds no behaviour.
-"""
+"""Stats: what the server does now, as the console draws it."""
 
 import msgspec
 
@@ -82,10 +79,10 @@ class Stats(msgspec.Struct, frozen=True):
     """In the last minute, by status and code, the most frequent first."""
     in_flight: int
     waiting_tokens: int
-    bin_fill: float
-    """Of the room in the bins of the last seconds, the share that was used: 0 to 1."""
-    lanes_busy: int
-    lanes: int
+    batch_fill: float
+    """Of the room in the batches of the last seconds, the share that was used: 0 to 1."""
+    workers_busy: int
+    workers: int
     memory_taken: int
     """By models, estimated."""
     memory_max: int | None

@@ -1,7 +1,6 @@
 """Texts: the bulk of a body, checked before it becomes Python objects.
 
-Owns the rules for `input` and `documents`: how many, how large, and which kinds. Deliberately
-tokenizes nothing.
+Owns the rules for `input` and `documents`: how many, how large, and which kinds.
 """
 
 from typing import Any

@@ -1,6 +1,6 @@
 """Usage: what the operator's API and `gigarouter usage` say of what was sold.
 
-Money is decimal credits, exact. Deliberately holds no behaviour.
+Money is decimal credits, exact.
 """
 
 from decimal import Decimal

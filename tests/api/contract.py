@@ -1,7 +1,7 @@
 """Contract: holds every answer to the published description of the hosted service.
 
 Owns the reading of `tests/golden/contract.json` and the rules that it does not spell out: every
-field that it names is there, and an error has exactly our shape. Deliberately makes no request.
+field that it names is there, and an error has exactly our shape.
 """
 
 import base64

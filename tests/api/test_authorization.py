@@ -14,8 +14,8 @@ import pytest
 
 from appliance.accounts import credential
 from appliance.accounts.keyring import Keyring
+from appliance.api.error_responses import TABLE
 from appliance.api.guard import hmac
-from appliance.api.problems import TABLE
 from appliance.core import errors
 from appliance.wire.keys import ExpireOrder, RotateOrder
 from tests.appliance import bench

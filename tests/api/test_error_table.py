@@ -76,26 +76,27 @@ class Payer:
         return balance
 
     async def until_queued(self, tokens: int) -> None:
-        """Return once this many tokens are in the engine's queue, its current bin included."""
+        """Return once this many tokens are in the engine's queue, its current batch included."""
         await until(
             lambda: (
                 sum(
-                    slot.engine._queue.tokens + slot.engine._tokens_in_bins for slot in self.slots()
+                    entry.engine._queue.tokens + entry.engine._tokens_in_batches
+                    for entry in self.entries()
                 )
                 >= tokens
             )
         )
 
     async def until_computing(self) -> None:
-        """Return once the engine has a bin in its hands."""
-        await until(lambda: any(slot.engine._computing for slot in self.slots()))
+        """Return once the engine has a batch in its hands."""
+        await until(lambda: any(entry.engine._computing for entry in self.entries()))
 
     async def until_waiting(self) -> None:
         """Return once a call waits for a model to load."""
-        await until(lambda: any(slot.waiters for slot in self.slots()))
+        await until(lambda: any(entry.waiters for entry in self.entries()))
 
-    def slots(self) -> list[Any]:
-        return list(self.bench.appliance.residency.fleet.slots.values())
+    def entries(self) -> list[Any]:
+        return list(self.bench.appliance.residency.pool.entries.values())
 
 
 @asynccontextmanager
@@ -831,7 +832,7 @@ def test_a_dry_run_needs_neither_credit_nor_a_loaded_model(tmp_path: Path) -> No
         async with paying(tmp_path, credit="0", preload=False) as payer:
             answer = await payer.post(x_dry_run="1")
             assert answer.json()["units"] == 3
-            assert payer.slots() == []
+            assert payer.entries() == []
             refused(await payer.post({**ONE, "model": "x"}, x_dry_run="true"), 404,
                     "model_not_found", param="model")  # fmt: skip
             refused(await payer.post(x_dry_run="yes"), 400, "invalid_request", param="X-Dry-Run")
@@ -1006,7 +1007,7 @@ def test_a_client_that_leaves_while_the_model_is_loaded_pays_nothing(tmp_path: P
         async with paying(tmp_path, preload=False) as payer, loading_held(payer):
             sent = await abandoned(payer, payer.until_waiting, prefer="wait=30")
             assert sent[0]["status"] == 499
-            assert [sum(slot.waiters.values()) for slot in payer.slots()] == [0]
+            assert [sum(entry.waiters.values()) for entry in payer.entries()] == [0]
 
     prove(story())
 

@@ -38,7 +38,7 @@ def test_calls_refusals_keys_and_models_are_counted(tmp_path):
             assert [k["name"] for k in found["keys"]] == ["alice"]
             assert set(found["stages"]) == {"tokenize", "queue", "inference", "settle", "total"}
             assert (len(found["history"]), found["step_s"]) == (60, 1)
-            assert found["lanes"] == 1
+            assert found["workers"] == 1
             assert found["process_bytes"] > 10_000_000
             span = await on.client.get("/admin/v1/stats?span=900", headers=token)
             assert span.json()["step_s"] == 10

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import pytest
 
-from appliance.ledger.watch import Watch
+from appliance.ledger.audit_schedule import AuditSchedule
 from tests.appliance import bench
 from tests.server import EMBED, RERANK
 
@@ -93,7 +93,7 @@ def test_books_that_no_longer_agree_are_closed_while_the_server_runs(tmp_path):
     async def scenario():
         async with bench(tmp_path / "data") as on:
             minted = await on.mint()
-            watch = Watch(on.directory, on.books.writer)
+            watch = AuditSchedule(on.directory, on.books.writer)
             await sold(on)
             await watch.once()
             assert not on.books.writer.broken.done()

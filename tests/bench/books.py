@@ -90,18 +90,22 @@ async def measure(folder: Path, calls: int) -> None:
         minted = await on.mint()
         load = Load(on, on.books.keyring.get(minted.id))
         await load.together(CLIENTS * 2)
-        till, added = load.pipeline._till, []
-        charge = await till.holds.settle(await till.holds.open(await _purchase(load)), None)
-        without = type(till)(
-            till.ledger, NoBooks(charge), till.prices, till.repeats, till.deliveries
+        billing, added = load.pipeline._billing, []
+        charge = await billing.holds.settle(await billing.holds.open(await _purchase(load)), None)
+        without = type(billing)(
+            billing.ledger,
+            NoBooks(charge),
+            billing.prices,
+            billing.idempotency,
+            billing.delivery_acks,
         )
         for _ in range(5):
-            load.pipeline._till = without
+            load.pipeline._billing = without
             bare = await load.alone(calls // 20)
-            load.pipeline._till = till
+            load.pipeline._billing = billing
             added.append(((await load.alone(calls // 20)) - bare) * 1000)
         rates = [await load.together(calls) for _ in range(3)]
-        await till.deliveries.close()
+        await billing.delivery_acks.close()
         with reading(on.directory.database) as connection:
             began = time.perf_counter()
             found = audit.problems(connection)

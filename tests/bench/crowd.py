@@ -2,9 +2,9 @@
 
     .venv/bin/python -m tests.bench.crowd [--minutes 10] [--fake]
 
-A server of its own, in a temporary folder, with ten copies of the starter model. Nothing may fail but
-as documented (503 `model_warming`), the memory that models take may never pass the budget, and every
-call must end.
+A server of its own, in a temporary folder, with ten copies of the starter model. Nothing may fail
+but as documented (503 `model_warming`), the memory that models take may never pass the budget, and
+every call must end.
 """
 
 import argparse

@@ -5,8 +5,8 @@
 Each round has three phases: the quiet key alone, the flood alone, both. The flood keeps requests of
 1,000 texts, 10 to 60 words each and none sent twice, in flight from a process of its own, so that
 its bookkeeping is not measured as the server's. A phase with a flood ends when its last request is
-answered. Proves: the quiet key's p95 under the flood is at most twice its p95 alone, plus one bin,
-the call of the engine that is running when it arrives.
+answered. Proves: the quiet key's p95 under the flood is at most twice its p95 alone, plus one
+batch, the call of the engine that is running when it arrives.
 """
 
 import argparse
@@ -31,7 +31,7 @@ TEXTS, WORDS_MIN, WORDS_MAX = 1_000, 10, 60
 IN_FLIGHT = 2
 QUIET_WORDS = 14
 PAUSE_S_MAX = 0.1
-"""Between two quiet calls, drawn anew: calls on the heels of each other would always meet a bin at
+"""Between two quiet calls, drawn anew: calls on the heels of each other would always meet a batch at
 its beginning."""
 
 
@@ -65,7 +65,7 @@ class Round:
     flood_alone: Flood
     under: list[float]
     flood: Flood
-    bin_ms: float
+    batch_ms: float
 
 
 # -- the loud key ---------------------------------------------------------------------------------
@@ -147,8 +147,8 @@ async def measure(side: Side, *, seconds: float, rounds: int, texts: int = TEXTS
             finally:
                 ends.set()
             under = await asking
-            bin_ms = await _bin_ms(side, flood_alone)
-            found.append(Round(alone, flood_alone, under, met, bin_ms))
+            batch_ms = await _bin_ms(side, flood_alone)
+            found.append(Round(alone, flood_alone, under, met, batch_ms))
     return found
 
 
@@ -163,10 +163,10 @@ async def _warm_up(side: Side) -> None:
 
 
 async def _bin_ms(side: Side, met: Flood) -> float:
-    """Return how long one full bin takes while every lane computes one."""
+    """Return how long one full batch takes while every worker computes one."""
     async with client_of(side.url, side.quiet) as client:
         tuning = (await client.get(f"/v1/models/{EMBED}")).json()["tuning"]
-    return 1000 * float(tuning["bin_tokens"]) * float(tuning["lanes"]) / met.tokens_per_s
+    return 1000 * float(tuning["max_batch_tokens"]) * float(tuning["workers"]) / met.tokens_per_s
 
 
 @contextmanager
@@ -185,11 +185,11 @@ class Verdict:
 
     alone_p95: float
     under_p95: float
-    bin_ms: float
+    batch_ms: float
 
     @property
     def bound_ms(self) -> float:
-        return 2 * self.alone_p95 + self.bin_ms
+        return 2 * self.alone_p95 + self.batch_ms
 
     @property
     def holds(self) -> bool:
@@ -201,7 +201,7 @@ def verdict(rounds: list[Round]) -> Verdict:
     return Verdict(
         median([percentile(each.alone, 0.95) for each in rounds]),
         median([percentile(each.under, 0.95) for each in rounds]),
-        median([each.bin_ms for each in rounds]),
+        median([each.batch_ms for each in rounds]),
     )
 
 
@@ -225,8 +225,8 @@ def table(rounds: list[Round]) -> str:
     found = verdict(rounds)
     each_p95 = ", ".join(f"{percentile(each.under, 0.95):.1f}" for each in rounds)
     lines += [
-        f"one bin under the flood {found.bin_ms:.1f} ms; quiet p95 of each round {each_p95}",
-        f"p95 {found.under_p95:.1f} <= {found.bound_ms:.1f}, twice p95 alone and a bin: "
+        f"one batch under the flood {found.batch_ms:.1f} ms; quiet p95 of each round {each_p95}",
+        f"p95 {found.under_p95:.1f} <= {found.bound_ms:.1f}, twice p95 alone and a batch: "
         + ("yes" if found.holds else "NO"),
     ]
     return "\n".join(lines)

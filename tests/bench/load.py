@@ -1,7 +1,4 @@
-"""Load: what the slow proofs share: a server to measure, texts from a seed, calls and percentiles.
-
-Deliberately judges nothing.
-"""
+"""Load: what the slow proofs share: a server to measure, texts from a seed, calls and percentiles."""
 
 import random
 import statistics

@@ -2,8 +2,9 @@
 
     .venv/bin/python -m tests.bench.mutants [--count 1000] [--seed 1]
 
-Tiny files of five kinds, each with bytes flipped, cut, doubled or written over, at random. Each must
-end in time: refused by the header, refused by the preflight (also by a crash over there), or passed.
+Tiny files of five kinds, each with bytes flipped, cut, doubled or written over, at random. Each
+must end in time: refused by the header, refused by the preflight (also by a crash over there), or
+passed.
 """
 
 import argparse

@@ -6,9 +6,9 @@
 
 DIR becomes a virtual environment; what is in it already is used as it is. A server listens on
 loopback; once its vectors are ours, the command that measures it beside a running `gigarouter
-serve` is printed, or run with `--bench` (what stands behind `--` goes to it). Ctrl-C ends it.
-Deliberately measures nothing: `gigarouter bench` does, and for a library without a server,
-`encode.py`. llama-server is compiled for this processor (some 15 minutes, once).
+serve` is printed, or run with `--bench` (what stands behind `--` goes to it). Ctrl-C ends it. It
+measures nothing: `gigarouter bench` does, and for a library without a server, `encode.py`.
+llama-server is compiled for this processor (some 15 minutes, once).
 """
 
 import argparse

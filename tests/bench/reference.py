@@ -1,7 +1,7 @@
 """Reference: the vector of each text, computed alone, one after the other, on one thread.
 
-Owns what packing, lanes, sharing and HTTP are held to. Deliberately goes through none of them:
-only the loader, the tokenizer and the engine's own call are the server's.
+Owns what packing, workers, sharing and HTTP are held to. It goes through none of them: only the
+loader, the tokenizer and the engine's own call are the server's.
 """
 
 import tempfile

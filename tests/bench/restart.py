@@ -17,7 +17,7 @@ from pathlib import Path
 from appliance.accounts.key import Key, KeyLimits
 from appliance.core.clock import SystemClock
 from appliance.core.limits import Limits
-from appliance.ledger import audit, books, deliveries, ledger, prices
+from appliance.ledger import audit, books, delivery_acks, ledger, prices
 from appliance.ledger.books import open_books
 from appliance.ledger.entry import Purchase
 from appliance.pricing.tariff import Tariff
@@ -48,7 +48,7 @@ def fill(directory: DataDir, transfers: int, holds: int) -> None:
             now_us = first_us + number * step_us
             hold = ledger.open_hold(connection, purchase(number, price), now_us)
             seqs.append(ledger.settle_hold(connection, hold, now_us).seq)
-        deliveries.mark(connection, seqs)
+        delivery_acks.mark(connection, seqs)
 
     with directory.locked(), open_books(directory, clock, Limits()) as opened:
         for member in range(MEMBERS):

@@ -26,11 +26,11 @@ def test_a_quiet_key_is_answered_while_another_floods(server):
     assert only.flood.tokens > FLOOD_TEXTS * flood.WORDS_MIN
     # Whoever waits behind the flood is answered when it ends: once or twice.
     assert len(only.under) >= 3
-    assert only.bin_ms > 0
+    assert only.batch_ms > 0
     assert "quiet alone" in flood.table([only])
 
 
-def test_the_verdict_allows_twice_the_latency_alone_and_one_bin():
+def test_the_verdict_allows_twice_the_latency_alone_and_one_batch():
     def a_round(under):
         return Round([10.0] * 20, Flood(2, 100, 1.0), under, Flood(2, 100, 1.0), 30.0)
 

@@ -81,5 +81,5 @@ def test_the_raw_engine_is_measured_in_the_benchs_own_process(tmp_path):
     assert done.returncode == 0, done.stderr
     [ceiling] = json.loads(done.stdout)
     assert ceiling["tokens_per_s"] == pytest.approx(16 * ceiling["texts_per_s"], rel=0.01)
-    assert ceiling["bin_ms"] > 0
-    assert 1 <= ceiling["lanes"] * ceiling["threads"] <= cores()
+    assert ceiling["batch_ms"] > 0
+    assert 1 <= ceiling["workers"] * ceiling["threads"] <= cores()

@@ -17,7 +17,7 @@ def test_a_look_finds_the_same_things_with_a_server_and_without(tmp_path):
     directory = tmp_path / "data"
     code, idle = looked(directory)
     assert (code, idle["healthy"]) == (0, True)
-    assert {f["name"]: f["verdict"] for f in idle["data"]}["keys"] == "warn"
+    assert {f["name"]: f["status"] for f in idle["data"]}["keys"] == "warn"
     server = Server(directory).start("--fake")
     try:
         server.mint()
@@ -27,7 +27,7 @@ def test_a_look_finds_the_same_things_with_a_server_and_without(tmp_path):
     finally:
         server.close()
     assert (code, served["healthy"]) == (0, True)
-    assert {f["name"]: f["verdict"] for f in served["data"]}["keys"] == "ok"
+    assert {f["name"]: f["status"] for f in served["data"]}["keys"] == "ok"
     names = [f["name"] for f in served["data"]]
     assert [n for n in names if n != "engines"] == [f["name"] for f in idle["data"]]
     assert "engines" in names
@@ -46,7 +46,7 @@ def test_what_cannot_be_opened_is_a_finding_and_no_traceback(tmp_path, name, con
     (directory / name).write_text(content)
     code, report = looked(directory)
     assert (code, report["healthy"]) == (1, False)
-    assert report["data"][0]["verdict"] == "fail"
+    assert report["data"][0]["status"] == "fail"
     assert name in report["data"][0]["said"]
     people = gigarouter("doctor", data_dir=directory)
     assert people.returncode == 1

@@ -1,11 +1,11 @@
-"""Every error is in the table of `api/problems.py`, and every code in the README's."""
+"""Every error is in the table of `api/error_responses.py`, and every code in the README's."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-from appliance.api.problems import TABLE
+from appliance.api.error_responses import TABLE
 from appliance.core import errors
 from appliance.core.errors import ApplianceError, RetryableError
 

@@ -49,7 +49,9 @@ def test_the_staircase_and_every_door_are_kept():
             "numpy,litestar,granian,llama_cpp,textual,tokenizers,gguf,sqlite_utils",
             id="the command line",
         ),
-        pytest.param(["appliance.admin.desk"], "litestar,granian,llama_cpp,textual", id="admin"),
+        pytest.param(
+            ["appliance.admin.operator_api"], "litestar,granian,llama_cpp,textual", id="admin"
+        ),
     ],
 )
 def test_an_import_loads_nothing_that_it_does_not_need(modules, unwanted):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-LINES_MAX, FUNCTION_LINES_MAX = 300, 60
+LINES_MAX, FUNCTION_LINES_MAX = 400, 60
 
 LONGER = {
     "appliance/core/errors.py": (

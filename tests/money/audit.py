@@ -1,7 +1,8 @@
 """Audit: the books recomputed from their rows, by other means than the ledger's own.
 
 Owns every relation between transfers, holds, cached balances and sums that must hold at any moment,
-worked out in plain Python, row by row. Deliberately imports nothing of the appliance.
+worked out in plain Python, row by row. It imports nothing of the appliance, so that both cannot
+share a fault.
 """
 
 import hashlib

@@ -17,7 +17,7 @@ import pytest
 from appliance.accounts.key import Key, KeyLimits
 from appliance.core.errors import StoreFailed
 from appliance.core.limits import Limits
-from appliance.ledger import audit, books, deliveries, ledger, prices
+from appliance.ledger import audit, books, delivery_acks, ledger, prices
 from appliance.ledger.backup import back_up, restore
 from appliance.ledger.books import open_books
 from appliance.ledger.entry import Purchase
@@ -57,7 +57,7 @@ def history(directory, clock):
         hold = ledger.open_hold(connection, purchase, clock.wall_us())
         charge = ledger.settle_hold(connection, hold, clock.wall_us())
         if number % 30:
-            deliveries.mark(connection, [charge.seq])
+            delivery_acks.mark(connection, [charge.seq])
         else:
             ledger.refund(connection, charge.seq, "refund", clock.wall_us())
 

@@ -84,7 +84,7 @@ class FakeGateway:
             ],
             history=[Point(1, float(n % 17) * 300, 0, 0) for n in range(60)], step_s=1,
             charged="0.00341", spent_today="0.0123", refusals={"402 insufficient_credit": 3},
-            devices=[DeviceView("CPU", "A processor", "cpu", 25_000_000_000, 24_000_000_000)], in_flight=3, waiting_tokens=298, bin_fill=0.35, lanes_busy=2, lanes=2,
+            devices=[DeviceView("CPU", "A processor", "cpu", 25_000_000_000, 24_000_000_000)], in_flight=3, waiting_tokens=298, batch_fill=0.35, workers_busy=2, workers=2,
             memory_taken=208_000_000, memory_max=19_000_000_000, process_bytes=237_000_000,
         )  # fmt: skip
 

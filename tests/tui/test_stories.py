@@ -153,7 +153,7 @@ def test_a_terminal_that_changes_its_size_is_drawn_anew():
     async def story(app, pilot, _):
         await settled(pilot, lambda: "alice" in panel(app, "recent"))
         await pilot.resize_terminal(160, 48)
-        await settled(pilot, lambda: "lanes" in panel(app, "machine"))
+        await settled(pilot, lambda: "workers" in panel(app, "machine"))
         await pilot.press("2")
         await settled(pilot, lambda: "license" in drawn(app))
         await pilot.resize_terminal(80, 24)

@@ -153,7 +153,7 @@ async def line(path, *, limits=None, preload=True, credit="1"):
         opened = Line(made, made.books.keyring.get(minted.id))
         # The first call of a model writes its price: that is another story.
         spec = opened.spec
-        await opened.pipeline._till.prices.version(spec.id, spec.tariff)
+        await opened.pipeline._billing.prices.version(spec.id, spec.tariff)
         try:
             yield opened
         finally:
@@ -252,8 +252,8 @@ def test_a_call_that_is_cancelled_while_its_model_is_loaded_costs_nothing(tmp_pa
         async with line(tmp_path, preload=False) as it:
             gate = cold(it, monkeypatch)
             running = it.begin()
-            slots = it.bench.appliance.residency.fleet.slots
-            await until(lambda: any(slot.waiters for slot in slots.values()))
+            entries = it.bench.appliance.residency.pool.entries
+            await until(lambda: any(entry.waiters for entry in entries.values()))
             await it.is_cancelled(running)
             gate.set()
             assert await it.books() == NOTHING
@@ -289,7 +289,7 @@ def test_a_call_that_is_cancelled_while_its_price_is_refused_leaves_nothing(tmp_
             it.writer_gate.set()
             await asyncio.to_thread(blocking.join)
             assert await it.books() == (0, 0, 0, 0, 0)
-            assert not it.pipeline._till.holds._background
+            assert not it.pipeline._billing.holds._background
 
     asyncio.run(story())
 
@@ -393,7 +393,7 @@ def test_a_call_that_is_cancelled_anywhere_is_charged_or_costs_nothing(tmp_path)
                 assert was_cancelled or not isinstance(ended, BaseException)
                 answered, cancelled = answered + (not was_cancelled), cancelled + was_cancelled
                 await it.no_open_hold()
-                await until(lambda: not it.pipeline._till.holds._background)
+                await until(lambda: not it.pipeline._billing.holds._background)
                 _, _, _, posted, held = await it.books()
                 assert (posted, held) == (10**12 - answered * PRICE, 0)
                 assert it.pipeline.in_flight == 0
@@ -482,7 +482,7 @@ def test_a_settlement_that_fails_releases_the_hold(tmp_path, monkeypatch):
     async def story():
         async with line(tmp_path) as it:
             with monkeypatch.context() as patch:
-                patch.setattr(it.pipeline._till.ledger, "settle", fails)
+                patch.setattr(it.pipeline._billing.ledger, "settle", fails)
                 with pytest.raises(StoreFailed, match="the disk is full"):
                     await it.run()
             assert await it.books() == RELEASED
@@ -497,7 +497,7 @@ def test_a_hold_that_cannot_be_released_is_logged_and_hides_no_error(tmp_path, m
 
     async def story():
         async with line(tmp_path) as it:
-            monkeypatch.setattr(it.pipeline._till.ledger, "release", fails)
+            monkeypatch.setattr(it.pipeline._billing.ledger, "release", fails)
             it.bench.backend.refuse = True
             with pytest.raises(InferenceFailed, match="told to refuse"):
                 await it.run()
@@ -641,7 +641,7 @@ def test_a_settlement_that_fails_after_the_client_left_releases_the_hold(tmp_pat
     async def story():
         async with line(tmp_path) as it:
             with monkeypatch.context() as patch:
-                patch.setattr(it.pipeline._till.ledger, "settle", fails)
+                patch.setattr(it.pipeline._billing.ledger, "settle", fails)
                 running = asyncio.create_task(it.run())
                 await begun.wait()
                 running.cancel()
@@ -662,7 +662,7 @@ def test_a_hold_that_the_store_would_not_release_is_released_once_it_works_again
 
     async def story():
         async with line(tmp_path) as it:
-            release = it.pipeline._till.ledger.release
+            release = it.pipeline._billing.ledger.release
 
             async def fails_twice(hold):
                 tries.append(hold.id)
@@ -671,7 +671,7 @@ def test_a_hold_that_the_store_would_not_release_is_released_once_it_works_again
                 await release(hold)
 
             monkeypatch.setattr("appliance.ledger.holds.RELEASE_PAUSES_S", (0, 0, 0))
-            monkeypatch.setattr(it.pipeline._till.ledger, "release", fails_twice)
+            monkeypatch.setattr(it.pipeline._billing.ledger, "release", fails_twice)
             it.bench.backend.refuse = True
             with pytest.raises(InferenceFailed):
                 await it.run()

@@ -55,7 +55,7 @@ def test_every_setting_can_be_given_in_the_file_in_the_environment_and_as_a_flag
         host="::1", port=1, log_format="json", threads=2, default_wait_s=3, fake_engine=True,
         failpoint="after_send:1", admin=AdminSettings(allow_remote=True), tls=TlsSettings(cert="c.pem", key="k.pem"),
         engine=EngineSettings(
-            calibrate=False, lanes=2, bin_tokens=128, flash_attention="off", cache_mb=5, memory_mb=900, idle_s=60,
+            calibrate=False, workers=2, max_batch_tokens=128, flash_attention="off", cache_mb=5, memory_mb=900, idle_s=60,
         ),
         backup=BackupSettings(every_h=6, keep=28),
         hub=HubSettings(endpoint="http://mirror.lan/hf", token="hf_x", offline=True),
@@ -63,7 +63,7 @@ def test_every_setting_can_be_given_in_the_file_in_the_environment_and_as_a_flag
     values = {
         "host": "::1", "port": 1, "log_format": "json", "threads": 2, "default_wait_s": 3,
         "fake_engine": True, "failpoint": "after_send:1", "admin.allow_remote": True, "tls.cert": "c.pem", "tls.key": "k.pem",
-        "engine.calibrate": False, "engine.lanes": 2, "engine.bin_tokens": 128,
+        "engine.calibrate": False, "engine.workers": 2, "engine.max_batch_tokens": 128,
         "engine.flash_attention": "off", "engine.cache_mb": 5, "engine.memory_mb": 900, "engine.idle_s": 60,
         "backup.every_h": 6, "backup.keep": 28,
         "hub.endpoint": "http://mirror.lan/hf", "hub.token": "hf_x", "hub.offline": True,
@@ -195,3 +195,12 @@ def test_the_hubs_own_variables_beat_the_file_and_ours_beat_them(load):
     )  # fmt: skip
     assert chosen.hub == HubSettings(endpoint="http://theirs", token="ours", offline=True)
     assert load(env={"HF_HUB_OFFLINE": "0"}).hub.offline is False
+
+
+def test_settings_under_their_old_names_are_accepted_for_a_while(load):
+    assert load(file="[engine]\nlanes = 3\nbin_tokens = 64\n").engine == EngineSettings(
+        workers=3, max_batch_tokens=64
+    )
+    assert load(env={"GIGAROUTER_ENGINE_LANES": "2"}).engine.workers == 2
+    both = load(file="[engine]\nlanes = 3\nworkers = 4\n", env={})
+    assert both.engine.workers == 2, "the environment beats the file, under either name"

@@ -1,7 +1,7 @@
 """Home: what the server does now.
 
-Owns which panel shows what, and how much of it fits. Deliberately asks the server nothing: the
-console hands it what it has.
+Owns which panel shows what, and how much of it fits. It asks the server nothing: the console hands
+it what it has.
 """
 
 from typing import ClassVar

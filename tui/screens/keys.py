@@ -15,7 +15,7 @@ from textual.widgets import DataTable, Label
 
 from appliance.wire.keys import KeyView, MintOrder, Plaintext
 from tui import figures
-from tui.gateway import Desk, Lost, Refused
+from tui.gateway import AdminClient, Lost, Refused
 from tui.inert import inert, plain
 from tui.screens.dialogs import Confirm, Field, Form, Secret
 from tui.screens.page import Page, Subject
@@ -52,9 +52,9 @@ class Keys(Pane):
         Binding("a", "all", "All", tooltip="Revoked keys too, or live ones alone"),
     ]
 
-    def __init__(self, desk: Desk, model: str) -> None:
+    def __init__(self, client: AdminClient, model: str) -> None:
         super().__init__()
-        self._desk, self._model = desk, model
+        self._client, self._model = client, model
         self._keys: dict[str, KeyView] = {}
         self._with_ended = False
 
@@ -94,7 +94,7 @@ class Keys(Pane):
         except (Lost, Refused) as error:
             self.refused(error)
             return
-        url = self._desk.gateway.url
+        url = self._client.gateway.url
         await self.app.push_screen_wait(Secret(minted.name, minted.key, url, self._model))
 
     @work(group="verb")
@@ -114,7 +114,7 @@ class Keys(Pane):
             expires=given["expires"] or None,
             models=[m.strip() for m in given["models"].split(",") if m.strip()] or None,
         )  # fmt: skip
-        await self._secret(self._desk.mint(order))
+        await self._secret(self._client.mint(order))
 
     @work(group="verb")
     async def action_top_up(self) -> None:
@@ -129,7 +129,7 @@ class Keys(Pane):
         if given is not None:
             self.order(
                 f"{plain(key.name)} has {plain(given['credit'])} more",
-                lambda: self._desk.top_up(key.id, given["credit"]),
+                lambda: self._client.top_up(key.id, given["credit"]),
             )
 
     @work(group="verb")
@@ -140,7 +140,7 @@ class Keys(Pane):
             return
         asked = Confirm(f"A new plaintext for {plain(key.name)}? The old one works for 24 hours.")
         if await self.app.push_screen_wait(asked):
-            await self._secret(self._desk.rotate(key.id))
+            await self._secret(self._client.rotate(key.id))
 
     @work(group="verb")
     async def action_revoke(self) -> None:
@@ -150,7 +150,7 @@ class Keys(Pane):
             return
         asked = Confirm(f"Revoke {plain(key.name)}? This cannot be undone.", yes="Revoke")
         if await self.app.push_screen_wait(asked):
-            self.order(f"{plain(key.name)} is revoked", lambda: self._desk.revoke(key.id))
+            self.order(f"{plain(key.name)} is revoked", lambda: self._client.revoke(key.id))
 
     def on_data_table_row_selected(self) -> None:
         """Open the page of the key under the cursor."""
@@ -160,7 +160,7 @@ class Keys(Pane):
         """Open a key's page."""
         key = self._chosen()
         if key is not None:
-            self.app.push_screen(Page(self._desk, _subject(key)))
+            self.app.push_screen(Page(self._client, _subject(key)))
 
 
 def _row(key: KeyView, richest: Decimal) -> tuple[Text, ...]:

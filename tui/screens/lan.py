@@ -1,7 +1,6 @@
 """LAN: from this machine alone to the network, and back.
 
-Owns `config.toml`'s address and certificate, and the warnings, which are true. Deliberately opens
-nothing itself: the server does, when it starts again.
+Owns `config.toml`'s address and certificate, and the warnings, which are true.
 """
 
 import shutil
@@ -21,7 +20,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from appliance.core.address import is_loopback
-from tui.gateway import Desk
+from tui.gateway import AdminClient
 from tui.inert import plain
 from tui.screens.dialogs import Confirm, Field, Form
 
@@ -45,9 +44,9 @@ class Lan(Widget):
     class Changed(Message):
         """The server must start again to follow `config.toml`."""
 
-    def __init__(self, desk: Desk, data_dir: Path | None) -> None:
+    def __init__(self, client: AdminClient, data_dir: Path | None) -> None:
         super().__init__()
-        self._desk, self._data_dir = desk, data_dir
+        self._client, self._data_dir = client, data_dir
 
     def compose(self) -> ComposeResult:
         """Lay out one page of text."""
@@ -60,7 +59,7 @@ class Lan(Widget):
     def show(self, *, has_key: bool) -> None:
         """Draw how things are."""
         self._has_key = has_key
-        url = self._desk.gateway.url
+        url = self._client.gateway.url
         is_open = self._is_open()
         text = Text()
         text.append("This server is ")
@@ -91,7 +90,7 @@ class Lan(Widget):
         self.query_one("#lan", Static).update(text)
 
     def _is_open(self) -> bool:
-        host = self._desk.gateway.url.partition("://")[2].rpartition(":")[0].strip("[]")
+        host = self._client.gateway.url.partition("://")[2].rpartition(":")[0].strip("[]")
         return not is_loopback(host)
 
     @work(group="lan")

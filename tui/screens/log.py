@@ -1,6 +1,6 @@
 """Log: the server's log, filtered, and what a look at its health finds.
 
-Owns both panes. Deliberately asks nobody: the console hands it what it has.
+Owns both panes. It asks nobody: the console hands it what it has.
 """
 
 from collections import deque
@@ -116,12 +116,12 @@ class Log(Widget):
     def check(self, report: Report) -> None:
         """Draw what a look at the server's health finds, what is wrong first, and what to do."""
         text = Text()
-        wrong = [each for each in report.data if each.verdict != "ok"]
-        well = [each for each in report.data if each.verdict == "ok"]
+        wrong = [each for each in report.data if each.status != "ok"]
+        well = [each for each in report.data if each.status == "ok"]
         # Where there is little room, what is well needs no line of its own.
         is_short = self.app.size.height < TALL_FROM
         for each in wrong if is_short else [*wrong, *well]:
-            mark, style = MARKS[each.verdict]
+            mark, style = MARKS[each.status]
             text.append(f"{mark} ", style=style)
             text.append(f"{plain(each.name):8} {plain(each.said)}")
             if each.fix:

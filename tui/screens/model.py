@@ -78,9 +78,12 @@ def subject_of(model: ModelView, engine: EngineView | None) -> Subject:
     """Return whose page a model's is."""
     price, tuning = model.pricing, model.tuning
     prices = f"{figures.money(price.realtime)} for {price.unit}, {figures.money(price.batch)} batch"
-    lanes = "not measured yet"
+    workers = "not measured yet"
     if tuning:
-        lanes = f"{tuning.lanes} x {tuning.threads} threads, bins of {tuning.bin_tokens} tokens"
+        workers = (
+            f"{tuning.workers} x {tuning.threads} threads, "
+            f"batches of {tuning.max_batch_tokens} tokens"
+        )
     return Subject(
         name=f"Model {model.id}",
         facts=(
@@ -88,7 +91,7 @@ def subject_of(model: ModelView, engine: EngineView | None) -> Subject:
             ("price", prices), ("context", f"{model.max_input_tokens:,} tokens"),
             ("dimensions", str(model.dimensions or "none: it ranks")),
             ("weights", f"{figures.number(model.params)}, {model.quantization}"),
-            ("license", model.license or "not said"), ("lanes", lanes),
+            ("license", model.license or "not said"), ("workers", workers),
             ("memory", figures.size(engine.bytes) if engine and engine.bytes else "none now"),
         ),
         other="key", model=model.id, is_its=lambda call: call.model == model.id,

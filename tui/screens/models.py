@@ -1,7 +1,7 @@
 """Models: the catalogue, what of it is here, and what is on its way.
 
-Owns the table, and which verb a key press asks for. Deliberately talks to nobody: the console's
-desk does, in workers.
+Owns the table, and which verb a key press asks for. It talks to nobody: the console's client does,
+in workers.
 """
 
 from typing import ClassVar
@@ -16,7 +16,7 @@ from appliance.wire.downloads import DownloadView, HubModelOrder
 from appliance.wire.engines import EngineList, EngineView
 from appliance.wire.models import ModelView
 from tui import figures
-from tui.gateway import Desk, Lost, Refused
+from tui.gateway import AdminClient, Lost, Refused
 from tui.inert import plain
 from tui.screens.dialogs import Confirm, Field, Form
 from tui.screens.model import RUNNING, detail_of, row_of, subject_of
@@ -48,9 +48,9 @@ class Models(Pane):
         Binding("enter", "page", "Page", show=False, tooltip="What this model did, and for whom"),
     ]
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, client: AdminClient) -> None:
         super().__init__()
-        self._desk = desk
+        self._client = client
         self._models: dict[str, ModelView] = {}
         self._downloads: dict[str, DownloadView] = {}
         self._engines: dict[str, EngineView] = {}
@@ -104,14 +104,14 @@ class Models(Pane):
         """Fetch the model."""
         model = self._chosen()
         if model is not None:
-            self.order(f"Fetching {plain(model.id)}", lambda: self._desk.pull(model.id))
+            self.order(f"Fetching {plain(model.id)}", lambda: self._client.pull(model.id))
 
     def action_cancel(self) -> None:
         """End its download."""
         model = self._chosen()
         download = self._downloads.get(model.id) if model else None
         if download is not None and download.state in RUNNING:
-            self.order("Cancelled", lambda: self._desk.cancel(download.id))
+            self.order("Cancelled", lambda: self._client.cancel(download.id))
 
     def action_load(self) -> None:
         """Bring it into memory, or free it."""
@@ -119,9 +119,9 @@ class Models(Pane):
         if model is None:
             return
         if model.loaded:
-            self.order(f"{plain(model.id)} is free", lambda: self._desk.unload(model.id))
+            self.order(f"{plain(model.id)} is free", lambda: self._client.unload(model.id))
         else:
-            self.order(f"{plain(model.id)} is loaded", lambda: self._desk.load(model.id))
+            self.order(f"{plain(model.id)} is loaded", lambda: self._client.load(model.id))
 
     def action_pin(self) -> None:
         """Keep it in memory, or no longer."""
@@ -130,7 +130,7 @@ class Models(Pane):
             engine = self._engines.get(model.id)
             on = not (engine is not None and engine.pinned)
             self.order(
-                "Pinned" if on else "No longer pinned", lambda: self._desk.pin(model.id, on=on)
+                "Pinned" if on else "No longer pinned", lambda: self._client.pin(model.id, on=on)
             )
 
     def action_verify(self) -> None:
@@ -142,7 +142,7 @@ class Models(Pane):
     @work(group="verb")
     async def _verify(self, model: str) -> None:
         try:
-            found = await self._desk.verify(model)
+            found = await self._client.verify(model)
         except (Lost, Refused) as error:
             self.refused(error)
             return
@@ -161,7 +161,7 @@ class Models(Pane):
             return
         asked = Confirm(f"Remove the file of {plain(model.id)}?", yes="Remove")
         if await self.app.push_screen_wait(asked):
-            self.order(f"{plain(model.id)} is removed", lambda: self._desk.remove(model.id))
+            self.order(f"{plain(model.id)} is removed", lambda: self._client.remove(model.id))
 
     @work(group="verb")
     async def action_add(self) -> None:
@@ -177,7 +177,9 @@ class Models(Pane):
             return
         repo, _, file = given["repo"].partition(":")
         order = HubModelOrder(repo=repo, file=file or None, id=given["id"] or None)
-        self.order(f"{plain(repo)} is in the catalogue: p pulls it", lambda: self._desk.add(order))
+        self.order(
+            f"{plain(repo)} is in the catalogue: p pulls it", lambda: self._client.add(order)
+        )
 
     @work(group="verb")
     async def action_edit(self) -> None:
@@ -195,12 +197,12 @@ class Models(Pane):
         )
         if given is not None and given["price"] != price:
             self.order(
-                "New calls pay the new price", lambda: self._desk.price(model.id, given["price"])
+                "New calls pay the new price", lambda: self._client.price(model.id, given["price"])
             )
         if given is not None and given["aliases"] != names:
             wanted = [name.strip() for name in given["aliases"].split(",") if name.strip()]
             self.order(
-                f"{plain(model.id)} has other names", lambda: self._desk.alias(model.id, wanted)
+                f"{plain(model.id)} has other names", lambda: self._client.alias(model.id, wanted)
             )
 
     def on_data_table_row_selected(self) -> None:
@@ -211,10 +213,10 @@ class Models(Pane):
         """Open a model's page."""
         model = self._chosen()
         if model is not None:
-            self.app.push_screen(Page(self._desk, subject_of(model, self._engines.get(model.id))))
+            self.app.push_screen(Page(self._client, subject_of(model, self._engines.get(model.id))))
 
     def action_try(self) -> None:
         """Open the pane that tries a model."""
         model = self._chosen()
         if model is not None:
-            self.app.push_screen(Trial(self._desk, model))
+            self.app.push_screen(Trial(self._client, model))

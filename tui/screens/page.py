@@ -20,7 +20,7 @@ from textual.widgets import Label, Static
 from appliance.wire.stats import CallView
 from appliance.wire.usage import UsageReport
 from tui import figures
-from tui.gateway import Desk, Lost, Refused
+from tui.gateway import AdminClient, Lost, Refused
 from tui.inert import inert, plain
 
 CALLS_SHOWN = 8
@@ -47,9 +47,9 @@ class Page(ModalScreen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter,q", "leave", "Close")]
 
-    def __init__(self, desk: Desk, subject: Subject) -> None:
+    def __init__(self, client: AdminClient, subject: Subject) -> None:
         super().__init__()
-        self._desk, self._subject = desk, subject
+        self._client, self._subject = client, subject
 
     def compose(self) -> ComposeResult:
         """Lay out facts over usage."""
@@ -74,9 +74,9 @@ class Page(ModalScreen[None]):
     async def _read(self) -> None:
         its = self._subject
         try:
-            days = await self._desk.usage("day", "14d", key=its.key, model=its.model)
-            others = await self._desk.usage(its.other, ALL, key=its.key, model=its.model)
-            stats = await self._desk.stats()
+            days = await self._client.usage("day", "14d", key=its.key, model=its.model)
+            others = await self._client.usage(its.other, ALL, key=its.key, model=its.model)
+            stats = await self._client.stats()
         except (Lost, Refused) as error:
             self.query_one("#by-day", Static).update(Text(plain(str(error)), style="bold red"))
             return

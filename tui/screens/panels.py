@@ -27,11 +27,11 @@ def figures_of(stats: Stats, width: int) -> list[Line]:
     limit = f"of {figures.size(stats.memory_max)}" if stats.memory_max else "no limit"
     refused = f"{figures.number(stats.errors_per_s)} refused/s"
     columns = (
-        ("tokens/s", figures.number(stats.tokens_per_s), f"bins {stats.bin_fill:.0%}"),
+        ("tokens/s", figures.number(stats.tokens_per_s), f"batches {stats.batch_fill:.0%}"),
         ("documents/s", figures.number(stats.documents_per_s), f"{stats.in_flight} in flight"),
         ("calls/s", figures.number(stats.calls_per_s), refused),
         ("queue", f"{figures.number(stats.waiting_tokens)} tok",
-         f"lanes {stats.lanes_busy}/{stats.lanes}"),
+         f"workers {stats.workers_busy}/{stats.workers}"),
         ("models", figures.size(stats.memory_taken), limit),
         ("spent today", figures.money(stats.spent_today),
          f"up {figures.duration(stats.uptime_s)}"),
@@ -77,11 +77,13 @@ def keys(stats: Stats, width: int) -> list[Line]:
 
 
 def machine(stats: Stats, width: int) -> list[Line]:
-    """Return what is taken of lanes, bins, and each device's memory."""
-    lanes = f"{stats.lanes_busy}/{stats.lanes}"
+    """Return what is taken of workers, batches, and each device's memory."""
+    workers = f"{stats.workers_busy}/{stats.workers}"
     lines = [
-        _gauge("lanes", stats.lanes_busy / stats.lanes if stats.lanes else 0.0, lanes, width),
-        _gauge("bins", stats.bin_fill, f"{stats.bin_fill:.0%}", width),
+        _gauge(
+            "workers", stats.workers_busy / stats.workers if stats.workers else 0.0, workers, width
+        ),
+        _gauge("batches", stats.batch_fill, f"{stats.batch_fill:.0%}", width),
     ]
     if stats.memory_max:
         said = f"{figures.size(stats.memory_taken)} of {figures.size(stats.memory_max)}"
@@ -100,7 +102,7 @@ def _of_device(device: DeviceView, width: int) -> Line:
 
 def _gauge(name: str, share: float, said: str, width: int) -> Line:
     room = width - 8 - len(said) - 1
-    look = "bad" if share >= TIGHT and name not in ("lanes", "bins") else "middle"
+    look = "bad" if share >= TIGHT and name not in ("workers", "batches") else "middle"
     bar = figures.bar(share, room) + " " if room >= 4 else ""  # noqa: PLR2004 - less says nothing
     return (cut(name, 8), ""), (bar, look), (said, "dim")
 

@@ -1,6 +1,6 @@
 """Trial: a model tried with a person's own texts.
 
-Owns the pane, and a key of its own that is revoked when it is left. Deliberately keeps no text.
+Owns the pane, and a key of its own that is revoked when it is left.
 """
 
 import math
@@ -17,7 +17,7 @@ from textual.widgets import Input, Label, Static, TextArea
 from appliance.wire.keys import MintOrder
 from appliance.wire.models import ModelView
 from tui import figures
-from tui.gateway import Desk, Lost, Refused, Tried
+from tui.gateway import AdminClient, Lost, Refused, Tried
 from tui.inert import inert, plain
 
 OK = 200
@@ -35,9 +35,9 @@ class Trial(ModalScreen[None]):
         Binding("ctrl+r", "run", "Run", priority=True),
     ]
 
-    def __init__(self, desk: Desk, model: ModelView) -> None:
+    def __init__(self, client: AdminClient, model: ModelView) -> None:
         super().__init__()
-        self._desk, self._model = desk, model
+        self._client, self._model = client, model
         self._key: tuple[str, str] | None = None
 
     def compose(self) -> ComposeResult:
@@ -79,11 +79,11 @@ class Trial(ModalScreen[None]):
             path = "/v1/embeddings"
         try:
             if self._key is None:
-                minted = await self._desk.mint(
+                minted = await self._client.mint(
                     MintOrder(name="console trial", credit="0.01", expires="1h")
                 )
                 self._key = minted.id, minted.key
-            tried = await self._desk.gateway.call(self._key[1], path, body)
+            tried = await self._client.gateway.call(self._key[1], path, body)
         except (Lost, Refused) as error:
             self.query_one("#outcome", Static).update(Text(plain(str(error)), style="bold red"))
             return
@@ -94,7 +94,7 @@ class Trial(ModalScreen[None]):
         """Revoke the key and close."""
         if self._key is not None:
             try:
-                await self._desk.revoke(self._key[0])
+                await self._client.revoke(self._key[0])
             except (Lost, Refused) as error:
                 self.notify(plain(str(error)), severity="error")
         self.dismiss(None)

@@ -18,7 +18,7 @@ from appliance.wire.keys import MintOrder
 from appliance.wire.models import ModelView
 from tui import figures
 from tui.fit import size_of, suggested
-from tui.gateway import Desk, Lost, Refused
+from tui.gateway import AdminClient, Lost, Refused
 from tui.inert import inert, plain
 from tui.screens.dialogs import inert_block, snippets
 from tui.screens.trial import outcome
@@ -36,9 +36,9 @@ class Welcome(ModalScreen[None]):
         Binding("escape", "leave", "Close"),
     ]
 
-    def __init__(self, desk: Desk, models: list[ModelView], engines: EngineList) -> None:
+    def __init__(self, client: AdminClient, models: list[ModelView], engines: EngineList) -> None:
         super().__init__()
-        self._desk, self._models, self._engines = desk, models, engines
+        self._client, self._models, self._engines = client, models, engines
         self._starter = next((m.id for m in models if m.available and m.task == "embeddings"), "")
         self._key = ""
 
@@ -80,21 +80,21 @@ class Welcome(ModalScreen[None]):
     @work(exclusive=True, group="welcome")
     async def _begin(self) -> None:
         try:
-            minted = await self._desk.mint(MintOrder(name="me", credit="unlimited"))
+            minted = await self._client.mint(MintOrder(name="me", credit="unlimited"))
             self._key = minted.key
             secret = self.query_one("#secret", Static)
             secret.add_class("secret")
             secret.update(inert(minted.key))
             self.query_one("#first-call", Static).update("calling\u2026")
             body: dict[str, Any] = {"model": self._starter, "input": [WORDS]}
-            tried = await self._desk.gateway.call(minted.key, "/v1/embeddings", body)
+            tried = await self._client.gateway.call(minted.key, "/v1/embeddings", body)
         except (Lost, Refused) as error:
             self.query_one("#first-call", Static).update(Text(plain(str(error)), style="bold red"))
             return
         said = Text("Your key, shown this once (c copies it). It works:\n", style="bold")
         said.append(outcome(tried))
         self.query_one("#first-call", Static).update(said)
-        found = snippets(self._desk.gateway.url, minted.key, self._starter)
+        found = snippets(self._client.gateway.url, minted.key, self._starter)
         how = "\n\n".join(f"{name}\n{text}" for name, text in found.items())
         how_pane = self.query_one("#how", Static)
         how_pane.add_class("snippet")

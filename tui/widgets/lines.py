@@ -1,7 +1,7 @@
 """Lines: a block of text that is redrawn line by line, and only where it changed.
 
 Owns what makes a console cheap that changes twice a second: no layout, no markup, no cell that is
-drawn again as it was. Deliberately wraps nothing: what is too long is cut.
+drawn again as it was. It wraps nothing: what is too long is cut.
 """
 
 from collections.abc import Sequence

@@ -10,7 +10,7 @@ from litestar import Response, get
 from litestar.di import NamedDependency
 
 from appliance.accounts.key import Key
-from appliance.api import exchange
+from appliance.api.request import AnyRequest, credential_of
 from appliance.api.routes.public import answer
 from appliance.api.services import Services
 from appliance.core.clock import iso, utc_day
@@ -76,10 +76,10 @@ class CurrentKeyAnswer(msgspec.Struct, frozen=True):
 
 @get("/v1/key")
 async def show_current_key(
-    request: exchange.AnyRequest, services: NamedDependency[Services]
+    request: AnyRequest, services: NamedDependency[Services]
 ) -> Response[bytes]:
     """Show the key that asks, as OpenRouter does."""
-    key = services.authenticator.require(request, exchange.credential(request), "usage", "infer")
+    key = services.authenticator.require(request, credential_of(request), "usage", "infer")
     view = current_key(
         key,
         await services.ledger.balance(key.id),
@@ -120,11 +120,9 @@ def current_key(key: Key, balance: Balance, usage: Sequence[Usage], today: int) 
 
 
 @get("/account")
-async def show_account(
-    request: exchange.AnyRequest, services: NamedDependency[Services]
-) -> Response[bytes]:
+async def show_account(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Show the balance and limits of the key that asks, as bearer or as `?key=`."""
-    text = exchange.credential(request)
+    text = credential_of(request)
     if text is None:
         text = request.query_params.get("key")
     key = services.authenticator.require(request, text, "usage", "infer")

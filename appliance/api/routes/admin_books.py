@@ -1,9 +1,9 @@
-"""Admin books: `/admin/v1/backup`: make a backup, list those that the server makes."""
+"""OperatorApi books: `/admin/v1/backup`: make a backup, list those that the server makes."""
 
 from litestar import Response, Router, get, post
 from litestar.di import NamedDependency
 
-from appliance.api import exchange
+from appliance.api.request import AnyRequest, read_body
 from appliance.api.routes.public import answer
 from appliance.api.services import Services
 from appliance.wire.books import BackupOrder
@@ -17,11 +17,9 @@ async def list_backups(services: NamedDependency[Services]) -> Response[bytes]:
 
 
 @post("/")
-async def make_backup(
-    request: exchange.AnyRequest, services: NamedDependency[Services]
-) -> Response[bytes]:
+async def make_backup(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Write a backup."""
-    order = decode(await exchange.body(request, services.limits), BackupOrder)
+    order = decode(await read_body(request, services.limits), BackupOrder)
     return answer(await services.admin.books.back_up(order), 201)
 
 

@@ -1,4 +1,4 @@
-"""Admin doctor: `/admin/v1/doctor`: a look at the appliance's health."""
+"""OperatorApi doctor: `/admin/v1/doctor`: a look at the appliance's health."""
 
 from litestar import Response, get
 from litestar.di import NamedDependency

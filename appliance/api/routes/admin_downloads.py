@@ -1,10 +1,10 @@
-"""Admin downloads: `/admin/v1/downloads`: pull, list, show and cancel."""
+"""OperatorApi downloads: `/admin/v1/downloads`: pull, list, show and cancel."""
 
 from litestar import Response, Router, delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
-from appliance.api import exchange
+from appliance.api.request import AnyRequest, read_body
 from appliance.api.routes.public import answer
 from appliance.api.services import Services
 from appliance.wire.downloads import HubModelOrder
@@ -19,11 +19,9 @@ async def list_downloads(services: NamedDependency[Services]) -> Response[bytes]
 
 
 @post("/")
-async def pull_model(
-    request: exchange.AnyRequest, services: NamedDependency[Services]
-) -> Response[bytes]:
+async def pull_model(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Begin to fetch a model."""
-    order = decode(await exchange.body(request, services.limits), ModelOrder)
+    order = decode(await read_body(request, services.limits), ModelOrder)
     return answer(await services.admin.downloads.pull(order), 202)
 
 
@@ -44,11 +42,9 @@ async def cancel_download(
 
 
 @post("/catalog")
-async def add_from_hub(
-    request: exchange.AnyRequest, services: NamedDependency[Services]
-) -> Response[bytes]:
+async def add_from_hub(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Put a repository of the hub into the user's catalogue."""
-    order = decode(await exchange.body(request, services.limits), HubModelOrder)
+    order = decode(await read_body(request, services.limits), HubModelOrder)
     return answer(await services.admin.downloads.add(order), 201)
 
 

@@ -1,9 +1,9 @@
-"""Admin engines: `/admin/v1/engines`: models in memory: list, load, unload and pin."""
+"""OperatorApi engines: `/admin/v1/engines`: models in memory: list, load, unload and pin."""
 
 from litestar import Response, Router, get, post
 from litestar.di import NamedDependency
 
-from appliance.api import exchange
+from appliance.api.request import AnyRequest, read_body
 from appliance.api.routes.public import answer
 from appliance.api.services import Services
 from appliance.wire.engines import PinOrder
@@ -18,29 +18,23 @@ async def list_engines(services: NamedDependency[Services]) -> Response[bytes]:
 
 
 @post("/load", status_code=200)
-async def load_model(
-    request: exchange.AnyRequest, services: NamedDependency[Services]
-) -> Response[bytes]:
+async def load_model(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Load a model."""
-    order = decode(await exchange.body(request, services.limits), ModelOrder)
+    order = decode(await read_body(request, services.limits), ModelOrder)
     return answer(await services.admin.engines.load(order))
 
 
 @post("/unload", status_code=200)
-async def unload_model(
-    request: exchange.AnyRequest, services: NamedDependency[Services]
-) -> Response[bytes]:
+async def unload_model(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Free a model."""
-    order = decode(await exchange.body(request, services.limits), ModelOrder)
+    order = decode(await read_body(request, services.limits), ModelOrder)
     return answer(await services.admin.engines.unload(order))
 
 
 @post("/pin", status_code=200)
-async def pin_model(
-    request: exchange.AnyRequest, services: NamedDependency[Services]
-) -> Response[bytes]:
+async def pin_model(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Keep a model in memory, or no longer."""
-    order = decode(await exchange.body(request, services.limits), PinOrder)
+    order = decode(await read_body(request, services.limits), PinOrder)
     return answer(await services.admin.engines.pin(order))
 
 

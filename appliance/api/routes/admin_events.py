@@ -1,4 +1,4 @@
-"""Admin events: `/admin/v1/events`: stats and the log as they come, as server-sent events.
+"""OperatorApi events: `/admin/v1/events`: stats and the log as they come, as server-sent events.
 
 The format is the HTML standard's event stream. A listener that lost its connection sends
 `Last-Event-ID`, as browsers do by themselves, and misses no line of the log that is still kept.
@@ -11,7 +11,7 @@ from litestar import get
 from litestar.di import NamedDependency
 from litestar.response import ServerSentEvent, ServerSentEventMessage
 
-from appliance.api import exchange
+from appliance.api.request import AnyRequest
 from appliance.api.routes.admin_stats import asked_span, stats_of
 from appliance.api.services import Services
 from appliance.core.errors import InvalidRequest
@@ -21,9 +21,7 @@ RETRY_MS = 2_000
 
 
 @get("/events")
-async def show_events(
-    request: exchange.AnyRequest, services: NamedDependency[Services]
-) -> ServerSentEvent:
+async def show_events(request: AnyRequest, services: NamedDependency[Services]) -> ServerSentEvent:
     """Tell what happens until either side ends it.
 
     `?every=` is the seconds between two `stats`, `?span=` their history; `log` events bring each
@@ -41,11 +39,11 @@ async def show_events(
 async def _told(
     services: Services, span_s: int, every_s: float, cursor: str
 ) -> AsyncIterator[ServerSentEventMessage]:
-    pipeline, journal = services.pipeline, services.journal
+    pipeline, log_buffer = services.pipeline, services.log_buffer
     async for _ in services.events.ticks(every_s, lambda: pipeline.draining):
-        view = journal.after(cursor)
+        view = log_buffer.after(cursor)
         for line in view.data:
-            yield _message("log", line, journal.cursor(line))
+            yield _message("log", line, log_buffer.cursor(line))
         cursor = view.cursor
         yield _message("stats", await stats_of(services, span_s), cursor)
     if pipeline.draining:

@@ -1,10 +1,10 @@
-"""Admin keys: `/admin/v1/keys`: what an operator does with keys, from mint to forget."""
+"""OperatorApi keys: `/admin/v1/keys`: what an operator does with keys, from mint to forget."""
 
 from litestar import Response, Router, delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
-from appliance.api import exchange
+from appliance.api.request import AnyRequest, read_body
 from appliance.api.routes.public import answer
 from appliance.api.services import Services
 from appliance.wire.json import decode
@@ -18,11 +18,9 @@ async def list_keys(services: NamedDependency[Services]) -> Response[bytes]:
 
 
 @post("/")
-async def mint_key(
-    request: exchange.AnyRequest, services: NamedDependency[Services]
-) -> Response[bytes]:
+async def mint_key(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Mint a key; its plaintext is in this answer and nowhere else."""
-    order = decode(await exchange.body(request, services.limits), MintOrder)
+    order = decode(await read_body(request, services.limits), MintOrder)
     return answer(await services.admin.keys.mint(order), 201)
 
 
@@ -34,10 +32,10 @@ async def show_key(key_id: FromPath[str], services: NamedDependency[Services]) -
 
 @post("/{key_id:str}/topup")
 async def top_up_key(
-    key_id: FromPath[str], request: exchange.AnyRequest, services: NamedDependency[Services]
+    key_id: FromPath[str], request: AnyRequest, services: NamedDependency[Services]
 ) -> Response[bytes]:
     """Add credits."""
-    order = decode(await exchange.body(request, services.limits), TopUpOrder)
+    order = decode(await read_body(request, services.limits), TopUpOrder)
     return answer(await services.admin.keys.top_up(key_id, order))
 
 
@@ -49,19 +47,19 @@ async def revoke_key(key_id: FromPath[str], services: NamedDependency[Services])
 
 @post("/{key_id:str}/rotate")
 async def rotate_key(
-    key_id: FromPath[str], request: exchange.AnyRequest, services: NamedDependency[Services]
+    key_id: FromPath[str], request: AnyRequest, services: NamedDependency[Services]
 ) -> Response[bytes]:
     """Give the key a new credential; its plaintext is in this answer and nowhere else."""
-    order = decode(await exchange.body(request, services.limits) or b"{}", RotateOrder)
+    order = decode(await read_body(request, services.limits) or b"{}", RotateOrder)
     return answer(await services.admin.keys.rotate(key_id, order), 201)
 
 
 @post("/{key_id:str}/expire")
 async def expire_key(
-    key_id: FromPath[str], request: exchange.AnyRequest, services: NamedDependency[Services]
+    key_id: FromPath[str], request: AnyRequest, services: NamedDependency[Services]
 ) -> Response[bytes]:
     """Change when the key expires."""
-    order = decode(await exchange.body(request, services.limits), ExpireOrder)
+    order = decode(await read_body(request, services.limits), ExpireOrder)
     return answer(await services.admin.keys.expire(key_id, order))
 
 

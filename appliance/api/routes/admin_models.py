@@ -1,10 +1,10 @@
-"""Admin models: `/admin/v1/models`: list, show, add, price, alias, verify and remove."""
+"""OperatorApi models: `/admin/v1/models`: list, show, add, price, alias, verify and remove."""
 
 from litestar import Response, Router, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
-from appliance.api import exchange
+from appliance.api.request import AnyRequest, read_body
 from appliance.api.routes.public import answer
 from appliance.api.services import Services
 from appliance.wire.json import decode
@@ -26,47 +26,37 @@ async def show_model(
 
 
 @post("/")
-async def add_model(
-    request: exchange.AnyRequest, services: NamedDependency[Services]
-) -> Response[bytes]:
+async def add_model(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Put a local model into the user's catalogue."""
-    order = decode(await exchange.body(request, services.limits), AddModelOrder)
+    order = decode(await read_body(request, services.limits), AddModelOrder)
     return answer(await services.admin.models.add(order), 201)
 
 
 @post("/price")
-async def price_model(
-    request: exchange.AnyRequest, services: NamedDependency[Services]
-) -> Response[bytes]:
+async def price_model(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Change what a model costs from now on."""
-    order = decode(await exchange.body(request, services.limits), PriceOrder)
+    order = decode(await read_body(request, services.limits), PriceOrder)
     return answer(await services.admin.models.price(order))
 
 
 @post("/alias", status_code=200)
-async def alias_model(
-    request: exchange.AnyRequest, services: NamedDependency[Services]
-) -> Response[bytes]:
+async def alias_model(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Change which other names a model answers to."""
-    order = decode(await exchange.body(request, services.limits), AliasOrder)
+    order = decode(await read_body(request, services.limits), AliasOrder)
     return answer(await services.admin.models.alias(order))
 
 
 @post("/verify", status_code=200)
-async def verify_model(
-    request: exchange.AnyRequest, services: NamedDependency[Services]
-) -> Response[bytes]:
+async def verify_model(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Hash a model's file and hold it against the catalogue."""
-    order = decode(await exchange.body(request, services.limits), ModelOrder)
+    order = decode(await read_body(request, services.limits), ModelOrder)
     return answer(await services.admin.models.verify(order))
 
 
 @post("/remove", status_code=200)
-async def remove_model(
-    request: exchange.AnyRequest, services: NamedDependency[Services]
-) -> Response[bytes]:
+async def remove_model(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Remove a model's file."""
-    order = decode(await exchange.body(request, services.limits), ModelOrder)
+    order = decode(await read_body(request, services.limits), ModelOrder)
     return answer(await services.admin.models.remove(order))
 
 

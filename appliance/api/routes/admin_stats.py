@@ -1,10 +1,10 @@
-"""Admin stats: `/admin/v1/stats`: what the server does now, in one answer."""
+"""OperatorApi stats: `/admin/v1/stats`: what the server does now, in one answer."""
 
 from litestar import Response, get
 from litestar.di import NamedDependency
 
-from appliance.admin.desk import program_version
-from appliance.api import exchange
+from appliance.admin.operator_api import program_version
+from appliance.api.request import AnyRequest
 from appliance.api.routes.public import answer
 from appliance.api.services import Services
 from appliance.core.clock import iso
@@ -18,14 +18,12 @@ RECENT_SHOWN = 50
 
 
 @get("/stats")
-async def show_stats(
-    request: exchange.AnyRequest, services: NamedDependency[Services]
-) -> Response[bytes]:
+async def show_stats(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Show what happens; `?span=` is 60, 900 or 86400 seconds of history."""
     return answer(await stats_of(services, asked_span(request)))
 
 
-def asked_span(request: exchange.AnyRequest) -> int:
+def asked_span(request: AnyRequest) -> int:
     """Return the seconds of history that are asked for.
 
     Raises:
@@ -40,7 +38,7 @@ def asked_span(request: exchange.AnyRequest) -> int:
 async def stats_of(services: Services, span_s: int) -> Stats:
     """Return everything at this moment."""
     devices = await services.admin.engines.devices()
-    meters, fleet = services.meters, services.residency.fleet
+    meters, pool = services.meters, services.residency.pool
     engines = services.residency.engines()
     rates = meters.rates()
     history, step_s = meters.history(span_s)
@@ -63,11 +61,11 @@ async def stats_of(services: Services, span_s: int) -> Stats:
         refusals=meters.refusals(),
         in_flight=services.pipeline.in_flight,
         waiting_tokens=sum(engine.tokens_waiting for engine in engines),
-        bin_fill=max((engine.counters.fill for engine in engines), default=0.0),
-        lanes_busy=sum(engine.lanes[1] for engine in engines),
-        lanes=sum(engine.lanes[0] for engine in engines),
-        memory_taken=fleet.taken_bytes,
-        memory_max=fleet.memory_bytes,
+        batch_fill=max((engine.counters.fill for engine in engines), default=0.0),
+        workers_busy=sum(engine.workers[1] for engine in engines),
+        workers=sum(engine.workers[0] for engine in engines),
+        memory_taken=pool.taken_bytes,
+        memory_max=pool.memory_bytes,
         devices=devices,
         process_bytes=resident_bytes(),
     )

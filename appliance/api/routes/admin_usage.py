@@ -1,10 +1,10 @@
-"""Admin usage: `/admin/v1/usage`: what was sold, by day, model or key; JSON or CSV."""
+"""OperatorApi usage: `/admin/v1/usage`: what was sold, by day, model or key; JSON or CSV."""
 
 from litestar import Response, get
 from litestar.di import NamedDependency
 
 from appliance.admin.usage import ALL, as_csv
-from appliance.api import exchange
+from appliance.api.request import AnyRequest
 from appliance.api.routes.public import answer
 from appliance.api.services import Services
 
@@ -12,9 +12,7 @@ CSV = "text/csv; charset=utf-8"
 
 
 @get("/usage")
-async def show_usage(
-    request: exchange.AnyRequest, services: NamedDependency[Services]
-) -> Response[bytes]:
+async def show_usage(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Show what was sold; `?format=csv` or `Accept: text/csv` gives a table to download."""
     asked = request.query_params
     report = await services.admin.usage.report(

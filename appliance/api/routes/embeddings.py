@@ -3,8 +3,9 @@
 from litestar import Response, post
 from litestar.di import NamedDependency
 
-from appliance.api import answers, exchange
+from appliance.api import answers
 from appliance.api.paid import Task
+from appliance.api.request import AnyRequest
 from appliance.api.services import Services
 from appliance.call import Question
 from appliance.catalog.spec import ModelSpec
@@ -16,7 +17,7 @@ from appliance.wire.bodies import EmbeddingsRequest, embeddings_request
 
 @post(["/v1/embeddings", "/embeddings"])
 async def create_embeddings(
-    request: exchange.AnyRequest, services: NamedDependency[Services]
+    request: AnyRequest, services: NamedDependency[Services]
 ) -> Response[bytes]:
     """Embed texts; billed by the token."""
     return await services.paid.serve(

@@ -15,7 +15,7 @@ from appliance.scheduler.engine import Engine
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 COUNTERS = {
-    "bins": "Calls of the engine.",
+    "batches": "Calls of the engine.",
     "sequences": "Sequences computed.",
     "tokens": "Tokens computed.",
     "shared": "Sequences that took the result of an equal one in flight.",
@@ -45,12 +45,12 @@ def _engines(engines: list[Engine]) -> Iterator[str]:
         yield f"# TYPE {series} counter"
         for engine in engines:
             yield f"{series}{_label(engine)} {getattr(engine.counters, name)}"
-    yield "# HELP gigarouter_engine_busy_seconds_total Time lanes computed, summed over lanes."
+    yield "# HELP gigarouter_engine_busy_seconds_total Time workers computed, summed over workers."
     yield "# TYPE gigarouter_engine_busy_seconds_total counter"
     for engine in engines:
         seconds = engine.counters.busy_ns / 1e9
         yield f"gigarouter_engine_busy_seconds_total{_label(engine)} {seconds:.6f}"
-    yield "# HELP gigarouter_engine_waiting_tokens Tokens in the queue and in bins."
+    yield "# HELP gigarouter_engine_waiting_tokens Tokens in the queue and in batches."
     yield "# TYPE gigarouter_engine_waiting_tokens gauge"
     for engine in engines:
         yield f"gigarouter_engine_waiting_tokens{_label(engine)} {engine.tokens_waiting}"

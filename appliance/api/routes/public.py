@@ -6,7 +6,7 @@ from litestar import Response, get, head
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
-from appliance.admin.desk import program_version
+from appliance.admin.operator_api import program_version
 from appliance.api.openapi import document
 from appliance.api.paid import JSON
 from appliance.api.services import Services

@@ -3,8 +3,9 @@
 from litestar import Response, post
 from litestar.di import NamedDependency
 
-from appliance.api import answers, exchange
+from appliance.api import answers
 from appliance.api.paid import Task
+from appliance.api.request import AnyRequest
 from appliance.api.services import Services
 from appliance.call import Question
 from appliance.catalog.spec import ModelSpec
@@ -24,7 +25,7 @@ REPEATED_CHARS_MAX = 16_000_000
 
 @post(["/v1/rerank", "/rerank", "/v1/reranking", "/reranking", *COHERE_PATHS])
 async def create_ranking(
-    request: exchange.AnyRequest, services: NamedDependency[Services]
+    request: AnyRequest, services: NamedDependency[Services]
 ) -> Response[bytes]:
     """Score documents against a query; billed by the document."""
     is_cohere = request.url.path.rstrip("/") in COHERE_PATHS

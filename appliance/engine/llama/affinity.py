@@ -46,7 +46,7 @@ class Affinity:
         """Move the threads that OpenMP starts during the block to the other cores, for good."""
         me = threading.get_native_id()
         comm = TASKS / str(me) / "comm"
-        name = f"lane-{me}"  # its workers inherit it, and nobody else has it
+        name = f"worker-{me}"  # its workers inherit it, and nobody else has it
         try:
             before = _read(comm)
             comm.write_text(name)

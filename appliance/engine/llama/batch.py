@@ -1,7 +1,6 @@
 """Batch: sequences in the layout that llama.cpp reads.
 
-Owns the arrays behind `llama_batch`, allocated once and filled by slices. Deliberately checks
-nothing: whoever fills them has.
+Owns the arrays behind `llama_batch`, allocated once and filled by slices.
 """
 
 import ctypes
@@ -12,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from appliance.engine.llama.library import pointer
-from appliance.engine.llama.prefix import Plan, owners
+from appliance.engine.llama.prefix import PrefixLayout, owners
 from appliance.engine.vectors import Matrix
 from appliance.tasks.sequence import Tokens, TokenSequence
 
@@ -61,7 +60,7 @@ class BatchArrays:
 class TreeArrays:
     """The arrays of one context whose tokens may belong to several sequences at once.
 
-    A sequence's id is its place in the plan, so the ids of a token's owners follow each other.
+    A sequence's id is its place in the layout, so the ids of a token's owners follow each other.
     """
 
     def __init__(self, tokens_max: int, sequences_max: int) -> None:
@@ -73,33 +72,33 @@ class TreeArrays:
         self._ids = np.arange(sequences_max, dtype=np.int32)
         self._outputs = {True: np.ones(tokens_max, np.int8), False: np.zeros(tokens_max, np.int8)}
 
-    def fill(self, tokens: Sequence[Tokens], plan: Plan) -> int:
+    def fill(self, tokens: Sequence[Tokens], layout: PrefixLayout) -> int:
         """Lay every token that is not shared with an earlier place, and return how many."""
-        return self._fill(tokens, plan, left=0)
+        return self._fill(tokens, layout, left=0)
 
-    def fill_all_but_last(self, tokens: Sequence[Tokens], plan: Plan) -> int:
+    def fill_all_but_last(self, tokens: Sequence[Tokens], layout: PrefixLayout) -> int:
         """As `fill`, without the last token of each sequence."""
-        return self._fill(tokens, plan, left=1)
+        return self._fill(tokens, layout, left=1)
 
-    def fill_last(self, tokens: Sequence[Tokens], plan: Plan) -> int:
+    def fill_last(self, tokens: Sequence[Tokens], layout: PrefixLayout) -> int:
         """Lay the last token of each sequence, and return how many."""
-        count = len(plan.order)
-        for place, index in enumerate(plan.order):
+        count = len(layout.order)
+        for place, index in enumerate(layout.order):
             self._token[place] = tokens[index][-1]
             self._position[place] = len(tokens[index]) - 1
         self._owners[:count] = 1
         self._pointers[:count] = self._ids.ctypes.data + 4 * self._ids[:count].astype(np.uint64)
         return count
 
-    def _fill(self, tokens: Sequence[Tokens], plan: Plan, *, left: int) -> int:
-        lengths = [len(tokens[index]) for index in plan.order]
+    def _fill(self, tokens: Sequence[Tokens], layout: PrefixLayout, *, left: int) -> int:
+        lengths = [len(tokens[index]) for index in layout.order]
         start = 0
-        for place, index in enumerate(plan.order):
-            first, last = plan.shared[place], lengths[place] - left
+        for place, index in enumerate(layout.order):
+            first, last = layout.shared[place], lengths[place] - left
             end = start + last - first
             self._token[start:end] = tokens[index][first:last]
             self._position[start:end] = self._counting[first:last]
-            self._owners[start:end] = owners(plan.shared, lengths, place)[: last - first]
+            self._owners[start:end] = owners(layout.shared, lengths, place)[: last - first]
             self._pointers[start:end] = self._ids.ctypes.data + 4 * place
             start = end
         return start

@@ -17,7 +17,7 @@ from appliance.engine.backend import EngineLimits, ModelFacts, require_computabl
 from appliance.engine.llama.affinity import Affinity
 from appliance.engine.llama.batch import TreeArrays
 from appliance.engine.llama.library import clear_memory, read_rows, set_embeddings, set_threads
-from appliance.engine.llama.prefix import plan_apart, plan_shared
+from appliance.engine.llama.prefix import layout_apart, layout_shared
 from appliance.engine.vectors import Matrix
 from appliance.tasks.sequence import TokenSequence
 
@@ -41,7 +41,7 @@ def adapt(parameters: llama_cpp.llama_context_params, pooling: str) -> None:
 
 
 class DecoderBackend:
-    """Computes every bin in one `llama_decode`, or two."""
+    """Computes every batch in one `llama_decode`, or two."""
 
     def __init__(
         self, context: int, *, limits: EngineLimits, facts: ModelFacts, pooling: str
@@ -63,28 +63,28 @@ class DecoderBackend:
         """Return one row for each sequence, unnormalised, float32[n_sequences, facts.width].
 
         Raises:
-            InferenceFailed: the library refused this bin, or answered numbers that are not finite.
+            InferenceFailed: the library refused this batch, or its numbers are not finite.
         """
         assert self._context is not None
         total = len(require_computable(sequences, self.limits, self.facts))
         tokens = [sequence.tokens for sequence in sequences]
-        plan = plan_shared(tokens) if len(tokens) > 1 else plan_apart(1)
+        layout = layout_shared(tokens) if len(tokens) > 1 else layout_apart(1)
         set_threads(self._context, threads)
-        # Cells that are masked off are multiplied by zero, and zero times NaN is NaN: what a bin
+        # Cells that are masked off are multiplied by zero, and zero times NaN is NaN: what a batch
         # that failed has left must not reach the next.
         clear_memory(self._memory, wipe=self._tainted)
         self._tainted = True
         arrays = self._arrays
         with self._affinity.spread(threads):
-            if total - sum(plan.shared) <= self._one_phase_tokens:
-                self._decode(arrays.fill(tokens, plan), outputs=True)
+            if total - sum(layout.shared) <= self._one_phase_tokens:
+                self._decode(arrays.fill(tokens, layout), outputs=True)
             else:
-                self._decode(arrays.fill_all_but_last(tokens, plan), outputs=False)
-                self._decode(arrays.fill_last(tokens, plan), outputs=True)
+                self._decode(arrays.fill_all_but_last(tokens, layout), outputs=False)
+                self._decode(arrays.fill_last(tokens, layout), outputs=True)
         llama_cpp.llama_synchronize(self._context)
         rows = read_rows(self._context, len(tokens), self.facts.width)
         ordered = np.empty_like(rows)
-        ordered[plan.order] = rows
+        ordered[layout.order] = rows
         self._tainted = False
         return ordered
 

@@ -18,7 +18,7 @@ from appliance.tasks.sequence import TokenSequence
 
 
 class EncoderBackend:
-    """Computes every bin in one `llama_encode`."""
+    """Computes every batch in one `llama_encode`."""
 
     def __init__(
         self, context: int, *, limits: EngineLimits, facts: ModelFacts, segments: Segments | None
@@ -35,7 +35,7 @@ class EncoderBackend:
         """Return one row for each sequence, unnormalised, float32[n_sequences, facts.width].
 
         Raises:
-            InferenceFailed: the library refused this bin, or answered numbers that are not finite.
+            InferenceFailed: the library refused this batch, or its numbers are not finite.
         """
         assert self._context is not None
         tokens = require_computable(sequences, self.limits, self.facts)

@@ -1,7 +1,7 @@
 """Library: llama.cpp as it is loaded into this process.
 
 Owns its start, its log, and the two ways of calling it: giving up the GIL for what takes long, and
-keeping it for what takes nanoseconds. Deliberately holds no model.
+keeping it for what takes nanoseconds.
 """
 
 import ctypes

@@ -1,7 +1,7 @@
-"""Prefix: what the sequences of a bin have in common at their beginnings.
+"""Prefix: what the sequences of a batch have in common at their beginnings.
 
 Owns the order and the layout in which a common beginning stands once, for all who share it: a tree
-of tokens. Deliberately knows nothing of llama.cpp.
+of tokens.
 """
 
 from collections.abc import Sequence
@@ -14,28 +14,28 @@ from appliance.tasks.sequence import Tokens
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """A bin, ordered so that whoever shares a beginning stands side by side."""
+class PrefixLayout:
+    """A batch, ordered so that whoever shares a beginning stands side by side."""
 
     order: list[int]
-    """Place in the plan to index in the bin."""
+    """Place in the layout to index in the batch."""
     shared: list[int]
     """Leading tokens of each place that stand with an earlier one; never all of its tokens."""
 
 
-def plan_shared(tokens: Sequence[Tokens]) -> Plan:
-    """Return the plan in which each common beginning stands once."""
+def layout_shared(tokens: Sequence[Tokens]) -> PrefixLayout:
+    """Return the layout in which each common beginning stands once."""
     # Any order of whole tokens puts equal beginnings side by side; that of raw bytes is one.
     order = sorted(range(len(tokens)), key=lambda index: tokens[index].tobytes())
     shared = [0] * len(order)
     for place in range(1, len(order)):
         shared[place] = _common(tokens[order[place - 1]], tokens[order[place]])
-    return Plan(order, shared)
+    return PrefixLayout(order, shared)
 
 
-def plan_apart(count: int) -> Plan:
-    """Return the plan in which nothing is shared."""
-    return Plan(list(range(count)), [0] * count)
+def layout_apart(count: int) -> PrefixLayout:
+    """Return the layout in which nothing is shared."""
+    return PrefixLayout(list(range(count)), [0] * count)
 
 
 def owners(shared: Sequence[int], lengths: Sequence[int], place: int) -> npt.NDArray[np.int32]:

@@ -1,7 +1,6 @@
 """Weights: a model file in memory, and the contexts that compute with it.
 
-Owns the model's handle and the parameters of every context. Deliberately computes nothing: a
-backend does, on its own thread.
+Owns the model's handle and the parameters of every context.
 """
 
 import ctypes

@@ -13,19 +13,19 @@ HOUR_US = 3_600_000_000
 GB = 1_000_000_000
 
 
-def verdict(finding):
-    assert bool(finding.fix) == (finding.verdict != "ok"), finding
-    return finding.verdict
+def status(finding):
+    assert bool(finding.fix) == (finding.status != "ok"), finding
+    return finding.status
 
 
 def test_files_that_others_may_open_are_named(tmp_path):
     directory = DataDir(tmp_path / "data")
-    assert verdict(doctor.files(directory)) == "ok"
+    assert status(doctor.files(directory)) == "ok"
     directory.admin_token()
-    assert verdict(doctor.files(directory)) == "ok"
+    assert status(doctor.files(directory)) == "ok"
     (directory.path / "admin.token").chmod(0o644)
     found = doctor.files(directory)
-    assert verdict(found) == "warn"
+    assert status(found) == "warn"
     assert "admin.token" in found.said
     assert str(directory.path) in found.fix
 
@@ -33,37 +33,37 @@ def test_files_that_others_may_open_are_named(tmp_path):
 @pytest.mark.parametrize(("free", "wanted"), [(3 * GB, "ok"), (GB, "warn"), (GB // 10, "fail")])
 def test_room_on_the_disk(tmp_path, monkeypatch, free, wanted):
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: type("Usage", (), {"free": free}))
-    assert verdict(doctor.disk(tmp_path / "not" / "made" / "yet")) == wanted
+    assert status(doctor.disk(tmp_path / "not" / "made" / "yet")) == wanted
 
 
 def test_the_engine_is_ours_or_stock_or_absent():
     facts = {"llama-cpp-python": "0.3.36", "kernels": "gigarouter's"}
-    assert verdict(doctor.engine(lambda: facts)) == "ok"
+    assert status(doctor.engine(lambda: facts)) == "ok"
     stock = doctor.engine(lambda: {**facts, "kernels": "llama.cpp's own"})
-    assert verdict(stock) == "warn"
+    assert status(stock) == "warn"
 
     def absent():
         raise ImportError("libllama.so: cannot open")
 
     found = doctor.engine(absent)
-    assert verdict(found) == "fail"
+    assert status(found) == "fail"
     assert "libllama.so" in found.said
 
 
 def test_the_network_is_closed_or_private_or_readable(tmp_path):
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     tls = TlsSettings(str(cert), str(key))
-    assert verdict(doctor.network(Settings())) == "ok"
-    assert verdict(doctor.network(Settings(host="0.0.0.0"))) == "warn"
-    assert verdict(doctor.network(Settings(host="0.0.0.0", tls=tls))) == "fail"
+    assert status(doctor.network(Settings())) == "ok"
+    assert status(doctor.network(Settings(host="0.0.0.0"))) == "warn"
+    assert status(doctor.network(Settings(host="0.0.0.0", tls=tls))) == "fail"
     for path in (cert, key):
         path.write_text("")
-    assert verdict(doctor.network(Settings(host="0.0.0.0", tls=tls))) == "ok"
+    assert status(doctor.network(Settings(host="0.0.0.0", tls=tls))) == "ok"
 
 
 def test_somebody_may_call_or_nobody():
-    assert verdict(doctor.keys(has_live=True)) == "ok"
-    assert verdict(doctor.keys(has_live=False)) == "warn"
+    assert status(doctor.keys(has_live=True)) == "ok"
+    assert status(doctor.keys(has_live=False)) == "warn"
 
 
 @pytest.mark.parametrize(
@@ -73,36 +73,36 @@ def test_somebody_may_call_or_nobody():
 )  # fmt: skip
 def test_backups_are_young_enough(every_h, age_h, error, wanted):
     age_us = None if age_h is None else age_h * HOUR_US
-    assert verdict(doctor.backups(every_h, age_us, error)) == wanted
+    assert status(doctor.backups(every_h, age_us, error)) == wanted
 
 
 def test_models_that_can_be_called_and_files_that_are_bad():
     here = model("here")
     absent = model("absent", available=False, reason="its file x is not here", missing=True)
     bad = model("bad", available=False, reason="its file is no GGUF")
-    assert [verdict(f) for f in doctor.models([here, absent])] == ["ok"]
+    assert [status(f) for f in doctor.models([here, absent])] == ["ok"]
     found = doctor.models([here, bad, absent])
-    assert [verdict(f) for f in found] == ["ok", "warn"]
+    assert [status(f) for f in found] == ["ok", "warn"]
     assert found[1].said == "bad: its file is no GGUF"
-    assert [verdict(f) for f in doctor.models([absent])] == ["fail"]
+    assert [status(f) for f in doctor.models([absent])] == ["fail"]
 
 
 def test_memory_of_devices_and_the_room_for_models():
     large = DeviceView("CPU", "A processor", "cpu", 25 * GB, 20 * GB)
     small = DeviceView("GPU0", "A card", "gpu", 8 * GB, GB // 2)
     unknown = DeviceView("ACC", "", "accelerator", 0, 0)
-    assert verdict(doctor.memory([large, unknown])) == "ok"
-    assert verdict(doctor.memory([])) == "warn"
-    assert verdict(doctor.memory([large, small])) == "warn"
+    assert status(doctor.memory([large, unknown])) == "ok"
+    assert status(doctor.memory([])) == "warn"
+    assert status(doctor.memory([large, small])) == "warn"
     failed = EngineView("m", "failed", 0, False, 0, 0, 0.0, 0.0, "no memory")
-    assert [verdict(f) for f in doctor.loaded(EngineList([], GB, 10 * GB, []))] == ["ok"]
-    assert [verdict(f) for f in doctor.loaded(EngineList([], GB, None, []))] == ["ok"]
+    assert [status(f) for f in doctor.loaded(EngineList([], GB, 10 * GB, []))] == ["ok"]
+    assert [status(f) for f in doctor.loaded(EngineList([], GB, None, []))] == ["ok"]
     full = doctor.loaded(EngineList([failed], 19 * GB, 20 * GB, []))
-    assert [verdict(f) for f in full] == ["warn", "warn"]
+    assert [status(f) for f in full] == ["warn", "warn"]
     assert "no memory" in full[1].said
 
 
 def test_what_keeps_it_from_opening_is_a_finding():
     found = doctor.refused(InvalidSettings("config.toml", "port", "is no number"))
-    assert verdict(found) == "fail"
+    assert status(found) == "fail"
     assert "config.toml" in found.said

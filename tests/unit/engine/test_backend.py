@@ -6,7 +6,7 @@ import pytest
 from appliance.engine.backend import EngineLimits, ModelFacts, require_computable
 from appliance.tasks.sequence import TokenSequence
 
-LIMITS = EngineLimits(ubatch_tokens_max=512, bin_tokens=256, sequences_max=64)
+LIMITS = EngineLimits(ubatch_tokens_max=512, max_batch_tokens=256, sequences_max=64)
 FACTS = ModelFacts(vocabulary=1000, width=4, tokens_max=500, description="test")
 
 
@@ -18,7 +18,7 @@ def sequence(tokens, segment_b=None, dtype=np.int32):
 GOOD = sequence([1, 2, 3])
 
 
-def test_a_good_bins_tokens_are_laid_end_to_end():
+def test_a_good_batches_tokens_are_laid_end_to_end():
     found = require_computable([GOOD, sequence([999], 0), GOOD], LIMITS, FACTS)
     assert found.dtype == np.int32
     assert found.tolist() == [1, 2, 3, 999, 1, 2, 3]
@@ -63,13 +63,15 @@ def test_what_would_abort_the_process_is_our_own_mistake(sequences):
 
 
 @pytest.mark.parametrize(
-    ("tokens_max", "bin_tokens", "sequences_max"),
+    ("tokens_max", "max_batch_tokens", "sequences_max"),
     [(512, 0, 64), (512, 513, 64), (0, 0, 64), (512, 256, 0), (512, 256, 257), (512, -1, 64)],
 )
 def test_limits_under_which_an_admitted_sequence_could_not_be_computed_are_our_own_mistake(
-    tokens_max, bin_tokens, sequences_max
+    tokens_max, max_batch_tokens, sequences_max
 ):
     with pytest.raises(AssertionError):
         EngineLimits(
-            ubatch_tokens_max=tokens_max, bin_tokens=bin_tokens, sequences_max=sequences_max
+            ubatch_tokens_max=tokens_max,
+            max_batch_tokens=max_batch_tokens,
+            sequences_max=sequences_max,
         )

@@ -17,7 +17,7 @@ from appliance.engine.tuning import Tuning, default_tuning
 from appliance.settings import EngineSettings
 
 FACTS = ModelFacts(vocabulary=1000, width=4, tokens_max=512, description="fake")
-LIMITS = EngineLimits(ubatch_tokens_max=512, bin_tokens=256, sequences_max=64)
+LIMITS = EngineLimits(ubatch_tokens_max=512, max_batch_tokens=256, sequences_max=64)
 TOKEN_NS = 50_000
 CORES = 4
 
@@ -69,7 +69,7 @@ class TimedBackend:
 
 
 class TimedWeights:
-    """Weights with room for `room` backends, each bin of which costs what `cost_ns` says."""
+    """Weights with room for `room` backends, each batch of which costs what `cost_ns` says."""
 
     facts = FACTS
 
@@ -92,7 +92,7 @@ class TimedWeights:
 
 
 def plain(tokens, threads, _flash):
-    """Threads share the work without loss, and bins cost what their tokens do."""
+    """Threads share the work without loss, and batches cost what their tokens do."""
     return TOKEN_NS * tokens / threads
 
 
@@ -105,10 +105,10 @@ def calibrated(cost_ns=plain, *, cores=CORES, **options):
 
 def usual(**changes):
     facts = {
-        "lanes": CORES,
+        "workers": CORES,
         "threads": 1,
         "threads_alone": CORES,
-        "bin_tokens": 256,
+        "max_batch_tokens": 256,
         "flash_attention": None,
         "origin": "calibrated",
     }
@@ -118,8 +118,8 @@ def usual(**changes):
 @pytest.mark.parametrize("cores", [1, 2, 4, 16])
 def test_where_nothing_is_faster_than_the_usual_it_stays(cores):
     found = calibrated(cores=cores)
-    lanes = min(cores, 8)
-    assert found == usual(lanes=lanes, threads=cores // lanes, threads_alone=cores)
+    workers = min(cores, 8)
+    assert found == usual(workers=workers, threads=cores // workers, threads_alone=cores)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_one_short_text_has_as_many_threads_as_make_it_much_faster(best, gain, a
 
 
 @pytest.mark.parametrize(
-    ("extra", "bin_tokens"),
+    ("extra", "max_batch_tokens"),
     [
         pytest.param(lambda _: 60 * TOKEN_NS, 256, id="a call is dear"),
         pytest.param(lambda _: 5 * TOKEN_NS, 256, id="a call costs little"),
@@ -151,18 +151,18 @@ def test_one_short_text_has_as_many_threads_as_make_it_much_faster(best, gain, a
         pytest.param(lambda tokens: TOKEN_NS * tokens**2 / 5000, 256, id="attention costs little"),
     ],
 )
-def test_bins_are_as_large_as_makes_them_clearly_faster(extra, bin_tokens):
+def test_batches_are_as_large_as_makes_them_clearly_faster(extra, max_batch_tokens):
     found = calibrated(lambda n, t, f: plain(n, t, f) + extra(n))
-    assert found == usual(bin_tokens=bin_tokens)
+    assert found == usual(max_batch_tokens=max_batch_tokens)
 
 
-@pytest.mark.parametrize(("best", "gain", "lanes"), [(1, 0.8, 1), (2, 0.8, 2), (1, 0.97, 4)])
-def test_lanes_are_as_many_as_are_clearly_faster_together(best, gain, lanes):
+@pytest.mark.parametrize(("best", "gain", "workers"), [(1, 0.8, 1), (2, 0.8, 2), (1, 0.97, 4)])
+def test_workers_are_as_many_as_are_clearly_faster_together(best, gain, workers):
     def cost(tokens, threads, flash):
         together = tokens == 256 and threads == CORES // best
         return plain(tokens, threads, flash) * (gain if together else 1)
 
-    assert calibrated(cost) == usual(lanes=lanes, threads=CORES // lanes)
+    assert calibrated(cost) == usual(workers=workers, threads=CORES // workers)
 
 
 def test_what_is_fastest_together_is_chosen_together():
@@ -170,12 +170,12 @@ def test_what_is_fastest_together_is_chosen_together():
         best = tokens == 128 and threads == 2
         return plain(tokens, threads, flash) * (0.7 if best else 1)
 
-    assert calibrated(cost) == usual(lanes=2, threads=2, bin_tokens=128)
+    assert calibrated(cost) == usual(workers=2, threads=2, max_batch_tokens=128)
 
 
-@pytest.mark.parametrize(("room", "lanes"), [(2, 2), (1, 1)])
-def test_where_memory_has_room_for_fewer_lanes_there_are_fewer(room, lanes):
-    assert calibrated(room=room) == usual(lanes=lanes, threads=CORES // lanes)
+@pytest.mark.parametrize(("room", "workers"), [(2, 2), (1, 1)])
+def test_where_memory_has_room_for_fewer_workers_there_are_fewer(room, workers):
+    assert calibrated(room=room) == usual(workers=workers, threads=CORES // workers)
 
 
 def test_without_room_for_one_backend_the_model_cannot_be_loaded():
@@ -230,15 +230,15 @@ def test_the_starter_is_measured_once_and_remembered(tmp_path, monkeypatch):
     starter = catalog.load(catalog.shipped_path(), none, Path("none")).find("all-minilm-l6-v2")
     loader = LlamaLoader(EngineSettings(), cores=2, tunings=tmp_path, clock=SystemClock())
     # On a busy machine nothing is kept; how busy this one is shall not matter here.
-    monkeypatch.setattr("appliance.engine.calibration.NOISE", 1000.0)
+    monkeypatch.setattr("appliance.engine.calibration.ROUND_SPREAD_MAX", 1000.0)
     monkeypatch.setattr("appliance.engine.calibration.BUDGET_NS", 120 * 10**9)
     model = loader.open_model(starter)
     model.weights.close()
     tuning = model.tuning
     assert tuning.origin == "calibrated"
-    assert (tuning.lanes, tuning.threads) in {(1, 2), (2, 1)}
+    assert (tuning.workers, tuning.threads) in {(1, 2), (2, 1)}
     assert tuning.threads_alone in {1, 2}
-    assert tuning.bin_tokens in {128, 256}
+    assert tuning.max_batch_tokens in {128, 256}
     assert tuning.flash_attention in {None, False}
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -254,7 +254,7 @@ def test_the_starter_is_measured_once_and_remembered(tmp_path, monkeypatch):
             starter
         )
     quick = LlamaLoader(
-        EngineSettings(calibrate=False, lanes=1), cores=2, tunings=tmp_path, clock=SystemClock()
+        EngineSettings(calibrate=False, workers=1), cores=2, tunings=tmp_path, clock=SystemClock()
     ).open_model(starter)
     quick.weights.close()
-    assert (quick.tuning.lanes, quick.tuning.threads, quick.tuning.origin) == (1, 2, "settings")
+    assert (quick.tuning.workers, quick.tuning.threads, quick.tuning.origin) == (1, 2, "settings")

@@ -9,7 +9,7 @@ from appliance.engine.fake import FakeBackend, FakeWeights
 from appliance.engine.vectors import cosine_to_first
 from appliance.tasks.sequence import TokenSequence
 
-LIMITS = EngineLimits(ubatch_tokens_max=512, bin_tokens=256, sequences_max=64)
+LIMITS = EngineLimits(ubatch_tokens_max=512, max_batch_tokens=256, sequences_max=64)
 FACTS = ModelFacts(vocabulary=1000, width=384, tokens_max=512, description="fake")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from appliance.catalog import catalog, shelf
+from appliance.catalog import catalog, importer
 from appliance.catalog.convert import convert_folder
 from appliance.catalog.header import read_header
 from appliance.core.clock import SystemClock
@@ -30,13 +30,13 @@ from tests.models import CONTEXT, HIDDEN, VOCABULARY, write_tiny_gguf
 ROOT = Path(__file__).resolve().parents[3]
 GOLDEN = ROOT / "tests/golden"
 LOADER = LlamaLoader(EngineSettings(calibrate=False), cores=1, tunings=None, clock=SystemClock())
-TINY = EngineLimits(ubatch_tokens_max=256, bin_tokens=256, sequences_max=64)
+TINY = EngineLimits(ubatch_tokens_max=256, max_batch_tokens=256, sequences_max=64)
 SAME = 0.9999
 
 
 def spec_of(path, **changes):
     """The catalogue entry that `models add` would write for a file, with changes."""
-    entry = shelf.describe(read_header(path), name="tiny", file=path.name, task=None)
+    entry = importer.describe(read_header(path), name="tiny", file=path.name, task=None)
     lines = {**entry, "sha256": sha256_of(path), **changes}
     price = lines.pop("price")
     price = f'price = {{ unit = "{price["unit"]}", realtime = {price["realtime"]} }}'
@@ -122,7 +122,9 @@ def test_the_starter_is_what_its_catalogue_entry_says(starter):
     assert starter.facts.vocabulary == 30_522
     assert starter.facts.width == STARTER.entry.dimensions == 384
     assert starter.facts.tokens_max == STARTER.entry.max_input_tokens == 512
-    assert starter.limits == EngineLimits(ubatch_tokens_max=512, bin_tokens=256, sequences_max=64)
+    assert starter.limits == EngineLimits(
+        ubatch_tokens_max=512, max_batch_tokens=256, sequences_max=64
+    )
 
 
 def test_vectors_are_the_references(starter, encoder):
@@ -175,18 +177,18 @@ def test_the_kind_of_attention_changes_no_vector(starter, flash_attention):
 
 
 def test_two_contexts_on_two_threads_give_the_rows_of_one(starter):
-    bins = [
+    batches = [
         [noise(1 + (7 * number + n) % 60, seed=100 * number + n) for n in range(1 + number % 6)]
         for number in range(15)
     ]
-    expected = [starter.compute(each) for each in bins]
+    expected = [starter.compute(each) for each in batches]
     together = threading.Barrier(2)
 
     def compute(reverse):
         backend = starter.weights.open_backend(starter.limits, flash_attention=None)
         try:
             together.wait(60)
-            found = [backend.compute(each, threads=1) for each in bins[:: -1 if reverse else 1]]
+            found = [backend.compute(each, threads=1) for each in batches[:: -1 if reverse else 1]]
         finally:
             backend.close()
         return found[:: -1 if reverse else 1]
@@ -204,8 +206,8 @@ def test_the_number_of_threads_changes_no_vector(starter, threads):
     np.testing.assert_allclose(found, starter.compute(sequences), rtol=1e-4, atol=1e-5)
 
 
-def test_a_side_lanes_context_takes_no_more_than_it_was_opened_for(starter):
-    narrow = EngineLimits(ubatch_tokens_max=100, bin_tokens=100, sequences_max=4)
+def test_a_side_workers_context_takes_no_more_than_it_was_opened_for(starter):
+    narrow = EngineLimits(ubatch_tokens_max=100, max_batch_tokens=100, sequences_max=4)
     backend = starter.weights.open_backend(narrow, flash_attention=None)
     try:
         assert backend.limits == narrow
@@ -219,7 +221,7 @@ def test_a_side_lanes_context_takes_no_more_than_it_was_opened_for(starter):
         backend.close()
 
 
-def test_a_bin_does_not_remember_the_one_before(starter):
+def test_a_batch_does_not_remember_the_one_before(starter):
     first = starter.compute([noise(20, seed=1)])
     starter.compute([noise(512, seed=2)])
     starter.compute([noise(8, seed=n) for n in range(64)])
@@ -249,11 +251,11 @@ def resident_bytes():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read in /proc")
-def test_more_than_a_thousand_bins_do_not_leak(starter, tiny):
+def test_more_than_a_thousand_batches_do_not_leak(starter, tiny):
     """A leak of the arrays behind one batch would be 6 MB, of a context's buffers far more."""
 
-    def compute(bins):
-        for seed in range(bins):
+    def compute(batches):
+        for seed in range(batches):
             tiny.compute([tiny_noise(1 + (seed + n) % CONTEXT, seed=n) for n in range(2)])
             if seed % 10 == 0:
                 starter.compute([noise(1 + (seed + n) % 4, seed=n) for n in range(2)])
@@ -264,7 +266,7 @@ def test_more_than_a_thousand_bins_do_not_leak(starter, tiny):
     assert resident_bytes() - before < 4_000_000
 
 
-def test_numbers_that_are_not_finite_fail_the_bin_alone(tmp_path):
+def test_numbers_that_are_not_finite_fail_the_batch_alone(tmp_path):
     path = write_tiny_gguf(tmp_path / "tiny.gguf", seed=1)
     rows = read_header(path).tensors["token_embd.weight"]
     raw = bytearray(path.read_bytes())

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from appliance.catalog import catalog, shelf
+from appliance.catalog import catalog, importer
 from appliance.catalog.header import read_header
 from appliance.core.errors import InvalidModelFile, LoadFailed
 from appliance.engine import screening
@@ -19,7 +19,7 @@ from tests.models import write_tiny_gguf
 
 def spec_of(path, **changes):
     """Return the entry that `models add` would write for a file, with changes."""
-    entry = shelf.describe(read_header(path), name="tiny", file=path.name, task=None) | changes
+    entry = importer.describe(read_header(path), name="tiny", file=path.name, task=None) | changes
     price = entry.pop("price")
     body = "\n".join(f"{key} = {json.dumps(value)}" for key, value in entry.items())
     own = path.parent / "models.toml"

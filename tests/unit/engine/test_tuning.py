@@ -19,54 +19,61 @@ from appliance.engine.tuning import (
 )
 from appliance.settings import EngineSettings
 
-LIMITS = EngineLimits(ubatch_tokens_max=512, bin_tokens=256, sequences_max=64)
-LONG = EngineLimits(ubatch_tokens_max=8192, bin_tokens=256, sequences_max=64)
+LIMITS = EngineLimits(ubatch_tokens_max=512, max_batch_tokens=256, sequences_max=64)
+LONG = EngineLimits(ubatch_tokens_max=8192, max_batch_tokens=256, sequences_max=64)
 FOUND = Tuning(
-    lanes=3, threads=2, threads_alone=5, bin_tokens=128, flash_attention=False, origin="calibrated"
+    workers=3,
+    threads=2,
+    threads_alone=5,
+    max_batch_tokens=128,
+    flash_attention=False,
+    origin="calibrated",
 )
 
 
 @pytest.mark.parametrize(
-    ("cores", "lanes", "threads"), [(1, 1, 1), (2, 2, 1), (8, 8, 1), (16, 8, 2), (128, 8, 16)]
+    ("cores", "workers", "threads"), [(1, 1, 1), (2, 2, 1), (8, 8, 1), (16, 8, 2), (128, 8, 16)]
 )
-def test_unless_it_is_measured_each_core_has_a_lane_and_lanes_are_bounded(cores, lanes, threads):
+def test_unless_it_is_measured_each_core_has_a_worker_and_workers_are_bounded(
+    cores, workers, threads
+):
     assert default_tuning(cores) == Tuning(
-        lanes=lanes,
+        workers=workers,
         threads=threads,
         threads_alone=cores,
-        bin_tokens=256,
+        max_batch_tokens=256,
         flash_attention=None,
         origin="default",
     )
 
 
-# -- what a lane may take -----------------------------------------------------------------------
+# -- what a worker may take -----------------------------------------------------------------------
 
 
-def test_lanes_of_an_ordinary_vocabulary_take_every_text():
-    for lane in range(4):
-        assert default_tuning(4).lane_limits(LIMITS, vocabulary=30_522, lane=lane) == LIMITS
+def test_workers_of_an_ordinary_vocabulary_take_every_text():
+    for worker in range(4):
+        assert default_tuning(4).worker_limits(LIMITS, vocabulary=30_522, worker=worker) == LIMITS
 
 
-def test_of_a_large_vocabulary_only_the_first_lane_takes_texts_longer_than_a_bin():
+def test_of_a_large_vocabulary_only_the_first_worker_takes_texts_longer_than_a_batch():
     tuning = default_tuning(4)
-    assert tuning.lane_limits(LONG, vocabulary=250_002, lane=0) == LONG
-    for lane in (1, 2, 3):
-        found = tuning.lane_limits(LONG, vocabulary=250_002, lane=lane)
+    assert tuning.worker_limits(LONG, vocabulary=250_002, worker=0) == LONG
+    for worker in (1, 2, 3):
+        found = tuning.worker_limits(LONG, vocabulary=250_002, worker=worker)
         assert found == replace(LONG, ubatch_tokens_max=256)
 
 
-def test_the_side_lanes_memory_is_bounded_to_the_byte():
+def test_the_side_workers_memory_is_bounded_to_the_byte():
     tuning, exactly = default_tuning(2), (128 << 20) // 4 // 512
-    assert tuning.lane_limits(LIMITS, vocabulary=exactly, lane=1) == LIMITS
-    assert tuning.lane_limits(LIMITS, vocabulary=exactly + 1, lane=1).ubatch_tokens_max == 256
+    assert tuning.worker_limits(LIMITS, vocabulary=exactly, worker=1) == LIMITS
+    assert tuning.worker_limits(LIMITS, vocabulary=exactly + 1, worker=1).ubatch_tokens_max == 256
 
 
 @pytest.mark.parametrize(("wanted", "given"), [(64, 64), (512, 512), (1024, 512)])
-def test_a_bin_is_the_tunings_as_far_as_a_call_can_hold_it(wanted, given):
-    tuning = msgspec.structs.replace(FOUND, bin_tokens=wanted)
-    found = tuning.lane_limits(LIMITS, vocabulary=30_522, lane=0)
-    assert (found.bin_tokens, found.ubatch_tokens_max) == (given, 512)
+def test_a_batch_is_the_tunings_as_far_as_a_call_can_hold_it(wanted, given):
+    tuning = msgspec.structs.replace(FOUND, max_batch_tokens=wanted)
+    found = tuning.worker_limits(LIMITS, vocabulary=30_522, worker=0)
+    assert (found.max_batch_tokens, found.ubatch_tokens_max) == (given, 512)
 
 
 # -- remembering --------------------------------------------------------------------------------
@@ -106,14 +113,16 @@ def test_nothing_is_remembered_of_a_model_that_is_new(tmp_path):
         pytest.param(lambda raw: raw[:-2], id="cut"),
         pytest.param(lambda raw: b"\xff\xfe" + raw, id="not text"),
         pytest.param(lambda _: b"[]", id="another shape"),
-        pytest.param(lambda raw: raw.replace(b'"lanes":3', b'"lanes":"3"'), id="another type"),
-        pytest.param(lambda raw: raw.replace(b'"lanes":3,', b""), id="a number less"),
+        pytest.param(lambda raw: raw.replace(b'"workers":3', b'"workers":"3"'), id="another type"),
+        pytest.param(lambda raw: raw.replace(b'"workers":3,', b""), id="a number less"),
         pytest.param(lambda raw: raw.replace(b'"schema":1', b'"schema":99'), id="from the future"),
         pytest.param(lambda raw: raw.replace(b'"schema"', b'"more":1,"schema"'), id="a field more"),
         pytest.param(lambda raw: raw.replace(b"calibrated", b"guessed"), id="another origin"),
-        pytest.param(lambda raw: raw.replace(b'"lanes":3', b'"lanes":0'), id="no lane"),
+        pytest.param(lambda raw: raw.replace(b'"workers":3', b'"workers":0'), id="no worker"),
         pytest.param(lambda raw: raw.replace(b'"threads":2', b'"threads":-1'), id="no thread"),
-        pytest.param(lambda raw: raw.replace(b'"bin_tokens":128', b'"bin_tokens":0'), id="no bin"),
+        pytest.param(
+            lambda raw: raw.replace(b'"max_batch_tokens":128', b'"max_batch_tokens":0'), id="no bin"
+        ),
     ],
 )
 def test_a_damaged_file_is_as_good_as_none(tmp_path, damage):
@@ -168,13 +177,13 @@ def test_what_the_operator_does_not_choose_stays():
 @pytest.mark.parametrize(
     ("chosen", "changes"),
     [
-        pytest.param({"lanes": 2}, {"lanes": 2, "threads": 3}, id="lanes share the cores"),
-        pytest.param({"lanes": 9}, {"lanes": 9, "threads": 1}, id="more lanes than cores"),
-        pytest.param({"bin_tokens": 300}, {"bin_tokens": 300}, id="bins"),
+        pytest.param({"workers": 2}, {"workers": 2, "threads": 3}, id="workers share the cores"),
+        pytest.param({"workers": 9}, {"workers": 9, "threads": 1}, id="more workers than cores"),
+        pytest.param({"max_batch_tokens": 300}, {"max_batch_tokens": 300}, id="batches"),
         pytest.param({"flash_attention": "on"}, {"flash_attention": True}, id="flash attention"),
         pytest.param(
-            {"lanes": 1, "bin_tokens": 64, "flash_attention": "on"},
-            {"lanes": 1, "threads": 6, "bin_tokens": 64, "flash_attention": True},
+            {"workers": 1, "max_batch_tokens": 64, "flash_attention": "on"},
+            {"workers": 1, "threads": 6, "max_batch_tokens": 64, "flash_attention": True},
             id="everything",
         ),
     ],
@@ -185,5 +194,5 @@ def test_what_the_operator_chooses_replaces_what_was_found(chosen, changes):
 
 
 def test_choosing_what_was_found_changes_nothing():
-    same = EngineSettings(lanes=3, bin_tokens=128, flash_attention="off")
+    same = EngineSettings(workers=3, max_batch_tokens=128, flash_attention="off")
     assert overridden(FOUND, same, cores=6) is FOUND

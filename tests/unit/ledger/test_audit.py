@@ -13,9 +13,9 @@ from appliance.accounts.key import Key, KeyLimits
 from appliance.core.clock import MICROSECONDS_PER_DAY
 from appliance.core.errors import StoreFailed
 from appliance.core.limits import Limits
-from appliance.ledger import audit, books, deliveries, head, ledger, prices
+from appliance.ledger import audit, books, delivery_acks, ledger, prices, rollback_guard
 from appliance.ledger.books import open_books
-from appliance.ledger.entry import Purchase, Repeat
+from appliance.ledger.entry import IdempotencyKey, Purchase
 from appliance.ledger.transfer import broken_links
 from appliance.pricing.tariff import Tariff
 from appliance.store.datadir import DataDir
@@ -41,9 +41,9 @@ def purchase(price, name="A", units=3):
     )  # fmt: skip
 
 
-def settled(connection, price, *, at_us=NOON, units=3, repeat=None):
+def settled(connection, price, *, at_us=NOON, units=3, idempotency_key=None):
     hold = ledger.open_hold(connection, purchase(price, units=units), at_us)
-    return ledger.settle_hold(connection, hold, at_us, repeat)
+    return ledger.settle_hold(connection, hold, at_us, idempotency_key)
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def directory(tmp_path):
         for day in range(3):
             charge = settled(connection, price, at_us=NOON + day // 2 * MICROSECONDS_PER_DAY)
             if day != 1:
-                deliveries.mark(connection, [charge.seq])
+                delivery_acks.mark(connection, [charge.seq])
         ledger.refund(connection, charge.seq - 1, "refund", NOON + MICROSECONDS_PER_DAY)
 
     with made.locked(), open_books(made, HandClock(NOON), Limits()) as opened:
@@ -205,28 +205,28 @@ def test_books_that_are_gone_are_not_begun_anew_unasked(directory):
     directory.database.unlink()
     assert "is missing" in opened_or_refused(directory)
     assert not directory.database.exists()
-    directory.head.unlink()
+    directory.rollback_guard.unlink()
     assert opened_or_refused(directory) == "opened"
 
 
 def test_a_head_that_cannot_be_read_is_written_anew(directory):
-    directory.head.write_bytes(b"\xff" * 40)
-    assert head.read(directory.head) is None
+    directory.rollback_guard.write_bytes(b"\xff" * 40)
+    assert rollback_guard.read(directory.rollback_guard) is None
     with directory.locked(), open_books(directory, HandClock(NOON), Limits()) as opened:
         opened.writer.call(books.top_up("A", 1, NOON))
-    found = head.read(directory.head)
+    found = rollback_guard.read(directory.rollback_guard)
     assert found is not None
     assert found.tip.seq == 6
 
 
 def test_every_byte_of_the_head_counts(directory):
-    content = directory.head.read_bytes()
-    assert head.read(directory.head) is not None
+    content = directory.rollback_guard.read_bytes()
+    assert rollback_guard.read(directory.rollback_guard) is not None
     for place in range(len(content) - 1):
         broken = bytearray(content)
         broken[place] ^= 1
-        directory.head.write_bytes(broken)
-        assert head.read(directory.head) is None, place
+        directory.rollback_guard.write_bytes(broken)
+        assert rollback_guard.read(directory.rollback_guard) is None, place
 
 
 def test_the_head_of_books_without_transfers_forgets_nothing(tmp_path):
@@ -255,9 +255,9 @@ def test_a_first_start_that_failed_does_not_pass_for_books_that_are_gone(tmp_pat
     with monkeypatch.context() as patch:
         patch.setattr("appliance.store.writer.connect", fails)
         assert opened_or_refused(directory) == "the disk is full"
-    assert not directory.head.exists()
+    assert not directory.rollback_guard.exists()
     assert opened_or_refused(directory) == "opened"
-    assert directory.head.exists()
+    assert directory.rollback_guard.exists()
 
 
 # -- a start ------------------------------------------------------------------------------------
@@ -285,11 +285,11 @@ def test_ten_thousand_open_holds_are_released_at_a_start_sooner_than_they_were_m
 
 
 def test_what_was_not_delivered_is_refunded_at_the_start_and_may_be_sent_again(directory):
-    repeat = Repeat(b"t" * 32, b"f" * 32)
+    repeat = IdempotencyKey(b"t" * 32, b"f" * 32)
 
     def cut_off(connection):
         price = prices.publish(connection, "m", TARIFF, NOON)
-        settled(connection, price, at_us=TOMORROW, repeat=repeat)
+        settled(connection, price, at_us=TOMORROW, idempotency_key=repeat)
 
     with directory.locked(), open_books(directory, HandClock(TOMORROW), Limits()) as opened:
         [before] = opened.writer.call(books.balances(["A"], TOMORROW))

@@ -34,16 +34,16 @@ from appliance.core.errors import (
     ApplianceError,
     DailyBudgetExceeded,
     HoldNotOpen,
+    IdempotencyKeyReused,
     InsufficientCredit,
     KeyNotFound,
-    RepeatDiffers,
 )
 from appliance.core.limits import Limits
 from appliance.core.units import credits_of, picocredits
-from appliance.ledger import audit, books, deliveries, ledger, prices, repeats
+from appliance.ledger import audit, books, delivery_acks, idempotency, ledger, prices
 from appliance.ledger.backup import back_up, restore
 from appliance.ledger.books import open_books
-from appliance.ledger.entry import Charge, Hold, Purchase, Repeat
+from appliance.ledger.entry import Charge, Hold, IdempotencyKey, Purchase
 from appliance.ledger.ledger import Ledger
 from appliance.pricing.tariff import Tariff
 from appliance.store.datadir import DataDir
@@ -335,7 +335,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @staticmethod
     def repeat(token, body=b"body"):
-        return Repeat(token.to_bytes(32, "big"), body.ljust(32))
+        return IdempotencyKey(token.to_bytes(32, "big"), body.ljust(32))
 
     @rule(name=names, amount=st.integers(min_value=0, max_value=60))
     def buy_what_may_be_repeated(self, name, amount):
@@ -352,8 +352,8 @@ class LedgerMachine(RuleBasedStateMachine):
         name = next((h.key_id for h in self.ever if h.id == hold_id), "A")
         sent = self.repeat(max(token, 0), b"body" if same else b"another")
         try:
-            found = self.books.writer.call(lambda c: repeats.find(c, name, sent, self.now()))
-        except RepeatDiffers:
+            found = self.books.writer.call(lambda c: idempotency.find(c, name, sent, self.now()))
+        except IdempotencyKeyReused:
             seen["repeat differs"] += 1
             assert hold_id is not None
             assert not same
@@ -371,7 +371,7 @@ class LedgerMachine(RuleBasedStateMachine):
         seq = self.charges.get(hold.id)
         if seq is not None:
             seen["deliver"] += 1
-            self.books.writer.call(lambda c: deliveries.mark(c, [seq]), durable=False)
+            self.books.writer.call(lambda c: delivery_acks.mark(c, [seq]), durable=False)
             self.model.deliver(hold.id)
 
     @rule(hold=holds)

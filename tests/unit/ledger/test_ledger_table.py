@@ -1,17 +1,14 @@
 """The ledger's rules as stories: one line, one step, and what must come of it.
 
-key A [unlimited] [budget N]        a key with an empty account
-grant A N -> ok                     add picocredits
-hold H A N -> ok                    reserve; or `insufficient AVAILABLE`, or `over_budget`
-require A N -> ok                   what `hold` would say, without reserving
-settle H -> ok                      charge; or `not_open`
-deliver H                           its answer was handed over
-refund H -> ok                      give the charge back; or `delivered`, or `refunded` before
-release H -> ok                     give back; or `not_open`
-reprice N -> version V              what each unit costs from now on; a hold is of `units` units
-balance A posted N held N today N   any of the three
-clock +1d                           also s, h; `-` steps back
-crash -> released N refunded M      the process is killed and a new one starts
+key A [unlimited] [budget N]        a key with an empty account grant A N -> ok
+add picocredits hold H A N -> ok                    reserve; or `insufficient AVAILABLE`, or
+`over_budget` require A N -> ok                   what `hold` would say, without reserving settle H
+-> ok                      charge; or `not_open` deliver H                           its answer was
+handed over refund H -> ok                      give the charge back; or `delivered`, or `refunded`
+before release H -> ok                     give back; or `not_open` reprice N -> version V
+what each unit costs from now on; a hold is of `units` units balance A posted N held N today N   any
+of the three clock +1d                           also s, h; `-` steps back crash -> released N
+refunded M      the process is killed and a new one starts
 """
 
 import re
@@ -33,7 +30,7 @@ from appliance.core.errors import (
 )
 from appliance.core.limits import Limits
 from appliance.core.units import credits_of, picocredits
-from appliance.ledger import audit, books, deliveries, ledger, prices, transfer
+from appliance.ledger import audit, books, delivery_acks, ledger, prices, transfer
 from appliance.ledger.books import open_books
 from appliance.ledger.entry import Hold, Purchase
 from appliance.pricing.tariff import Tariff
@@ -408,7 +405,7 @@ class Story:
         return "ok"
 
     def deliver(self, hold):
-        self.call(lambda c: deliveries.mark(c, [self.charges[hold]]))
+        self.call(lambda c: delivery_acks.mark(c, [self.charges[hold]]))
         return ""
 
     def refund(self, hold):

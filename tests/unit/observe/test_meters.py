@@ -1,10 +1,10 @@
 from appliance.core.units import Picocredits
-from appliance.observe.meters import RECENT_KEPT, SECONDS_KEPT, Ended, Meters
+from appliance.observe.meters import RECENT_KEPT, SECONDS_KEPT, CallRecord, Meters
 from tests.appliance import HandClock
 
 
 def ended(**facts):
-    return Ended(**{
+    return CallRecord(**{
         "request_id": "req_1", "status": 200, "code": "", "key": "alice", "model": "m",
         "tier": "realtime", "is_documents": False, "units": 10, "amount": Picocredits(3),
         "total_ms": 5.0, "stages": {"queue": 1.0}, **facts,

@@ -27,12 +27,12 @@ from appliance.tasks.sequence import TokenSequence
 from tests.appliance import HandClock
 
 FACTS = ModelFacts(vocabulary=65_000, width=4, tokens_max=512, description="fake")
-LIMITS = EngineLimits(ubatch_tokens_max=512, bin_tokens=256, sequences_max=64)
+LIMITS = EngineLimits(ubatch_tokens_max=512, max_batch_tokens=256, sequences_max=64)
 POISON, PLUG = 60_666, 64_999
 
 
 class Stepped(FakeBackend):
-    """Computes one bin for each step that it is given; refuses bins with the poison token."""
+    """Computes one batch for each step that it is given; refuses batches with the poison token."""
 
     def __init__(self, facts=FACTS, limits=LIMITS):
         super().__init__(facts, limits)
@@ -41,7 +41,7 @@ class Stepped(FakeBackend):
         self.is_free = False
         self.touched_by = Counter()
         self.bins = []
-        """The first token of each sequence of each bin that was computed."""
+        """The first token of each sequence of each batch that was computed."""
         self.error = None
 
     def compute(self, sequences, *, threads):
@@ -71,7 +71,7 @@ class Stepped(FakeBackend):
         return Counter(token for each in self.bins for token in each)
 
     async def begins(self):
-        """Return once a lane has given it a bin."""
+        """Return once a worker has given it a batch."""
         assert await asyncio.to_thread(self.entered.acquire, timeout=20)
 
     def free(self):
@@ -119,8 +119,8 @@ class SteppedWeights(FakeWeights):
         super().close()
 
 
-def tuned(lanes, **changes):
-    tuning = default_tuning(cores=lanes)
+def tuned(workers, **changes):
+    tuning = default_tuning(cores=workers)
     return msgspec.structs.replace(tuning, threads=2, threads_alone=5, **changes)
 
 
@@ -140,13 +140,13 @@ def engine_of(weights, tuning, **options):
 
 @asynccontextmanager
 async def running(*backends, tuning=None, weights=None, **options):
-    """Yield a loaded engine with a lane for each backend; at the end all is closed in order."""
+    """Yield a loaded engine with a worker for each backend; at the end all is closed in order."""
     weights = weights or SteppedWeights(*backends)
     engine = engine_of(weights, tuning or tuned(len(backends)), **options)
     await bounded(engine.loaded)
     opened = [each for each in backends if isinstance(each, FakeBackend)]
     try:
-        await turned(lambda: engine._lanes_open == len(opened))
+        await turned(lambda: engine._workers_open == len(opened))
         yield engine
     finally:
         for backend in opened:
@@ -189,7 +189,7 @@ def submit(engine, count, *, first=1, length=10, key="k", **options):
 
 
 async def plugged(engine, *backends, key="plug"):
-    """Give each lane a text and return the jobs once all of them compute.
+    """Give each worker a text and return the jobs once all of them compute.
 
     They are of the batch tier, whose calls change nothing for those that the stories are about.
     """
@@ -243,8 +243,8 @@ def test_a_lone_text_does_not_wait_for_company():
     asyncio.run(story())
 
 
-@pytest.mark.parametrize("lanes", [1, 2, 3])
-def test_every_row_belongs_to_its_own_text_whatever_shared_its_bin(lanes):
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_every_row_belongs_to_its_own_text_whatever_shared_its_batch(workers):
     random = np.random.default_rng(7)
     calls = [
         [sequence(int(random.integers(1, 600)), int(random.integers(1, 300))) for _ in range(size)]
@@ -252,7 +252,7 @@ def test_every_row_belongs_to_its_own_text_whatever_shared_its_bin(lanes):
     ]
 
     async def story():
-        backends = [Stepped() for _ in range(lanes)]
+        backends = [Stepped() for _ in range(workers)]
         async with running(*backends) as engine:
             await plugged(engine, *backends)
             jobs = [
@@ -301,7 +301,7 @@ def test_one_thread_loads_opens_computes_and_frees():
 
 @pytest.mark.parametrize("_", range(3))
 def test_a_model_that_is_loaded_at_once_computes(_):
-    """The lane's thread may be done with loading before the engine's constructor is."""
+    """The worker's thread may be done with loading before the engine's constructor is."""
 
     async def story():
         backend = Stepped()
@@ -413,12 +413,12 @@ def test_what_a_call_that_left_brought_goes_to_a_call_whose_own_texts_are_done()
             await plugged(engine, backend)
             leaves = await awaited(submit(engine, 1, first=5, length=250, key="leaver"))
             submit(engine, 1, first=6, length=251, key="between")
-            heir = engine.submit([sequence(5, 250), sequence(7, 5)], key="heir")
+            next_waiter = engine.submit([sequence(5, 250), sequence(7, 5)], key="heir")
             backend.steps.release()
             await backend.begins()
             await cancelled(leaves)
             backend.free()
-            [matrix] = await all_of([heir])
+            [matrix] = await all_of([next_waiter])
             assert matrix[:, 0].tolist() == [5, 7]
         assert backend.tokens[5] == backend.tokens[7] == 1
 
@@ -520,13 +520,13 @@ def test_a_cache_of_one_load_says_nothing_to_the_next():
     asyncio.run(story())
 
 
-# -- lanes --------------------------------------------------------------------------------------
+# -- workers --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("lanes", [2, 3])
-def test_lanes_compute_at_the_same_time_each_on_its_own_thread(lanes):
+@pytest.mark.parametrize("workers", [2, 3])
+def test_workers_compute_at_the_same_time_each_on_its_own_thread(workers):
     async def story():
-        backends = [Stepped() for _ in range(lanes)]
+        backends = [Stepped() for _ in range(workers)]
         async with running(*backends) as engine:
             jobs = await plugged(engine, *backends)
             jobs.append(submit(engine, 100, length=100))
@@ -534,17 +534,17 @@ def test_lanes_compute_at_the_same_time_each_on_its_own_thread(lanes):
                 backend.free()
             await all_of(jobs)
         owners = [set(backend.touched_by) for backend in backends]
-        assert [len(owner) for owner in owners] == [1] * lanes
-        assert len(set.union(*owners)) == lanes
+        assert [len(owner) for owner in owners] == [1] * workers
+        assert len(set.union(*owners)) == workers
         assert threading.get_ident() not in set.union(*owners)
 
     asyncio.run(story())
 
 
-@pytest.mark.parametrize(("lanes", "sizes"), [(2, [5, 5]), (3, [4, 3, 3])])
-def test_a_call_is_spread_over_the_lanes_that_are_idle(lanes, sizes):
+@pytest.mark.parametrize(("workers", "sizes"), [(2, [5, 5]), (3, [4, 3, 3])])
+def test_a_call_is_spread_over_the_workers_that_are_idle(workers, sizes):
     async def story():
-        backends = [Stepped() for _ in range(lanes)]
+        backends = [Stepped() for _ in range(workers)]
         async with running(*backends) as engine:
             job = submit(engine, 10, length=25)
             for backend in backends:
@@ -558,7 +558,7 @@ def test_a_call_is_spread_over_the_lanes_that_are_idle(lanes, sizes):
     asyncio.run(story())
 
 
-def test_a_call_is_not_spread_over_lanes_that_compute():
+def test_a_call_is_not_spread_over_workers_that_compute():
     async def story():
         one, two = Stepped(), Stepped()
         async with running(one, two) as engine:
@@ -584,7 +584,7 @@ def test_a_short_call_is_not_cut_into_pieces_that_cost_more_than_they_save():
     asyncio.run(story())
 
 
-def test_a_lane_has_all_threads_while_nothing_else_waits_or_runs():
+def test_a_worker_has_all_threads_while_nothing_else_waits_or_runs():
     async def story():
         one, two = Stepped(), Stepped()
         async with running(one, two) as engine:
@@ -596,7 +596,7 @@ def test_a_lane_has_all_threads_while_nothing_else_waits_or_runs():
     asyncio.run(story())
 
 
-def test_a_lane_has_its_share_of_threads_while_another_computes_or_something_waits():
+def test_a_worker_has_its_share_of_threads_while_another_computes_or_something_waits():
     async def story():
         one, two = Stepped(), Stepped()
         async with running(one, two) as engine:
@@ -621,41 +621,41 @@ def test_a_lane_has_its_share_of_threads_while_another_computes_or_something_wai
     asyncio.run(story())
 
 
-def test_a_lane_that_cannot_be_opened_leaves_an_engine_with_fewer(caplog):
+def test_a_worker_that_cannot_be_opened_leaves_an_engine_with_fewer(caplog):
     async def story():
         one = Stepped()
         async with running(one, LoadFailed("no room"), tuning=tuned(2)) as engine:
             one.free()
-            await turned(lambda: "has a lane less" in caplog.text)
+            await turned(lambda: "has a worker less" in caplog.text)
             assert engine.is_usable
             [matrix] = await all_of([submit(engine, 100)])
             assert matrix.shape == (100, 4)
         assert len(one.bins) == 4
 
     asyncio.run(story())
-    assert "a-model has a lane less" in caplog.text
+    assert "a-model has a worker less" in caplog.text
     assert "no room" in caplog.text
 
 
-def test_every_lane_opens_with_the_tunings_limits_and_flash_attention():
+def test_every_worker_opens_with_the_tunings_limits_and_flash_attention():
     async def story():
         weights = SteppedWeights(Stepped(), Stepped())
-        tuning = tuned(2, bin_tokens=128, flash_attention=False)
+        tuning = tuned(2, max_batch_tokens=128, flash_attention=False)
         async with running(*weights.backends, weights=weights, tuning=tuning) as engine:
             assert engine.model.tuning == tuning
         assert weights.flash_asked == [False, False]
-        assert weights.limits_asked == [replace(LIMITS, bin_tokens=128)] * 2
+        assert weights.limits_asked == [replace(LIMITS, max_batch_tokens=128)] * 2
 
     asyncio.run(story())
 
 
 WIDE = replace(FACTS, vocabulary=128 << 20)
-"""So many entries that only the first lane takes texts that are longer than a bin."""
+"""So many entries that only the first worker takes texts that are longer than a batch."""
 
 
 @asynccontextmanager
 async def lopsided():
-    """Yield an engine whose second lane takes no text that is longer than a bin."""
+    """Yield an engine whose second worker takes no text that is longer than a batch."""
     backends = [Stepped(WIDE), Stepped(WIDE)]
     weights = SteppedWeights(*backends, facts=WIDE)
     async with running(*backends, weights=weights) as engine:
@@ -664,7 +664,7 @@ async def lopsided():
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
-def test_a_text_that_only_the_first_lane_takes_wakes_that_lane(count):
+def test_a_text_that_only_the_first_worker_takes_wakes_that_worker(count):
     async def story():
         async with lopsided() as (engine, first, second):
             first.free()
@@ -677,7 +677,7 @@ def test_a_text_that_only_the_first_lane_takes_wakes_that_lane(count):
     asyncio.run(story())
 
 
-def test_short_texts_go_past_one_that_only_a_busy_lane_takes():
+def test_short_texts_go_past_one_that_only_a_busy_worker_takes():
     async def story():
         async with lopsided() as (engine, first, second):
             plug = submit(engine, 1, first=PLUG, length=400)
@@ -697,7 +697,7 @@ def test_short_texts_go_past_one_that_only_a_busy_lane_takes():
 # -- fairness -----------------------------------------------------------------------------------
 
 
-def test_a_call_of_a_thousand_texts_delays_a_call_of_one_by_one_bin():
+def test_a_call_of_a_thousand_texts_delays_a_call_of_one_by_one_batch():
     async def story():
         backend = Stepped()
         async with running(backend) as engine:
@@ -715,7 +715,7 @@ def test_a_call_of_a_thousand_texts_delays_a_call_of_one_by_one_bin():
     asyncio.run(story())
 
 
-def test_short_calls_wait_for_one_bin_of_long_ones_at_most_and_are_never_in_it():
+def test_short_calls_wait_for_one_batch_of_long_ones_at_most_and_are_never_in_it():
     async def story():
         backend = Stepped()
         async with running(backend) as engine:
@@ -731,7 +731,7 @@ def test_short_calls_wait_for_one_bin_of_long_ones_at_most_and_are_never_in_it()
 
 
 def test_one_keys_endless_large_calls_do_not_delay_anothers_single_texts():
-    """On a free lane the text is in the next bin; with one lane it waits for one at most."""
+    """On a free worker the text is in the next batch; with one worker it waits for one at most."""
 
     async def story():
         backend = Stepped()
@@ -764,7 +764,7 @@ def test_one_keys_endless_large_calls_do_not_delay_anothers_single_texts():
     asyncio.run(story())
 
 
-def test_a_free_lane_takes_a_single_text_at_once():
+def test_a_free_worker_takes_a_single_text_at_once():
     async def story():
         one, two = Stepped(), Stepped()
         async with running(one, two) as engine:
@@ -779,7 +779,7 @@ def test_a_free_lane_takes_a_single_text_at_once():
     asyncio.run(story())
 
 
-def test_texts_of_one_call_that_fill_a_bin_each_do_not_starve_another_keys_call():
+def test_texts_of_one_call_that_fill_a_batch_each_do_not_starve_another_keys_call():
     async def story():
         backend = Stepped()
         async with running(backend) as engine:
@@ -794,7 +794,7 @@ def test_texts_of_one_call_that_fill_a_bin_each_do_not_starve_another_keys_call(
     asyncio.run(story())
 
 
-def test_two_large_calls_of_one_key_take_turns_within_every_bin():
+def test_two_large_calls_of_one_key_take_turns_within_every_batch():
     async def story():
         backend = Stepped()
         async with running(backend) as engine:
@@ -809,7 +809,7 @@ def test_two_large_calls_of_one_key_take_turns_within_every_bin():
     asyncio.run(story())
 
 
-def test_calls_whose_texts_fill_a_bin_each_take_turns():
+def test_calls_whose_texts_fill_a_batch_each_take_turns():
     async def story():
         backend = Stepped()
         async with running(backend) as engine:
@@ -822,8 +822,8 @@ def test_calls_whose_texts_fill_a_bin_each_take_turns():
     asyncio.run(story())
 
 
-async def shares(loads, *, bins):
-    """Return the tokens that each key has got after so many bins of a busy lane.
+async def shares(loads, *, batches):
+    """Return the tokens that each key has got after so many batches of a busy worker.
 
     `loads` holds for each key its calls, each as (texts, length) or (texts, length, is_batch).
     """
@@ -841,8 +841,8 @@ async def shares(loads, *, bins):
                            is_batch=bool(is_batch))
                 )  # fmt: skip
                 first += count
-        backend.steps.release(1 + bins)
-        await turned(lambda: len(backend.bins) == 1 + bins)
+        backend.steps.release(1 + batches)
+        await turned(lambda: len(backend.bins) == 1 + batches)
         for tokens, lengths in list(zip(backend.bins, backend.computed, strict=True))[1:]:
             for token, length in zip(tokens, lengths, strict=True):
                 found[owners[token]] += length
@@ -862,22 +862,22 @@ async def shares(loads, *, bins):
     ],
 )
 def test_two_keys_with_long_loads_get_equal_tokens(one, two):
-    bins = 30
-    found = asyncio.run(shares({"one": one, "two": two}, bins=bins))
+    batches = 30
+    found = asyncio.run(shares({"one": one, "two": two}, batches=batches))
     longest = max(length for _, length in [*one, *two])
-    assert abs(found["one"] - found["two"]) <= LIMITS.bin_tokens + longest
+    assert abs(found["one"] - found["two"]) <= LIMITS.max_batch_tokens + longest
 
 
 def test_a_key_with_a_hundred_calls_gets_what_a_key_with_one_call_gets():
     loads = {"crowd": [(30, 10)] * 100, "single": [(1000, 10)]}
-    found = asyncio.run(shares(loads, bins=60))
-    assert abs(found["crowd"] - found["single"]) <= LIMITS.bin_tokens + 10
+    found = asyncio.run(shares(loads, batches=60))
+    assert abs(found["crowd"] - found["single"]) <= LIMITS.max_batch_tokens + 10
 
 
 def test_four_keys_get_a_quarter_each():
     loads = {f"k{n}": [(1000, 5 + 10 * n)] for n in range(4)}
-    found = asyncio.run(shares(loads, bins=60))
-    assert max(found.values()) - min(found.values()) <= LIMITS.bin_tokens + 35
+    found = asyncio.run(shares(loads, batches=60))
+    assert max(found.values()) - min(found.values()) <= LIMITS.max_batch_tokens + 35
 
 
 # -- the batch tier -----------------------------------------------------------------------------
@@ -899,7 +899,7 @@ def test_realtime_calls_are_computed_before_batch_calls():
     asyncio.run(story())
 
 
-def test_realtime_and_batch_never_share_a_bin():
+def test_realtime_and_batch_never_share_a_batch():
     async def story():
         backend = Stepped()
         async with running(backend) as engine:
@@ -922,13 +922,13 @@ def test_realtime_and_batch_never_share_a_bin():
 )
 def test_the_batch_tier_has_its_floor_while_realtime_is_saturated(realtime, floor):
     loads = {"realtime": realtime, "batch": [(400, 10, True)]}
-    found = asyncio.run(shares(loads, bins=88))
+    found = asyncio.run(shares(loads, batches=88))
     total = sum(found.values())
-    assert total / floor - LIMITS.bin_tokens <= found["batch"] <= total / 5
+    assert total / floor - LIMITS.max_batch_tokens <= found["batch"] <= total / 5
 
 
 def test_the_batch_tier_has_everything_while_nothing_else_waits():
-    found = asyncio.run(shares({"batch": [(400, 10, True)]}, bins=10))
+    found = asyncio.run(shares({"batch": [(400, 10, True)]}, batches=10))
     assert found["batch"] == 10 * 250
 
 
@@ -948,7 +948,7 @@ def test_a_cancelled_call_is_never_computed():
     asyncio.run(story())
 
 
-def test_what_a_cancelled_call_has_in_no_bin_yet_is_never_computed():
+def test_what_a_cancelled_call_has_in_no_batch_yet_is_never_computed():
     async def story():
         backend = Stepped()
         async with running(backend) as engine:
@@ -973,7 +973,7 @@ def test_a_cancelled_call_gives_its_room_in_the_queue_back():
             await cancelled(waiting)
             backend.free()
             await all_of(plug)
-            # It is dropped when the lane next looks for work, which this one makes it do.
+            # It is dropped when the worker next looks for work, which this one makes it do.
             await all_of([submit(engine, 1, first=60, length=3)])
             await all_of([submit(engine, 10)])
 
@@ -997,7 +997,7 @@ def test_a_call_that_is_cancelled_leaves_nothing_behind():
 # -- refusals of the engine ---------------------------------------------------------------------
 
 
-def test_a_refused_bin_fails_the_guilty_call_alone():
+def test_a_refused_batch_fails_the_guilty_call_alone():
     async def story():
         backend = Stepped()
         async with running(backend) as engine:
@@ -1019,7 +1019,7 @@ def test_a_refused_bin_fails_the_guilty_call_alone():
     asyncio.run(story())
 
 
-def test_what_a_refused_call_still_had_in_no_bin_is_never_computed():
+def test_what_a_refused_call_still_had_in_no_batch_is_never_computed():
     async def story():
         backend = Stepped()
         async with running(backend, queue_tokens_max=1000) as engine:
@@ -1034,7 +1034,7 @@ def test_what_a_refused_call_still_had_in_no_bin_is_never_computed():
     asyncio.run(story())
 
 
-def test_a_text_whose_call_left_is_not_tried_again_in_a_refused_bin():
+def test_a_text_whose_call_left_is_not_tried_again_in_a_refused_batch():
     async def story():
         backend = Stepped()
         async with running(backend) as engine:
@@ -1052,7 +1052,7 @@ def test_a_text_whose_call_left_is_not_tried_again_in_a_refused_bin():
     asyncio.run(story())
 
 
-def test_a_call_that_comes_while_a_refused_bin_is_tried_again_is_answered():
+def test_a_call_that_comes_while_a_refused_batch_is_tried_again_is_answered():
     """It wants a text that was skipped, because nobody wanted it then."""
 
     async def story():
@@ -1075,7 +1075,7 @@ def test_a_call_that_comes_while_a_refused_bin_is_tried_again_is_answered():
     asyncio.run(story())
 
 
-def test_the_log_of_a_refused_bin_holds_the_reason_and_no_text(caplog):
+def test_the_log_of_a_refused_batch_holds_the_reason_and_no_text(caplog):
     async def story():
         backend = Stepped()
         backend.free()
@@ -1083,9 +1083,9 @@ def test_the_log_of_a_refused_bin_holds_the_reason_and_no_text(caplog):
             with pytest.raises(InferenceFailed):
                 await bounded(engine.submit([sequence(POISON)], key="k").result())
 
-    with caplog.at_level(logging.WARNING, "gigarouter.lane"):
+    with caplog.at_level(logging.WARNING, "gigarouter.worker"):
         asyncio.run(story())
-    expected = "a bin of a-model/0 failed: The model could not compute this call: poison"
+    expected = "a batch of a-model/0 failed: The model could not compute this call: poison"
     assert caplog.messages == [expected]
 
 
@@ -1133,7 +1133,7 @@ def test_a_dead_engine_has_nothing_left_to_do():
     asyncio.run(story())
 
 
-def test_the_death_of_one_lane_ends_all_and_is_told_once():
+def test_the_death_of_one_worker_ends_all_and_is_told_once():
     deaths = []
 
     async def story():
@@ -1157,7 +1157,7 @@ def test_the_death_of_one_lane_ends_all_and_is_told_once():
     assert deaths == [1]
 
 
-def test_the_death_of_two_lanes_is_told_once():
+def test_the_death_of_two_workers_is_told_once():
     deaths = []
 
     async def story():
@@ -1174,7 +1174,7 @@ def test_the_death_of_two_lanes_is_told_once():
     assert deaths == [1]
 
 
-def test_calls_that_share_what_a_dead_lane_computed_all_fail():
+def test_calls_that_share_what_a_dead_worker_computed_all_fail():
     async def story():
         backend = Stepped()
         async with running(backend) as engine:
@@ -1207,7 +1207,7 @@ def test_a_call_that_was_half_computed_when_the_engine_died_fails_as_a_whole():
     asyncio.run(story())
 
 
-def test_a_lane_that_opens_after_the_engine_died_finds_its_weights_whole():
+def test_a_worker_that_opens_after_the_engine_died_finds_its_weights_whole():
     async def story():
         one, two = Stepped(), Stepped()
         weights = SteppedWeights(one, two)
@@ -1260,7 +1260,7 @@ def test_a_model_that_cannot_be_loaded_says_why_and_takes_no_calls():
     asyncio.run(story())
 
 
-def test_a_model_whose_first_lane_cannot_be_opened_frees_its_weights_and_says_why():
+def test_a_model_whose_first_worker_cannot_be_opened_frees_its_weights_and_says_why():
     async def story():
         weights = SteppedWeights(LoadFailed("no room"), Stepped())
         engine = engine_of(weights, tuned(2))
@@ -1305,7 +1305,7 @@ def test_an_engine_that_loads_is_not_usable_yet():
     asyncio.run(story())
 
 
-def test_the_first_lane_computes_while_the_others_are_opened():
+def test_the_first_worker_computes_while_the_others_are_opened():
     async def story():
         one, two = Stepped(), Stepped()
         weights = SteppedWeights(one, two)
@@ -1316,7 +1316,7 @@ def test_the_first_lane_computes_while_the_others_are_opened():
         two.free()
         await all_of([submit(engine, 1)])
         weights.gates[1].set()
-        await turned(lambda: engine._lanes_open == 2)
+        await turned(lambda: engine._workers_open == 2)
         await asyncio.to_thread(engine.close)
         assert weights.wrongs == []
 
@@ -1324,7 +1324,7 @@ def test_the_first_lane_computes_while_the_others_are_opened():
 
 
 @pytest.mark.parametrize("fails", [False, True], ids=["opens", "cannot be opened"])
-def test_closing_waits_for_a_lane_that_is_being_opened(fails, caplog):
+def test_closing_waits_for_a_worker_that_is_being_opened(fails, caplog):
     async def story():
         one = Stepped()
         weights = SteppedWeights(one, LoadFailed("no room") if fails else Stepped())
@@ -1344,7 +1344,7 @@ def test_closing_waits_for_a_lane_that_is_being_opened(fails, caplog):
     assert "Exception in callback" not in caplog.text
 
 
-def test_closing_while_the_model_is_loaded_waits_for_every_lane():
+def test_closing_while_the_model_is_loaded_waits_for_every_worker():
     async def story():
         weights = SteppedWeights(Stepped(), Stepped())
         weights.gates[0].clear()
@@ -1415,10 +1415,10 @@ def test_a_refused_call_is_not_in_the_queue_at_all():
     asyncio.run(story())
 
 
-@pytest.mark.parametrize("lanes", [1, 2])
-def test_closing_finishes_the_bins_that_are_computed_and_refuses_the_rest(lanes):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_closing_finishes_the_batches_that_are_computed_and_refuses_the_rest(workers):
     async def story():
-        backends = [Stepped() for _ in range(lanes)]
+        backends = [Stepped() for _ in range(workers)]
         weights = SteppedWeights(*backends)
         deaths = []
         async with running(*backends, weights=weights, on_death=lambda: deaths.append(1)) as engine:
@@ -1437,7 +1437,7 @@ def test_closing_finishes_the_bins_that_are_computed_and_refuses_the_rest(lanes)
                 assert matrix.shape == (1, 4)
             with pytest.raises(EngineRestarting):
                 await bounded(queued)
-        assert [backend.computed for backend in backends] == [[[3]]] * lanes
+        assert [backend.computed for backend in backends] == [[[3]]] * workers
         assert deaths == []
 
     asyncio.run(story())
@@ -1460,6 +1460,6 @@ def test_what_was_done_is_counted():
         async with running(backend) as engine:
             await all_of([submit(engine, 60)])
             counters = engine.counters
-            assert (counters.bins, counters.sequences, counters.tokens) == (3, 60, 600)
+            assert (counters.batches, counters.sequences, counters.tokens) == (3, 60, 600)
 
     asyncio.run(story())

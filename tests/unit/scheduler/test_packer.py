@@ -9,18 +9,20 @@ from hypothesis import strategies as st
 from appliance.engine.backend import EngineLimits
 from appliance.scheduler.packer import Turn, pack
 
-LIMITS = EngineLimits(ubatch_tokens_max=512, bin_tokens=256, sequences_max=64)
+LIMITS = EngineLimits(ubatch_tokens_max=512, max_batch_tokens=256, sequences_max=64)
 
 
 @st.composite
-def rounds(draw, *, bin_tokens_max=60):
+def rounds(draw, *, max_batch_tokens_max=60):
     """Limits, and keys with the token counts of each job's waiting sequences."""
-    bin_tokens = draw(st.integers(1, bin_tokens_max))
-    ubatch = draw(st.integers(bin_tokens, 2 * bin_tokens_max))
+    max_batch_tokens = draw(st.integers(1, max_batch_tokens_max))
+    ubatch = draw(st.integers(max_batch_tokens, 2 * max_batch_tokens_max))
     limits = EngineLimits(
-        ubatch_tokens_max=ubatch, bin_tokens=bin_tokens, sequences_max=draw(st.integers(1, 8))
+        ubatch_tokens_max=ubatch,
+        max_batch_tokens=max_batch_tokens,
+        sequences_max=draw(st.integers(1, 8)),
     )
-    lengths = st.integers(1, 2 * bin_tokens_max)
+    lengths = st.integers(1, 2 * max_batch_tokens_max)
     jobs = st.lists(st.lists(lengths, max_size=8), max_size=4)
     turns = st.lists(st.tuples(st.integers(-200, 200), jobs), max_size=6)
     return limits, [Turn(deficit, jobs) for deficit, jobs in draw(turns)]
@@ -56,16 +58,16 @@ def test_a_job_gives_no_more_than_it_has(given_round):
 
 
 @given(rounds())
-def test_a_bin_is_never_over_filled(given_round):
+def test_a_batch_is_never_over_filled(given_round):
     limits, turns = given_round
     lengths = chosen(turns, pack(turns, limits))
     assert len(lengths) <= limits.sequences_max
-    assert sum(lengths) <= limits.bin_tokens or len(lengths) == 1
+    assert sum(lengths) <= limits.max_batch_tokens or len(lengths) == 1
     assert all(length <= limits.ubatch_tokens_max for length in lengths)
 
 
 @given(rounds())
-def test_a_bin_is_empty_only_when_nothing_fits(given_round):
+def test_a_batch_is_empty_only_when_nothing_fits(given_round):
     limits, turns = given_round
     fits = [n for n in left_in_front(turns, []) if n <= limits.ubatch_tokens_max]
     assert bool(pack(turns, limits)) == bool(fits)
@@ -76,7 +78,7 @@ def test_what_is_left_out_would_not_have_fitted(given_round):
     limits, turns = given_round
     picks = pack(turns, limits)
     lengths = chosen(turns, picks)
-    room = limits.bin_tokens - sum(lengths) if lengths else limits.ubatch_tokens_max
+    room = limits.max_batch_tokens - sum(lengths) if lengths else limits.ubatch_tokens_max
     if len(lengths) < limits.sequences_max:
         assert all(length > room for length in left_in_front(turns, picks))
 
@@ -86,7 +88,7 @@ def test_the_calls_of_a_key_take_turns_by_text(given_round):
     limits, turns = given_round
     picks = pack(turns, limits)
     lengths, taken = chosen(turns, picks), Counter(picks)
-    room = limits.bin_tokens - sum(lengths)
+    room = limits.max_batch_tokens - sum(lengths)
     for index, turn in enumerate(turns):
         counts = [taken[index, job] for job in range(len(turn.jobs))]
         for job, texts in enumerate(turn.jobs):
@@ -95,8 +97,8 @@ def test_the_calls_of_a_key_take_turns_by_text(given_round):
 
 
 @given(st.lists(st.integers(1, 30), min_size=2, max_size=6), st.integers(60, 256))
-def test_keys_that_owe_nothing_get_nearly_the_same_of_a_bin(lengths, bin_tokens):
-    limits = EngineLimits(512, bin_tokens, 256)
+def test_keys_that_owe_nothing_get_nearly_the_same_of_a_batch(lengths, max_batch_tokens):
+    limits = EngineLimits(512, max_batch_tokens, 256)
     turns = [Turn(0, [[length] * 300]) for length in lengths]
     got = Counter()
     for index, _ in pack(turns, limits):
@@ -124,7 +126,7 @@ def test_nothing_waiting_fills_nothing():
         ([[[513], [10]]], {(0, 1): 1}),
     ],
 )
-def test_a_bin_as_worked_out_by_hand(jobs, counts):
+def test_a_batch_as_worked_out_by_hand(jobs, counts):
     turns = [Turn(0, each) for each in jobs]
     assert Counter(pack(turns, LIMITS)) == counts
 

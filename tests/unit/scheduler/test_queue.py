@@ -18,11 +18,11 @@ from hypothesis.stateful import (
 )
 
 from appliance.engine.backend import EngineLimits
-from appliance.scheduler.job import Item, Job, Kind, digest_of
-from appliance.scheduler.queue import SPLIT_TOKENS, WorkQueue, shared
+from appliance.scheduler.job import Item, Job, ServiceClass, digest_of
+from appliance.scheduler.queue import SPLIT_TOKENS, WorkQueue, split_evenly
 from appliance.tasks.sequence import TokenSequence
 
-LIMITS = EngineLimits(ubatch_tokens_max=512, bin_tokens=256, sequences_max=64)
+LIMITS = EngineLimits(ubatch_tokens_max=512, max_batch_tokens=256, sequences_max=64)
 RUNS = int(os.environ.get("MODEL_RUNS", "40"))
 
 
@@ -30,8 +30,8 @@ def sequence(token, length):
     return TokenSequence(np.full(length, token, np.int32), length, truncated=False)
 
 
-class Desk:
-    """Does to a queue what an engine does, without lanes."""
+class BatchSource:
+    """Does to a queue what an engine does, without workers."""
 
     def __init__(self):
         self.queue = WorkQueue()
@@ -43,56 +43,60 @@ class Desk:
     def close(self):
         self.loop.close()
 
-    async def _job(self, count, key, kind):
-        return Job(count, width=1, key=key, kind=kind, now_ns=0)
+    async def _job(self, count, key, service_class):
+        return Job(count, width=1, key=key, service_class=service_class, now_ns=0)
 
-    def add(self, sequences, *, key="k", kind=Kind.LONG):
+    def add(self, sequences, *, key="k", service_class=ServiceClass.LONG):
         """Queue sequences as the engine does: equal ones are one item."""
-        job = self.loop.run_until_complete(self._job(len(sequences), key, kind))
+        job = self.loop.run_until_complete(self._job(len(sequences), key, service_class))
         for row, each in enumerate(sequences):
             item = self.queue.items.get(digest_of(each))
             if item is None:
                 item = Item(each, digest_of(each), [])
                 self.queue.items[item.digest] = item
                 job.items.append(item)
-            item.takers.append((job, row))
+            item.waiters.append((job, row))
         if job.items:
             self.queue.add(job)
         return job
 
-    def fill(self, count, length, *, key="k", kind=Kind.LONG):
+    def fill(self, count, length, *, key="k", service_class=ServiceClass.LONG):
         """Queue texts that differ from all before."""
         first, self.next_token = self.next_token, self.next_token + count
-        return self.add([sequence(first + n, length) for n in range(count)], key=key, kind=kind)
+        return self.add(
+            [sequence(first + n, length) for n in range(count)],
+            key=key,
+            service_class=service_class,
+        )
 
     def take(self, *, limits=LIMITS, idle=1):
         return self.queue.take(limits, idle=idle)
 
-    def settle(self, items):
-        """Give every taker of a bin its row."""
+    def finish_batch(self, items):
+        """Give every waiter of a batch its row."""
         ended = []
         for item in items:
             del self.queue.items[item.digest]
-            for job, row in item.takers:
+            for job, row in item.waiters:
                 if job.put(row, np.zeros(1, np.float32)):
                     ended.append(job)
         return ended
 
     def compute(self, **options):
         items = self.take(**options)
-        self.settle(items)
+        self.finish_batch(items)
         return items
 
 
 @pytest.fixture
-def desk():
-    made = Desk()
+def source():
+    made = BatchSource()
     yield made
     made.close()
 
 
 def owner(item):
-    return item.takers[0][0]
+    return item.waiters[0][0]
 
 
 def served(items):
@@ -111,166 +115,170 @@ loads = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 512)), min_size=1,
 
 @given(st.dictionaries(st.sampled_from("abcdef"), loads, min_size=1), st.integers(1, 64))
 @settings(deadline=None)
-def test_bin_after_bin_everything_is_computed_once_and_each_call_in_order(calls, sequences_max):
+def test_batch_after_batch_everything_is_computed_once_and_each_call_in_order(calls, sequences_max):
     limits = EngineLimits(512, 256, sequences_max)
-    desk = Desk()
+    source = BatchSource()
     jobs = [
-        desk.fill(count, length, key=key) for key, each in calls.items() for count, length in each
+        source.fill(count, length, key=key) for key, each in calls.items() for count, length in each
     ]
     given_items = {job: list(job.items) for job in jobs}
     got = defaultdict(list)
-    while items := desk.compute(limits=limits):
+    while items := source.compute(limits=limits):
         tokens = sum(map(len, items))
-        assert tokens <= limits.bin_tokens or len(items) == 1
+        assert tokens <= limits.max_batch_tokens or len(items) == 1
         assert len(items) <= sequences_max
         for item in items:
             got[owner(item)].append(item)
     assert got == given_items
     assert all(job.left == 0 for job in jobs)
-    assert len(desk.queue) == desk.queue.tokens == 0
-    assert desk.queue.items == {}
-    desk.close()
+    assert len(source.queue) == source.queue.tokens == 0
+    assert source.queue.items == {}
+    source.close()
 
 
 @given(st.data())
 @settings(deadline=None, max_examples=30)
-def test_keys_that_always_wait_get_equal_tokens_within_a_bin_and_a_text(data):
-    bin_tokens = data.draw(st.sampled_from([64, 256]))
-    limits = EngineLimits(512, bin_tokens, 64)
+def test_keys_that_always_wait_get_equal_tokens_within_a_batch_and_a_text(data):
+    max_batch_tokens = data.draw(st.sampled_from([64, 256]))
+    limits = EngineLimits(512, max_batch_tokens, 64)
     keys = data.draw(st.integers(2, 5))
     lengths = [
         data.draw(st.lists(st.integers(1, 512), min_size=1, max_size=4)) for _ in range(keys)
     ]
     calls = [data.draw(st.integers(1, 4)) for _ in range(keys)]
-    desk = Desk()
+    source = BatchSource()
     for index in range(keys):
         for _ in range(calls[index]):
-            desk.add(
+            source.add(
                 [
-                    sequence(desk.next_token + n, lengths[index][n % len(lengths[index])])
+                    sequence(source.next_token + n, lengths[index][n % len(lengths[index])])
                     for n in range(240 // calls[index])
                 ],
                 key=str(index),
             )
-            desk.next_token += 240
+            source.next_token += 240
     found = Counter({str(index): 0 for index in range(keys)})
     longest = max(map(max, lengths))
-    lines = desk.queue._lines[Kind.LONG].keys
+    lines = source.queue._classes[ServiceClass.LONG].keys
     while len(lines) == keys:
-        found += served(desk.compute(limits=limits))
+        found += served(source.compute(limits=limits))
         if len(lines) == keys:
             spread = max(found.values()) - min(found[str(index)] for index in range(keys))
-            assert spread <= bin_tokens + longest + 32
-    desk.close()
+            assert spread <= max_batch_tokens + longest + 32
+    source.close()
 
 
-def test_a_key_owes_nothing_for_what_it_was_given_while_it_was_alone(desk):
-    alone = desk.fill(400, 200, key="a")
+def test_a_key_owes_nothing_for_what_it_was_given_while_it_was_alone(source):
+    alone = source.fill(400, 200, key="a")
     for _ in range(300):
-        desk.compute()
+        source.compute()
     assert len(alone.items) == 100
-    desk.fill(2000, 10, key="a")
-    desk.fill(2000, 10, key="b")
+    source.fill(2000, 10, key="a")
+    source.fill(2000, 10, key="b")
     found = Counter()
     for _ in range(60):
-        found += served(desk.compute())
+        found += served(source.compute())
     assert abs(found["a"] - found["b"]) <= 256 + 200
 
 
-def test_calls_of_one_key_take_turns_by_text(desk):
-    one, two, three = (desk.fill(100, 80) for _ in range(3))
+def test_calls_of_one_key_take_turns_by_text(source):
+    one, two, three = (source.fill(100, 80) for _ in range(3))
     for _ in range(20):
-        desk.compute()
+        source.compute()
     lefts = [len(job.items) for job in (one, two, three)]
     assert max(lefts) - min(lefts) <= 1
 
 
 @pytest.mark.parametrize(
-    ("alone", "saturated", "bins"),
+    ("alone", "saturated", "batches"),
     [
-        pytest.param(Kind.SHORT, Kind.LONG, 4, id="short calls beside long ones"),
-        pytest.param(Kind.LONG, Kind.SHORT, 2, id="long calls beside short ones"),
-        pytest.param(Kind.BATCH, Kind.LONG, 12, id="the batch tier beside realtime"),
-        pytest.param(Kind.LONG, Kind.BATCH, 2, id="realtime beside the batch tier"),
+        pytest.param(ServiceClass.SHORT, ServiceClass.LONG, 4, id="short calls beside long ones"),
+        pytest.param(ServiceClass.LONG, ServiceClass.SHORT, 2, id="long calls beside short ones"),
+        pytest.param(
+            ServiceClass.BATCH, ServiceClass.LONG, 12, id="the batch tier beside realtime"
+        ),
+        pytest.param(ServiceClass.LONG, ServiceClass.BATCH, 2, id="realtime beside the batch tier"),
     ],
 )
-def test_what_a_kind_was_given_while_it_was_alone_is_not_held_against_it(
-    desk, alone, saturated, bins
+def test_what_a_class_was_given_while_it_was_alone_is_not_held_against_it(
+    source, alone, saturated, batches
 ):
     for _ in range(1000):
-        desk.fill(1, 250, kind=alone)
-        desk.compute()
-    assert desk.queue.tokens == 0
-    desk.fill(10_000, 10, key="other", kind=saturated)
-    desk.compute()
-    job = desk.fill(1, 10, key="late", kind=alone)
-    for _ in range(bins):
-        desk.compute()
+        source.fill(1, 250, service_class=alone)
+        source.compute()
+    assert source.queue.tokens == 0
+    source.fill(10_000, 10, key="other", service_class=saturated)
+    source.compute()
+    job = source.fill(1, 10, key="late", service_class=alone)
+    for _ in range(batches):
+        source.compute()
     assert job.left == 0
 
 
-@pytest.mark.parametrize("kind", [Kind.SHORT, Kind.LONG])
-def test_kinds_never_share_a_bin(desk, kind):
+@pytest.mark.parametrize("service_class", [ServiceClass.SHORT, ServiceClass.LONG])
+def test_classes_never_share_a_batch(source, service_class):
     for _ in range(5):
-        desk.fill(3, 10, kind=kind)
-        desk.fill(3, 10, kind=Kind.BATCH)
-    while items := desk.compute():
-        assert len({owner(item).kind for item in items}) == 1
+        source.fill(3, 10, service_class=service_class)
+        source.fill(3, 10, service_class=ServiceClass.BATCH)
+    while items := source.compute():
+        assert len({owner(item).service_class for item in items}) == 1
 
 
 # -- spreading ----------------------------------------------------------------------------------
 
 
 @given(st.integers(0, 10_000), st.integers(1, 64), st.integers(1, 512), st.integers(0, 511))
-def test_what_waits_is_parted_evenly_and_never_beyond_the_limits(tokens, idle, bin_tokens, more):
-    limits = EngineLimits(bin_tokens + more, bin_tokens, 64)
-    found = shared(tokens, limits, idle)
-    assert found.bin_tokens <= limits.bin_tokens
-    assert found.bin_tokens * idle >= min(tokens, idle * limits.bin_tokens)
-    assert found.bin_tokens >= min(SPLIT_TOKENS, bin_tokens)
-    assert (found.ubatch_tokens_max, found.sequences_max) == (bin_tokens + more, 64)
+def test_what_waits_is_parted_evenly_and_never_beyond_the_limits(
+    tokens, idle, max_batch_tokens, more
+):
+    limits = EngineLimits(max_batch_tokens + more, max_batch_tokens, 64)
+    found = split_evenly(tokens, limits, idle)
+    assert found.max_batch_tokens <= limits.max_batch_tokens
+    assert found.max_batch_tokens * idle >= min(tokens, idle * limits.max_batch_tokens)
+    assert found.max_batch_tokens >= min(SPLIT_TOKENS, max_batch_tokens)
+    assert (found.ubatch_tokens_max, found.sequences_max) == (max_batch_tokens + more, 64)
 
 
 # -- leaving ------------------------------------------------------------------------------------
 
 
-def test_the_tokens_of_a_cancelled_call_leave_the_queue(desk):
-    leaves, stays = desk.fill(10, 10, key="a"), desk.fill(10, 7, key="b")
+def test_the_tokens_of_a_cancelled_call_leave_the_queue(source):
+    leaves, stays = source.fill(10, 10, key="a"), source.fill(10, 7, key="b")
     leaves.cancelled = True
-    items = desk.take()
+    items = source.take()
     assert {owner(item) for item in items} == {stays}
-    assert (len(desk.queue), desk.queue.tokens) == (0, 0)
+    assert (len(source.queue), source.queue.tokens) == (0, 0)
 
 
-def test_texts_that_two_calls_want_stay_when_the_first_one_leaves(desk):
+def test_texts_that_two_calls_want_stay_when_the_first_one_leaves(source):
     same = [sequence(token, 10) for token in range(5)]
-    leaves, stays = desk.add(same, key="a"), desk.add(same, key="b")
-    assert (len(desk.queue), desk.queue.tokens) == (1, 50)
+    leaves, stays = source.add(same, key="a"), source.add(same, key="b")
+    assert (len(source.queue), source.queue.tokens) == (1, 50)
     leaves.cancelled = True
-    assert len(desk.compute()) == 5
+    assert len(source.compute()) == 5
     assert stays.left == 0
-    assert desk.queue.items == {}
+    assert source.queue.items == {}
 
 
-def test_an_heir_of_another_kind_takes_them_into_its_own_line(desk):
+def test_the_next_waiter_of_another_class_takes_them_into_its_own_queue(source):
     same = [sequence(token, 10) for token in range(5)]
-    leaves = desk.add(same, key="a", kind=Kind.BATCH)
-    stays = desk.add(same, key="b", kind=Kind.SHORT)
+    leaves = source.add(same, key="a", service_class=ServiceClass.BATCH)
+    stays = source.add(same, key="b", service_class=ServiceClass.SHORT)
     leaves.cancelled = True
-    desk.fill(100, 10, kind=Kind.LONG)
-    bins = [desk.compute(), desk.compute()]
+    source.fill(100, 10, service_class=ServiceClass.LONG)
+    batches = [source.compute(), source.compute()]
     assert stays.left == 0
-    assert [owner(bins[0][0]), owner(bins[1][0])].count(leaves) == 1
-    lines = desk.queue._lines
-    assert lines[Kind.BATCH].tokens == lines[Kind.SHORT].tokens == 0
+    assert [owner(batches[0][0]), owner(batches[1][0])].count(leaves) == 1
+    lines = source.queue._classes
+    assert lines[ServiceClass.BATCH].tokens == lines[ServiceClass.SHORT].tokens == 0
 
 
-def test_forgetting_everything_names_everyone_who_waited(desk):
-    one = desk.fill(100, 10)
-    two = desk.add([each.sequence for each in list(one.items)[:3]], key="other")
-    assert desk.take()
-    assert desk.queue.clear() == {one, two}
-    assert (len(desk.queue), desk.queue.tokens, desk.queue.items) == (0, 0, {})
+def test_forgetting_everything_names_everyone_who_waited(source):
+    one = source.fill(100, 10)
+    two = source.add([each.sequence for each in list(one.items)[:3]], key="other")
+    assert source.take()
+    assert source.queue.clear() == {one, two}
+    assert (len(source.queue), source.queue.tokens, source.queue.items) == (0, 0, {})
 
 
 # -- quickness ----------------------------------------------------------------------------------
@@ -286,27 +294,27 @@ def quickest(action):
     return min(found)
 
 
-def test_a_bin_is_chosen_quickly_from_64_keys_with_texts_of_any_length(desk):
+def test_a_batch_is_chosen_quickly_from_64_keys_with_texts_of_any_length(source):
     limits = EngineLimits(8192, 256, 64)
     random = np.random.default_rng(1)
     for key in range(64):
         for _ in range(4):
             lengths = random.choice([5, 50, 500, 8192], 40)
-            first, desk.next_token = desk.next_token, desk.next_token + 40
-            desk.add(
+            first, source.next_token = source.next_token, source.next_token + 40
+            source.add(
                 [sequence(first + n, int(length)) for n, length in enumerate(lengths)],
                 key=str(key),
             )
     for _ in range(200):
-        desk.compute(limits=limits)
-    assert quickest(lambda: desk.compute(limits=limits)) < 0.02
+        source.compute(limits=limits)
+    assert quickest(lambda: source.compute(limits=limits)) < 0.02
 
 
-def test_a_bin_is_chosen_quickly_from_many_calls_of_many_keys(desk):
+def test_a_batch_is_chosen_quickly_from_many_calls_of_many_keys(source):
     for key in range(64):
         for _ in range(64):
-            desk.fill(32, 8, key=str(key))
-    assert quickest(desk.compute) < 0.02
+            source.fill(32, 8, key=str(key))
+    assert quickest(source.compute) < 0.02
 
 
 # -- any history --------------------------------------------------------------------------------
@@ -317,8 +325,8 @@ class History(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.desk = Desk()
-        self.queue = self.desk.queue
+        self.source = BatchSource()
+        self.queue = self.source.queue
         self.jobs = []
         self.bins = []
         self.taken = Counter()
@@ -326,22 +334,24 @@ class History(RuleBasedStateMachine):
 
     def teardown(self):
         self.drain()
-        self.desk.close()
+        self.source.close()
 
     def waiting(self):
-        """Every item that is in no bin."""
+        """Every item that is in no batch."""
         return [item for job in self.queue._jobs for item in job.items]
 
     @rule(
         tokens=st.lists(st.integers(0, 12), min_size=1, max_size=8),
         key=st.sampled_from("abc"),
-        kind=st.sampled_from(Kind),
+        service_class=st.sampled_from(ServiceClass),
     )
-    def come(self, tokens, key, kind):
+    def come(self, tokens, key, service_class):
         lengths = (10, 300, 60, 5)
         self.jobs.append(
-            self.desk.add(
-                [sequence(token, lengths[token % 4]) for token in tokens], key=key, kind=kind
+            self.source.add(
+                [sequence(token, lengths[token % 4]) for token in tokens],
+                key=key,
+                service_class=service_class,
             )
         )
 
@@ -353,8 +363,8 @@ class History(RuleBasedStateMachine):
         before = self.waiting()
         items = self.queue.take(limits, idle=idle)
         assert all(item in before for item in items)
-        assert all(item.live is not None for item in items)
-        assert sum(map(len, items)) <= limits.bin_tokens or len(items) == 1
+        assert all(item.first_live_waiter is not None for item in items)
+        assert sum(map(len, items)) <= limits.max_batch_tokens or len(items) == 1
         assert all(len(item) <= limits.ubatch_tokens_max for item in items)
         assert len(items) <= limits.sequences_max
         fits = [item for item in self.waiting() if len(item) <= limits.ubatch_tokens_max]
@@ -366,18 +376,18 @@ class History(RuleBasedStateMachine):
 
     @precondition(lambda self: self.bins)
     @rule(data=st.data())
-    def settle(self, data):
+    def finish_batch(self, data):
         index = data.draw(st.integers(0, len(self.bins) - 1))
-        self.desk.settle(self.bins.pop(index))
+        self.source.finish_batch(self.bins.pop(index))
 
     @precondition(lambda self: self.bins)
     @rule(data=st.data())
     def refuse(self, data):
         items = self.bins.pop(data.draw(st.integers(0, len(self.bins) - 1)))
         guilty, good = items[0], items[1:]
-        self.desk.settle(good)
+        self.source.finish_batch(good)
         del self.queue.items[guilty.digest]
-        for job in dict.fromkeys(job for job, _ in guilty.takers):
+        for job in dict.fromkeys(job for job, _ in guilty.waiters):
             job.failed = True
             self.queue.remove(job)
 
@@ -387,34 +397,34 @@ class History(RuleBasedStateMachine):
         self.jobs[data.draw(st.integers(0, len(self.jobs) - 1))].cancelled = True
 
     @invariant()
-    def every_token_that_is_in_no_bin_is_counted_once(self):
+    def every_token_that_is_in_no_batch_is_counted_once(self):
         waiting = self.waiting()
         assert self.queue.tokens == sum(map(len, waiting))
         assert len({item.digest for item in waiting}) == len(waiting)
-        for kind, line in self.queue._lines.items():
+        for service_class, line in self.queue._classes.items():
             jobs = [job for key in line.keys.values() for job in key.jobs]
             assert line.tokens == sum(len(item) for job in jobs for item in job.items)
-            assert all(job.kind is kind and job.items for job in jobs)
+            assert all(job.service_class is service_class and job.items for job in jobs)
 
     @invariant()
-    def every_item_waits_or_is_in_a_bin(self):
+    def every_item_waits_or_is_in_a_batch(self):
         known = {item.digest for item in self.waiting()}
-        in_bins = {item.digest for items in self.bins for item in items}
-        assert not known & in_bins
-        assert set(self.queue.items) == known | in_bins
+        in_batches = {item.digest for items in self.bins for item in items}
+        assert not known & in_batches
+        assert set(self.queue.items) == known | in_batches
 
     @invariant()
     def whoever_still_waits_will_be_given_every_row(self):
-        owed = Counter(job for item in self.queue.items.values() for job, _ in item.takers)
+        owed = Counter(job for item in self.queue.items.values() for job, _ in item.waiters)
         for job in self.jobs:
             assert job.is_over or owed[job] == job.left
 
     def drain(self):
         for items in self.bins:
-            self.desk.settle(items)
+            self.source.finish_batch(items)
         self.bins = []
         while items := self.queue.take(LIMITS, idle=1):
-            self.desk.settle(items)
+            self.source.finish_batch(items)
         assert all(job.is_over or job.left == 0 for job in self.jobs)
         assert (len(self.queue), self.queue.tokens, self.queue.items) == (0, 0, {})
 

@@ -24,15 +24,15 @@ from appliance.engine.fake import FakeBackend, FakeWeights
 from appliance.engine.loader import LoadedModel, TextEncoder
 from appliance.engine.tuning import default_tuning
 from appliance.scheduler.cache import VectorCache
-from appliance.scheduler.fleet import RELOADS_MAX, TRY_AGAIN_S
-from appliance.scheduler.loadtimes import LOAD_BYTES_PER_S
+from appliance.scheduler.load_times import LOAD_BYTES_PER_S
+from appliance.scheduler.model_pool import RELOADS_MAX, TRY_AGAIN_S
 from appliance.scheduler.residency import Residency
 from appliance.scheduler.threads import ThreadPool
 from appliance.tasks.sequence import Frame, TokenSequence
 from tests.appliance import HandClock
 
 FACTS = ModelFacts(vocabulary=1000, width=4, tokens_max=512, description="fake")
-LIMITS = EngineLimits(ubatch_tokens_max=512, bin_tokens=256, sequences_max=64)
+LIMITS = EngineLimits(ubatch_tokens_max=512, max_batch_tokens=256, sequences_max=64)
 ONE = [TokenSequence(np.ones(4, np.int32), 4, truncated=False)]
 
 
@@ -497,7 +497,7 @@ async def loaded(bench, *specs):
     for spec in specs:
         bench.clock.advance(10)  # past the grace of the last one
         await bench.residency.wait(spec, wait_s=60)
-        await until(lambda spec=spec: bench.residency.slot(spec).ready_ns)
+        await until(lambda spec=spec: bench.residency.entry(spec).ready_ns)
 
 
 async def until(condition):
@@ -520,7 +520,7 @@ def test_the_model_that_was_not_called_for_longest_makes_room(opened):
             await loaded(bench, c)
             assert here(bench, a, b, c) == [True, False, True]
             assert [backend.closed for backend in bench.loader.backends] == [False, True, False]
-            assert bench.residency.fleet.taken_bytes == 20 * MB
+            assert bench.residency.pool.taken_bytes == 20 * MB
             await loaded(bench, b)
             assert here(bench, a, b, c) == [False, True, True]
 
@@ -537,7 +537,7 @@ def test_a_model_that_comes_waits_until_the_memory_of_another_is_free(opened):
                 waiting = asyncio.create_task(bench.residency.wait(b, wait_s=60))
                 await asyncio.sleep(0.05)
                 assert here(bench, a, b) == [True, False]
-                assert bench.residency.slot(b).state == "waiting"
+                assert bench.residency.entry(b).state == "waiting"
                 with pytest.raises(ModelWarming):
                     await bench.residency.wait(b, wait_s=0)
                 assert bench.loader.models_asked == ["a"]
@@ -556,7 +556,7 @@ def test_a_pinned_model_stays_and_a_model_just_loaded_is_not_freed_at_once(opene
             assert bench.residency.ready(c) is None
             assert here(bench, a, b) == [True, True]  # b has only just come
             bench.clock.advance(10)
-            bench.residency.fleet.settle()
+            bench.residency.pool.reconcile()
             await bench.residency.wait(c, wait_s=60)
             assert here(bench, a, b, c) == [True, False, True]
             bench.residency.pin(a, on=False)
@@ -606,13 +606,13 @@ def test_unloading_waits_for_the_calls_and_frees_the_tokenizer_too(opened):
                 await asyncio.sleep(0.02)
                 assert not leaving.done()
                 assert not bench.loader.backends[0].closed
-                assert bench.residency.slot(a).state == "leaving"
+                assert bench.residency.entry(a).state == "leaving"
                 with pytest.raises(ModelWarming):
                     await bench.residency.wait(a, wait_s=60)
             await leaving
             assert bench.loader.backends[0].closed
-            assert bench.residency.slot(a) is None
-            assert bench.residency.fleet.taken_bytes == 0
+            assert bench.residency.entry(a) is None
+            assert bench.residency.pool.taken_bytes == 0
             await bench.residency.encoder(a)
             assert bench.loader.encoders_asked == ["a", "a"]
             await loaded(bench, a)
@@ -634,7 +634,7 @@ def test_a_model_that_nobody_calls_is_freed_after_its_time(opened, monkeypatch):
             bench.clock.advance(55)
             bench.residency.ready(b)
             bench.clock.advance(10)
-            await until(lambda: bench.residency.slot(a) is None)
+            await until(lambda: bench.residency.entry(a) is None)
             assert here(bench, b, pinned) == [True, True]
             running.cancel()
 
@@ -652,13 +652,13 @@ def test_one_key_does_not_take_all_places_of_those_who_wait(opened):
             waiting += await started([bench.residency.wait(spec, wait_s=60, key="b")])
             bench.loader.gate.set()
             assert len(await asyncio.gather(*waiting)) == 3
-            assert bench.residency.slot(spec).waiters == {}
+            assert bench.residency.entry(spec).waiters == {}
 
     asyncio.run(story())
 
 
 def test_load_times_are_known_after_a_restart(tmp_path):
-    from appliance.scheduler.loadtimes import LoadTimes
+    from appliance.scheduler.load_times import LoadTimes
 
     path = tmp_path / "load-times.json"
     bench = Bench(tmp_path, Limits())

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from appliance.catalog import catalog, shelf
+from appliance.catalog import catalog, importer
 from appliance.catalog.header import read_header
 from appliance.core.errors import InferenceFailed, LoadFailed
 from appliance.engine.backend import EngineLimits
 from appliance.engine.llama import decoder
 from appliance.engine.llama import weights as llama_weights
-from appliance.engine.llama.prefix import plan_apart
+from appliance.engine.llama.prefix import layout_apart
 from appliance.engine.llama.tokenizer import LlamaTokenizer
 from appliance.engine.llama.weights import LlamaWeights
 from appliance.engine.loader import LlamaLoader, sha256_of
@@ -32,7 +32,7 @@ from tests.decoders import (
     write_decoder,
 )
 
-LIMITS = EngineLimits(ubatch_tokens_max=700, bin_tokens=256, sequences_max=64)
+LIMITS = EngineLimits(ubatch_tokens_max=700, max_batch_tokens=256, sequences_max=64)
 # Values are near 1; the library keeps keys and values in 16 bits.
 CLOSE = 0.01
 CLOSE_RANK = 0.002
@@ -157,7 +157,7 @@ def test_other_poolings_read_every_token(tmp_path, pooling):
 # -- company ------------------------------------------------------------------------------------
 
 PREFIX = noise(40, seed=77).tokens.tolist()
-BINS = {
+BATCHES = {
     "one token": [[5]],
     "one token each": [[token] for token in range(64)],
     "the same token": [[5]] * 64,
@@ -174,7 +174,7 @@ BINS = {
 }
 
 
-@pytest.mark.parametrize("rows", BINS.values(), ids=BINS.keys())
+@pytest.mark.parametrize("rows", BATCHES.values(), ids=BATCHES.keys())
 def test_a_text_has_the_same_vector_in_any_company(tiny, rows):
     sequences = [words(row) for row in rows]
     together = tiny.compute(*sequences)
@@ -183,14 +183,14 @@ def test_a_text_has_the_same_vector_in_any_company(tiny, rows):
     assert cosines(together[:8], alone).min() > SAME
 
 
-@pytest.mark.parametrize("rows", BINS.values(), ids=BINS.keys())
+@pytest.mark.parametrize("rows", BATCHES.values(), ids=BATCHES.keys())
 def test_ranks_are_the_references_in_any_company(ranker, rows):
     found = ranker.compute(*map(words, rows))
     wanted = np.array([reference_ranks(ranker.tensors, row) for row in rows])
     assert np.abs(found - wanted).max() < CLOSE_RANK
 
 
-@pytest.mark.parametrize("rows", BINS.values(), ids=BINS.keys())
+@pytest.mark.parametrize("rows", BATCHES.values(), ids=BATCHES.keys())
 @pytest.mark.parametrize("name", ["tiny", "ranker"])
 def test_neither_two_phases_nor_shared_beginnings_change_an_answer(
     request, monkeypatch, name, rows
@@ -200,14 +200,14 @@ def test_neither_two_phases_nor_shared_beginnings_change_an_answer(
         monkeypatch.setattr(decoder, bound, LIMITS.ubatch_tokens_max)
     backend = model.weights.open_backend(LIMITS, flash_attention=None)
     sequences = [words(row) for row in rows]
-    shared = decoder.plan_shared
+    shared = decoder.layout_shared
     found = {}
     try:
         for phases in (1, 2):
             backend._one_phase_tokens = LIMITS.ubatch_tokens_max if phases == 1 else 0
-            for plan in (shared, lambda tokens: plan_apart(len(tokens))):
-                monkeypatch.setattr(decoder, "plan_shared", plan)
-                found[phases, plan is shared] = backend.compute(sequences, threads=1)
+            for layout in (shared, lambda tokens: layout_apart(len(tokens))):
+                monkeypatch.setattr(decoder, "layout_shared", layout)
+                found[phases, layout is shared] = backend.compute(sequences, threads=1)
     finally:
         backend.close()
     plain = found.pop((1, False))
@@ -235,15 +235,15 @@ def test_vectors_of_the_other_architectures_are_the_references(
     assert np.abs(found - wanted).max() < CLOSE
 
 
-def test_a_bin_does_not_remember_the_one_before(tiny):
+def test_a_batch_does_not_remember_the_one_before(tiny):
     first = tiny.compute(noise(20, seed=1))
     tiny.compute(*(noise(128, seed=n) for n in range(5)))
     tiny.compute(*(noise(8, seed=n) for n in range(64)))
     np.testing.assert_array_equal(tiny.compute(noise(20, seed=1)), first)
 
 
-def test_numbers_that_are_not_finite_fail_the_bin_alone(tmp_path):
-    """Zero times NaN is NaN: what stays in masked cells would fail every bin after."""
+def test_numbers_that_are_not_finite_fail_the_batch_alone(tmp_path):
+    """Zero times NaN is NaN: what stays in masked cells would fail every batch after."""
     tensors = weights(seed=1)
     tensors["token_embd"][40] = np.nan
     path = write_decoder(tmp_path / "tiny.gguf", tensors)
@@ -284,7 +284,7 @@ def test_what_llama_cpp_would_abort_on_never_reaches_it(tiny, sequences):
     assert tiny.compute(words([1, 2])).shape == (1, TINY.width)
 
 
-def test_a_bin_at_every_limit_is_computed(tiny):
+def test_a_batch_at_every_limit_is_computed(tiny):
     sequences = [noise(11, seed=n) for n in range(59)] + [
         noise(n, seed=n) for n in (1, 2, 3, 4, 41)
     ]
@@ -315,7 +315,7 @@ def test_small_limits_are_kept(tmp_path, ubatch, sequences_max, pooling):
 
 def test_a_sequence_longer_than_a_piece_of_the_cache_is_the_references(tmp_path):
     shape = Shape(context=1500, blocks=2)
-    limits = EngineLimits(ubatch_tokens_max=1500, bin_tokens=256, sequences_max=64)
+    limits = EngineLimits(ubatch_tokens_max=1500, max_batch_tokens=256, sequences_max=64)
     tensors = weights(shape, seed=1)
     path = write_decoder(tmp_path / "long.gguf", tensors, shape)
     model = LlamaWeights(path, pooling="last", limits=limits, segments=None)
@@ -380,7 +380,7 @@ def test_a_model_with_a_cache_whose_kind_is_not_known_is_refused(tmp_path, monke
 
 def spec_of(path, **changes):
     """The catalogue entry that `models add` would write for a file, with changes."""
-    entry = shelf.describe(read_header(path), name="tiny", file=path.name, task=None)
+    entry = importer.describe(read_header(path), name="tiny", file=path.name, task=None)
     lines = {**entry, "sha256": sha256_of(path), **changes}
     price = lines.pop("price")
     price = f'price = {{ unit = "{price["unit"]}", realtime = {price["realtime"]} }}'

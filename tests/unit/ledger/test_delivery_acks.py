@@ -4,8 +4,8 @@ import sqlite3
 import pytest
 
 from appliance.core.errors import StoreFailed
-from appliance.ledger import deliveries
-from appliance.ledger.deliveries import Deliveries
+from appliance.ledger import delivery_acks
+from appliance.ledger.delivery_acks import DeliveryAcks
 
 
 class Store:
@@ -32,8 +32,8 @@ class Store:
 
 @pytest.fixture
 def soon(monkeypatch):
-    monkeypatch.setattr(deliveries, "PAUSE_S", 0)
-    monkeypatch.setattr(deliveries, "RETRY_S", 0)
+    monkeypatch.setattr(delivery_acks, "PAUSE_S", 0)
+    monkeypatch.setattr(delivery_acks, "RETRY_S", 0)
 
 
 async def until(condition):
@@ -45,10 +45,10 @@ async def until(condition):
 def test_marks_are_gathered_and_written_together(soon):
     async def story():
         store = Store()
-        marks = Deliveries(store)
+        marks = DeliveryAcks(store)
         for seq in (1, 2, 3):
             marks.add(seq)
-        assert repr(marks) == "<Deliveries [3 waiting]>"
+        assert repr(marks) == "<DeliveryAcks [3 waiting]>"
         await until(lambda: store.left == [0, 4, 5, 6, 7, 8])
         assert store.writes == 1
         marks.add(5)
@@ -62,7 +62,7 @@ def test_marks_that_could_not_be_written_are_tried_again_in_their_order(soon, ca
     async def story():
         store = Store()
         store.failures = 3
-        marks = Deliveries(store)
+        marks = DeliveryAcks(store)
         marks.add(1)
         await until(lambda: store.writes >= 2)
         marks.add(2)
@@ -76,7 +76,7 @@ def test_marks_that_could_not_be_written_are_tried_again_in_their_order(soon, ca
 def test_what_waits_is_written_at_the_end():
     async def story():
         store = Store()
-        marks = Deliveries(store)
+        marks = DeliveryAcks(store)
         marks.add(7)
         await marks.close()
         assert store.left == [0, 1, 2, 3, 4, 5, 6, 8]
@@ -89,7 +89,7 @@ def test_what_waits_is_written_at_the_end():
 def test_the_end_waits_for_a_write_on_its_way(soon):
     async def story():
         store = Store()
-        marks = Deliveries(store)
+        marks = DeliveryAcks(store)
         marks.add(7)
         await until(lambda: marks._writing is not None)
         marks.add(8)
@@ -101,12 +101,12 @@ def test_the_end_waits_for_a_write_on_its_way(soon):
 
 def test_a_store_that_fails_is_left_alone_for_longer_and_one_that_works_is_not(monkeypatch):
     pauses = []
-    monkeypatch.setattr(deliveries, "PAUSE_S", 0)
-    monkeypatch.setattr(deliveries, "RETRY_S", 0.001)
+    monkeypatch.setattr(delivery_acks, "PAUSE_S", 0)
+    monkeypatch.setattr(delivery_acks, "RETRY_S", 0.001)
 
     async def story():
         store = Store()
-        marks = Deliveries(store)
+        marks = DeliveryAcks(store)
         wait = marks._wait
         monkeypatch.setattr(marks, "_wait", lambda seconds: (pauses.append(seconds), wait(seconds)))
         store.failures = 2

@@ -1,4 +1,4 @@
-"""Verdict: what an error in the middle of a transaction says of the disk.
+"""ErrorClass: what an error in the middle of a transaction says of the disk.
 
 Owns the three cases: it is full, it cannot be trusted any more, or it was a passing thing. An error
 of a kind that is not known is the worst.
@@ -7,7 +7,7 @@ of a kind that is not known is the worst.
 import sqlite3
 from typing import Literal
 
-Verdict = Literal["full", "fatal", "passing"]
+ErrorClass = Literal["full", "fatal", "passing"]
 
 FULL = ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE")
 """No room in the file system: for the database or its log, or for the log's index."""
@@ -16,7 +16,7 @@ FATAL = ("SQLITE_IOERR", "SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_READONLY", "
 not understand a statement of ours, so that the tables are not ours."""
 
 
-def verdict_on(error: Exception) -> Verdict:
+def classify(error: Exception) -> ErrorClass:
     """Return what an error means."""
     if not isinstance(error, sqlite3.Error):
         return "fatal"  # out of memory, a file that is gone, a bug of ours

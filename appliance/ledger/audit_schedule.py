@@ -1,7 +1,7 @@
-"""Watch: the whole audit, once an hour, while the server serves.
+"""AuditSchedule: the whole audit, once an hour, while the server serves.
 
 Owns when it runs and what follows. Books that do not agree are closed: the server stops, as it
-would not have started. Deliberately reads through a connection of its own, so that no call waits.
+would not have started.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ log = logging.getLogger("gigarouter.audit")
 EVERY_S = 3600.0
 
 
-class Watch:
+class AuditSchedule:
     """Audits the books of one data directory."""
 
     def __init__(self, directory: DataDir, writer: Writer) -> None:
@@ -41,7 +41,7 @@ class Watch:
         for problem in found:
             log.critical("the books do not agree: %s", problem)
         if found:
-            self._writer.condemn(f"the books do not agree ({found[0]})")
+            self._writer.fail_permanently(f"the books do not agree ({found[0]})")
 
     def _problems(self) -> list[str]:
         with reading(self._directory.database) as connection:

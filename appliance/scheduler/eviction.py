@@ -1,6 +1,6 @@
 """Memory: which loaded models make room for another.
 
-Owns the choice, over plain numbers. Deliberately frees nothing: residency does.
+Owns the choice, over plain numbers.
 """
 
 from collections.abc import Hashable, Sequence
@@ -22,7 +22,7 @@ class Resident(Generic[K]):
     """False: it is being loaded or called, is pinned, or has only just come."""
 
 
-def victims(residents: Sequence[Resident[K]], *, need: int) -> list[K] | None:
+def choose_evictions(residents: Sequence[Resident[K]], *, need: int) -> list[K] | None:
     """Return which models to free, those first that were not called for longest, for `need` bytes.
 
     None: however many went, it would not be enough.

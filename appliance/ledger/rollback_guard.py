@@ -1,9 +1,9 @@
-"""Head: the last transfer, remembered outside the database.
+"""GuardRecord: the last transfer, remembered outside the database.
 
 Owns the file `ledger.head`, written after each commit that moved money. A database that does not
 have that transfer has lost some: its log was cut off, or an old copy took its place. Also remembers
-the time, so that a clock that was set back is noticed. Deliberately never flushed: it may lag
-behind the database after a loss of power, and that is no loss.
+the time, so that a clock that was set back is noticed. It is never flushed: it may lag behind the
+database after a loss of power, and that is no loss.
 """
 
 import os
@@ -15,29 +15,29 @@ from pathlib import Path
 from typing import Self
 
 from appliance.core.errors import StoreFailed
-from appliance.ledger.transfer import GENESIS, Tip, hash_of, tip
+from appliance.ledger.transfer import GENESIS, ChainTip, chain_tip, hash_of
 from appliance.store.database import WAY_OUT
 
 MAGIC = "gigarouter-ledger-1"
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class GuardRecord:
     """What the file says."""
 
-    tip: Tip
+    tip: ChainTip
     seen_us: int
     """When it was written, by the books' clock."""
 
 
-class HeadFile:
+class RollbackGuard:
     """The file, held open."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.found = read(path)
         """What it said when it was opened; None: nothing, or nothing readable."""
-        self._written: Tip | None = None
+        self._written: ChainTip | None = None
         self._handle: int | None = None
 
     def __enter__(self) -> Self:
@@ -69,13 +69,13 @@ class HeadFile:
         """Remember the database's last transfer; call after a commit."""
         # A disk that is full or gone must not undo a commit that is through.
         with suppress(OSError, sqlite3.Error):
-            last = tip(connection)
+            last = chain_tip(connection)
             if last == self._written:
                 return
             if self._handle is None:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
                 self._handle = os.open(self.path, flags, 0o600)
-            os.pwrite(self._handle, _encode(Head(last, now_us)), 0)
+            os.pwrite(self._handle, _encode(GuardRecord(last, now_us)), 0)
             self._written = last
 
 
@@ -92,24 +92,24 @@ def require_database(database: Path, head: Path) -> None:
         )
 
 
-def read(path: Path) -> Head | None:
+def read(path: Path) -> GuardRecord | None:
     """Return what a file says, or None if it says nothing that can be read."""
     with suppress(OSError, ValueError):
         text = path.read_text("ascii")
         body, _, check = text.rstrip("\n").rpartition(" ")
         magic, seq, digest, seen_us = body.split(" ")
         if magic == MAGIC and int(check, 16) == zlib.crc32(body.encode()):
-            return Head(Tip(int(seq), bytes.fromhex(digest)), int(seen_us))
+            return GuardRecord(ChainTip(int(seq), bytes.fromhex(digest)), int(seen_us))
     return None
 
 
 def write(path: Path, connection: sqlite3.Connection, now_us: int) -> None:
     """Make the file say what a restored database holds."""
-    with HeadFile(path) as file:
+    with RollbackGuard(path) as file:
         file.follow(connection, now_us)
 
 
-def _encode(head: Head) -> bytes:
+def _encode(head: GuardRecord) -> bytes:
     digest = (head.tip.hash if head.tip.seq else GENESIS).hex()
     body = f"{MAGIC} {head.tip.seq:020d} {digest} {head.seen_us:020d}"
     return f"{body} {zlib.crc32(body.encode()):08x}\n".encode()

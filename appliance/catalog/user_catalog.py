@@ -1,8 +1,7 @@
 """Own: the user's `models.toml`, changed without losing what its writer put there.
 
 Owns every write of that file: through a draft that must be readable together with the shipped
-catalogue, in one step, by one thread at a time. Comments and order stay. Deliberately knows nothing
-of what an entry means.
+catalogue, in one step, by one thread at a time. Comments and order stay.
 """
 
 import threading
@@ -28,7 +27,7 @@ _writing = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
-class OwnCatalog:
+class UserCatalog:
     """The file, and where the files of its entries are."""
 
     path: Path

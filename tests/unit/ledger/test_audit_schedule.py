@@ -7,9 +7,9 @@ from contextlib import closing, suppress
 import pytest
 
 from appliance.core.limits import Limits
-from appliance.ledger import watch as module
+from appliance.ledger import audit_schedule as module
+from appliance.ledger.audit_schedule import AuditSchedule
 from appliance.ledger.books import open_books
-from appliance.ledger.watch import Watch
 from appliance.store.datadir import DataDir
 from tests.appliance import HandClock
 
@@ -33,7 +33,7 @@ def tamper(directory):
 def test_books_that_agree_stay_open_and_are_looked_at_again(opened, monkeypatch):
     directory, books = opened
     monkeypatch.setattr(module, "EVERY_S", 0.001)
-    watch, seen = Watch(directory, books.writer), []
+    watch, seen = AuditSchedule(directory, books.writer), []
     once = watch.once
     monkeypatch.setattr(watch, "once", lambda: (seen.append(1), once())[1])
 
@@ -53,14 +53,14 @@ def test_books_that_agree_stay_open_and_are_looked_at_again(opened, monkeypatch)
 def test_books_that_do_not_agree_are_closed_with_the_first_reason(opened, caplog):
     directory, books = opened
     tamper(directory)
-    asyncio.run(Watch(directory, books.writer).once())
+    asyncio.run(AuditSchedule(directory, books.writer).once())
     assert "the books do not agree (the accounts sum to" in books.writer.broken.result()
     assert "revenue: its balance is 5, its transfers say 0" in caplog.text
 
 
 def test_a_database_that_cannot_be_read_now_is_said_and_tried_again(opened, caplog, monkeypatch):
     directory, books = opened
-    watch = Watch(directory, books.writer)
+    watch = AuditSchedule(directory, books.writer)
     monkeypatch.setattr(
         module, "reading", lambda _: (_ for _ in ()).throw(module.StoreFailed("busy"))
     )

@@ -5,9 +5,9 @@ from contextlib import closing
 import pytest
 
 from appliance.core.limits import Limits
-from appliance.ledger import schedule as module
+from appliance.ledger import backup_schedule as module
+from appliance.ledger.backup_schedule import START_PAUSE_S, BackupSchedule
 from appliance.ledger.books import open_books
-from appliance.ledger.schedule import START_PAUSE_S, Schedule
 from appliance.settings import BackupSettings
 from appliance.store.datadir import DataDir
 from tests.appliance import HandClock
@@ -26,7 +26,7 @@ def directory(tmp_path, clock):
 
 
 def scheduled(directory, clock, **settings):
-    return Schedule(directory, BackupSettings(**settings), clock)
+    return BackupSchedule(directory, BackupSettings(**settings), clock)
 
 
 def test_backups_are_kept_up_to_their_number_and_the_oldest_go(directory, clock):
@@ -138,4 +138,4 @@ def test_failures_are_counted_and_forgotten_by_the_next_success(directory, clock
     asyncio.run(schedule.once())
     assert (schedule.failures, schedule.last_error) == (2, None)
     assert directory.backups.stat().st_mode & 0o777 == 0o700
-    assert repr(schedule) == "<Schedule [every 24 h | ok]>"
+    assert repr(schedule) == "<BackupSchedule [every 24 h | ok]>"

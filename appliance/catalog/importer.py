@@ -1,7 +1,7 @@
-"""Shelf: putting a local model into the user's catalogue.
+"""ModelImporter: putting a local model into the user's catalogue.
 
 Owns what an entry says of a file, read from the file itself, and the writing of the user's
-`models.toml`. Deliberately loads no weights.
+`models.toml`.
 """
 
 import os
@@ -21,10 +21,10 @@ from appliance.catalog.convert import convert_folder
 from appliance.catalog.folder import BertSettings
 from appliance.catalog.header import Header, read_header
 from appliance.catalog.heads import has_head, kind_of, rank_reason
-from appliance.catalog.own import DoesNotFit, OwnCatalog, put, table_of
 from appliance.catalog.spec import ID_PATTERN
+from appliance.catalog.user_catalog import DoesNotFit, UserCatalog, put, table_of
 from appliance.core.errors import InvalidModelFile, InvalidRequest
-from appliance.pricing.tariff import UNIT_OF, Task
+from appliance.pricing.tariff import UNIT_OF, TaskKind
 
 POOLING = {1: "mean", 2: "cls", 3: "last"}
 """GGUF's pooling types. 4 (rank) is for files with a head, which need no entry here."""
@@ -48,7 +48,7 @@ PRICE = re.compile(r"[0-9]{1,6}(\.[0-9]{1,18})?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
+class ModelImporter:
     """The user's own models."""
 
     catalog: Path
@@ -57,8 +57,8 @@ class Shelf:
     """Where files are kept."""
 
     @property
-    def _own(self) -> OwnCatalog:
-        return OwnCatalog(self.catalog, self.models)
+    def _user_catalog(self) -> UserCatalog:
+        return UserCatalog(self.catalog, self.models)
 
     def add(self, source: Path, *, model_id: str | None, task: str | None, sha256: Any) -> str:
         """Copy or convert a local model, write its entry, and return its id.
@@ -88,7 +88,7 @@ class Shelf:
                 _copy(source, part)
             entry = describe(read_header(part), name=name, file=file.name, task=task)
             entry["sha256"] = sha256(part)
-            with self._own.draft(lambda document: put(document, entry)) as models:
+            with self._user_catalog.draft(lambda document: put(document, entry)) as models:
                 self._require_readable(models, name, file)
                 part.replace(file)
         except DoesNotFit as error:
@@ -138,7 +138,7 @@ class Shelf:
     def _write(self, change: Callable[[Any], None], *, what: str, before: str, param: str) -> None:
         """Change the user's file; `before` stands before the reason when it cannot be read then."""
         try:
-            with self._own.draft(change):
+            with self._user_catalog.draft(change):
                 pass
         except DoesNotFit as error:
             reason = str(error).rpartition(before)[2]
@@ -170,7 +170,7 @@ def describe(header: Header, *, name: str, file: str, task: str | None) -> dict[
         raise InvalidModelFile(
             header.path, f"{architecture} with attention in both directions is not served"
         )
-    found: Task = "rerank" if ranks else "embeddings"
+    found: TaskKind = "rerank" if ranks else "embeddings"
     if task not in (None, "embeddings", "rerank"):
         raise InvalidRequest(f"task is 'embeddings' or 'rerank', not {task!r}", param="task")
     if task is not None and task != found:
@@ -205,7 +205,7 @@ def describe_folder(settings: BertSettings, *, name: str, task: str | None) -> d
     Raises:
         InvalidRequest: the task asked for is not one that it can do.
     """
-    found: Task = "rerank" if settings.is_cross_encoder else "embeddings"
+    found: TaskKind = "rerank" if settings.is_cross_encoder else "embeddings"
     if task not in (None, found):
         raise InvalidRequest(f"this model is for {found}, not for {task}", param="task")
     entry: dict[str, Any] = {
@@ -246,7 +246,7 @@ def _elements(shape: tuple[int, ...]) -> int:
     return product
 
 
-def _price(task: Task) -> Any:
+def _price(task: TaskKind) -> Any:
     price = tomlkit.inline_table()
     price["unit"] = UNIT_OF[task]
     price["realtime"] = tomlkit.value(DEFAULT_PRICE)

@@ -1,7 +1,7 @@
-"""Schedule: the backups that a server makes by itself.
+"""BackupSchedule: the backups that a server makes by itself.
 
-Owns when one is due, the names in `backups/`, and which of them go. Deliberately never in the way
-of serving: a backup that fails is logged and shown, and tried again when the next one is due.
+Owns when one is due, the names in `backups/`, and which of them go. A backup that fails is logged
+and shown, and tried again when the next one is due.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ NAME = re.compile(r"gigarouter-\d{8}T\d{6}Z\.db")
 """What the schedule makes; whatever else lies in the directory is left alone."""
 
 
-class Schedule:
+class BackupSchedule:
     """The backups of one data directory; `run` makes them."""
 
     def __init__(self, directory: DataDir, settings: BackupSettings, clock: Clock) -> None:
@@ -37,7 +37,7 @@ class Schedule:
 
     def __repr__(self) -> str:
         """Say how often, and how the last one went."""
-        return f"<Schedule [every {self._settings.every_h} h | {self.last_error or 'ok'}]>"
+        return f"<BackupSchedule [every {self._settings.every_h} h | {self.last_error or 'ok'}]>"
 
     @property
     def every_h(self) -> int:

@@ -1,7 +1,7 @@
-"""Jobs: downloads in the background, each once at a time, with what can be told of it.
+"""Downloads: downloads in the background, each once at a time, with what can be told of it.
 
-Owns the threads, the states and the rate of each. Deliberately knows neither hub nor catalogue:
-what a job does is handed in.
+Owns the threads, the states and the rate of each. It knows neither hub nor catalogue: what a
+download does is handed in.
 
 Threads and not tasks: without a server every command has an event loop of its own, and a download
 outlives it.
@@ -31,14 +31,14 @@ RUNNING_MAX = 3
 """Downloads that share the line; the others wait."""
 WAITING_MAX = 50
 ENDED_KEPT = 50
-"""Ended jobs that can still be asked about."""
+"""CallRecord downloads that can still be asked about."""
 RATE_OVER_S = 5.0
 """The rate is that of the last seconds."""
 NS_PER_S = 1e9
 
 
 @dataclass(slots=True)
-class Job:
+class Download:
     """One download. The worker writes, anyone reads: every field is replaced as a whole."""
 
     id: str
@@ -82,110 +82,113 @@ class Job:
         return round((self.bytes_total - self.bytes_have) / rate) if rate else None
 
 
-class Jobs:
+class Downloads:
     """The downloads of one process."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._jobs: dict[str, Job] = {}
-        self._works: dict[str, Callable[[Job], None]] = {}
+        self._downloads: dict[str, Download] = {}
+        self._works: dict[str, Callable[[Download], None]] = {}
         self._threads: dict[str, threading.Thread] = {}
         self._closed = False
 
     def __repr__(self) -> str:
         """Count them."""
-        running = sum(not job.is_over for job in self._jobs.values())
-        return f"<Jobs [{running} running or waiting | {len(self._jobs)} known]>"
+        running = sum(not download.is_over for download in self._downloads.values())
+        return f"<Downloads [{running} running or waiting | {len(self._downloads)} known]>"
 
-    def start(self, model: str, work: Callable[[Job], None]) -> Job:
+    def start(self, model: str, work: Callable[[Download], None]) -> Download:
         """Begin a download, or return the one of this model that runs already.
 
         Raises:
             InvalidRequest: too many wait.
         """
         with self._lock:
-            for job in self._jobs.values():
-                if job.model == model and not job.is_over:
-                    return job
+            for download in self._downloads.values():
+                if download.model == model and not download.is_over:
+                    return download
             if len(self._works) >= WAITING_MAX:
                 raise InvalidRequest(f"{WAITING_MAX} downloads wait already", param="id")
-            job = Job(ids.download_id(), model, self._clock)
-            self._jobs[job.id] = job
-            self._works[job.id] = work
+            download = Download(ids.download_id(), model, self._clock)
+            self._downloads[download.id] = download
+            self._works[download.id] = work
             self._forget_old()
             self._begin_next()
-        return job
+        return download
 
-    def get(self, job_id: str) -> Job:
+    def get(self, download_id: str) -> Download:
         """Return a download.
 
         Raises:
             DownloadNotFound: none has this id, or it ended long ago.
         """
         try:
-            return self._jobs[job_id]
+            return self._downloads[download_id]
         except KeyError:
-            raise DownloadNotFound(job_id) from None
+            raise DownloadNotFound(download_id) from None
 
-    def all(self) -> list[Job]:
+    def all(self) -> list[Download]:
         """Return every download that is known, oldest first."""
         with self._lock:
-            return list(self._jobs.values())
+            return list(self._downloads.values())
 
-    def cancel(self, job_id: str) -> Job:
+    def cancel(self, download_id: str) -> Download:
         """End a download; what was fetched is kept for the next one of the same file.
 
         Raises:
             DownloadNotFound: none has this id.
         """
-        job = self.get(job_id)
-        job.cancelled.set()
+        download = self.get(download_id)
+        download.cancelled.set()
         with self._lock:
-            if self._works.pop(job_id, None) is not None:
-                job.state = "cancelled"
-        return job
+            if self._works.pop(download_id, None) is not None:
+                download.state = "cancelled"
+        return download
 
     def close(self, *, timeout_s: float = 10.0) -> None:
         """Cancel every download and wait for their threads."""
         with self._lock:
             self._closed = True
-        for job in self.all():
-            self.cancel(job.id)
+        for download in self.all():
+            self.cancel(download.id)
         for thread in list(self._threads.values()):
             thread.join(timeout_s)
 
     def _begin_next(self) -> None:
         while self._works and len(self._threads) < RUNNING_MAX and not self._closed:
-            job_id = next(iter(self._works))
-            work = self._works.pop(job_id)
+            download_id = next(iter(self._works))
+            work = self._works.pop(download_id)
             thread = threading.Thread(
-                target=self._run, args=(self._jobs[job_id], work), name=job_id, daemon=True
+                target=self._run,
+                args=(self._downloads[download_id], work),
+                name=download_id,
+                daemon=True,
             )
-            self._threads[job_id] = thread
+            self._threads[download_id] = thread
             thread.start()
 
-    def _run(self, job: Job, work: Callable[[Job], None]) -> None:
-        job.state = "fetching"
+    def _run(self, download: Download, work: Callable[[Download], None]) -> None:
+        download.state = "fetching"
         try:
-            work(job)
+            work(download)
         except DownloadCancelled as error:
-            job.error, job.state = error.message, "cancelled"
+            download.error, download.state = error.message, "cancelled"
         except ApplianceError as error:
-            job.error, job.state = error.message, "failed"
-            log.warning("the download of %s failed: %s", job.model, error.message)
+            download.error, download.state = error.message, "failed"
+            log.warning("the download of %s failed: %s", download.model, error.message)
         except Exception as error:
-            job.error, job.state = f"unexpected: {error!r}", "failed"
-            log.exception("the download of %s failed", job.model)
+            download.error, download.state = f"unexpected: {error!r}", "failed"
+            log.exception("the download of %s failed", download.model)
         else:
-            job.state = "done"
-            log.info("%s is here", job.model)
+            download.state = "done"
+            log.info("%s is here", download.model)
         finally:
             with self._lock:
-                del self._threads[job.id]
+                del self._threads[download.id]
                 self._begin_next()
 
     def _forget_old(self) -> None:
-        ended = [job.id for job in self._jobs.values() if job.is_over]
-        for job_id in ended[:-ENDED_KEPT]:
-            del self._jobs[job_id]
+        ended = [download.id for download in self._downloads.values() if download.is_over]
+        for download_id in ended[:-ENDED_KEPT]:
+            del self._downloads[download_id]

@@ -1,6 +1,6 @@
 """Load times: how long each model took to load on this machine, over restarts.
 
-Owns a small file beside the models. Deliberately forgets quietly: a first guess costs nobody much.
+Owns a small file beside the models. It forgets quietly: a first guess costs nobody much.
 """
 
 import logging

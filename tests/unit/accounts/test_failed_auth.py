@@ -1,14 +1,16 @@
 import pytest
 
-from appliance.accounts.floods import Floods, network_of
+from appliance.accounts.failed_auth import FailedAuthLimiter, network_of
 from appliance.core.errors import TooManyInvalidKeys
 from tests.appliance import HandClock
 
 NS = 1_000_000_000
 
 
-def floods(clock=None, *, most=3, addresses_max=100):
-    return Floods(clock or HandClock(), failures_per_minute=most, addresses_max=addresses_max)
+def failed_auth(clock=None, *, most=3, addresses_max=100):
+    return FailedAuthLimiter(
+        clock or HandClock(), failures_per_minute=most, addresses_max=addresses_max
+    )
 
 
 def is_refused(made, address):
@@ -21,7 +23,7 @@ def is_refused(made, address):
 
 def test_an_address_may_fail_a_minutes_worth_and_is_then_told_when_it_may_again():
     clock = HandClock()
-    made = floods(clock)
+    made = failed_auth(clock)
     for _ in range(3):
         made.count("192.0.2.1")
     with pytest.raises(TooManyInvalidKeys) as refusal:
@@ -36,7 +38,7 @@ def test_an_address_may_fail_a_minutes_worth_and_is_then_told_when_it_may_again(
 
 
 def test_addresses_do_not_use_up_each_others_failures():
-    made = floods(most=1)
+    made = failed_auth(most=1)
     made.count("192.0.2.1")
     assert not is_refused(made, "192.0.2.2")
     assert is_refused(made, "192.0.2.1")
@@ -56,13 +58,13 @@ def test_addresses_do_not_use_up_each_others_failures():
 )
 def test_an_ipv4_address_and_an_ipv6_network_of_64_bits_are_counted_alone(one, other, same):
     assert (network_of(one) == network_of(other)) is same
-    made = floods(most=1)
+    made = failed_auth(most=1)
     made.count(one)
     assert is_refused(made, other) is same
 
 
 def test_no_more_addresses_are_held_than_allowed_and_the_one_quiet_longest_goes_first():
-    made = floods(most=1, addresses_max=3)
+    made = failed_auth(most=1, addresses_max=3)
     for number in (1, 2, 3):
         made.count(f"192.0.2.{number}")
     assert is_refused(made, "192.0.2.1")  # it was heard of again, so 2 is the quietest
@@ -71,12 +73,12 @@ def test_no_more_addresses_are_held_than_allowed_and_the_one_quiet_longest_goes_
     for number in range(10_000):
         made.count(f"10.0.{number // 250}.{number % 250}")
         assert len(made._buckets) == 3
-    assert repr(made) == "<Floods [3 addresses]>"
+    assert repr(made) == "<FailedAuthLimiter [3 addresses]>"
 
 
 def test_a_refused_attempt_takes_nothing_so_that_the_wait_stays_true():
     clock = HandClock()
-    made = floods(clock, most=60)
+    made = failed_auth(clock, most=60)
     for _ in range(60):
         made.count("192.0.2.1")
     for _ in range(1_000):

@@ -1,7 +1,6 @@
-"""Letter: an operation on its way to the writer, and where its end is reported.
+"""WriteRequest: an operation on its way to the writer, and where its end is reported.
 
-Owns the two ways of waiting: a thread that blocks and a coroutine that awaits. Deliberately knows
-nothing of transactions.
+Owns the two ways of waiting: a thread that blocks and a coroutine that awaits.
 """
 
 import asyncio
@@ -29,7 +28,7 @@ class Reply(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class WriteRequest:
     """What to do, how surely, and whom to tell."""
 
     operation: Operation[Any]
@@ -40,7 +39,7 @@ class Letter:
     """It finishes something that was begun: it may use the reserve of a full disk."""
 
 
-class Blocking:
+class SyncReply:
     """Reports to a thread that waits."""
 
     def __init__(self) -> None:
@@ -55,7 +54,7 @@ class Blocking:
         self.future.set_exception(error)
 
 
-class Awaiting:
+class AsyncReply:
     """Reports to a coroutine; one that was cancelled is left alone."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:

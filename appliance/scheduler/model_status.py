@@ -1,4 +1,4 @@
-"""Presence: what can be said of a model without calling it.
+"""ModelStatus: what can be said of a model without calling it.
 
 Owns the answer for a data directory that nobody serves; where a server runs, its residency knows.
 """
@@ -12,7 +12,7 @@ from appliance.engine.screening import Screening
 from appliance.engine.tuning import Tuning, read
 
 
-class Presence(Protocol):
+class ModelStatus(Protocol):
     """Whether models are here, loaded, and how they are spread over the machine."""
 
     def is_loaded(self, spec: ModelSpec) -> bool:
@@ -28,7 +28,7 @@ class Presence(Protocol):
         ...
 
 
-class OnDisk:
+class OfflineStatus:
     """A data directory without a server."""
 
     def __init__(self, models: Path) -> None:
@@ -51,5 +51,5 @@ def file_reason(spec: ModelSpec) -> str | None:
     """Return that the model's file is missing or was found to be bad, or None."""
     if not spec.path.exists():
         return f"its file {spec.path.name} is not on this machine"
-    verdict = Screening(spec.path.parent).known(spec)
-    return None if verdict is None else verdict.reason
+    record = Screening(spec.path.parent).known(spec)
+    return None if record is None else record.reason

@@ -1,4 +1,4 @@
-"""Desk: the operator's verbs, grouped by what they act on.
+"""Operator API: the operator's verbs, grouped by what they act on.
 
 Owns nothing but the grouping. The server offers it over HTTP and the command line uses it directly
 when no server runs, so both do the same.
@@ -17,17 +17,17 @@ from appliance.admin.usage import UsageAdmin
 from appliance.core.limits import Limits
 from appliance.engine.devices import native_devices
 from appliance.engine.screening import Screen
-from appliance.hub.jobs import Jobs
+from appliance.hub.downloads import Downloads
 from appliance.hub.remote import Hub
+from appliance.ledger.backup_schedule import BackupSchedule
 from appliance.ledger.books import Books
-from appliance.ledger.schedule import Schedule
 from appliance.scheduler.residency import Residency
 from appliance.settings import Settings
 from appliance.store.datadir import DataDir
 
 
 @dataclass(frozen=True, slots=True)
-class Admin:
+class OperatorApi:
     """Everything an operator can do."""
 
     keys: KeyAdmin
@@ -40,24 +40,25 @@ class Admin:
 
     @classmethod
     def over(
-        cls, directory: DataDir, books: Books, models: Models, schedule: Schedule, limits: Limits,
-        jobs: Jobs, settings: Settings, *, screen: Screen, residency: Residency | None = None,
-    ) -> "Admin":  # fmt: skip
-        """Return the desk of a data directory.
+        cls, directory: DataDir, books: Books, models: Models, schedule: BackupSchedule,
+        limits: Limits, downloads: Downloads, settings: Settings, *, screen: Screen,
+        residency: Residency | None = None,
+    ) -> "OperatorApi":  # fmt: skip
+        """Return the operator's API of a data directory.
 
         `residency` is given by a server; `screen` refuses files that are not to be used.
         """
         keyring, clock = books.keyring, books.clock
-        shelf = ModelAdmin(models, residency, screen)
+        model_admin = ModelAdmin(models, residency, screen)
         engines = EngineAdmin(models, residency, clock, native_devices)
         return cls(
             keys=KeyAdmin(books.writer, keyring, models, clock=clock, limits=limits),
-            models=shelf,
-            downloads=DownloadAdmin(models, shelf, Hub(settings.hub), jobs, screen),
+            models=model_admin,
+            downloads=DownloadAdmin(models, model_admin, Hub(settings.hub), downloads, screen),
             engines=engines,
             books=BooksAdmin(directory, schedule, clock),
             usage=UsageAdmin(directory, keyring, clock),
-            doctor=Doctor(directory, keyring, shelf, engines, schedule, settings, clock),
+            doctor=Doctor(directory, keyring, model_admin, engines, schedule, settings, clock),
         )
 
 

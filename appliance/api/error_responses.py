@@ -1,6 +1,6 @@
 """Problems: from an error to a status, a body and headers. The only place with HTTP statuses.
 
-Owns the error table. Deliberately decides nothing: the error says what happened.
+Owns the error table.
 """
 
 import logging
@@ -10,7 +10,7 @@ from typing import Any
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
-from appliance.api import exchange
+from appliance.api.request import ClientGone, noted_headers
 from appliance.core import errors
 from appliance.wire.json import encode
 
@@ -60,8 +60,8 @@ TABLE: dict[type[errors.ApplianceError], Row] = {
     errors.DownloadCancelled: Row(502, "server_error", should_retry=False),
     errors.MethodNotAllowed: Row(405, "invalid_request_error"),
     errors.BodyTooLarge: Row(413, "invalid_request_error"),
-    errors.RepeatDiffers: Row(422, "invalid_request_error", should_retry=False),
-    errors.RepeatInFlight: Row(409, "conflict_error", should_retry=True),
+    errors.IdempotencyKeyReused: Row(422, "invalid_request_error", should_retry=False),
+    errors.IdempotencyKeyInUse: Row(409, "conflict_error", should_retry=True),
     errors.RateLimited: _SLOWER,
     errors.TooManyInvalidKeys: Row(429, "rate_limit_error", should_retry=False),
     errors.QueueFull: _SLOWER,
@@ -81,7 +81,7 @@ TABLE: dict[type[errors.ApplianceError], Row] = {
 
 def status_and_code(error: Exception) -> tuple[int, str]:
     """Return what a client is answered for an error; 499 stands for one that hung up."""
-    if isinstance(error, exchange.ClientGone):
+    if isinstance(error, ClientGone):
         return 499, "client_gone"
     if not isinstance(error, errors.ApplianceError):
         return 500, errors.InferenceFailed.code
@@ -96,7 +96,7 @@ def respond(request: Request[Any, Any, Any], error: Exception) -> Response[bytes
     """Return the answer for any exception; what is not ours becomes a 500 without details."""
     known = _as_ours(request, error)
     row = _row(known)
-    headers = dict(exchange.noted_headers(request))
+    headers = dict(noted_headers(request))
     body: dict[str, Any] = {
         "code": known.code or "inference_failed",
         "message": known.message,

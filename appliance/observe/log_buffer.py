@@ -1,7 +1,7 @@
-"""Journal: the last lines of the log, kept in memory for whoever looks from elsewhere.
+"""LogBuffer: the last lines of the log, kept in memory for whoever looks from elsewhere.
 
-Owns the lines and their numbers. Bounded: so many lines of so many characters. Deliberately writes
-nothing anywhere: `logs.py` does, to standard error.
+Owns the lines and their numbers. Bounded: so many lines of so many characters. It writes nothing
+anywhere: `logs.py` does, to standard error.
 """
 
 import logging
@@ -17,7 +17,7 @@ DIGITS_MAX = 18
 MICROSECONDS = 1_000_000
 
 
-class Journal(logging.Handler):
+class LogBuffer(logging.Handler):
     """Remembers what the program said; any thread may write and read."""
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class Journal(logging.Handler):
 
     def __repr__(self) -> str:
         """Say how much is remembered."""
-        return f"<Journal [{len(self._lines)} lines]>"
+        return f"<LogBuffer [{len(self._lines)} lines]>"
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a record; `logging` holds this handler's lock."""

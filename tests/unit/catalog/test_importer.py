@@ -5,7 +5,7 @@ import pytest
 
 from appliance.catalog import catalog
 from appliance.catalog.header import read_header
-from appliance.catalog.shelf import Shelf
+from appliance.catalog.importer import ModelImporter
 from appliance.core.errors import InvalidCatalog, InvalidModelFile, InvalidRequest
 from appliance.engine.loader import sha256_of
 from tests.decoders import TINY, weights, write_decoder
@@ -34,8 +34,8 @@ class Bench:
         self.catalog = path / "data/models.toml"
 
     def add(self, source, *, model_id=None, task=None):
-        shelf = Shelf(self.catalog, self.models)
-        return shelf.add(source, model_id=model_id, task=task, sha256=sha256_of)
+        importer = ModelImporter(self.catalog, self.models)
+        return importer.add(source, model_id=model_id, task=task, sha256=sha256_of)
 
     def find(self, name):
         return catalog.load(catalog.shipped_path(), self.catalog, self.models).find(name)

@@ -1,7 +1,6 @@
-"""Exchange: reading one request within its bounds, and watching whether its client is still there.
+"""Request: reading one request within its bounds, and watching whether its client is still there.
 
 Owns the request id, the body's limits in bytes and seconds, and the request headers we honour.
-Deliberately decodes no JSON.
 """
 
 import asyncio
@@ -16,7 +15,7 @@ from litestar.connection import ASGIConnection
 from appliance.core import ids
 from appliance.core.errors import BodyTooLarge, InvalidRequest
 from appliance.core.limits import Limits
-from appliance.ledger.entry import Repeat
+from appliance.ledger.entry import IdempotencyKey
 from appliance.pricing.tariff import Tier
 
 T = TypeVar("T")
@@ -42,7 +41,7 @@ class ClientGone(Exception):
     """The client hung up; nobody reads an answer any more."""
 
 
-def request_id(request: AnyRequest) -> str:
+def request_id_of(request: AnyRequest) -> str:
     """Return the client's own request id if it can be shown, else one of ours; always the same."""
     known = request.scope["state"].get("request_id")
     if known is None:
@@ -52,7 +51,7 @@ def request_id(request: AnyRequest) -> str:
     return str(known)
 
 
-def credential(request: ASGIConnection[Any, Any, Any, Any]) -> str | None:
+def credential_of(request: ASGIConnection[Any, Any, Any, Any]) -> str | None:
     """Return the key that the request carries: bearer, else `x-api-key`, else `api-key`.
 
     The first of these headers counts, whatever it holds: a second channel must not open what the
@@ -77,7 +76,7 @@ def noted_headers(request: AnyRequest) -> dict[str, str]:
     return noted
 
 
-def tier(request: AnyRequest) -> Tier:
+def tier_of(request: AnyRequest) -> Tier:
     """Return the tier asked for, realtime if none is.
 
     Raises:
@@ -110,7 +109,9 @@ def is_dry_run(request: AnyRequest) -> bool:
     return asked in ("true", "1")
 
 
-def repeat(request: AnyRequest, task: str, tier: Tier, content: bytes) -> Repeat | None:
+def idempotency_key_of(
+    request: AnyRequest, task: str, tier: Tier, content: bytes
+) -> IdempotencyKey | None:
     """Return how this call is known again by its Idempotency-Key, or None if it has none.
 
     The fingerprint is keyed by the client's own key, which is not kept: whoever reads the books
@@ -129,7 +130,7 @@ def repeat(request: AnyRequest, task: str, tier: Tier, content: bytes) -> Repeat
     secret = hashlib.sha512(sent.encode()).digest()
     fingerprint = hashlib.blake2b(f"{task}|{tier}|".encode(), digest_size=32, key=secret)
     fingerprint.update(content)
-    return Repeat(hashlib.sha256(sent.encode()).digest(), fingerprint.digest())
+    return IdempotencyKey(hashlib.sha256(sent.encode()).digest(), fingerprint.digest())
 
 
 async def refuse_large(request: AnyRequest, limits: Limits) -> None:
@@ -140,16 +141,16 @@ async def refuse_large(request: AnyRequest, limits: Limits) -> None:
     """
     length = request.headers.get("content-length", "")
     if length.isascii() and length.isdigit() and int(length[:20]) > limits.body_bytes_max:
-        await _throw_away(request, limits.body_bytes_max * DRAIN_FACTOR, limits.body_seconds_max)
+        await _discard(request, limits.body_bytes_max * DRAIN_FACTOR, limits.body_seconds_max)
         raise BodyTooLarge(bytes_max=limits.body_bytes_max)
 
 
-async def throw_away_unread(request: AnyRequest) -> None:
+async def discard_unread(request: AnyRequest) -> None:
     """Read what a client without a good key is still sending, if it is not much."""
-    await _throw_away(request, UNREAD_BYTES, UNREAD_SECONDS)
+    await _discard(request, UNREAD_BYTES, UNREAD_SECONDS)
 
 
-async def body(request: AnyRequest, limits: Limits) -> bytes:
+async def read_body(request: AnyRequest, limits: Limits) -> bytes:
     """Return the whole body.
 
     Raises:
@@ -174,7 +175,7 @@ async def body(request: AnyRequest, limits: Limits) -> bytes:
             f"The body did not arrive within {limits.body_seconds_max:g} s."
         ) from None
     if size > limits.body_bytes_max:
-        await _throw_away(request, limits.body_bytes_max * DRAIN_FACTOR, limits.body_seconds_max)
+        await _discard(request, limits.body_bytes_max * DRAIN_FACTOR, limits.body_seconds_max)
         raise BodyTooLarge(bytes_max=limits.body_bytes_max)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
@@ -185,7 +186,7 @@ async def while_connected(request: AnyRequest, work: Coroutine[Any, Any, T]) -> 
     Raises:
         ClientGone: the client hung up first; `work` has ended.
     """
-    watch = _Watch(request)
+    watch = _DisconnectWatcher(request)
     beginning = asyncio.get_running_loop().call_later(WATCH_AFTER_S, watch.begin)
     try:
         return await work
@@ -199,7 +200,7 @@ async def while_connected(request: AnyRequest, work: Coroutine[Any, Any, T]) -> 
         watch.end()
 
 
-class _Watch:
+class _DisconnectWatcher:
     """Cancels the task that made it once the client is gone."""
 
     def __init__(self, request: AnyRequest) -> None:
@@ -226,7 +227,7 @@ class _Watch:
                 return
 
 
-async def _throw_away(request: AnyRequest, left: int, seconds: float) -> None:
+async def _discard(request: AnyRequest, left: int, seconds: float) -> None:
     try:
         async with asyncio.timeout(seconds):
             while left > 0:

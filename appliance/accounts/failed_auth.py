@@ -1,7 +1,6 @@
-"""Floods: how many invalid credentials an address may try.
+"""FailedAuthLimiter: how many invalid credentials an address may try.
 
-Owns one token bucket for each address that failed lately. Deliberately knows no keys: whoever has a
-valid one is never asked here, so guessing from an address does not lock out its other users.
+Owns one token bucket for each address that failed lately.
 """
 
 import ipaddress
@@ -15,7 +14,7 @@ IPV6_NETWORK_BITS = 64
 """One customer's network: counting single addresses of it would count nothing."""
 
 
-class Floods:
+class FailedAuthLimiter:
     """Counts failed authentications."""
 
     def __init__(self, clock: Clock, *, failures_per_minute: int, addresses_max: int) -> None:
@@ -27,7 +26,7 @@ class Floods:
 
     def __repr__(self) -> str:
         """Count what is held."""
-        return f"<Floods [{len(self._buckets)} addresses]>"
+        return f"<FailedAuthLimiter [{len(self._buckets)} addresses]>"
 
     def count(self, address: str) -> None:
         """Count one failed authentication from an address.

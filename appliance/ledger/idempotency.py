@@ -1,9 +1,9 @@
-"""Repeats: calls that their clients may send twice and pay for once.
+"""IdempotencyStore: calls that their clients may send twice and pay for once.
 
 Owns the table `repeats`: which charge answered an Idempotency-Key, for a day, and nothing of what
 was asked or answered (draft-ietf-httpapi-idempotency-key-header-07; as with Stripe's second
-version, only success is remembered). Deliberately computes nothing: a repeated call is computed
-again, free of charge.
+version, only success is remembered). It computes nothing: a repeated call is computed again, free
+of charge.
 """
 
 import sqlite3
@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from appliance.core.clock import Clock
-from appliance.core.errors import RepeatDiffers, RepeatInFlight
+from appliance.core.errors import IdempotencyKeyInUse, IdempotencyKeyReused
 from appliance.core.units import Picocredits
-from appliance.ledger.entry import Charge, Repeat
+from appliance.ledger.entry import Charge, IdempotencyKey
 from appliance.ledger.transfer import read_balance
 from appliance.store.writer import Writer
 
@@ -21,7 +21,7 @@ KEPT_US = 24 * 3_600 * 1_000_000
 """How long a key is remembered."""
 
 
-class Repeats:
+class IdempotencyStore:
     """Tells first calls from repeated ones."""
 
     def __init__(self, writer: Writer, clock: Clock) -> None:
@@ -30,56 +30,62 @@ class Repeats:
         self._in_flight: set[tuple[str, bytes]] = set()
 
     @contextmanager
-    def claim(self, key_id: str, repeat: Repeat) -> Iterator[None]:
+    def claim(self, key_id: str, idempotency_key: IdempotencyKey) -> Iterator[None]:
         """Let one call at a time have an Idempotency-Key.
 
         Raises:
-            RepeatInFlight: another call has it.
+            IdempotencyKeyInUse: another call has it.
         """
-        claimed = key_id, repeat.token
+        claimed = key_id, idempotency_key.token
         if claimed in self._in_flight:
-            raise RepeatInFlight
+            raise IdempotencyKeyInUse
         self._in_flight.add(claimed)
         try:
             yield
         finally:
             self._in_flight.discard(claimed)
 
-    async def find(self, key_id: str, repeat: Repeat) -> Charge | None:
+    async def find(self, key_id: str, idempotency_key: IdempotencyKey) -> Charge | None:
         """Return the charge of the first call, or None if this is it.
 
         Raises:
-            RepeatDiffers: the first call had another body.
+            IdempotencyKeyReused: the first call had another body.
         """
         now_us = self._clock.wall_us()
         return await self._writer.run(
-            lambda connection: find(connection, key_id, repeat, now_us), durable=False
+            lambda connection: find(connection, key_id, idempotency_key, now_us), durable=False
         )
 
 
-def find(connection: sqlite3.Connection, key_id: str, repeat: Repeat, now_us: int) -> Charge | None:
+def find(
+    connection: sqlite3.Connection, key_id: str, idempotency_key: IdempotencyKey, now_us: int
+) -> Charge | None:
     """Return the charge of the first call, or None if there is none that is remembered."""
     row = connection.execute(
         "SELECT fingerprint, seq, amount, until_us FROM repeats JOIN transfers USING (seq)"
         " WHERE account = ? AND token = ?",
-        (key_id, repeat.token),
+        (key_id, idempotency_key.token),
     ).fetchone()
     if row is None or row[3] <= now_us:
         return None
     fingerprint, seq, amount, _ = row
-    if fingerprint != repeat.fingerprint:
-        raise RepeatDiffers
+    if fingerprint != idempotency_key.fingerprint:
+        raise IdempotencyKeyReused
     return Charge(seq, Picocredits(amount), read_balance(connection, key_id, now_us))
 
 
 def keep(
-    connection: sqlite3.Connection, key_id: str, repeat: Repeat, seq: int, now_us: int
+    connection: sqlite3.Connection,
+    key_id: str,
+    idempotency_key: IdempotencyKey,
+    seq: int,
+    now_us: int,
 ) -> None:
     """Remember which charge answers this call; what is older than a day is forgotten."""
     connection.execute("DELETE FROM repeats WHERE until_us <= ?", (now_us,))
     connection.execute(
         "INSERT INTO repeats (account, token, fingerprint, seq, until_us) VALUES (?, ?, ?, ?, ?)",
-        (key_id, repeat.token, repeat.fingerprint, seq, now_us + KEPT_US),
+        (key_id, idempotency_key.token, idempotency_key.fingerprint, seq, now_us + KEPT_US),
     )
 
 

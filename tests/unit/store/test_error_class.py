@@ -4,7 +4,7 @@ from contextlib import closing
 import pytest
 
 from appliance.core.errors import StoreFailed
-from appliance.store.verdict import verdict_on
+from appliance.store.error_class import classify
 
 
 def sqlites(name):
@@ -14,7 +14,7 @@ def sqlites(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "verdict"),
+    ("name", "error_class"),
     [
         ("SQLITE_FULL", "full"),
         ("SQLITE_IOERR_SHMSIZE", "full"),
@@ -34,25 +34,25 @@ def sqlites(name):
         ("SQLITE_CONSTRAINT_FOREIGNKEY", "passing"),
     ],
 )
-def test_what_sqlite_says_decides_whether_the_disk_is_full_broken_or_busy(name, verdict):
-    assert verdict_on(sqlites(name)) == verdict
+def test_what_sqlite_says_decides_whether_the_disk_is_full_broken_or_busy(name, error_class):
+    assert classify(sqlites(name)) == error_class
 
 
 @pytest.mark.parametrize(
     "error", [MemoryError(), OSError(5, "EIO"), RuntimeError(), StoreFailed("x")]
 )
 def test_what_is_not_sqlites_is_the_worst(error):
-    assert verdict_on(error) == "fatal"
+    assert classify(error) == "fatal"
 
 
 def test_text_that_is_none_is_damage_and_a_wrong_binding_is_not():
     with closing(sqlite3.connect(":memory:")) as connection:
         with pytest.raises(sqlite3.OperationalError) as undecodable:
             connection.execute("SELECT CAST(x'ff' AS TEXT)").fetchone()
-        assert verdict_on(undecodable.value) == "fatal"
+        assert classify(undecodable.value) == "fatal"
         with pytest.raises(sqlite3.ProgrammingError) as unbound:
             connection.execute("SELECT ?")
-        assert verdict_on(unbound.value) == "passing"
+        assert classify(unbound.value) == "passing"
 
 
 def test_a_real_error_has_the_name_that_is_looked_at():
@@ -60,5 +60,5 @@ def test_a_real_error_has_the_name_that_is_looked_at():
     connection.execute("PRAGMA max_page_count = 1").fetchone()
     with pytest.raises(sqlite3.OperationalError) as full:
         connection.execute("CREATE TABLE t (x)")
-    assert verdict_on(full.value) == "full"
+    assert classify(full.value) == "full"
     connection.close()

@@ -1,8 +1,8 @@
-"""Deliveries: which charges' answers were handed over.
+"""DeliveryAcks: which charges' answers were handed over.
 
 Owns the marks that keep a charge from being refunded when the process ends. They are written a
 moment later, many at once, so that a call does not wait for them; what a crash catches between the
-two is refunded although it was delivered: the customer's gain. Deliberately decides no refunds.
+two is refunded although it was delivered: the customer's gain.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import sqlite3
 from appliance.core.errors import ApplianceError
 from appliance.store.writer import Writer
 
-log = logging.getLogger("gigarouter.deliveries")
+log = logging.getLogger("gigarouter.delivery_acks")
 
 PAUSE_S = 0.01
 """How long marks are gathered."""
@@ -21,7 +21,7 @@ RETRY_S = 5.0
 """While the store fails."""
 
 
-class Deliveries:
+class DeliveryAcks:
     """Marks charges as delivered; call on the loop's thread."""
 
     def __init__(self, writer: Writer) -> None:
@@ -33,7 +33,7 @@ class Deliveries:
 
     def __repr__(self) -> str:
         """Count what is not written yet."""
-        return f"<Deliveries [{len(self._marks)} waiting]>"
+        return f"<DeliveryAcks [{len(self._marks)} waiting]>"
 
     def add(self, seq: int) -> None:
         """Note that a charge's answer was handed over."""

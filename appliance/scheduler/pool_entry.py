@@ -1,6 +1,6 @@
-"""Slot: one file of weights on its way into memory, in it, or on its way out.
+"""PoolEntry: one file of weights on its way into memory, in it, or on its way out.
 
-Owns what residency knows of it. Deliberately decides nothing.
+Owns what residency knows of it.
 """
 
 import asyncio
@@ -11,19 +11,19 @@ from typing import Literal
 from appliance.catalog.spec import ModelSpec
 from appliance.scheduler.engine import Engine
 
-Weights = tuple[Path, str, bool, str | None]
+WeightsKey = tuple[Path, str, bool, str | None]
 """File, pooling, segments and SHA-256: two models that compute the same share one engine, and a
 file that was replaced gets a new one."""
 State = Literal["waiting", "loading", "loaded", "failed", "leaving"]
 
 
-def weights_of(spec: ModelSpec) -> Weights:
+def weights_key(spec: ModelSpec) -> WeightsKey:
     """Return what a model computes with."""
     return spec.path, spec.entry.pooling, spec.entry.segments, spec.entry.sha256
 
 
 @dataclass(slots=True, eq=False)
-class Slot:
+class PoolEntry:
     """One file of weights."""
 
     spec: ModelSpec

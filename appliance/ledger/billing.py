@@ -1,0 +1,37 @@
+"""Billing: everything that a paid call needs of the books, in one hand.
+
+Owns nothing but the grouping.
+"""
+
+from dataclasses import dataclass
+
+from appliance.core.clock import Clock
+from appliance.ledger.delivery_acks import DeliveryAcks
+from appliance.ledger.holds import Holds
+from appliance.ledger.idempotency import IdempotencyStore
+from appliance.ledger.ledger import Ledger
+from appliance.ledger.prices import Prices
+from appliance.store.writer import Writer
+
+
+@dataclass(frozen=True, slots=True)
+class Billing:
+    """The books as a call meets them."""
+
+    ledger: Ledger
+    holds: Holds
+    prices: Prices
+    idempotency: IdempotencyStore
+    delivery_acks: DeliveryAcks
+
+    @classmethod
+    def on(cls, writer: Writer, clock: Clock) -> "Billing":
+        """Return a billing over open books."""
+        ledger = Ledger(writer, clock)
+        return cls(
+            ledger,
+            Holds(ledger),
+            Prices(writer, clock),
+            IdempotencyStore(writer, clock),
+            DeliveryAcks(writer),
+        )

@@ -1,0 +1,229 @@
+"""ModelPool: the models in memory, those on their way in and those on their way out.
+
+Owns one engine for each file of weights, how many load at once, and the memory that all may take: a
+model that needs room waits until those that were not called for longest are freed. None goes while
+anyone computes with it.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+
+from appliance.catalog.spec import ModelSpec
+from appliance.core.clock import Clock
+from appliance.core.errors import ApplianceError
+from appliance.core.limits import Limits
+from appliance.engine.loader import Loader
+from appliance.scheduler.cache import VectorCache
+from appliance.scheduler.engine import Engine
+from appliance.scheduler.eviction import Resident, choose_evictions
+from appliance.scheduler.load_times import LoadTimes
+from appliance.scheduler.pool_entry import PoolEntry, WeightsKey, weights_key
+
+log = logging.getLogger("gigarouter.residency")
+
+NS_PER_S = 1_000_000_000
+TRY_AGAIN_S = 30
+"""After a load failed, calls hear the reason this long; the next one loads again."""
+HEALTHY_S = 300
+"""An engine that lived this long begins a new row of deaths."""
+RELOADS_MAX = 5
+"""Deaths in a row after which a model rests for `TRY_AGAIN_S`."""
+GRACE_S = 3.0
+"""A model that was just loaded is not freed before those who were told to come back can have."""
+LOADING_MAX = 2
+"""Models that are read from the disk at once."""
+
+
+class ModelPool:
+    """Slots by what they compute with; call on the loop's thread."""
+
+    def __init__(
+        self, loader: Loader, *, clock: Clock, limits: Limits, cache: VectorCache,
+        memory_bytes: int | None, times: LoadTimes,
+    ) -> None:  # fmt: skip
+        self._loader = loader
+        self._clock = clock
+        self._limits = limits
+        self._cache = cache
+        self.memory_bytes = memory_bytes
+        """What all models together may take; None: whatever they need."""
+        self._times = times
+        self.entries: dict[WeightsKey, PoolEntry] = {}
+        self.users: Counter[WeightsKey] = Counter()
+        """Calls that compute with each, or wait for it."""
+        self.pinned: set[WeightsKey] = set()
+        self._deaths: dict[WeightsKey, int] = {}
+        self._freeing: dict[asyncio.Task[None], int] = {}
+        """Engines on their way out, and the memory that each still takes."""
+        self._again: asyncio.TimerHandle | None = None
+
+    def __repr__(self) -> str:
+        """Say how much memory is taken."""
+        return f"<ModelPool [{len(self.entries)} entries | {self.taken_bytes // 1_000_000} MB]>"
+
+    @property
+    def taken_bytes(self) -> int:
+        """Return the memory that models take now, those included that come or go."""
+        here = (entry.bytes for entry in self.entries.values() if entry.takes_memory)
+        return sum(here) + self.freeing_bytes
+
+    @property
+    def freeing_bytes(self) -> int:
+        """Return the memory that models on their way out still take."""
+        return sum(self._freeing.values())
+
+    def begin(self, spec: ModelSpec, *, size: int, restarting: bool = False) -> PoolEntry:
+        """Let a model come into memory, in the place of what was known of it."""
+        weights = weights_key(spec)
+        self._free(self.entries.pop(weights, None))
+        entry = self.entries[weights] = PoolEntry(
+            spec=spec,
+            bytes=size,
+            began_ns=self._clock.monotonic_ns(),
+            expected_s=self._times.expected_s(spec),
+            restarting=restarting,
+            done=asyncio.get_running_loop().create_future(),
+        )
+        entry.done.add_done_callback(_heard)
+        self.reconcile()
+        return entry
+
+    def reconcile(self) -> None:
+        """Free what is to go and nobody uses; load what waits and has room."""
+        for weights, entry in list(self.entries.items()):
+            if entry.leaving and not self.users[weights]:
+                del self.entries[weights]
+                self._free(entry)
+        for entry in [entry for entry in self.entries.values() if entry.state == "waiting"]:
+            if not self._admit(entry):
+                break  # first come, first served: a small one does not overtake for ever
+
+    def may_go(self, entry: PoolEntry) -> bool:
+        """Say whether a model can be freed now without anyone missing it."""
+        weights = weights_key(entry.spec)
+        since_ns = self._clock.monotonic_ns() - entry.ready_ns
+        has_come = entry.ready_ns > 0 and since_ns > GRACE_S * NS_PER_S
+        is_busy = bool(self.users[weights]) or weights in self.pinned
+        return entry.state == "loaded" and has_come and not is_busy
+
+    def may_try_again(self, entry: PoolEntry) -> bool:
+        """Say whether a load failed long enough ago: memory may be free, a disk be back."""
+        since_ns = self._clock.monotonic_ns() - entry.failed_ns
+        return bool(entry.reason) and since_ns > TRY_AGAIN_S * NS_PER_S
+
+    def close(self) -> None:
+        """Stop every engine and free every model."""
+        for entry in self.entries.values():
+            if entry.engine is not None:
+                entry.engine.close()
+
+    def _admit(self, entry: PoolEntry) -> bool:
+        """Load a model that waits, if it may be; say whether the next may be looked at."""
+        if sum(each.state == "loading" for each in self.entries.values()) >= LOADING_MAX:
+            return False
+        budget = self.memory_bytes
+        if budget is None or self.taken_bytes + entry.bytes <= budget:
+            self._load(entry)
+            return True
+        if entry.bytes > budget:
+            self._fail(
+                entry,
+                f"it needs {entry.bytes // 1_000_000:,} MB of memory, and all models together may "
+                f"take {budget // 1_000_000:,} MB (memory_mb)",
+            )
+            return True
+        self._make_room(entry, budget)
+        return False
+
+    def _make_room(self, entry: PoolEntry, budget: int) -> None:
+        residents = [
+            Resident(weights, each.bytes, each.used_ns, self.may_go(each))
+            for weights, each in self.entries.items()
+            if each.takes_memory and not each.leaving
+        ]
+        # What is on its way out already is as good as free.
+        need = entry.bytes + sum(resident.bytes for resident in residents) - budget
+        chosen = choose_evictions(residents, need=need)
+        for weights in chosen or ():
+            log.info("%s makes room for %s", self.entries[weights].spec.id, entry.spec.id)
+            self._free(self.entries.pop(weights))
+        if chosen is None and self._again is None:
+            # Somebody computes with all of them, or they have only just come.
+            loop = asyncio.get_running_loop()
+            self._again = loop.call_later(GRACE_S / 4, self._look_again)
+
+    def _look_again(self) -> None:
+        self._again = None
+        self.reconcile()
+
+    def _load(self, entry: PoolEntry) -> None:
+        spec = entry.spec
+        entry.began_ns = self._clock.monotonic_ns()
+        entry.engine = Engine(
+            spec.id,
+            lambda: self._loader.open_model(spec),
+            clock=self._clock,
+            queue_tokens_max=self._limits.queue_tokens_max,
+            on_death=lambda: self._died(entry),
+            cache=self._cache,
+        )
+        entry.engine.loaded.add_done_callback(lambda future: self._loaded(entry, future))
+
+    def _loaded(self, entry: PoolEntry, future: asyncio.Future[None]) -> None:
+        error = future.exception()
+        if error is not None:
+            reason = error.message if isinstance(error, ApplianceError) else repr(error)
+            log.error("%s could not be loaded: %s", entry.spec.id, reason)
+            self._fail(entry, reason)
+            self.reconcile()
+            return
+        assert entry.engine is not None
+        assert entry.engine.model is not None
+        described = entry.engine.model.weights.facts.description
+        entry.ready_ns = entry.used_ns = self._clock.monotonic_ns()
+        took_s = (entry.ready_ns - entry.began_ns) / NS_PER_S
+        self._times.learn(entry.spec, took_s)
+        log.info("%s is loaded in %.2f s: %s", entry.spec.id, took_s, described)
+        if not entry.done.done():
+            entry.done.set_result(None)
+        self.reconcile()
+
+    def _fail(self, entry: PoolEntry, reason: str) -> None:
+        entry.reason, entry.failed_ns = reason, self._clock.monotonic_ns()
+        if not entry.done.done():
+            entry.done.set_exception(ApplianceError(reason))
+
+    def _died(self, entry: PoolEntry) -> None:
+        weights = weights_key(entry.spec)
+        if self.entries.get(weights) is not entry:
+            return
+        lived_ns = self._clock.monotonic_ns() - entry.began_ns
+        before = 0 if lived_ns > HEALTHY_S * NS_PER_S else self._deaths.get(weights, 0)
+        self._deaths[weights] = before + 1
+        if self._deaths[weights] <= RELOADS_MAX:
+            self.begin(entry.spec, size=entry.bytes, restarting=True)
+        else:
+            self._fail(entry, f"its engine died {RELOADS_MAX + 1} times")
+
+    def _free(self, entry: PoolEntry | None) -> None:
+        """Stop a model's engine on another thread; its memory counts until that is done."""
+        if entry is None:
+            return
+        if entry.engine is None:
+            entry.gone.set()
+            return
+        task = asyncio.create_task(asyncio.to_thread(entry.engine.close))
+        self._freeing[task] = entry.bytes if entry.takes_memory else 0
+        task.add_done_callback(lambda done: self._gone(done, entry))
+
+    def _gone(self, task: "asyncio.Task[None]", entry: PoolEntry) -> None:
+        del self._freeing[task]
+        entry.gone.set()
+        self.reconcile()
+
+
+def _heard(future: "asyncio.Future[None]") -> None:
+    """Let an error that nobody waits for be: it stands in the entry."""
+    if not future.cancelled():
+        future.exception()
