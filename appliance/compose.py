@@ -4,9 +4,10 @@ Owns the order in which a server's parts are made and unmade.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 from appliance.accounts.failed_auth import FailedAuthLimiter
 from appliance.accounts.limiter import Limiter
@@ -59,6 +60,13 @@ class Appliance:
         )
 
 
+class Chore(Protocol):
+    """What a server does beside its calls."""
+
+    async def run(self) -> None:
+        """Do it until cancelled."""
+
+
 @asynccontextmanager
 async def open_appliance(
     directory: DataDir, books: Books, settings: Settings, limits: Limits, log_buffer: LogBuffer
@@ -89,31 +97,62 @@ async def open_appliance(
     schedule, downloads = BackupSchedule(directory, settings.backup, clock), Downloads(clock)
     screen = trusted if settings.fake_engine else Screening(directory.models).require
     admin = OperatorApi.over(
-        directory, books, models, schedule, limits, downloads, settings, residency=residency,
+        directory,
+        books,
+        models,
+        schedule,
+        limits,
+        downloads,
+        settings,
+        residency=residency,
         screen=screen,
-    )  # fmt: skip
+    )
     authenticator = Authenticator(books.keyring, _failed_auth(clock, limits), clock)
     meters = Meters(clock, _charged_today(books))
     paid = PaidCalls(
-        pipeline, authenticator, limiter, meters, clock=clock,
+        pipeline,
+        authenticator,
+        limiter,
+        meters,
+        clock=clock,
         default_wait_s=settings.default_wait_s,
-    )  # fmt: skip
+    )
     services = Services(
-        admin, paid, pipeline, residency, authenticator, billing.ledger, clock, limits, meters,
-        log_buffer, Events(),
-    )  # fmt: skip
-    chores = [
-        asyncio.create_task(chore.run())
-        for chore in (schedule, AuditSchedule(directory, books.writer), residency)
-    ]
-    try:
-        app = create_app(services, _guard(directory, authenticator, settings))
+        admin,
+        paid,
+        pipeline,
+        residency,
+        authenticator,
+        billing.ledger,
+        clock,
+        limits,
+        meters,
+        log_buffer,
+        Events(),
+    )
+    app = create_app(services, _guard(directory, authenticator, settings))
+    chores = (schedule, AuditSchedule(directory, books.writer), residency)
+    async with _running(chores, downloads, billing, residency, threads):
         yield Appliance(app, pipeline, residency, admin, models, loader)
+
+
+@asynccontextmanager
+async def _running(
+    chores: Sequence[Chore],
+    downloads: Downloads,
+    billing: Billing,
+    residency: Residency,
+    threads: ThreadPool,
+) -> AsyncIterator[None]:
+    """Do chores during the block; then stop what has threads, in the order of who calls whom."""
+    tasks = [asyncio.create_task(chore.run()) for chore in chores]
+    try:
+        yield
     finally:
         await asyncio.to_thread(downloads.close)
         await billing.delivery_acks.close()
-        for chore in chores:
-            chore.cancel()
+        for task in tasks:
+            task.cancel()
         await asyncio.to_thread(residency.close)
         threads.close()
 
@@ -134,9 +173,13 @@ def _guard(directory: DataDir, authenticator: Authenticator, settings: Settings)
 
 
 def _residency(
-    models: Models, settings: Settings, loader: Loader, threads: ThreadPool, clock: Clock,
+    models: Models,
+    settings: Settings,
+    loader: Loader,
+    threads: ThreadPool,
+    clock: Clock,
     limits: Limits,
-) -> Residency:  # fmt: skip
+) -> Residency:
     engine = settings.engine
     residency = Residency(
         loader,

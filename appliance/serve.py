@@ -83,8 +83,10 @@ def serve(directory: DataDir, settings: Settings) -> int:
         if found.released or found.refunded:
             log.info(
                 "the last run was cut off: released %d holds, refunded %d calls whose answers were "
-                "perhaps not delivered", found.released, found.refunded,
-            )  # fmt: skip
+                "perhaps not delivered",
+                found.released,
+                found.refunded,
+            )
 
         async def run() -> None:
             async with open_appliance(directory, books, settings, limits, log_buffer) as appliance:
@@ -106,9 +108,14 @@ class _Serving:
     """One run of the server."""
 
     def __init__(
-        self, directory: DataDir, settings: Settings, appliance: Appliance, writer: Writer,
-        clock: Clock, limits: Limits,
-    ) -> None:  # fmt: skip
+        self,
+        directory: DataDir,
+        settings: Settings,
+        appliance: Appliance,
+        writer: Writer,
+        clock: Clock,
+        limits: Limits,
+    ) -> None:
         self._directory = directory
         self._settings = settings
         self._appliance = appliance
@@ -198,8 +205,10 @@ class _Serving:
         log.critical(
             "%s: %s. The books are closed and the server stops. Check the disk and start it again; "
             "if it refuses, %s",
-            self._directory.database, broken.result(), WAY_OUT,
-        )  # fmt: skip
+            self._directory.database,
+            broken.result(),
+            WAY_OUT,
+        )
         with suppress(OSError):
             self._directory.remove_note()
 

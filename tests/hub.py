@@ -106,9 +106,12 @@ class Handler(BaseHTTPRequestHandler):
         if not names:
             return self.refuse(404, "RepoNotFound")
         found = {
-            "id": repo, "sha": COMMIT, "private": False, "gated": False,
+            "id": repo,
+            "sha": COMMIT,
+            "private": False,
+            "gated": False,
             "siblings": [{"rfilename": name} for name in names],
-        }  # fmt: skip
+        }
         content = json.dumps(found).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")

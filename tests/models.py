@@ -67,12 +67,24 @@ def tiny_tokenizer() -> dict[str, Any]:
         "truncation": None,
         "padding": None,
         "added_tokens": [
-            {"id": index, "content": token, "special": True, "single_word": False,
-             "lstrip": False, "rstrip": False, "normalized": False}
+            {
+                "id": index,
+                "content": token,
+                "special": True,
+                "single_word": False,
+                "lstrip": False,
+                "rstrip": False,
+                "normalized": False,
+            }
             for index, token in enumerate(SPECIALS)
         ],
-        "normalizer": {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True,
-                       "strip_accents": None, "lowercase": True},
+        "normalizer": {
+            "type": "BertNormalizer",
+            "clean_text": True,
+            "handle_chinese_chars": True,
+            "strip_accents": None,
+            "lowercase": True,
+        },
         "pre_tokenizer": {"type": "BertPreTokenizer"},
         "post_processor": {
             "type": "TemplateProcessing",
@@ -84,10 +96,14 @@ def tiny_tokenizer() -> dict[str, Any]:
             },
         },
         "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
-        "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
-                  "max_input_chars_per_word": 100,
-                  "vocab": {token: index for index, token in enumerate(VOCABULARY)}},
-    }  # fmt: skip
+        "model": {
+            "type": "WordPiece",
+            "unk_token": "[UNK]",
+            "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 100,
+            "vocab": {token: index for index, token in enumerate(VOCABULARY)},
+        },
+    }
 
 
 def safetensors_bytes(tensors: Mapping[str, np.ndarray], *, dtype: str = "F32") -> bytes:

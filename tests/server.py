@@ -46,10 +46,22 @@ class Server:
         """Run the server and return once it answers."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "appliance", "serve", "--data-dir", str(self.data_dir),
-                 "--port", str(self.port), *flags],
-                cwd=ROOT, stdout=log, stderr=log, env={**os.environ, **QUICK, **(env or {})},
-            )  # fmt: skip
+                [
+                    sys.executable,
+                    "-m",
+                    "appliance",
+                    "serve",
+                    "--data-dir",
+                    str(self.data_dir),
+                    "--port",
+                    str(self.port),
+                    *flags,
+                ],
+                cwd=ROOT,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **QUICK, **(env or {})},
+            )
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
@@ -86,8 +98,12 @@ class Server:
         """Run a command on this server's data directory."""
         return subprocess.run(
             [sys.executable, "-m", "appliance", *arguments, "--data-dir", str(self.data_dir)],
-            cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
 
     def admin(self) -> httpx2.Client:
         """Return a client of the admin API."""

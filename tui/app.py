@@ -41,10 +41,19 @@ FOCUSED = ("Home", "DataTable", "Lan", "RichLog")
 """What takes the keys in each tab."""
 TABS = ("home", "models", "keys", "lan", "log")
 HIGH_CONTRAST = Theme(
-    name="high-contrast", dark=True, primary="#ffff00", secondary="#00ffff", accent="#ffffff",
-    foreground="#ffffff", background="#000000", surface="#000000", panel="#222222",
-    success="#00ff00", warning="#ffff00", error="#ff4444",
-)  # fmt: skip
+    name="high-contrast",
+    dark=True,
+    primary="#ffff00",
+    secondary="#00ffff",
+    accent="#ffffff",
+    foreground="#ffffff",
+    background="#000000",
+    surface="#000000",
+    panel="#222222",
+    success="#00ff00",
+    warning="#ffff00",
+    error="#ff4444",
+)
 
 
 class Base(Screen[None]):
@@ -68,11 +77,13 @@ class Console(App[None]):
     TITLE = "gigarouter"
     CSS_PATH = "console.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        *(Binding(str(n), f"tab('{name}')", name.capitalize(), show=False)
-          for n, name in enumerate(TABS, 1)),
+        *(
+            Binding(str(n), f"tab('{name}')", name.capitalize(), show=False)
+            for n, name in enumerate(TABS, 1)
+        ),
         Binding("question_mark", "help", "Help", tooltip="Every key of what is in focus"),
         Binding("q", "leave", "Quit"),
-    ]  # fmt: skip
+    ]
 
     def __init__(self, *, server: LocalServer | None, gateway: Gateway | None = None) -> None:
         super().__init__()
@@ -89,9 +100,14 @@ class Console(App[None]):
         self._starter_pid = os.getppid()
 
     def notify(
-        self, message: str, *, title: str = "", severity: SeverityLevel = "information",
-        timeout: float | None = None, markup: bool = True,
-    ) -> None:  # fmt: skip
+        self,
+        message: str,
+        *,
+        title: str = "",
+        severity: SeverityLevel = "information",
+        timeout: float | None = None,
+        markup: bool = True,
+    ) -> None:
         """Say something in a corner, as it is: names and refusals hold what others wrote."""
         del markup
         super().notify(message, title=title, severity=severity, timeout=timeout, markup=False)

@@ -116,9 +116,11 @@ class HttpGateway:
         # A proxy of the environment must not see the token. A server of this machine may have a
         # certificate that only its teammates trust; elsewhere one must be good.
         self._client = httpx2.AsyncClient(
-            base_url=url, timeout=httpx2.Timeout(ANSWER_S, connect=CONNECT_S), trust_env=False,
+            base_url=url,
+            timeout=httpx2.Timeout(ANSWER_S, connect=CONNECT_S),
+            trust_env=False,
             verify=not is_local,
-        )  # fmt: skip
+        )
         self._headers = {"authorization": f"Bearer {token}"}
 
     def __repr__(self) -> str:
@@ -172,9 +174,12 @@ class HttpGateway:
         except httpx2.HTTPError as error:
             raise Lost(str(error) or type(error).__name__) from None
         return Tried(
-            answer.status_code, answer.json(), answer.headers.get("x-cost", "0"),
-            answer.headers.get("x-balance", ""), (CLOCK.monotonic_ns() - began_ns) / 1e6,
-        )  # fmt: skip
+            answer.status_code,
+            answer.json(),
+            answer.headers.get("x-cost", "0"),
+            answer.headers.get("x-balance", ""),
+            (CLOCK.monotonic_ns() - began_ns) / 1e6,
+        )
 
 
 def _reason(content: bytes) -> str:

@@ -197,11 +197,23 @@ def insert(connection: sqlite3.Connection, key: Key) -> None:
     connection.execute(
         INSERT,
         (
-            key.id, key.name, key.digest, key.hint, int(key.unlimited), limits.rpm, limits.tpm,
-            limits.concurrency, limits.daily_budget, models, key.created_us, key.expires_us,
-            key.revoked_us, " ".join(key.scopes), key.forgotten_us,
+            key.id,
+            key.name,
+            key.digest,
+            key.hint,
+            int(key.unlimited),
+            limits.rpm,
+            limits.tpm,
+            limits.concurrency,
+            limits.daily_budget,
+            models,
+            key.created_us,
+            key.expires_us,
+            key.revoked_us,
+            " ".join(key.scopes),
+            key.forgotten_us,
         ),
-    )  # fmt: skip
+    )
 
 
 def mark_revoked(connection: sqlite3.Connection, key_id: str, now_us: int) -> None:
@@ -241,8 +253,23 @@ def forget(connection: sqlite3.Connection, key_id: str, now_us: int) -> None:
 
 
 def _from_row(row: Sequence[object]) -> Key:
-    (key_id, name, digest, hint, unlimited, rpm, tpm, concurrency, daily_budget, models,
-     created_us, expires_us, revoked_us, scopes, forgotten_us) = row  # fmt: skip
+    (
+        key_id,
+        name,
+        digest,
+        hint,
+        unlimited,
+        rpm,
+        tpm,
+        concurrency,
+        daily_budget,
+        models,
+        created_us,
+        expires_us,
+        revoked_us,
+        scopes,
+        forgotten_us,
+    ) = row
     assert isinstance(key_id, str)
     assert isinstance(name, str)
     assert isinstance(digest, bytes)

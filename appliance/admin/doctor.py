@@ -37,9 +37,15 @@ class Doctor:
     """Looks at one appliance, with a server or without."""
 
     def __init__(
-        self, directory: DataDir, keys: Keyring, models: ModelAdmin, engines: EngineAdmin,
-        schedule: BackupSchedule, settings: Settings, clock: Clock,
-    ) -> None:  # fmt: skip
+        self,
+        directory: DataDir,
+        keys: Keyring,
+        models: ModelAdmin,
+        engines: EngineAdmin,
+        schedule: BackupSchedule,
+        settings: Settings,
+        clock: Clock,
+    ) -> None:
         self._directory = directory
         self._keys = keys
         self._models = models
@@ -93,9 +99,11 @@ def files(directory: DataDir) -> Finding:
     ]
     if open_to_others:
         return Finding(
-            "files", "warn", f"others on this machine may open {', '.join(open_to_others)}",
+            "files",
+            "warn",
+            f"others on this machine may open {', '.join(open_to_others)}",
             f"chmod -R go-rwx {directory.path}",
-        )  # fmt: skip
+        )
     return Finding("files", "ok", f"{directory.path} is its owner's alone")
 
 
@@ -131,9 +139,11 @@ def network(settings: Settings) -> Finding:
         return Finding("network", "ok", f"{settings.host} is for this machine alone")
     if not settings.tls.cert:
         return Finding(
-            "network", "warn", f"{settings.host} is open without TLS: keys can be read on the way",
+            "network",
+            "warn",
+            f"{settings.host} is open without TLS: keys can be read on the way",
             "console, LAN, o with a certificate; or tls.cert and tls.key in config.toml",
-        )  # fmt: skip
+        )
     missing = [name for name in (settings.tls.cert, settings.tls.key) if not Path(name).is_file()]
     if missing:
         return Finding("network", "fail", f"there is no {missing[0]}", "name another in tls")
@@ -208,12 +218,14 @@ def loaded(engines: EngineList) -> list[Finding]:
     """Say what models take of their room, and which could not be loaded."""
     failed = [
         Finding(
-            "engines", "warn", f"{engine.model}: {engine.reason}",
+            "engines",
+            "warn",
+            f"{engine.model}: {engine.reason}",
             f"gigarouter models verify {engine.model}",
         )
         for engine in engines.data
         if engine.state == "failed"
-    ]  # fmt: skip
+    ]
     taken, room = engines.memory_taken, engines.memory_max
     said = f"models take {taken / GB:.1f} GB" + (f" of {room / GB:.1f} GB" if room else "")
     if room and taken > FULL * room:

@@ -127,8 +127,10 @@ class DownloadAdmin:
         """Write down what was found, where the catalogue did not say it: it counts from now on."""
         own = None if source.format == "gguf" else sha256_of(spec.path)
         is_known = (source.revision, source.bytes, source.sha256) == (
-            found.revision, found.bytes, found.sha256,
-        )  # fmt: skip
+            found.revision,
+            found.bytes,
+            found.sha256,
+        )
         if is_known and own in (None, spec.entry.sha256):
             return
 

@@ -24,9 +24,12 @@ class EngineAdmin:
     """The operator's verbs for models in memory."""
 
     def __init__(
-        self, models: Models, residency: Residency | None, clock: Clock,
+        self,
+        models: Models,
+        residency: Residency | None,
+        clock: Clock,
         devices: Callable[[], list[Device]],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._models = models
         self._residency = residency
         self._clock = clock

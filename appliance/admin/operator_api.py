@@ -40,10 +40,18 @@ class OperatorApi:
 
     @classmethod
     def over(
-        cls, directory: DataDir, books: Books, models: Models, schedule: BackupSchedule,
-        limits: Limits, downloads: Downloads, settings: Settings, *, screen: Screen,
+        cls,
+        directory: DataDir,
+        books: Books,
+        models: Models,
+        schedule: BackupSchedule,
+        limits: Limits,
+        downloads: Downloads,
+        settings: Settings,
+        *,
+        screen: Screen,
         residency: Residency | None = None,
-    ) -> "OperatorApi":  # fmt: skip
+    ) -> "OperatorApi":
         """Return the operator's API of a data directory.
 
         `residency` is given by a server; `screen` refuses files that are not to be used.

@@ -82,9 +82,12 @@ class UsageAdmin:
     def _read(self, by: By, since_day: int, account: str | None, model: str) -> list[Usage]:
         with reading(self._directory.database) as connection:
             return usage.read(
-                connection, by=by, since_day=since_day, account=account,
+                connection,
+                by=by,
+                since_day=since_day,
+                account=account,
                 model=None if model == ALL else model,
-            )  # fmt: skip
+            )
 
     def _row(self, row: Usage, by: By) -> UsageRow:
         is_day = isinstance(row.group, int)

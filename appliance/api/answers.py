@@ -53,9 +53,14 @@ def _embeddings(rows: Matrix, first: int, *, base64: bool) -> bytes:
 
 
 def rerank(
-    matrix: Matrix, *, sent: RerankRequest, spec: ModelSpec, plan: Plan, request_id: str,
+    matrix: Matrix,
+    *,
+    sent: RerankRequest,
+    spec: ModelSpec,
+    plan: Plan,
+    request_id: str,
     is_cohere: bool,
-) -> bytes:  # fmt: skip
+) -> bytes:
     """Return the body of a rerank answer: best first, ties in the order of the documents."""
     results: list[dict[str, Any]] = []
     for index, score in ranking(scores(matrix, sent=sent, spec=spec), sent.top_n):

@@ -17,9 +17,15 @@ from appliance.wire.json import encode
 log = logging.getLogger("gigarouter.api")
 
 VALID_PATHS = (
-    "/v1/embeddings", "/v1/rerank", "/v1/models", "/v1/models/{id}", "/v1/openapi.json",
-    "/v1/key", "/account", "/health",
-)  # fmt: skip
+    "/v1/embeddings",
+    "/v1/rerank",
+    "/v1/models",
+    "/v1/models/{id}",
+    "/v1/openapi.json",
+    "/v1/key",
+    "/account",
+    "/health",
+)
 
 
 @dataclass(frozen=True, slots=True)

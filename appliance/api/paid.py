@@ -62,9 +62,15 @@ class PaidCalls:
     """Takes paid calls from HTTP to the pipeline and back."""
 
     def __init__(
-        self, pipeline: Pipeline, authenticator: Authenticator, limiter: Limiter, meters: Meters,
-        *, clock: Clock, default_wait_s: int,
-    ) -> None:  # fmt: skip
+        self,
+        pipeline: Pipeline,
+        authenticator: Authenticator,
+        limiter: Limiter,
+        meters: Meters,
+        *,
+        clock: Clock,
+        default_wait_s: int,
+    ) -> None:
         self._pipeline = pipeline
         self._authenticator = authenticator
         self._limiter = limiter
@@ -101,9 +107,13 @@ class PaidCalls:
             raise
 
     async def _answer(
-        self, request: AnyRequest, key: Key, parse: Callable[[bytes, str], Task],
-        auth_ms: float, began_ns: int,
-    ) -> Response[bytes]:  # fmt: skip
+        self,
+        request: AnyRequest,
+        key: Key,
+        parse: Callable[[bytes, str], Task],
+        auth_ms: float,
+        began_ns: int,
+    ) -> Response[bytes]:
         body = await read_body(request, self.limits)
         request_id = request_id_of(request)
         tier = tier_of(request)
@@ -142,13 +152,19 @@ class PaidCalls:
     def _answered(self, call: Call, answer: Answer, began_ns: int) -> None:
         self._meters.note(
             CallRecord(
-                request_id=call.request_id, status=200, code="", key=call.key.name,
-                model=answer.spec.id, tier=call.tier, is_documents=answer.spec.task == "rerank",
+                request_id=call.request_id,
+                status=200,
+                code="",
+                key=call.key.name,
+                model=answer.spec.id,
+                tier=call.tier,
+                is_documents=answer.spec.task == "rerank",
                 units=answer.units,
                 amount=Picocredits(0) if answer.is_replay else answer.charge.amount,
-                total_ms=self._ms_since(began_ns), stages=answer.timings.stages,
+                total_ms=self._ms_since(began_ns),
+                stages=answer.timings.stages,
             )
-        )  # fmt: skip
+        )
 
     def _refused(
         self, request: AnyRequest, error: Exception, began_ns: int, key: Key | None = None
@@ -156,11 +172,19 @@ class PaidCalls:
         status, code = error_responses.status_and_code(error)
         self._meters.note(
             CallRecord(
-                request_id=request_id_of(request), status=status, code=code,
-                key=key.name if key else "", model="", tier="", is_documents=False, units=0,
-                amount=Picocredits(0), total_ms=self._ms_since(began_ns), stages={},
+                request_id=request_id_of(request),
+                status=status,
+                code=code,
+                key=key.name if key else "",
+                model="",
+                tier="",
+                is_documents=False,
+                units=0,
+                amount=Picocredits(0),
+                total_ms=self._ms_since(began_ns),
+                stages={},
             )
-        )  # fmt: skip
+        )
 
     def _ms_since(self, began_ns: int) -> float:
         return (self._clock.monotonic_ns() - began_ns) / NS_PER_MS

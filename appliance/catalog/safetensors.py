@@ -28,12 +28,23 @@ _LENGTH_BYTES = 8
 _METADATA_KEY = "__metadata__"
 _ITEM_BYTES: Mapping[str, int] = MappingProxyType(
     {
-        "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1,
-        "U16": 2, "I16": 2, "F16": 2, "BF16": 2,
-        "U32": 4, "I32": 4, "F32": 4,
-        "U64": 8, "I64": 8, "F64": 8,
+        "BOOL": 1,
+        "U8": 1,
+        "I8": 1,
+        "F8_E4M3": 1,
+        "F8_E5M2": 1,
+        "U16": 2,
+        "I16": 2,
+        "F16": 2,
+        "BF16": 2,
+        "U32": 4,
+        "I32": 4,
+        "F32": 4,
+        "U64": 8,
+        "I64": 8,
+        "F64": 8,
     }
-)  # fmt: skip
+)
 """Bytes of one item. All are known, because a float model may carry an integer buffer; only F32,
 F16 and BF16 can be read."""
 

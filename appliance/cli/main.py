@@ -52,9 +52,16 @@ def cli(ctx: click.Context, data_dir: Path | None) -> None:
 @click.option("--fake", is_flag=True, default=None, help="Made-up vectors: no model is computed.")
 @everywhere
 def serve(
-    directory: DataDir, *, as_json: bool, host: str | None, port: int | None,
-    log_format: str | None, tls_cert: str | None, tls_key: str | None, fake: bool | None,
-) -> None:  # fmt: skip
+    directory: DataDir,
+    *,
+    as_json: bool,
+    host: str | None,
+    port: int | None,
+    log_format: str | None,
+    tls_cert: str | None,
+    tls_key: str | None,
+    fake: bool | None,
+) -> None:
     """Run the server until SIGTERM or Ctrl-C."""
     del as_json  # it prints nothing on standard output
     if directory.is_locked():
@@ -63,9 +70,13 @@ def serve(
     from appliance.serve import serve as run  # noqa: PLC0415
 
     flags = {
-        "host": host, "port": port, "log_format": log_format, "tls.cert": tls_cert,
-        "tls.key": tls_key, "fake_engine": fake,
-    }  # fmt: skip
+        "host": host,
+        "port": port,
+        "log_format": log_format,
+        "tls.cert": tls_cert,
+        "tls.key": tls_key,
+        "fake_engine": fake,
+    }
     sys.exit(run(directory, settings.load(directory.path, flags)))
 
 
@@ -76,9 +87,14 @@ def serve(
 @click.option("--web-port", type=int, help="Where.  [default: 8643]")
 @everywhere
 def console(
-    directory: DataDir, *, as_json: bool, url: str | None, token_file: str | None, web: bool,
+    directory: DataDir,
+    *,
+    as_json: bool,
+    url: str | None,
+    token_file: str | None,
+    web: bool,
     web_port: int | None,
-) -> None:  # fmt: skip
+) -> None:
     """Show the console: what the server does, models, keys, the network. The default command."""
     del as_json  # it draws
     flags = {"url": url, "token-file": token_file, "web-port": web_port}
@@ -119,10 +135,23 @@ cli.add_command(doctor)
 @click.option("--engine", is_flag=True, help="The raw engine in this process: the ceiling.")
 @everywhere
 def bench(
-    directory: DataDir, *, as_json: bool, url: str | None, key: str, path: str, rerank_path: str,
-    against: str | None, against_key: str, against_path: str, against_rerank_path: str,
-    against_model: str, workloads: str | None, seconds: float, rounds: int, engine: bool,
-) -> None:  # fmt: skip
+    directory: DataDir,
+    *,
+    as_json: bool,
+    url: str | None,
+    key: str,
+    path: str,
+    rerank_path: str,
+    against: str | None,
+    against_key: str,
+    against_path: str,
+    against_rerank_path: str,
+    against_model: str,
+    workloads: str | None,
+    seconds: float,
+    rounds: int,
+    engine: bool,
+) -> None:
     """Measure a server with fixed, seeded loads, alone or in turn with a peer."""
     from appliance.bench.comparison import Side  # noqa: PLC0415
     from appliance.bench.driver import Target  # noqa: PLC0415
@@ -133,9 +162,11 @@ def bench(
         command.run_ceiling(directory, loads, seconds=seconds, as_json=as_json)
         return
     theirs = against and Side(
-        Target(against, against_path, against_key), against_rerank_path,
-        against_model or command.EMBED, against_model or command.RERANK,
-    )  # fmt: skip
+        Target(against, against_path, against_key),
+        against_rerank_path,
+        against_model or command.EMBED,
+        against_model or command.RERANK,
+    )
     mine = (
         nullcontext(Side(Target(url, path, key), rerank_path, command.EMBED, command.RERANK))
         if url

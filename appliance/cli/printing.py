@@ -59,17 +59,23 @@ def keys(views: Sequence[KeyView]) -> None:
 def key(view: KeyView) -> None:
     """Print one key, a line for each fact."""
     facts = {
-        "id": view.id, "name": view.name, "key": view.hint, "state": state(view),
-        "credit": credit(view.credit), "spent today": f"{view.spent_today:f}",
+        "id": view.id,
+        "name": view.name,
+        "key": view.hint,
+        "state": state(view),
+        "credit": credit(view.credit),
+        "spent today": f"{view.spent_today:f}",
         "last used": view.last_used or "never",
         "daily budget": credit(view.daily_budget, none="none"),
-        "requests/min": view.rpm or "any", "tokens/min": view.tpm or "any",
+        "requests/min": view.rpm or "any",
+        "tokens/min": view.tpm or "any",
         "concurrency": view.concurrency or "any",
         "models": ", ".join(view.models) if view.models else "all",
-        "scopes": ", ".join(view.scopes), "created": view.created,
+        "scopes": ", ".join(view.scopes),
+        "created": view.created,
         "expires": view.expires or "never",
         "older credentials": ", ".join(f"until {at}" for at in view.retiring) or "none",
-    }  # fmt: skip
+    }
     pairs(facts)
 
 
@@ -92,16 +98,24 @@ def models(views: Sequence[ModelView]) -> None:
 
 def model(view: ModelView) -> None:
     """Print one model, a line for each fact."""
-    pairs({
-        "id": view.id, "aliases": ", ".join(view.aliases) or "none", "task": view.task,
-        "description": view.description, "available": "yes" if view.available else view.reason,
-        "loaded": "yes" if view.loaded else "no", "dimensions": view.dimensions or "-",
-        "max input tokens": view.max_input_tokens, "parameters": f"{view.params:,}",
-        "quantization": view.quantization or "-", "license": view.license or "not stated",
-        "price": f"{view.pricing.realtime:f} / {view.pricing.unit}",
-        "batch price": f"{view.pricing.batch:f} / {view.pricing.unit}",
-        "tuning": tuning(view.tuning),
-    })  # fmt: skip
+    pairs(
+        {
+            "id": view.id,
+            "aliases": ", ".join(view.aliases) or "none",
+            "task": view.task,
+            "description": view.description,
+            "available": "yes" if view.available else view.reason,
+            "loaded": "yes" if view.loaded else "no",
+            "dimensions": view.dimensions or "-",
+            "max input tokens": view.max_input_tokens,
+            "parameters": f"{view.params:,}",
+            "quantization": view.quantization or "-",
+            "license": view.license or "not stated",
+            "price": f"{view.pricing.realtime:f} / {view.pricing.unit}",
+            "batch price": f"{view.pricing.batch:f} / {view.pricing.unit}",
+            "tuning": tuning(view.tuning),
+        }
+    )
 
 
 def tuning(view: TuningView | None) -> str:
@@ -161,12 +175,17 @@ def usage(report: UsageReport) -> None:
         (report.by.upper(), "NAME", "CALLS", "TOKENS", "DOCUMENTS", "CREDITS", "REFUNDED"),
         [
             (
-                row.group, row.name or "", f"{row.calls:,}", f"{row.tokens:,}",
-                f"{row.documents:,}", f"{row.credits:f}", f"{row.refunded:f}",
+                row.group,
+                row.name or "",
+                f"{row.calls:,}",
+                f"{row.tokens:,}",
+                f"{row.documents:,}",
+                f"{row.credits:f}",
+                f"{row.refunded:f}",
             )
             for row in rows
         ],
-    )  # fmt: skip
+    )
 
 
 def credit(amount: Decimal | None, *, none: str = "unlimited") -> str:

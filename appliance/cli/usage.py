@@ -16,9 +16,15 @@ from appliance.store.datadir import DataDir
 @click.option("--csv", "as_csv", is_flag=True, help="Comma-separated values.")
 @everywhere
 def usage(
-    directory: DataDir, *, as_json: bool, key_id: str, model: str, since: str, by: str,
+    directory: DataDir,
+    *,
+    as_json: bool,
+    key_id: str,
+    model: str,
+    since: str,
+    by: str,
     as_csv: bool,
-) -> None:  # fmt: skip
+) -> None:
     """Show what was sold, by day, model or key."""
     with reach(directory) as operator:
         report = operator.do(verbs.USAGE, by, since, key_id, model)

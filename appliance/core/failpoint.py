@@ -8,9 +8,15 @@ import os
 import signal
 
 NAMES = (
-    "before_hold", "after_hold", "before_compute", "after_compute", "before_commit",
-    "after_commit", "before_send", "after_send",
-)  # fmt: skip
+    "before_hold",
+    "after_hold",
+    "before_compute",
+    "after_compute",
+    "before_commit",
+    "after_commit",
+    "before_send",
+    "after_send",
+)
 """In the order in which a paid call reaches them."""
 
 _armed: dict[str, int] = {}

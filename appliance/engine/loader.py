@@ -99,9 +99,14 @@ class LlamaLoader:
     """Opens GGUF files with llama.cpp."""
 
     def __init__(
-        self, settings: EngineSettings, *, cores: int, tunings: Path | None, clock: Clock,
+        self,
+        settings: EngineSettings,
+        *,
+        cores: int,
+        tunings: Path | None,
+        clock: Clock,
         screen: Screen = trusted,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Prepare.
 
         `tunings` is the folder in which calibrations are remembered (None: they are not); `screen`

@@ -49,13 +49,15 @@ CLASSES = (
 ALIKE = 1e-6
 """Scores that differ by less are the same."""
 TEXTS = (
-    "A man is eating a piece of bread.", "Somebody eats bread.",
+    "A man is eating a piece of bread.",
+    "Somebody eats bread.",
     "The annual report of the company shows a loss.",
-)  # fmt: skip
+)
 QUERY, RELEVANT, IRRELEVANT = (
-    "How do I reset my password?", "To reset your password, open Settings and choose Reset.",
+    "How do I reset my password?",
+    "To reset your password, open Settings and choose Reset.",
     "The cat sat on the mat and looked at the rain.",
-)  # fmt: skip
+)
 
 
 class Request(msgspec.Struct):
@@ -153,10 +155,13 @@ def _sequence(tokens: Tokens, encoder: TextEncoder, spec: ModelSpec) -> TokenSeq
 
 
 def _vectors(backend: Backend, encoder: TextEncoder) -> TrialReport:
-    rows = _rows(backend, [
-        frame_single(tokens, encoder.frame, tokens_max=encoder.tokens_max)
-        for tokens in encoder.tokenizer.encode([*TEXTS, TEXTS[0]])
-    ])  # fmt: skip
+    rows = _rows(
+        backend,
+        [
+            frame_single(tokens, encoder.frame, tokens_max=encoder.tokens_max)
+            for tokens in encoder.tokenizer.encode([*TEXTS, TEXTS[0]])
+        ],
+    )
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     near, far, same = float(unit[0] @ unit[1]), float(unit[0] @ unit[2]), float(unit[0] @ unit[3])
     if not np.isfinite(unit).all() or same < 0.999:  # noqa: PLR2004 - the same text twice

@@ -125,8 +125,12 @@ def tried(spec: ModelSpec, *, seconds: float = SECONDS) -> tuple[str | None, lis
     try:
         end = subprocess.run(
             [sys.executable, "-m", "appliance.engine.preflight"],
-            input=request, capture_output=True, timeout=limit_s, check=False, env=environment(),
-        )  # fmt: skip
+            input=request,
+            capture_output=True,
+            timeout=limit_s,
+            check=False,
+            env=environment(),
+        )
     except subprocess.TimeoutExpired as error:
         return f"{_step(error.stdout)} took longer than {limit_s:.0f} s", []
     *_, last = [b"", *end.stdout.splitlines()]

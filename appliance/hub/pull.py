@@ -23,9 +23,13 @@ from appliance.store.datadir import sync_directory, sync_file
 WEIGHTS = "model.safetensors"
 FOLDER_NEEDS = ("config.json", WEIGHTS)
 FOLDER_MAY_HAVE = (
-    "tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json",
-    "modules.json", "1_Pooling/config.json",
-)  # fmt: skip
+    "tokenizer.json",
+    "vocab.txt",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "modules.json",
+    "1_Pooling/config.json",
+)
 HEADER_BYTES = (1 << 22, 1 << 24, 1 << 26)
 """How much of a GGUF file is read to know what it is: a large vocabulary fills many megabytes."""
 
@@ -52,9 +56,11 @@ def pull(hub: Hub, spec: ModelSpec, download: Download) -> Found:
     if source is None:
         raise DownloadFailed(f"{spec.id} has no source on the hub")
     spec.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return _pull_gguf(hub, spec, source, download) if source.format == "gguf" else _pull_folder(
-        hub, spec, source, download
-    )  # fmt: skip
+    return (
+        _pull_gguf(hub, spec, source, download)
+        if source.format == "gguf"
+        else _pull_folder(hub, spec, source, download)
+    )
 
 
 def look(hub: Hub, file: RemoteFile, scratch: Path) -> Header:
@@ -90,9 +96,10 @@ def require_named(source: Source, file: RemoteFile) -> None:
         DownloadFailed: the hub's digest or size is another.
     """
     for what, wanted, found in (
-        ("sha256", source.sha256, file.digest), ("size", source.bytes, file.bytes),
+        ("sha256", source.sha256, file.digest),
+        ("size", source.bytes, file.bytes),
         ("revision", source.revision, file.revision),
-    ):  # fmt: skip
+    ):
         if wanted is not None and wanted != found:
             raise DownloadFailed(
                 f"{file.repo}/{file.path}: the hub says {what} {found}, the catalogue {wanted}; "

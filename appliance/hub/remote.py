@@ -165,9 +165,12 @@ class Hub:
 
         for _ in range(REDIRECTS_MAX):
             with get_session().stream(
-                "GET", url, headers=headers | self._bearer(url), timeout=TIMEOUT_S,
+                "GET",
+                url,
+                headers=headers | self._bearer(url),
+                timeout=TIMEOUT_S,
                 follow_redirects=False,
-            ) as answer:  # fmt: skip
+            ) as answer:
                 if not answer.is_redirect:
                     if answer.is_error:
                         answer.read()

@@ -94,8 +94,9 @@ def _require_place(directory: DataDir, target: Path, *, overwrite: bool) -> None
 
 
 def _require_room(database: Path, folder: Path) -> None:
-    size = sum(path.stat().st_size for path in (database, _beside(database, "-wal"))
-               if path.exists())  # fmt: skip
+    size = sum(
+        path.stat().st_size for path in (database, _beside(database, "-wal")) if path.exists()
+    )
     is_same_disk = database.parent.stat().st_dev == folder.stat().st_dev
     needed = size + (KEPT_FREE_BYTES if is_same_disk else 0)
     free = shutil.disk_usage(folder).free

@@ -157,9 +157,18 @@ def open_hold(connection: sqlite3.Connection, purchase: Purchase, now_us: int) -
     transfer.move(connection, purchase.key_id, now_us=now_us, held=purchase.amount)
     cursor = connection.execute(
         f"INSERT INTO holds ({_HELD}, opened_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constants
-        (purchase.key_id, purchase.amount, purchase.price, purchase.tier, purchase.each,
-         purchase.units, purchase.model, purchase.request_id, now_us),
-    )  # fmt: skip
+        (
+            purchase.key_id,
+            purchase.amount,
+            purchase.price,
+            purchase.tier,
+            purchase.each,
+            purchase.units,
+            purchase.model,
+            purchase.request_id,
+            now_us,
+        ),
+    )
     assert cursor.lastrowid is not None
     return Hold(cursor.lastrowid, purchase.key_id, purchase.amount)
 
@@ -173,9 +182,20 @@ def settle_hold(
     """Turn a hold into a charge."""
     account, amount, price, tier, each, units, model, request_id = _resolve(connection, hold)
     row = Transfer(
-        0, "charge", account, REVENUE, amount, now_us, hold.id, None, price, tier, each, units,
+        0,
+        "charge",
+        account,
+        REVENUE,
+        amount,
+        now_us,
+        hold.id,
+        None,
+        price,
+        tier,
+        each,
+        units,
         model,
-    )  # fmt: skip
+    )
     seq = transfer.write(connection, row, request_id)
     balance = transfer.move(
         connection, account, now_us=now_us, posted=-amount, held=-amount, spent=amount
@@ -205,9 +225,12 @@ def refund(connection: sqlite3.Connection, seq: int, kind: str, now_us: int) -> 
     is_of_today = utc_day(charge.at_us) == utc_day(now_us)
     transfer.move(connection, charge.credit, now_us=now_us, posted=-charge.amount)
     transfer.move(
-        connection, charge.debit, now_us=now_us, posted=charge.amount,
+        connection,
+        charge.debit,
+        now_us=now_us,
+        posted=charge.amount,
         spent=-charge.amount if is_of_today else 0,
-    )  # fmt: skip
+    )
     usage.take_back(connection, charge)
     idempotency.drop(connection, seq)
     return True

@@ -20,8 +20,15 @@ REVENUE = "revenue"
 """The account that charges go to."""
 
 SMALL = (
-    "keys", "credentials", "accounts", "prices", "holds", "undelivered", "repeats", "usage_days",
-)  # fmt: skip
+    "keys",
+    "credentials",
+    "accounts",
+    "prices",
+    "holds",
+    "undelivered",
+    "repeats",
+    "usage_days",
+)
 """Tables that do not grow with every call for ever: they can be looked at in full at a start."""
 
 TABLES = (

@@ -99,9 +99,14 @@ def write(connection: sqlite3.Connection, transfer: Transfer, request_id: str | 
 
 
 def move(
-    connection: sqlite3.Connection, account: str, *, now_us: int, posted: int = 0, held: int = 0,
+    connection: sqlite3.Connection,
+    account: str,
+    *,
+    now_us: int,
+    posted: int = 0,
+    held: int = 0,
     spent: int = 0,
-) -> Balance:  # fmt: skip
+) -> Balance:
     """Change an account's cached balance by what was written beside it; return what it is now."""
     row = connection.execute(
         MOVE,

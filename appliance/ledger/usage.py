@@ -50,10 +50,14 @@ def add(connection: sqlite3.Connection, charge: Transfer) -> None:
     connection.execute(
         ADD,
         (
-            utc_day(charge.at_us), charge.debit, charge.model, charge.tier, charge.units,
+            utc_day(charge.at_us),
+            charge.debit,
+            charge.model,
+            charge.tier,
+            charge.units,
             charge.amount,
         ),
-    )  # fmt: skip
+    )
 
 
 def take_back(connection: sqlite3.Connection, charge: Transfer) -> None:
@@ -66,9 +70,13 @@ def take_back(connection: sqlite3.Connection, charge: Transfer) -> None:
 
 
 def read(
-    connection: sqlite3.Connection, *, by: By, since_day: int = 0, account: str | None = None,
+    connection: sqlite3.Connection,
+    *,
+    by: By,
+    since_day: int = 0,
+    account: str | None = None,
     model: str | None = None,
-) -> list[Usage]:  # fmt: skip
+) -> list[Usage]:
     """Return the sums since a UTC day, of one account or model or of all, in their order."""
     rows = connection.execute(
         f"""

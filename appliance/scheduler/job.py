@@ -62,9 +62,19 @@ class Job:
     """
 
     __slots__ = (
-        "_future", "_loop", "cancelled", "failed", "finished_ns", "items", "key", "left", "matrix",
-        "queued_ns", "service_class", "started_ns",
-    )  # fmt: skip
+        "_future",
+        "_loop",
+        "cancelled",
+        "failed",
+        "finished_ns",
+        "items",
+        "key",
+        "left",
+        "matrix",
+        "queued_ns",
+        "service_class",
+        "started_ns",
+    )
 
     def __init__(
         self, count: int, *, width: int, key: str, service_class: ServiceClass, now_ns: int

@@ -39,9 +39,15 @@ class ModelPool:
     """Slots by what they compute with; call on the loop's thread."""
 
     def __init__(
-        self, loader: Loader, *, clock: Clock, limits: Limits, cache: VectorCache,
-        memory_bytes: int | None, times: LoadTimes,
-    ) -> None:  # fmt: skip
+        self,
+        loader: Loader,
+        *,
+        clock: Clock,
+        limits: Limits,
+        cache: VectorCache,
+        memory_bytes: int | None,
+        times: LoadTimes,
+    ) -> None:
         self._loader = loader
         self._clock = clock
         self._limits = limits

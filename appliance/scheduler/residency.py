@@ -36,10 +36,17 @@ class Residency:
     """Loads models when they are first called, and frees them when others need the room."""
 
     def __init__(
-        self, loader: Loader, threads: ThreadPool, *, clock: Clock, limits: Limits,
-        cache: VectorCache, memory_bytes: int | None = None, idle_s: int = 0,
+        self,
+        loader: Loader,
+        threads: ThreadPool,
+        *,
+        clock: Clock,
+        limits: Limits,
+        cache: VectorCache,
+        memory_bytes: int | None = None,
+        idle_s: int = 0,
         times: LoadTimes | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Wire it.
 
         `memory_bytes` is what all models together may take (None: whatever they need); `idle_s` is
@@ -51,9 +58,13 @@ class Residency:
         self._limits = limits
         self._idle_s = idle_s
         self.pool = ModelPool(
-            loader, clock=clock, limits=limits, cache=cache, memory_bytes=memory_bytes,
+            loader,
+            clock=clock,
+            limits=limits,
+            cache=cache,
+            memory_bytes=memory_bytes,
             times=times or LoadTimes(None),
-        )  # fmt: skip
+        )
         self._encoders: dict[WeightsKey, asyncio.Task[TextEncoder]] = {}
 
     def __repr__(self) -> str:

@@ -88,11 +88,14 @@ class Writer:
     def __repr__(self) -> str:
         """Say how much waits and whether writing still works."""
         state = (
-            "broken" if self.broken.done()
-            else "closed" if self._closed
-            else "short of space" if self._short
+            "broken"
+            if self.broken.done()
+            else "closed"
+            if self._closed
+            else "short of space"
+            if self._short
             else "open"
-        )  # fmt: skip
+        )
         return f"<Writer [{self._mailbox.qsize()} waiting | {state}]>"
 
     def call(self, operation: Operation[T], *, durable: bool = True, essential: bool = True) -> T:

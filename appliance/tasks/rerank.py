@@ -68,9 +68,14 @@ def plan_cosine(
 
 
 def plan_judged(
-    head: Tokens, pairs: Sequence[Tokens], template: Template, *, tokens_max: int, truncate: bool,
+    head: Tokens,
+    pairs: Sequence[Tokens],
+    template: Template,
+    *,
+    tokens_max: int,
+    truncate: bool,
     document_tokens_max: int | None,
-) -> Plan:  # fmt: skip
+) -> Plan:
     """Return one filled template for each pair; `head` is a pair's text up to its document.
 
     Raises:

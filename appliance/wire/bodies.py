@@ -16,9 +16,11 @@ from appliance.wire.texts import embedding_inputs, require_text, rerank_document
 Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 InputType = Literal["query", "document"]
 KINDS: dict[str, InputType] = {
-    "query": "query", "document": "document",
-    "search_query": "query", "search_document": "document",
-}  # fmt: skip
+    "query": "query",
+    "document": "document",
+    "search_query": "query",
+    "search_document": "document",
+}
 """Ours and Voyage's words, and Cohere's."""
 ModelName = Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
 

@@ -23,8 +23,13 @@ Client = TypeVar("Client", httpx2.Client, httpx2.AsyncClient)
 CONTRACT: Json = json.loads((ROOT / "tests/golden/contract.json").read_text())
 EMBEDDINGS_PATHS = ("/v1/embeddings", "/embeddings")
 RERANK_PATHS = (
-    "/v1/rerank", "/rerank", "/v2/rerank", "/v1/reranking", "/reranking", "/v1/v2/rerank",
-)  # fmt: skip
+    "/v1/rerank",
+    "/rerank",
+    "/v2/rerank",
+    "/v1/reranking",
+    "/reranking",
+    "/v1/v2/rerank",
+)
 _PUBLISHED = dict.fromkeys(EMBEDDINGS_PATHS, "/v1/embeddings")
 _PUBLISHED |= dict.fromkeys(RERANK_PATHS, "/v1/rerank")
 _PUBLISHED["/v1/models"] = "/v1/models"

@@ -106,11 +106,19 @@ async def ask(app, method, path, *, headers=(), query="", host="127.0.0.1", body
             done.set()
 
     scope = {
-        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method,
-        "scheme": "http", "path": path, "raw_path": path.encode(), "root_path": "",
-        "query_string": query.encode(), "server": ("127.0.0.1", 8642), "client": (host, 50_000),
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": query.encode(),
+        "server": ("127.0.0.1", 8642),
+        "client": (host, 50_000),
         "headers": [(b"host", b"127.0.0.1:8642"), *((k.encode(), v.encode()) for k, v in headers)],
-    }  # fmt: skip
+    }
     call = asyncio.ensure_future(app(scope, receive, send))
     told = asyncio.ensure_future(done.wait())
     async with asyncio.timeout(20):
@@ -134,9 +142,14 @@ async def credentials(on):
     on.clock.advance(60)
     minted = {scope: (await on.mint(scopes=[scope])).key for scope in ("infer", "usage", "admin")}
     return {
-        "none": None, "bad": credential.mint(), "expired": expired.key, "revoked": revoked.key,
-        "rotated-out": rotated.key, "admin token": on.directory.admin_token(), **minted,
-    }  # fmt: skip
+        "none": None,
+        "bad": credential.mint(),
+        "expired": expired.key,
+        "revoked": revoked.key,
+        "rotated-out": rotated.key,
+        "admin token": on.directory.admin_token(),
+        **minted,
+    }
 
 
 def sent(channel, text):
@@ -188,9 +201,13 @@ def test_every_route_lets_in_exactly_who_may_use_it_however_the_credential_is_se
                     for channel in CHANNELS:
                         headers, query = sent(channel, texts[kind])
                         told = await ask(
-                            on.appliance.app, method, concrete, headers=headers, query=query,
+                            on.appliance.app,
+                            method,
+                            concrete,
+                            headers=headers,
+                            query=query,
                             host=next(hosts),
-                        )  # fmt: skip
+                        )
                         asked += 1
                         refusal = expected(who, path, kind, channel)
                         found = told.code if told.code in DOORS else None
@@ -212,9 +229,12 @@ def test_from_another_machine_the_operators_routes_are_not_there_for_anybody(tmp
                 for kind in KINDS:
                     headers, _ = sent("authorization", texts[kind])
                     told = await ask(
-                        on.appliance.app, method, re.sub(r"\{[^}]*\}", "nothing", path),
-                        headers=headers, host="192.0.2.7",
-                    )  # fmt: skip
+                        on.appliance.app,
+                        method,
+                        re.sub(r"\{[^}]*\}", "nothing", path),
+                        headers=headers,
+                        host="192.0.2.7",
+                    )
                     assert (told.status, told.code) == (404, "unknown_path"), (method, path, kind)
 
     asyncio.run(story())
@@ -244,9 +264,12 @@ def test_a_second_credential_never_opens_what_the_first_one_did_not(tmp_path):
                 told = await ask(on.appliance.app, "GET", "/admin/v1/keys", headers=headers)
                 assert told.status in (401, 403), headers
             told = await ask(
-                on.appliance.app, "GET", "/account", query=f"key={good}",
+                on.appliance.app,
+                "GET",
+                "/account",
+                query=f"key={good}",
                 headers=(("authorization", f"Bearer {bad}"),),
-            )  # fmt: skip
+            )
             assert told.code == "invalid_api_key"
 
     asyncio.run(story())
@@ -351,10 +374,21 @@ def test_the_admin_token_and_keys_are_compared_in_ways_that_tell_no_time(tmp_pat
 
 
 HOSTILE = [
-    "'; DROP TABLE keys; --", '" OR 1=1 --', "gr-' UNION SELECT digest FROM keys --", "%s%n%x",
-    "${jndi:ldap://x}", "{0.__class__}", "\x1b[2J\x1b]52;c;x\x07", "a\tb", "\x7f\x9b31m", "é" * 40,
-    "gr-" + "٣" * 38, "Bearer " * 50, "[bold]x[/]", "\u202e".encode().decode("latin-1"),
-]  # fmt: skip
+    "'; DROP TABLE keys; --",
+    '" OR 1=1 --',
+    "gr-' UNION SELECT digest FROM keys --",
+    "%s%n%x",
+    "${jndi:ldap://x}",
+    "{0.__class__}",
+    "\x1b[2J\x1b]52;c;x\x07",
+    "a\tb",
+    "\x7f\x9b31m",
+    "é" * 40,
+    "gr-" + "٣" * 38,
+    "Bearer " * 50,
+    "[bold]x[/]",
+    "\u202e".encode().decode("latin-1"),
+]
 
 
 def test_what_stands_in_a_credential_reaches_neither_the_database_nor_the_log(tmp_path, caplog):
@@ -374,9 +408,12 @@ def test_what_stands_in_a_credential_reaches_neither_the_database_nor_the_log(tm
                 for channel in ("authorization", "x-api-key", "api-key"):
                     for path in ("/v1/embeddings", "/v1/key", "/admin/v1/keys"):
                         told = await ask(
-                            on.appliance.app, "POST" if "embed" in path else "GET", path,
-                            headers=((channel, text),), host=host,
-                        )  # fmt: skip
+                            on.appliance.app,
+                            "POST" if "embed" in path else "GET",
+                            path,
+                            headers=((channel, text),),
+                            host=host,
+                        )
                         assert told.status in (401, 429)
                         said.add(told.body["detail"])
             assert spoken == []
@@ -453,9 +490,11 @@ def test_an_address_that_tries_too_many_keys_is_told_to_wait_and_valid_ones_stil
                 await on.client.request(method, path, headers=wrong)
                 for _ in range(most // 3)
                 for method, path in (
-                    ("POST", "/v1/embeddings"), ("GET", "/account"), ("GET", "/admin/v1/keys"),
+                    ("POST", "/v1/embeddings"),
+                    ("GET", "/account"),
+                    ("GET", "/admin/v1/keys"),
                 )
-            ]  # fmt: skip
+            ]
             assert {answer.status_code for answer in asked} == {401}
             for method, path in (
                 ("POST", "/v1/rerank"),

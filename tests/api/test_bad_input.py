@@ -170,19 +170,54 @@ COUNT = [value for value in ANYTHING if value != 0 or isinstance(value, bool)]
 WRONG_EMBEDDINGS: dict[str, list[Any]] = {
     "model": [*TEXT, "", "x" * 501],
     "input": [
-        0, -1, 1.5, True, None, {}, {"text": "a"}, [], [None], [True], [{}], ["a", None],
-        ["a", 1], ["a", ["b"]], ["a", {"text": "b"}], "", [""], ["a", ""], 10**400,
+        0,
+        -1,
+        1.5,
+        True,
+        None,
+        {},
+        {"text": "a"},
+        [],
+        [None],
+        [True],
+        [{}],
+        ["a", None],
+        ["a", 1],
+        ["a", ["b"]],
+        ["a", {"text": "b"}],
+        "",
+        [""],
+        ["a", ""],
+        10**400,
     ],
     "encoding_format": [*TEXT[:-1], "", "FLOAT", "int8", "base64 "],
     "dimensions": [*COUNT, 0, "384", 384.0, 1_000_001],
     "truncate": [*FLAG, "true", "END"],
-}  # fmt: skip
+}
 WRONG_RERANKING: dict[str, list[Any]] = {
     "model": [*TEXT, "", "x" * 501],
     "query": [*TEXT, "", ["a"]],
     "documents": [
-        0, 1.5, True, "a", {}, {"text": "a"}, [], [None], [1], [True], [[]], [["a"]], [{}], None,
-        [{"text": None}], [{"text": 1}], [{"Text": "a"}], ["a", {}], ["a", None], 10**400,
+        0,
+        1.5,
+        True,
+        "a",
+        {},
+        {"text": "a"},
+        [],
+        [None],
+        [1],
+        [True],
+        [[]],
+        [["a"]],
+        [{}],
+        None,
+        [{"text": None}],
+        [{"text": 1}],
+        [{"Text": "a"}],
+        ["a", {}],
+        ["a", None],
+        10**400,
     ],
     "top_n": [*COUNT, "1", 1.0, 1_000_001],
     "top_k": [*COUNT, "1", 1.0, 1_000_001],
@@ -194,7 +229,7 @@ WRONG_RERANKING: dict[str, list[Any]] = {
     "max_tokens_per_doc": [*COUNT, 0],
     "max_doc_length": [*COUNT, 0],
     "rank_fields": [0, "text", True, {}, [1], [None], [["text"]]],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("field", WRONG_EMBEDDINGS)
@@ -243,13 +278,14 @@ CROWDS = {
     "empty strings": (b'[""' + b',""' * (MILLIONS - 1) + b"]", "invalid_request"),
     "numbers": (b"[1" + b",1" * (MILLIONS - 1) + b"]", "token_input_unsupported"),
     "numbers after many spaces": (
-        b"[" + b" " * 200 + b"1" + b",1" * (MILLIONS - 1) + b"]", "invalid_request",
+        b"[" + b" " * 200 + b"1" + b",1" * (MILLIONS - 1) + b"]",
+        "invalid_request",
     ),
     "empty lists": (b"[[]" + b",[]" * (MILLIONS - 1) + b"]", "token_input_unsupported"),
     "empty objects": (b"[{}" + b",{}" * (MILLIONS - 1) + b"]", "invalid_request"),
     "nulls": (b"[null" + b",null" * (MILLIONS - 1) + b"]", "invalid_request"),
     "strings, and one brace": (b'["{"' + b',"a"' * (MILLIONS - 1) + b"]", "invalid_request"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("crowd", CROWDS)
@@ -456,7 +492,20 @@ def test_strange_headers_are_ignored_or_refused(
     assert received == b"" or status(received) in expected
 
 
-@pytest.mark.parametrize("path", ["/v1/models/%ff", "/v1/models/%00", "/v1/models/%ed%a0%80", "/%2e%2e/%2f", "/v1/models/" + "x" * 5_000, "/v1/models/a%0d%0ab", "/v1/models//", "/account?key=%ff", "/account?" + "key=a&" * 1_000])  # fmt: skip
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/models/%ff",
+        "/v1/models/%00",
+        "/v1/models/%ed%a0%80",
+        "/%2e%2e/%2f",
+        "/v1/models/" + "x" * 5_000,
+        "/v1/models/a%0d%0ab",
+        "/v1/models//",
+        "/account?key=%ff",
+        "/account?" + "key=a&" * 1_000,
+    ],
+)
 def test_strange_paths_are_not_found_or_refused(client: httpx2.Client, path: str) -> None:
     for method in ("GET", "POST"):
         assert client.request(method, path).status_code in (200, 401, 404, 405)
@@ -503,9 +552,11 @@ VALUES = st.recursive(
     | st.floats()
     | st.text(st.characters(), max_size=20)  # lone surrogates too
     | st.sampled_from([10**400, "a", EMBED, RERANK, "batch", "base64", "float", 384]),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
     max_leaves=12,
-)  # fmt: skip
+)
 FIELDS = sorted({*WRONG_EMBEDDINGS, *WRONG_RERANKING, "texts", "user", "unknown"})
 BASES = st.sampled_from(
     [
@@ -516,11 +567,14 @@ BASES = st.sampled_from(
     ]
 )
 BODIES = (
-    st.tuples(BASES, st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=3))
-    .map(lambda pair: json.dumps({**pair[0], **pair[1]}).encode())
-    | VALUES.map(lambda value: json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+    st.tuples(BASES, st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=3)).map(
+        lambda pair: json.dumps({**pair[0], **pair[1]}).encode()
+    )
+    | VALUES.map(
+        lambda value: json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    )
     | st.binary(max_size=60)
-)  # fmt: skip
+)
 PLAIN = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=12)
 HEADERS = st.fixed_dictionaries(
     {},

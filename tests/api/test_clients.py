@@ -150,10 +150,23 @@ def test_token_ids_are_refused_with_langchains_way_out(sdk: openai.OpenAI) -> No
 def curl(server: Server, path: str, body: str, *flags: str) -> tuple[int, dict[str, object]]:
     """Post with curl, which calls a body form-urlencoded unless it is told otherwise."""
     done = subprocess.run(
-        ["curl", "-sS", "-m", "60", "-w", "\n%{http_code}", f"{server.url}{path}", *flags,
-         "--data-binary", "@-"],
-        input=body, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        [
+            "curl",
+            "-sS",
+            "-m",
+            "60",
+            "-w",
+            "\n%{http_code}",
+            f"{server.url}{path}",
+            *flags,
+            "--data-binary",
+            "@-",
+        ],
+        input=body,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     content, _, status = done.stdout.rpartition("\n")
     return int(status), json.loads(content)
 
@@ -207,8 +220,10 @@ def test_prices_are_listed_as_exact_numbers(server: Server) -> None:
         listed = json.loads(anyone.get("/v1/models").content, parse_float=Decimal)["data"]
     prices = {model["id"]: model["pricing"] for model in listed}
     assert prices[EMBED] == {
-        "realtime": Decimal("0.008"), "batch": Decimal("0.004"), "unit": "1M tokens",
-    }  # fmt: skip
+        "realtime": Decimal("0.008"),
+        "batch": Decimal("0.004"),
+        "unit": "1M tokens",
+    }
     assert prices[RERANK]["unit"] == "1k documents"
 
 

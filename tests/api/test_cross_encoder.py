@@ -118,8 +118,10 @@ def test_a_pair_that_is_too_long_is_cut_to_the_models_limit_and_says_so(
     short = rerank(client, "what is a ledger", ["short"], raw_scores=True)
     tokens = LIMIT + short.json()["usage"]["prompt_tokens"]
     assert answer.json()["usage"] == {
-        "prompt_tokens": tokens, "total_tokens": tokens, "truncated": 1,
-    }  # fmt: skip
+        "prompt_tokens": tokens,
+        "total_tokens": tokens,
+        "truncated": 1,
+    }
     assert answer.headers["x-truncated"] == "1"
     assert "x-truncated" not in short.headers
     assert Decimal(answer.headers["x-cost"]) == 2 * Decimal("0.000008")
@@ -168,5 +170,7 @@ def test_an_added_model_is_listed_with_what_it_does_and_costs(client: httpx2.Cli
     for name in (BEFORE, DURING):
         assert listed[name]["task"] == "rerank"
         assert listed[name]["pricing"] == {
-            "realtime": 0.008, "batch": 0.004, "unit": "1k documents",
-        }  # fmt: skip
+            "realtime": 0.008,
+            "batch": 0.004,
+            "unit": "1k documents",
+        }

@@ -101,9 +101,14 @@ class Payer:
 
 @asynccontextmanager
 async def paying(
-    path: Path, *, credit: str = "1", charged: str | None = "0", limits: Limits | None = None,
-    preload: bool = True, **key: Any,
-) -> AsyncIterator[Payer]:  # fmt: skip
+    path: Path,
+    *,
+    credit: str = "1",
+    charged: str | None = "0",
+    limits: Limits | None = None,
+    preload: bool = True,
+    **key: Any,
+) -> AsyncIterator[Payer]:
     """Yield a payer; at the end nothing is held, and `charged` credits are gone (None: any)."""
     async with bench(path / "data", limits=limits, preload=preload) as made:
         contract.watch(made.client)
@@ -147,9 +152,13 @@ async def loading_held(payer: Payer) -> AsyncIterator[threading.Event]:
 
 
 def refused(
-    answer: httpx2.Response, status: int, code: str, *, param: str | None = None,
+    answer: httpx2.Response,
+    status: int,
+    code: str,
+    *,
+    param: str | None = None,
     should_retry: str | None = None,
-) -> str:  # fmt: skip
+) -> str:
     """Assert which refusal it is, and return its message; `contract` has checked its shape."""
     error = answer.json()["error"]
     assert (answer.status_code, error["code"], error["param"]) == (status, code, param)
@@ -229,12 +238,16 @@ def test_a_call_of_too_many_tokens_is_refused_before_anything_is_computed(tmp_pa
         async with paying(tmp_path, limits=Limits(request_tokens_max=10)) as payer:
             refused(
                 await payer.post({"model": EMBED, "input": ["one two three"] * 3}),
-                400, "invalid_request", param="input",
-            )  # fmt: skip
+                400,
+                "invalid_request",
+                param="input",
+            )
             refused(
                 await payer.post({**RANK, "documents": ["one two three"] * 2}),
-                400, "invalid_request", param="documents",
-            )  # fmt: skip
+                400,
+                "invalid_request",
+                param="documents",
+            )
             assert payer.bench.backend.computed == []
 
     prove(story())
@@ -809,8 +822,10 @@ def test_a_dry_run_tells_the_price_and_neither_computes_nor_charges(tmp_path: Pa
         async with paying(tmp_path, charged=None) as payer:
             long = {"model": EMBED, "input": ["one", "word " * 600]}
             for body, units, unit, cut in [
-                (ONE, 3, "tokens", 0), (long, 515, "tokens", 1), (RANK, 2, "documents", 0),
-            ]:  # fmt: skip
+                (ONE, 3, "tokens", 0),
+                (long, 515, "tokens", 1),
+                (RANK, 2, "documents", 0),
+            ]:
                 dry = await payer.post(body, x_dry_run="true")
                 assert dry.status_code == 200
                 assert payer.bench.backend.computed == []
@@ -833,8 +848,12 @@ def test_a_dry_run_needs_neither_credit_nor_a_loaded_model(tmp_path: Path) -> No
             answer = await payer.post(x_dry_run="1")
             assert answer.json()["units"] == 3
             assert payer.entries() == []
-            refused(await payer.post({**ONE, "model": "x"}, x_dry_run="true"), 404,
-                    "model_not_found", param="model")  # fmt: skip
+            refused(
+                await payer.post({**ONE, "model": "x"}, x_dry_run="true"),
+                404,
+                "model_not_found",
+                param="model",
+            )
             refused(await payer.post(x_dry_run="yes"), 400, "invalid_request", param="X-Dry-Run")
 
     prove(story())
@@ -848,8 +867,10 @@ def test_what_was_cut_is_counted_and_billed_as_computed(tmp_path: Path) -> None:
             )
             assert answer.headers["x-truncated"] == "2"
             assert answer.json()["usage"] == {
-                "prompt_tokens": 1_027, "total_tokens": 1_027, "truncated": 2,
-            }  # fmt: skip
+                "prompt_tokens": 1_027,
+                "total_tokens": 1_027,
+                "truncated": 2,
+            }
             assert Decimal(answer.headers["x-cost"]) == 1_027 * Decimal("0.000000008")
             whole = await payer.post(ONE)
             assert "x-truncated" not in whole.headers
@@ -890,8 +911,12 @@ def test_the_timing_header_has_every_stage(tmp_path: Path) -> None:
         async with paying(tmp_path, charged=None) as payer:
             timing = (await payer.post()).headers["server-timing"].split(", ")
             assert [part.partition(";")[0] for part in timing] == [
-                "auth", "tokenize", "queue", "inference", "settle",
-            ]  # fmt: skip
+                "auth",
+                "tokenize",
+                "queue",
+                "inference",
+                "settle",
+            ]
             assert all(re.fullmatch(r"[a-z]+;dur=\d+\.\d{3}", part) for part in timing)
 
     prove(story())
@@ -961,11 +986,19 @@ async def abandoned(payer: Payer, once: Callable[[], Awaitable[None]], **headers
 
     named = {**payer.auth, **headers}
     scope = {
-        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST",
-        "scheme": "http", "path": "/v1/embeddings", "raw_path": b"/v1/embeddings",
-        "root_path": "", "query_string": b"", "client": ("127.0.0.1", 1), "server": ("x", 80),
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": "/v1/embeddings",
+        "raw_path": b"/v1/embeddings",
+        "root_path": "",
+        "query_string": b"",
+        "client": ("127.0.0.1", 1),
+        "server": ("x", 80),
         "headers": [(name.encode(), value.encode()) for name, value in named.items()],
-    }  # fmt: skip
+    }
     app: Any = payer.bench.appliance.app
     await app(scope, receive, send)
     return sent

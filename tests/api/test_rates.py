@@ -139,11 +139,17 @@ def test_a_key_looks_itself_up_in_openrouters_words(tmp_path):
         assert (await on.client.post("/v1/embeddings", json=ONE, headers=auth)).is_success
         assert await current(on, auth) == {
             "label": f"{minted.key[:7]}…{minted.key[-4:]}",
-            "limit": 5, "limit_reset": None, "limit_remaining": 5 - PRICE,
-            "usage": PRICE, "usage_daily": PRICE, "usage_weekly": PRICE, "usage_monthly": PRICE,
-            "is_free_tier": False, "rate_limit": {"requests": 60, "interval": "60s"},
+            "limit": 5,
+            "limit_reset": None,
+            "limit_remaining": 5 - PRICE,
+            "usage": PRICE,
+            "usage_daily": PRICE,
+            "usage_weekly": PRICE,
+            "usage_monthly": PRICE,
+            "is_free_tier": False,
+            "rate_limit": {"requests": 60, "interval": "60s"},
             "expires_at": minted.expires,
-        }  # fmt: skip
+        }
 
     prove(tmp_path, story)
 
@@ -181,8 +187,10 @@ def test_the_limit_is_the_budget_or_the_grant_and_what_remains_the_smaller_of_bo
     async def story(on):
         view = await current(on, await on.key(**order))
         assert [view[name] for name in ("limit", "limit_reset", "limit_remaining")] == [
-            limit, reset, remaining,
-        ]  # fmt: skip
+            limit,
+            reset,
+            remaining,
+        ]
         assert view["rate_limit"]["requests"] == -1
         assert view["usage"] == 0
 

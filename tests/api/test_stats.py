@@ -27,9 +27,11 @@ def test_calls_refusals_keys_and_models_are_counted(tmp_path):
             found = answer.json()
             ends = [(c["status"], c["code"], c["key"], c["units"]) for c in found["recent"]]
             assert ends == [
-                (401, "missing_api_key", "", 0), (400, "invalid_request", "alice", 0),
-                (200, "", "alice", 2), *[(200, "", "alice", 5)] * 3,
-            ]  # fmt: skip
+                (401, "missing_api_key", "", 0),
+                (400, "invalid_request", "alice", 0),
+                (200, "", "alice", 2),
+                *[(200, "", "alice", 5)] * 3,
+            ]
             assert found["calls_per_s"] == 6 / 5
             assert found["tokens_per_s"] == 15 / 5
             assert found["documents_per_s"] == 2 / 5

@@ -74,9 +74,15 @@ def test_as_csv_without_formulas(tmp_path):
     rows = {row["key"]: row for row in csv.DictReader(io.StringIO(answer.text))}
     assert rows[first]["name"] == "'=cmd()"
     assert rows[second] == {
-        "key": second, "name": "second", "calls": "1", "tokens": "7", "documents": "0",
-        "credits": "0.000000056", "refunds": "0", "refunded": "0",
-    }  # fmt: skip
+        "key": second,
+        "name": "second",
+        "calls": "1",
+        "tokens": "7",
+        "documents": "0",
+        "credits": "0.000000056",
+        "refunds": "0",
+        "refunded": "0",
+    }
 
 
 @pytest.mark.parametrize(

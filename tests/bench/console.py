@@ -36,8 +36,13 @@ def console(server: Server):
     began = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "tui", "--data-dir", str(server.data_dir)],
-        cwd=ROOT, stdin=child, stdout=child, stderr=child, env=environment, start_new_session=True,
-    )  # fmt: skip
+        cwd=ROOT,
+        stdin=child,
+        stdout=child,
+        stderr=child,
+        env=environment,
+        start_new_session=True,
+    )
     os.close(child)
     drawn = b""
     while b"Throughput" not in drawn:

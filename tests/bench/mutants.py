@@ -86,9 +86,11 @@ def run(folder: Path, count: int, seed: int) -> Seen:
         else:
             if reason and "crashed" in reason:
                 seen.crashes.append(f"{name} {number}: {reason}")
-            end = "passed" if reason is None else (
-                "crashed over there" if "crashed" in reason else "refused by the preflight"
-            )  # fmt: skip
+            end = (
+                "passed"
+                if reason is None
+                else ("crashed over there" if "crashed" in reason else "refused by the preflight")
+            )
             seen.ends[end] += 1
         seen.slowest_s = max(seen.slowest_s, time.monotonic() - began)
     return seen

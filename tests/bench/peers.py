@@ -81,8 +81,9 @@ class Venv:
             subprocess.run([sys.executable, "-m", "venv", self.folder], check=True)
         subprocess.run(
             [self.python, "-m", "pip", "install", *requirements],
-            check=True, env={**os.environ, **(env or {})},
-        )  # fmt: skip
+            check=True,
+            env={**os.environ, **(env or {})},
+        )
 
     def run(self, *arguments: str | Path) -> None:
         subprocess.run(
@@ -115,9 +116,18 @@ def infinity(venv: Venv, port: int) -> Start:
     model = model_folder(venv)
     if not (model / "model.onnx").exists():
         venv.run(
-            "-m", "optimum.exporters.onnx", "--model", model,
-            "--task", "feature-extraction", "--framework", "pt", "--device", "cpu", model,
-        )  # fmt: skip
+            "-m",
+            "optimum.exporters.onnx",
+            "--model",
+            model,
+            "--task",
+            "feature-extraction",
+            "--framework",
+            "pt",
+            "--device",
+            "cpu",
+            model,
+        )
     # Where infinity looks for a fused graph. It would make it itself, but calls today's optimum
     # with arguments that are gone, and then serves the plain one.
     home = venv.folder / "home"
@@ -127,18 +137,38 @@ def infinity(venv: Venv, port: int) -> Start:
         (fused.parent / "config.json").write_bytes((model / "config.json").read_bytes())
         shape = json.loads((model / "config.json").read_text())
         venv.run(
-            "-m", "onnxruntime.transformers.optimizer", "--input", model / "model.onnx",
-            "--output", fused, "--model_type", "bert", "--opt_level", "99",
-            "--num_heads", str(shape["num_attention_heads"]),
-            "--hidden_size", str(shape["hidden_size"]),
-        )  # fmt: skip
+            "-m",
+            "onnxruntime.transformers.optimizer",
+            "--input",
+            model / "model.onnx",
+            "--output",
+            fused,
+            "--model_type",
+            "bert",
+            "--opt_level",
+            "99",
+            "--num_heads",
+            str(shape["num_attention_heads"]),
+            "--hidden_size",
+            str(shape["hidden_size"]),
+        )
     # It makes names of its own from the model's path: of local folders only "." works. Its choice
     # of pooling does not read the folder's.
     flags = "--engine optimum --device cpu --pooling-method mean --no-model-warmup"
     command = [
-        venv.folder / "bin" / "infinity_emb", "v2", *flags.split(), "--no-trust-remote-code",
-        "--model-id", ".", "--served-model-name", EMBED, "--host", "127.0.0.1", "--port", str(port),
-    ]  # fmt: skip
+        venv.folder / "bin" / "infinity_emb",
+        "v2",
+        *flags.split(),
+        "--no-trust-remote-code",
+        "--model-id",
+        ".",
+        "--served-model-name",
+        EMBED,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
     return Start(command, "/embeddings", model, {**OFFLINE, "HF_HOME": str(home)})
 
 
@@ -186,17 +216,29 @@ def serve(name: str, venv: Venv, *, port: int, bench: bool, rest: Sequence[str])
     log = venv.folder / f"{name}.log"
     with log.open("wb") as stream:
         process = subprocess.Popen(
-            start.command, cwd=start.folder, stdout=stream, stderr=stream,
+            start.command,
+            cwd=start.folder,
+            stdout=stream,
+            stderr=stream,
             env={**os.environ, **start.env},
-        )  # fmt: skip
+        )
     try:
         near = cosines(wait_until_it_answers(url, start.path, process, given), expected)
         click.echo(f"{name} answers; cosine to our vectors at least {near.min():.6f}")
         if not near.min() > SAME:
             click.echo("these are not the same weights", err=True)
             return 1
-        command = ["gigarouter", "bench", "--against", url, "--against-path", start.path,
-                   "--workloads", "short-1,short-16,short-64,b32x64,mixed", *rest]  # fmt: skip
+        command = [
+            "gigarouter",
+            "bench",
+            "--against",
+            url,
+            "--against-path",
+            start.path,
+            "--workloads",
+            "short-1,short-16,short-64,b32x64,mixed",
+            *rest,
+        ]
         click.echo(shlex.join(command))
         if bench:
             command[:1] = [sys.executable, "-m", "appliance"]
@@ -222,9 +264,12 @@ def encode(venv: Venv, *, seconds: float = 3.0, rounds: int = 3) -> dict[str, di
     }
     asked = {"model": str(model_folder(venv)), "seconds": seconds, "rounds": rounds, "loads": loads}
     done = subprocess.run(
-        [venv.python, ROOT / "tests/bench/encode.py"], input=json.dumps(asked).encode(),
-        stdout=subprocess.PIPE, check=True, env={**os.environ, **OFFLINE},
-    )  # fmt: skip
+        [venv.python, ROOT / "tests/bench/encode.py"],
+        input=json.dumps(asked).encode(),
+        stdout=subprocess.PIPE,
+        check=True,
+        env={**os.environ, **OFFLINE},
+    )
     found: dict[str, dict[str, float]] = json.loads(done.stdout)
     return found
 

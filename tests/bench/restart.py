@@ -37,10 +37,15 @@ def fill(directory: DataDir, transfers: int, holds: int) -> None:
 
     def purchase(number: int, price: int) -> Purchase:
         return Purchase(
-            key_id=f"key_{number % MEMBERS}", request_id=f"req_{number:024x}", model="m",
-            tier="realtime", units=1 + number % 500, each=TARIFF.each("realtime"), price=price,
+            key_id=f"key_{number % MEMBERS}",
+            request_id=f"req_{number:024x}",
+            model="m",
+            tier="realtime",
+            units=1 + number % 500,
+            each=TARIFF.each("realtime"),
+            price=price,
             daily_budget=None,
-        )  # fmt: skip
+        )
 
     def charge(connection: sqlite3.Connection, numbers: range, price: int) -> None:
         seqs = []
@@ -53,9 +58,16 @@ def fill(directory: DataDir, transfers: int, holds: int) -> None:
     with directory.locked(), open_books(directory, clock, Limits()) as opened:
         for member in range(MEMBERS):
             key = Key(
-                id=f"key_{member}", name=f"member {member}", digest=bytes([member]) * 32, hint="h",
-                unlimited=False, limits=KeyLimits(), created_us=0, expires_us=None, revoked_us=None,
-            )  # fmt: skip
+                id=f"key_{member}",
+                name=f"member {member}",
+                digest=bytes([member]) * 32,
+                hint="h",
+                unlimited=False,
+                limits=KeyLimits(),
+                created_us=0,
+                expires_us=None,
+                revoked_us=None,
+            )
             opened.writer.call(books.mint(key, 10**17, first_us))
         price = opened.writer.call(lambda c: prices.publish(c, "m", TARIFF, first_us))
         for begin in range(0, transfers, AT_ONCE):

@@ -87,9 +87,15 @@ def samples(*, start_mb, growth_mb, noise_mb=0.0):
 
 @pytest.mark.parametrize(
     ("start_mb", "growth_mb", "holds"),
-    [(300, 0, True), (300, -20, True), (300, 7, True), (300, 9, False), (900, 17, True),
-     (900, 19, False)],
-)  # fmt: skip
+    [
+        (300, 0, True),
+        (300, -20, True),
+        (300, 7, True),
+        (300, 9, False),
+        (900, 17, True),
+        (900, 19, False),
+    ],
+)
 def test_memory_may_grow_by_2_percent_or_8_mb_after_the_warm_up(start_mb, growth_mb, holds):
     found = soak.trend(samples(start_mb=start_mb, growth_mb=growth_mb))
     assert found.holds == holds

@@ -40,9 +40,23 @@ def test_the_bench_measures_its_own_server_with_a_key_that_it_revokes(fake):
 def test_a_peer_is_measured_in_turn_and_compared_by_ratio(fake):
     key = str(fake.mint()["key"])
     done = fake.cli(
-        "bench", "--url", fake.url, "--key", key, "--against", fake.url, "--against-key", key,
-        "--workloads", "short-1", "--seconds", "0.5", "--rounds", "3", "--json",
-    )  # fmt: skip
+        "bench",
+        "--url",
+        fake.url,
+        "--key",
+        key,
+        "--against",
+        fake.url,
+        "--against-key",
+        key,
+        "--workloads",
+        "short-1",
+        "--seconds",
+        "0.5",
+        "--rounds",
+        "3",
+        "--json",
+    )
     [result] = json.loads(done.stdout)
     assert result["rounds"] == 3
     assert result["theirs"]["errors"] == 0

@@ -33,9 +33,14 @@ def gigarouter(*arguments, data_dir=None, env=None, **options):
     where = [] if data_dir is None else ["--data-dir", str(data_dir)]
     return subprocess.run(
         [sys.executable, "-m", "appliance", *map(str, arguments), *where],
-        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
-        env={**os.environ, **(env or {})}, **options,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, **(env or {})},
+        **options,
+    )
 
 
 def at_once(*arguments, data_dir, env=None):
@@ -43,9 +48,12 @@ def at_once(*arguments, data_dir, env=None):
     before = os.umask(0o077)
     try:
         end = CliRunner().invoke(
-            cli, [*map(str, arguments), "--data-dir", str(data_dir)], env=env,
-            prog_name="gigarouter", catch_exceptions=False,
-        )  # fmt: skip
+            cli,
+            [*map(str, arguments), "--data-dir", str(data_dir)],
+            env=env,
+            prog_name="gigarouter",
+            catch_exceptions=False,
+        )
     finally:
         os.umask(before)
     return subprocess.CompletedProcess(arguments, end.exit_code, end.stdout, end.stderr)
@@ -88,9 +96,25 @@ def idle(tmp_path_factory):
 
 # -- the same result with and without a server ------------------------------------------------
 
-MINT = ("keys", "mint", "Zoë's key", "--credit", "1.000000000001", "--daily-budget", "0.5", "--rpm", "60",
-        "--tpm", "1000", "--concurrency", "4", "--models", f"{EMBED}, starter-rerank",
-        "--expires", "30d")  # fmt: skip
+MINT = (
+    "keys",
+    "mint",
+    "Zoë's key",
+    "--credit",
+    "1.000000000001",
+    "--daily-budget",
+    "0.5",
+    "--rpm",
+    "60",
+    "--tpm",
+    "1000",
+    "--concurrency",
+    "4",
+    "--models",
+    f"{EMBED}, starter-rerank",
+    "--expires",
+    "30d",
+)
 
 
 def story(data_dir, gguf):
@@ -130,9 +154,17 @@ def without_what_differs(document):
         return [without_what_differs(each) for each in document]
     if isinstance(document, dict):
         new = {
-            "id", "key", "hint", "created", "expires", "revoked", "loaded", "replaced_until",
-            "retiring", "forgotten",
-        }  # fmt: skip
+            "id",
+            "key",
+            "hint",
+            "created",
+            "expires",
+            "revoked",
+            "loaded",
+            "replaced_until",
+            "retiring",
+            "forgotten",
+        }
         return {
             name: type(value).__name__ if name in new else without_what_differs(value)
             for name, value in document.items()
@@ -150,9 +182,19 @@ def test_commands_give_the_same_documents_with_and_without_a_server(tmp_path, ma
 
     minted = served["mint"]
     assert list(minted) == [
-        "id", "name", "key", "credit", "daily_budget", "rpm", "tpm", "concurrency", "models",
-        "created", "expires", "scopes",
-    ]  # fmt: skip
+        "id",
+        "name",
+        "key",
+        "credit",
+        "daily_budget",
+        "rpm",
+        "tpm",
+        "concurrency",
+        "models",
+        "created",
+        "expires",
+        "scopes",
+    ]
     assert re.fullmatch(r"key_[0-9a-z]{10}", minted["id"])
     assert SCANNER.fullmatch(minted["key"].encode())
     assert (minted["name"], minted["credit"], minted["daily_budget"]) == (
@@ -174,8 +216,9 @@ def test_commands_give_the_same_documents_with_and_without_a_server(tmp_path, ma
     assert served["revoke"]["revoked"] is not None
     assert served["revoke again"] == served["revoke"]
     assert [model["id"] for model in served["models"]["data"]][:2] == [
-        EMBED, "gigarouter/starter-rerank",
-    ]  # fmt: skip
+        EMBED,
+        "gigarouter/starter-rerank",
+    ]
     assert served["model"]["id"] == EMBED
     assert served["add"]["id"] == "mine/tiny"
     assert served["added"]["available"] is True
@@ -236,9 +279,20 @@ def test_people_get_tables_and_a_new_key_is_alone_on_standard_output(idle):
 )
 def test_people_see_whether_a_key_works(expires, revoked, state):
     view = KeyView(
-        id="key_a", name="n", hint="h", credit=None, spent_today=0, daily_budget=None, rpm=None,
-        tpm=None, concurrency=None, models=None, created="", expires=expires, revoked=revoked,
-    )  # fmt: skip
+        id="key_a",
+        name="n",
+        hint="h",
+        credit=None,
+        spent_today=0,
+        daily_budget=None,
+        rpm=None,
+        tpm=None,
+        concurrency=None,
+        models=None,
+        created="",
+        expires=expires,
+        revoked=revoked,
+    )
     assert printing.state(view) == state
 
 
@@ -290,8 +344,11 @@ MISTAKES = {
     "a top-up beyond the books": (("keys", "topup", "KEY", "1e7"), "1000000"),
     "an unknown model": (("models", "show", "all-minilm"), "all-minilm"),
     "a model file that is not there": (("models", "add", "/nowhere.gguf"), "/nowhere.gguf"),
-    "a model file that is none": (("models", "add", str(ROOT / "pyproject.toml")), "pyproject.toml"),
-}  # fmt: skip
+    "a model file that is none": (
+        ("models", "add", str(ROOT / "pyproject.toml")),
+        "pyproject.toml",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", MISTAKES)

@@ -14,10 +14,22 @@ from tests.server import ROOT, free_port
 
 def start(data_dir, port, *python):
     return subprocess.Popen(
-        [sys.executable, *python, "-m", "appliance", "serve", "--fake",
-         "--data-dir", str(data_dir), "--port", str(port)],
-        cwd=ROOT, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            *python,
+            "-m",
+            "appliance",
+            "serve",
+            "--fake",
+            "--data-dir",
+            str(data_dir),
+            "--port",
+            str(port),
+        ],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def listens(port):

@@ -122,8 +122,9 @@ def test_an_official_cross_encoder_is_pulled_converted_and_ranks(hub, server):
     assert answer.status_code == 200
     assert {hit["index"] for hit in answer.json()["results"]} == {0, 1}
     assert sorted(path.name for path in (server.data_dir / "models").iterdir()) == [
-        "owner--tiny-cross.gguf", "owner--tiny-cross.gguf.verdict.json",
-    ]  # fmt: skip
+        "owner--tiny-cross.gguf",
+        "owner--tiny-cross.gguf.verdict.json",
+    ]
 
 
 def test_what_the_hub_says_otherwise_than_the_catalogue_is_not_fetched(hub, server):
@@ -168,10 +169,22 @@ def test_what_is_no_source_is_one_line(hub, server):
     assert "built in" in refused(server.cli("models", "remove", "starter-rerank"))
     monkeypatched = {**os.environ, "HF_HUB_OFFLINE": "1"}
     end = subprocess.run(
-        [sys.executable, "-m", "appliance", "models", "add", REPO, "--data-dir",
-         str(server.data_dir)],
-        cwd=ROOT, capture_output=True, text=True, check=False, env=monkeypatched,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "appliance",
+            "models",
+            "add",
+            REPO,
+            "--data-dir",
+            str(server.data_dir),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=monkeypatched,
+    )
     assert "offline is set" in refused(end)
 
 

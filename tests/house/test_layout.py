@@ -7,8 +7,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 TOP = {
-    "pyproject.toml", "README.md", "LICENSE", "models.toml", "appliance", "tui", "tests", "packaging",
-}  # fmt: skip
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    "models.toml",
+    "appliance",
+    "tui",
+    "tests",
+    "packaging",
+}
 
 
 @pytest.fixture(scope="module")

@@ -136,6 +136,15 @@ def test_every_exemption_names_its_rule_and_says_why(path):
     assert bad == []
 
 
+def test_the_formatter_has_the_last_word():
+    skips = [
+        p
+        for p in ROOT.rglob("*.py")
+        if ".venv" not in p.parts and "# fmt" + ":" in p.read_text("utf-8")
+    ]
+    assert skips == []
+
+
 def test_the_projects_own_exemptions_say_why():
     lines = (ROOT / "pyproject.toml").read_text().splitlines()
     start = lines.index("ignore = [") + 1

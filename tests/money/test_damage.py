@@ -39,10 +39,16 @@ FRAME = 24 + PAGE
 
 def key(number):
     return Key(
-        id=f"key_{number}", name=f"member {number}", hint="h", unlimited=number % 4 == 3,
-        digest=hashlib.sha256(bytes([number])).digest(), limits=KeyLimits(), created_us=0,
-        expires_us=None, revoked_us=None,
-    )  # fmt: skip
+        id=f"key_{number}",
+        name=f"member {number}",
+        hint="h",
+        unlimited=number % 4 == 3,
+        digest=hashlib.sha256(bytes([number])).digest(),
+        limits=KeyLimits(),
+        created_us=0,
+        expires_us=None,
+        revoked_us=None,
+    )
 
 
 def history(directory, clock):
@@ -51,9 +57,15 @@ def history(directory, clock):
     def buy(connection, number):
         price = prices.publish(connection, "m", TARIFF, clock.wall_us())
         purchase = Purchase(
-            key_id=f"key_{number % 12}", request_id=f"req_{number}", model="m", tier="realtime",
-            units=1 + number, each=TARIFF.each("realtime"), price=price, daily_budget=None,
-        )  # fmt: skip
+            key_id=f"key_{number % 12}",
+            request_id=f"req_{number}",
+            model="m",
+            tier="realtime",
+            units=1 + number,
+            each=TARIFF.each("realtime"),
+            price=price,
+            daily_budget=None,
+        )
         hold = ledger.open_hold(connection, purchase, clock.wall_us())
         charge = ledger.settle_hold(connection, hold, clock.wall_us())
         if number % 30:

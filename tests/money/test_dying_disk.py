@@ -37,8 +37,13 @@ def trials(preloaded, tmp_path_factory):
     folder = tmp_path_factory.mktemp("disks")
     done = subprocess.run(
         [sys.executable, "-m", "tests.money.dying_disk", str(folder), str(FAILURES)],
-        cwd=ROOT, env=preloaded, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        env=preloaded,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 

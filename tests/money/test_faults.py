@@ -144,12 +144,23 @@ def test_of_servers_that_start_together_on_one_directory_one_serves(make_server,
     ports = [free_port() for _ in range(4)]
     started = [
         subprocess.Popen(
-            [sys.executable, "-m", "appliance", "serve", "--fake", "--data-dir", str(data),
-             "--port", str(port)],
-            cwd=ROOT, stderr=subprocess.PIPE, text=True,
+            [
+                sys.executable,
+                "-m",
+                "appliance",
+                "serve",
+                "--fake",
+                "--data-dir",
+                str(data),
+                "--port",
+                str(port),
+            ],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for port in ports
-    ]  # fmt: skip
+    ]
     try:
         deadline = time.monotonic() + 60
         while sum(each.poll() is None for each in started) > 1 and time.monotonic() < deadline:

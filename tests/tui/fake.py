@@ -19,21 +19,48 @@ KEY = "gr-" + "A" * 38
 
 
 def model(name, **facts):
-    return ModelView(**{
-        "id": name, "object": "model", "created": 0, "owned_by": "o", "task": "embeddings",
-        "params": 22_600_000, "pricing": PriceView(Decimal("0.008"), Decimal("0.004"), "1M tokens"),
-        "available": True, "loaded": False, "max_input_tokens": 512, "license": "apache-2.0",
-        "description": "A model.", "aliases": (), "quantization": "F16", "dimensions": 384, **facts,
-    })  # fmt: skip
+    return ModelView(
+        **{
+            "id": name,
+            "object": "model",
+            "created": 0,
+            "owned_by": "o",
+            "task": "embeddings",
+            "params": 22_600_000,
+            "pricing": PriceView(Decimal("0.008"), Decimal("0.004"), "1M tokens"),
+            "available": True,
+            "loaded": False,
+            "max_input_tokens": 512,
+            "license": "apache-2.0",
+            "description": "A model.",
+            "aliases": (),
+            "quantization": "F16",
+            "dimensions": 384,
+            **facts,
+        }
+    )
 
 
 def key(name, **facts):
-    return KeyView(**{
-        "id": f"key_{name}", "name": name, "hint": "gr-AbCd\u2026wxyz", "credit": Decimal(5),
-        "spent_today": Decimal("0.001"), "daily_budget": None, "rpm": 60, "tpm": None,
-        "concurrency": None, "models": None, "created": "2026-11-25T08:00:00Z", "expires": None,
-        "revoked": None, "scopes": ("infer", "usage"), **facts,
-    })  # fmt: skip
+    return KeyView(
+        **{
+            "id": f"key_{name}",
+            "name": name,
+            "hint": "gr-AbCd\u2026wxyz",
+            "credit": Decimal(5),
+            "spent_today": Decimal("0.001"),
+            "daily_budget": None,
+            "rpm": 60,
+            "tpm": None,
+            "concurrency": None,
+            "models": None,
+            "created": "2026-11-25T08:00:00Z",
+            "expires": None,
+            "revoked": None,
+            "scopes": ("infer", "usage"),
+            **facts,
+        }
+    )
 
 
 class FakeGateway:
@@ -54,9 +81,17 @@ class FakeGateway:
         self.models = [
             model("sentence-transformers/all-MiniLM-L6-v2", loaded=True),
             model("BAAI/bge-small-en-v1.5", available=False, reason=gone, missing=True),
-            model("Qwen/Qwen3-Embedding-0.6B", available=False, reason=gone, missing=True, params=596_000_000),
-            model(f"own/{NASTY}", available=False, reason="its file is bad: [bold]x", license="mit"),
-        ]  # fmt: skip
+            model(
+                "Qwen/Qwen3-Embedding-0.6B",
+                available=False,
+                reason=gone,
+                missing=True,
+                params=596_000_000,
+            ),
+            model(
+                f"own/{NASTY}", available=False, reason="its file is bad: [bold]x", license="mit"
+            ),
+        ]
         self.downloads = []
         self.run = "first"
         self.lines = [
@@ -67,26 +102,70 @@ class FakeGateway:
             ),
         ]
         self.engines = [
-            EngineView("sentence-transformers/all-MiniLM-L6-v2", "loaded", 208_000_000, False, 1, 0,
-                       0.0, 1.0, None)
-        ]  # fmt: skip
+            EngineView(
+                "sentence-transformers/all-MiniLM-L6-v2",
+                "loaded",
+                208_000_000,
+                False,
+                1,
+                0,
+                0.0,
+                1.0,
+                None,
+            )
+        ]
         self.stats = Stats(
-            now="2026-11-25T10:00:00Z", uptime_s=3_700, version="0.1.0", calls_per_s=51.6,
-            tokens_per_s=4_400, documents_per_s=51.6, errors_per_s=0.0,
+            now="2026-11-25T10:00:00Z",
+            uptime_s=3_700,
+            version="0.1.0",
+            calls_per_s=51.6,
+            tokens_per_s=4_400,
+            documents_per_s=51.6,
+            errors_per_s=0.0,
             stages={name: Quantiles(1.5, 1_250.0) for name in ("tokenize", "queue", "total")},
             models=[Activity("sentence-transformers/all-MiniLM-L6-v2", 90, 9_000, 0, 0)],
             keys=[Activity("alice", 90, 9_000, 0, 0), Activity(NASTY, 3, 30, 0, 1)],
             recent=[
-                CallView("2026-11-25T09:59:59Z", 200, "", "alice", "all-MiniLM-L6-v2", "realtime",
-                         231, "0.000001848", 66.3, "req_1"),
-                CallView("2026-11-25T09:59:58Z", 402, "insufficient_credit", NASTY, "", "", 0, "0",
-                         0.4, "req_2"),
+                CallView(
+                    "2026-11-25T09:59:59Z",
+                    200,
+                    "",
+                    "alice",
+                    "all-MiniLM-L6-v2",
+                    "realtime",
+                    231,
+                    "0.000001848",
+                    66.3,
+                    "req_1",
+                ),
+                CallView(
+                    "2026-11-25T09:59:58Z",
+                    402,
+                    "insufficient_credit",
+                    NASTY,
+                    "",
+                    "",
+                    0,
+                    "0",
+                    0.4,
+                    "req_2",
+                ),
             ],
-            history=[Point(1, float(n % 17) * 300, 0, 0) for n in range(60)], step_s=1,
-            charged="0.00341", spent_today="0.0123", refusals={"402 insufficient_credit": 3},
-            devices=[DeviceView("CPU", "A processor", "cpu", 25_000_000_000, 24_000_000_000)], in_flight=3, waiting_tokens=298, batch_fill=0.35, workers_busy=2, workers=2,
-            memory_taken=208_000_000, memory_max=19_000_000_000, process_bytes=237_000_000,
-        )  # fmt: skip
+            history=[Point(1, float(n % 17) * 300, 0, 0) for n in range(60)],
+            step_s=1,
+            charged="0.00341",
+            spent_today="0.0123",
+            refusals={"402 insufficient_credit": 3},
+            devices=[DeviceView("CPU", "A processor", "cpu", 25_000_000_000, 24_000_000_000)],
+            in_flight=3,
+            waiting_tokens=298,
+            batch_fill=0.35,
+            workers_busy=2,
+            workers=2,
+            memory_taken=208_000_000,
+            memory_max=19_000_000_000,
+            process_bytes=237_000_000,
+        )
 
     async def close(self):
         pass
@@ -117,19 +196,33 @@ class FakeGateway:
             return DownloadList(list(self.downloads))
         if kind is MintedKey:
             self.keys.append(key(order.name))
-            return MintedKey(f"key_{order.name}", order.name, KEY, None, None, None, None, None, None,
-                             "now", None)  # fmt: skip
+            return MintedKey(
+                f"key_{order.name}",
+                order.name,
+                KEY,
+                None,
+                None,
+                None,
+                None,
+                None,
+                None,
+                "now",
+                None,
+            )
         if kind is RotatedKey:
             return RotatedKey("key_alice", "alice", KEY, "gr-New", "tomorrow")
         if kind is UsageReport:
             row = UsageRow("2026-11-25", None, 3, 30, 0, Decimal("0.01"), 0, Decimal(0))
             return UsageReport("day", "2026-11-11", None, None, [row], row)
         if kind is Report:
-            return Report(False, [
-                Finding("files", "ok", "they are their owner's alone"),
-                Finding("keys", "warn", f"no live key {NASTY}", "gigarouter keys mint NAME"),
-                Finding("disk", "fail", "0.1 GB are free on the disk", "free some"),
-            ])  # fmt: skip
+            return Report(
+                False,
+                [
+                    Finding("files", "ok", "they are their owner's alone"),
+                    Finding("keys", "warn", f"no live key {NASTY}", "gigarouter keys mint NAME"),
+                    Finding("disk", "fail", "0.1 GB are free on the disk", "free some"),
+                ],
+            )
         if kind is LogView:
             run, _, number = path.partition("after=")[2].partition("-")
             known = int(number) if run == self.run else 0

@@ -43,10 +43,12 @@ def test_a_size_that_nobody_says_is_judged_by_the_weights(kind, wanted):
 def test_what_is_suggested_fits_is_not_here_and_covers_both_tasks():
     gone = {"available": False, "reason": "its file is not on this machine", "missing": True}
     models = [
-        model("here"), model("small", params=10_000_000, **gone),
-        model("large", params=2_000_000_000, **gone), model("huge", params=70_000_000_000, **gone),
+        model("here"),
+        model("small", params=10_000_000, **gone),
+        model("large", params=2_000_000_000, **gone),
+        model("huge", params=70_000_000_000, **gone),
         model("ranks", task="rerank", params=50_000_000, dimensions=None, **gone),
-    ]  # fmt: skip
+    ]
     assert [m.id for m in suggested(models, engines(), 4)] == ["large", "ranks", "small"]
     assert [m.id for m in suggested(models, engines(), 1)] == ["large"]
     assert suggested(models, engines(room=None), 4) == []

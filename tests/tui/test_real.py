@@ -75,9 +75,10 @@ def test_from_nothing_to_a_first_call_and_a_server_that_stays(local):
         note = local.note()
         assert note is not None
         answer = httpx2.post(
-            f"{note.url}/v1/embeddings", json={"model": EMBED, "input": "a"},
+            f"{note.url}/v1/embeddings",
+            json={"model": EMBED, "input": "a"},
             headers={"authorization": f"Bearer {secret}"},
-        )  # fmt: skip
+        )
         assert answer.status_code == 200
         # The next console attaches to it, and does not offer to stop it.
         again = LocalServer(local.data_dir)
@@ -100,9 +101,10 @@ def test_calls_are_seen_and_a_killed_server_is_said_and_found_when_it_is_back(lo
                 with httpx2.Client(base_url=local.note().url) as client:
                     while not stop.is_set():
                         client.post(
-                            "/v1/embeddings", json={"model": EMBED, "input": "a b c"},
+                            "/v1/embeddings",
+                            json={"model": EMBED, "input": "a b c"},
                             headers={"authorization": f"Bearer {secret}"},
-                        )  # fmt: skip
+                        )
 
             thread = threading.Thread(target=load)
             thread.start()

@@ -118,8 +118,12 @@ def test_the_home_shows_what_happens_and_fits(size):
         assert "208 MB" in panel(app, "figures")
         rows = panel(app, "recent").splitlines()
         assert rows[0].split() == [
-            *["time", "status", "key", "model"], *["tier"] * (size[0] > 100), "units", "cost", "took",
-        ]  # fmt: skip
+            *["time", "status", "key", "model"],
+            *["tier"] * (size[0] > 100),
+            "units",
+            "cost",
+            "took",
+        ]
         assert "200 ok" in rows[1]
         assert "402 insuffi" in rows[2]
         assert "5.0k" in panel(app, "chart-0").splitlines()[0]
@@ -140,8 +144,10 @@ def test_the_widest_terminal_shows_refusals_and_three_graphs():
     async def story(app, pilot, _):
         await settled(pilot, lambda: "insufficient_credit" in panel(app, "refusals"))
         assert [p.border_title.partition("/")[0] for p in app.query(".chart").results(Lines)] == [
-            "tokens", "documents", "calls",
-        ]  # fmt: skip
+            "tokens",
+            "documents",
+            "calls",
+        ]
         await pilot.press("g")
         titles = [p.border_title.partition("/")[0] for p in app.query(".chart").results(Lines)]
         assert titles == ["documents", "calls", "refused"]
@@ -252,9 +258,12 @@ def test_loading_pinning_pricing_adding_and_removing_ask_the_server():
             ("POST", "/models/remove", {"id": name}),
             ("POST", "/models/price", {"id": name, "realtime": "0.5", "batch": None}),
             ("POST", "/models/alias", {"id": name, "aliases": ["mini", "team-embed"]}),
-            ("POST", "/downloads/catalog",
-             {"repo": "owner/name", "file": "x.gguf", "id": None, "task": None}),
-        ]  # fmt: skip
+            (
+                "POST",
+                "/downloads/catalog",
+                {"repo": "owner/name", "file": "x.gguf", "id": None, "task": None},
+            ),
+        ]
 
     play(story)
 
@@ -319,8 +328,10 @@ def test_topping_up_rotating_and_revoking_with_a_question_before():
         await pilot.press("y")
         await settled(pilot, lambda: len(gateway.sent) == 3)
         assert [sent[1] for sent in gateway.sent] == [
-            "/keys/key_alice/topup", "/keys/key_alice/rotate", "/keys/key_alice/revoke",
-        ]  # fmt: skip
+            "/keys/key_alice/topup",
+            "/keys/key_alice/rotate",
+            "/keys/key_alice/revoke",
+        ]
         await settled(pilot, lambda: app.query_one("#keys", DataTable).row_count == 1)
         assert "1 key; 2 revoked (a)" in drawn(app)
         await pilot.press("a")

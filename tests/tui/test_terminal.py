@@ -50,10 +50,15 @@ class Terminal:
 @pytest.fixture
 def terminal(tmp_path):
     environment = {
-        "GIGAROUTER_DATA_DIR": tmp_path / "data", "GIGAROUTER_PORT": free_port(),
-        "GIGAROUTER_FAKE_ENGINE": "true", "GIGAROUTER_ENGINE_CALIBRATE": "false",
-        "PYTHONPATH": ROOT, "TERM": "xterm-256color", "COLUMNS": "", "LINES": "",
-    }  # fmt: skip
+        "GIGAROUTER_DATA_DIR": tmp_path / "data",
+        "GIGAROUTER_PORT": free_port(),
+        "GIGAROUTER_FAKE_ENGINE": "true",
+        "GIGAROUTER_ENGINE_CALIBRATE": "false",
+        "PYTHONPATH": ROOT,
+        "TERM": "xterm-256color",
+        "COLUMNS": "",
+        "LINES": "",
+    }
     made = Terminal(tmp_path, environment)
     made.server = LocalServer(tmp_path / "data")
     yield made
@@ -110,8 +115,10 @@ def test_the_terminal_is_as_it_was_after_the_console_is_killed(terminal, number)
     terminal.until("Welcome to gigarouter")
     listed = subprocess.run(
         ["pgrep", "-f", "--", f"-m tui --data-dir {terminal.server.data_dir}"],
-        check=True, capture_output=True, text=True,
-    ).stdout.split()  # fmt: skip
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split()
     for pid in listed:
         os.kill(int(pid), number)
     terminal.until("over")

@@ -25,10 +25,21 @@ def served(tmp_path):
     """The address of a console over a running server, secret included."""
     server = Server(tmp_path / "data").start("--fake")
     process = subprocess.Popen(
-        [sys.executable, "-m", "appliance", "console", "--web", "--web-port", str(free_port()),
-         "--data-dir", str(server.data_dir)],
-        cwd=ROOT, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "appliance",
+            "console",
+            "--web",
+            "--web-port",
+            str(free_port()),
+            "--data-dir",
+            str(server.data_dir),
+        ],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     said = process.stdout.readline()
     address = ADDRESS.search(said).group()
     deadline = time.monotonic() + 10
@@ -103,7 +114,7 @@ def test_nobody_else_gets_in(served):
 def processes(pattern):
     listed = subprocess.run(
         ["pgrep", "-f", "--", pattern], capture_output=True, text=True, check=False
-    ).stdout.split()  # fmt: skip
+    ).stdout.split()
     return [int(pid) for pid in listed]
 
 
@@ -153,10 +164,23 @@ def test_a_port_that_is_taken_is_said_in_one_line(tmp_path):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         end = subprocess.run(
-            [sys.executable, "-m", "appliance", "console", "--web", "--web-port",
-             str(taken.getsockname()[1]), "--data-dir", str(tmp_path / "data")],
-            cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "appliance",
+                "console",
+                "--web",
+                "--web-port",
+                str(taken.getsockname()[1]),
+                "--data-dir",
+                str(tmp_path / "data"),
+            ],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
     assert end.returncode == 1
     assert end.stderr.startswith("Error: cannot listen on 127.0.0.1:")
     assert "Traceback" not in end.stderr

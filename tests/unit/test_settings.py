@@ -45,29 +45,60 @@ def test_a_flag_beats_the_environment_and_the_environment_beats_the_file(load):
     chosen = load(
         file='port = 1001\nhost = "::1"\nthreads = 3\nlog_format = "json"\n',
         env={"GIGAROUTER_PORT": "1002", "GIGAROUTER_HOST": "127.0.0.2"},
-        port=1003, host=None, threads=None,
-    )  # fmt: skip
+        port=1003,
+        host=None,
+        threads=None,
+    )
     assert chosen == Settings(host="127.0.0.2", port=1003, threads=3, log_format="json")
 
 
 def test_every_setting_can_be_given_in_the_file_in_the_environment_and_as_a_flag(load):
     wanted = Settings(
-        host="::1", port=1, log_format="json", threads=2, default_wait_s=3, fake_engine=True,
-        failpoint="after_send:1", admin=AdminSettings(allow_remote=True), tls=TlsSettings(cert="c.pem", key="k.pem"),
+        host="::1",
+        port=1,
+        log_format="json",
+        threads=2,
+        default_wait_s=3,
+        fake_engine=True,
+        failpoint="after_send:1",
+        admin=AdminSettings(allow_remote=True),
+        tls=TlsSettings(cert="c.pem", key="k.pem"),
         engine=EngineSettings(
-            calibrate=False, workers=2, max_batch_tokens=128, flash_attention="off", cache_mb=5, memory_mb=900, idle_s=60,
+            calibrate=False,
+            workers=2,
+            max_batch_tokens=128,
+            flash_attention="off",
+            cache_mb=5,
+            memory_mb=900,
+            idle_s=60,
         ),
         backup=BackupSettings(every_h=6, keep=28),
         hub=HubSettings(endpoint="http://mirror.lan/hf", token="hf_x", offline=True),
-    )  # fmt: skip
+    )
     values = {
-        "host": "::1", "port": 1, "log_format": "json", "threads": 2, "default_wait_s": 3,
-        "fake_engine": True, "failpoint": "after_send:1", "admin.allow_remote": True, "tls.cert": "c.pem", "tls.key": "k.pem",
-        "engine.calibrate": False, "engine.workers": 2, "engine.max_batch_tokens": 128,
-        "engine.flash_attention": "off", "engine.cache_mb": 5, "engine.memory_mb": 900, "engine.idle_s": 60,
-        "backup.every_h": 6, "backup.keep": 28,
-        "hub.endpoint": "http://mirror.lan/hf", "hub.token": "hf_x", "hub.offline": True,
-    }  # fmt: skip
+        "host": "::1",
+        "port": 1,
+        "log_format": "json",
+        "threads": 2,
+        "default_wait_s": 3,
+        "fake_engine": True,
+        "failpoint": "after_send:1",
+        "admin.allow_remote": True,
+        "tls.cert": "c.pem",
+        "tls.key": "k.pem",
+        "engine.calibrate": False,
+        "engine.workers": 2,
+        "engine.max_batch_tokens": 128,
+        "engine.flash_attention": "off",
+        "engine.cache_mb": 5,
+        "engine.memory_mb": 900,
+        "engine.idle_s": 60,
+        "backup.every_h": 6,
+        "backup.keep": 28,
+        "hub.endpoint": "http://mirror.lan/hf",
+        "hub.token": "hf_x",
+        "hub.offline": True,
+    }
     # A new setting belongs here too.
     assert sorted(values) == sorted(settings.names())
     assert load(**{name.replace(".", "__"): value for name, value in values.items()}) == wanted
@@ -189,10 +220,12 @@ def test_the_hubs_own_variables_beat_the_file_and_ours_beat_them(load):
     chosen = load(
         file='[hub]\nendpoint = "http://file"\ntoken = "of the file"\n',
         env={
-            "HF_ENDPOINT": "http://theirs", "HF_TOKEN": "theirs", "HF_HUB_OFFLINE": "1",
+            "HF_ENDPOINT": "http://theirs",
+            "HF_TOKEN": "theirs",
+            "HF_HUB_OFFLINE": "1",
             "GIGAROUTER_HUB_TOKEN": "ours",
         },
-    )  # fmt: skip
+    )
     assert chosen.hub == HubSettings(endpoint="http://theirs", token="ours", offline=True)
     assert load(env={"HF_HUB_OFFLINE": "0"}).hub.offline is False
 

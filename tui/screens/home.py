@@ -65,9 +65,12 @@ class Home(Widget):
         """Name the panels, and take the keys: it is what opens first."""
         self.focus()
         for name, title in (
-            ("stages", "latency, 1 min"), ("by-model", "models, 1 min"), ("by-key", "keys, 1 min"),
-            ("machine", "machine"), ("refusals", "refused, 1 min"),
-        ):  # fmt: skip
+            ("stages", "latency, 1 min"),
+            ("by-model", "models, 1 min"),
+            ("by-key", "keys, 1 min"),
+            ("machine", "machine"),
+            ("refusals", "refused, 1 min"),
+        ):
             self._panel(name).border_title = title
 
     def on_resize(self) -> None:
@@ -103,9 +106,12 @@ class Home(Widget):
         figures_.draw(panels.figures_of(stats, figures_.content_size.width))
         self._draw_charts(stats.history)
         for name, drawn in (
-            ("stages", panels.stages), ("by-model", panels.models), ("by-key", panels.keys),
-            ("machine", panels.machine), ("refusals", panels.refusals),
-        ):  # fmt: skip
+            ("stages", panels.stages),
+            ("by-model", panels.models),
+            ("by-key", panels.keys),
+            ("machine", panels.machine),
+            ("refusals", panels.refusals),
+        ):
             panel = self._panel(name)
             if panel.display and panel.content_size:
                 panel.draw(drawn(stats, panel.content_size.width))

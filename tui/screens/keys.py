@@ -38,10 +38,16 @@ class Keys(Pane):
     """The table of keys."""
 
     COLUMNS = (
-        Column("name", 15, 24), Column("balance", 16, 18), Column("today", 8), Column("state", 9),
-        Column("limits", 20, 34), Column("key", 14, since=120), Column("models", 14, 20, since=140),
-        Column("last used", 10, since=160), Column("created", 10, since=172),
-    )  # fmt: skip
+        Column("name", 15, 24),
+        Column("balance", 16, 18),
+        Column("today", 8),
+        Column("state", 9),
+        Column("limits", 20, 34),
+        Column("key", 14, since=120),
+        Column("models", 14, 20, since=140),
+        Column("last used", 10, since=160),
+        Column("created", 10, since=172),
+    )
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("m", "mint", "Mint", tooltip="Make a key"),
@@ -109,11 +115,15 @@ class Keys(Pane):
             self.notify("Requests, tokens and calls are whole numbers", severity="error")
             return
         order = MintOrder(
-            name=given["name"], credit=given["credit"] or "0", rpm=rpm, tpm=tpm,
-            concurrency=concurrency, daily_budget=given["daily_budget"] or None,
+            name=given["name"],
+            credit=given["credit"] or "0",
+            rpm=rpm,
+            tpm=tpm,
+            concurrency=concurrency,
+            daily_budget=given["daily_budget"] or None,
             expires=given["expires"] or None,
             models=[m.strip() for m in given["models"].split(",") if m.strip()] or None,
-        )  # fmt: skip
+        )
         await self._secret(self._client.mint(order))
 
     @work(group="verb")
@@ -186,10 +196,16 @@ def _row(key: KeyView, richest: Decimal) -> tuple[Text, ...]:
     look = "" if state not in ("revoked", "forgotten") else "dim strike"
     models = f"{len(key.models)} chosen" if key.models else "all"
     return (
-        inert(key.name, width=24), balance, Text(figures.money(key.spent_today), justify="right"),
-        Text(state, style=look), Text(", ".join(limits) or "none"), inert(key.hint, width=14),
-        Text(models), Text(_day(key.last_used) or "never"), Text(_day(key.created)),
-    )  # fmt: skip
+        inert(key.name, width=24),
+        balance,
+        Text(figures.money(key.spent_today), justify="right"),
+        Text(state, style=look),
+        Text(", ".join(limits) or "none"),
+        inert(key.hint, width=14),
+        Text(models),
+        Text(_day(key.last_used) or "never"),
+        Text(_day(key.created)),
+    )
 
 
 def _day(moment: str | None) -> str:
@@ -200,11 +216,17 @@ def _subject(key: KeyView) -> Subject:
     return Subject(
         name=f"Key {key.name}",
         facts=(
-            ("id", key.id), ("key", key.hint), ("balance", figures.money(key.credit)),
+            ("id", key.id),
+            ("key", key.hint),
+            ("balance", figures.money(key.credit)),
             ("spent today", figures.money(key.spent_today)),
-            ("last used", (key.last_used or "never")[:19]), ("created", key.created[:19]),
-            ("expires", key.expires or "never"), ("scopes", ", ".join(key.scopes)),
+            ("last used", (key.last_used or "never")[:19]),
+            ("created", key.created[:19]),
+            ("expires", key.expires or "never"),
+            ("scopes", ", ".join(key.scopes)),
             ("models", ", ".join(key.models) if key.models else "all"),
         ),
-        other="model", key=key.id, is_its=lambda call: call.key == key.name,
-    )  # fmt: skip
+        other="model",
+        key=key.id,
+        is_its=lambda call: call.key == key.name,
+    )

@@ -171,12 +171,29 @@ def make_certificate(folder: Path, address: str) -> tuple[str, str]:
     cert, key = folder / "cert.pem", folder / "key.pem"
     names = f"IP:{address},IP:127.0.0.1,DNS:localhost,DNS:{socket.gethostname()}"
     subprocess.run(  # noqa: S603 - by its full path
-        [program, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
-         "-nodes", "-days", str(DAYS), "-keyout", str(key), "-out", str(cert),
-         "-subj", "/CN=gigarouter",
-         "-addext", f"subjectAltName={names}"],
-        check=True, capture_output=True,
-    )  # fmt: skip
+        [
+            program,
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            str(DAYS),
+            "-keyout",
+            str(key),
+            "-out",
+            str(cert),
+            "-subj",
+            "/CN=gigarouter",
+            "-addext",
+            f"subjectAltName={names}",
+        ],
+        check=True,
+        capture_output=True,
+    )
     key.chmod(0o600)
     return str(cert), str(key)
 

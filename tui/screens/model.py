@@ -19,20 +19,27 @@ RUNNING = ("waiting", "fetching", "checking")
 
 
 def row_of(
-    model: ModelView, download: DownloadView | None, engine: EngineView | None,
-    engines: EngineList, name_width: int,
-) -> tuple[Text, ...]:  # fmt: skip
+    model: ModelView,
+    download: DownloadView | None,
+    engine: EngineView | None,
+    engines: EngineList,
+    name_width: int,
+) -> tuple[Text, ...]:
     """Return the cells of a model's row."""
     price = f"{figures.money(model.pricing.realtime)}/{model.pricing.unit.split()[0]}"
     size = size_of(model)
     about = "" if model.size_bytes else "~"
     return (
-        inert(_named(model.id, name_width)), Text("embed" if model.dimensions else "rerank"),
+        inert(_named(model.id, name_width)),
+        Text("embed" if model.dimensions else "rerank"),
         Text(f"{about}{figures.size(size)}" if size else "?", justify="right"),
-        Text(fit_of(model, engines)), state_of(model, download, engine), Text(price),
-        inert(model.license, width=14), Text(f"{model.max_input_tokens:,}", justify="right"),
+        Text(fit_of(model, engines)),
+        state_of(model, download, engine),
+        Text(price),
+        inert(model.license, width=14),
+        Text(f"{model.max_input_tokens:,}", justify="right"),
         Text(str(model.dimensions or "-"), justify="right"),
-    )  # fmt: skip
+    )
 
 
 def _named(name: str, width: int) -> str:
@@ -87,15 +94,20 @@ def subject_of(model: ModelView, engine: EngineView | None) -> Subject:
     return Subject(
         name=f"Model {model.id}",
         facts=(
-            ("task", model.task), ("other names", ", ".join(model.aliases) or "none"),
-            ("price", prices), ("context", f"{model.max_input_tokens:,} tokens"),
+            ("task", model.task),
+            ("other names", ", ".join(model.aliases) or "none"),
+            ("price", prices),
+            ("context", f"{model.max_input_tokens:,} tokens"),
             ("dimensions", str(model.dimensions or "none: it ranks")),
             ("weights", f"{figures.number(model.params)}, {model.quantization}"),
-            ("license", model.license or "not said"), ("workers", workers),
+            ("license", model.license or "not said"),
+            ("workers", workers),
             ("memory", figures.size(engine.bytes) if engine and engine.bytes else "none now"),
         ),
-        other="key", model=model.id, is_its=lambda call: call.model == model.id,
-    )  # fmt: skip
+        other="key",
+        model=model.id,
+        is_its=lambda call: call.model == model.id,
+    )
 
 
 def _coming(download: DownloadView) -> Text:

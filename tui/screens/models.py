@@ -29,10 +29,16 @@ class Models(Pane):
     """The table of models."""
 
     COLUMNS = (
-        Column("model", 28, 42), Column("task", 6), Column("size", 7), Column("fit", 7),
-        Column("state", 20, 28), Column("price", 12, since=100), Column("license", 14, since=140),
-        Column("context", 7, since=150), Column("dims", 5, since=160),
-    )  # fmt: skip
+        Column("model", 28, 42),
+        Column("task", 6),
+        Column("size", 7),
+        Column("fit", 7),
+        Column("state", 20, 28),
+        Column("price", 12, since=100),
+        Column("license", 14, since=140),
+        Column("context", 7, since=150),
+        Column("dims", 5, since=160),
+    )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("p", "pull", "Pull", tooltip="Fetch the model from the hub, or go on with it"),
         Binding(
@@ -168,10 +174,12 @@ class Models(Pane):
         """Add a repository of the hub."""
         form = Form(
             "Add a model from the hub",
-            [Field("repo", "Repository", hint="owner/name or owner/name:file.gguf"),
-             Field("id", "Id for clients", hint="the repository's name if empty")],
+            [
+                Field("repo", "Repository", hint="owner/name or owner/name:file.gguf"),
+                Field("id", "Id for clients", hint="the repository's name if empty"),
+            ],
             done="Add",
-        )  # fmt: skip
+        )
         given = await self.app.push_screen_wait(form)
         if given is None or not given["repo"]:
             return

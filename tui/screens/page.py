@@ -92,9 +92,12 @@ class Page(ModalScreen[None]):
 
 def _bars(report: UsageReport, title: str) -> Table:
     table = Table(
-        box=None, padding=(0, 1, 0, 0), title=f"\n{title}", title_justify="left",
+        box=None,
+        padding=(0, 1, 0, 0),
+        title=f"\n{title}",
+        title_justify="left",
         header_style="dim",
-    )  # fmt: skip
+    )
     for column in (report.by, "", "credits", "calls", "units"):
         is_number = column not in (report.by, "")
         table.add_column(column, no_wrap=True, justify="right" if is_number else "left")
@@ -102,10 +105,12 @@ def _bars(report: UsageReport, title: str) -> Table:
     for row in report.data:
         share = float(row.credits / highest) if highest else 0.0
         table.add_row(
-            inert(row.name or row.group, width=30), figures.bar(share, 14),
-            figures.money(row.credits), figures.number(row.calls),
+            inert(row.name or row.group, width=30),
+            figures.bar(share, 14),
+            figures.money(row.credits),
+            figures.number(row.calls),
             figures.number(row.tokens + row.documents),
-        )  # fmt: skip
+        )
     if not report.data:
         table.add_row(Text("nothing was sold", style="dim"))
     return table
@@ -115,15 +120,21 @@ def _calls(calls: Sequence[CallView]) -> Table | Text:
     if not calls:
         return Text("\nno calls lately", style="dim")
     table = Table(
-        box=None, padding=(0, 1, 0, 0), title="\nlast calls", title_justify="left",
+        box=None,
+        padding=(0, 1, 0, 0),
+        title="\nlast calls",
+        title_justify="left",
         header_style="dim",
-    )  # fmt: skip
+    )
     for column in ("time", "status", "key", "model", "cost", "took"):
         table.add_column(column, no_wrap=True)
     for call in calls:
         table.add_row(
-            call.at[11:19], plain(f"{call.status} {call.code}", width=20),
-            inert(call.key, width=12), inert(call.model.rpartition("/")[2], width=18),
-            figures.money(call.cost), figures.ms(call.ms),
-        )  # fmt: skip
+            call.at[11:19],
+            plain(f"{call.status} {call.code}", width=20),
+            inert(call.key, width=12),
+            inert(call.model.rpartition("/")[2], width=18),
+            figures.money(call.cost),
+            figures.ms(call.ms),
+        )
     return table

@@ -30,12 +30,14 @@ def figures_of(stats: Stats, width: int) -> list[Line]:
         ("tokens/s", figures.number(stats.tokens_per_s), f"batches {stats.batch_fill:.0%}"),
         ("documents/s", figures.number(stats.documents_per_s), f"{stats.in_flight} in flight"),
         ("calls/s", figures.number(stats.calls_per_s), refused),
-        ("queue", f"{figures.number(stats.waiting_tokens)} tok",
-         f"workers {stats.workers_busy}/{stats.workers}"),
+        (
+            "queue",
+            f"{figures.number(stats.waiting_tokens)} tok",
+            f"workers {stats.workers_busy}/{stats.workers}",
+        ),
         ("models", figures.size(stats.memory_taken), limit),
-        ("spent today", figures.money(stats.spent_today),
-         f"up {figures.duration(stats.uptime_s)}"),
-    )  # fmt: skip
+        ("spent today", figures.money(stats.spent_today), f"up {figures.duration(stats.uptime_s)}"),
+    )
     each = max(1, width // len(columns))
     looks = ("dim", "figure", "bad" if stats.errors_per_s else "dim")
     lines: list[Line] = []
@@ -152,9 +154,12 @@ def calls(found: Sequence[CallView], width: int, height: int, nothing: str) -> l
     left = max(2 * NAME_MIN, width - 9 - status - tier - sum(numbers))
     key, model = left * 2 // 5, left - left * 2 // 5
     head = (
-        cut("time", 9) + cut("status", status) + cut("key", key) + cut("model", model)
+        cut("time", 9)
+        + cut("status", status)
+        + cut("key", key)
+        + cut("model", model)
         + cut("tier", tier)
-    )  # fmt: skip
+    )
     titles = zip(("units", "cost", "took"), numbers, strict=True)
     lines: list[Line] = [((head, "dim"), *((right(t, w), "dim") for t, w in titles))]
     for call in found[: max(0, height - 1)]:

@@ -72,6 +72,13 @@ async def forget_key(key_id: FromPath[str], services: NamedDependency[Services])
 keys_router = Router(
     "/keys",
     route_handlers=[
-        list_keys, mint_key, show_key, top_up_key, revoke_key, rotate_key, expire_key, forget_key,
+        list_keys,
+        mint_key,
+        show_key,
+        top_up_key,
+        revoke_key,
+        rotate_key,
+        expire_key,
+        forget_key,
     ],
-)  # fmt: skip
+)

@@ -16,9 +16,11 @@ async def show_usage(request: AnyRequest, services: NamedDependency[Services]) -
     """Show what was sold; `?format=csv` or `Accept: text/csv` gives a table to download."""
     asked = request.query_params
     report = await services.admin.usage.report(
-        asked.get("by", "day"), asked.get("since", ALL), asked.get("key", ALL),
+        asked.get("by", "day"),
+        asked.get("since", ALL),
+        asked.get("key", ALL),
         asked.get("model", ALL),
-    )  # fmt: skip
+    )
     if asked.get("format") == "csv" or request.headers.get("accept", "").startswith("text/csv"):
         return Response(as_csv(report).encode(), status_code=200, media_type=CSV)
     return answer(report)

@@ -93,9 +93,13 @@ def _judged(sent: RerankRequest) -> Question:
         assert encoder.template is not None
         head, *pairs = tokens
         return plan_judged(
-            head, pairs, encoder.template, tokens_max=tokens_max, truncate=sent.truncate,
+            head,
+            pairs,
+            encoder.template,
+            tokens_max=tokens_max,
+            truncate=sent.truncate,
             document_tokens_max=sent.document_tokens_max,
-        )  # fmt: skip
+        )
 
     head = judged_head(sent.query, sent.instruction)
     return Question(

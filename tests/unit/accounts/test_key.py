@@ -9,9 +9,16 @@ from appliance.core.limits import Limits
 
 LIMITS = Limits(name_chars_max=20)
 LIVE = Key(
-    id="key_1", name="n", digest=b"d" * 32, hint="gr-AbCd…wxyz", unlimited=False,
-    limits=KeyLimits(), created_us=0, expires_us=None, revoked_us=None,
-)  # fmt: skip
+    id="key_1",
+    name="n",
+    digest=b"d" * 32,
+    hint="gr-AbCd…wxyz",
+    unlimited=False,
+    limits=KeyLimits(),
+    created_us=0,
+    expires_us=None,
+    revoked_us=None,
+)
 
 
 @pytest.mark.parametrize(
@@ -55,10 +62,21 @@ def test_a_name_that_can_be_shown_is_taken_without_the_space_around_it(text, nam
 @pytest.mark.parametrize(
     "text",
     [
-        "", "   ", "x" * 21, "a\nb", "a\tb", "a\x00b", "a\x1b[31mb", "a\x7fb", "a\u200bb",
-        "a\u202eb", "a\ufeffb", "a\u2028b", "a\ud800b",
+        "",
+        "   ",
+        "x" * 21,
+        "a\nb",
+        "a\tb",
+        "a\x00b",
+        "a\x1b[31mb",
+        "a\x7fb",
+        "a\u200bb",
+        "a\u202eb",
+        "a\ufeffb",
+        "a\u2028b",
+        "a\ud800b",
     ],
-)  # fmt: skip
+)
 def test_a_name_that_could_steer_a_terminal_or_hide_is_refused(text):
     with pytest.raises(InvalidRequest) as refusal:
         rules.checked_name(text, LIMITS)
@@ -85,10 +103,24 @@ def test_an_expiry_is_read_as_people_write_it(text, seconds):
 @pytest.mark.parametrize(
     "text",
     [
-        "", "0d", "-1d", "30", "d", "1.5h", "30 d", "30d ", "30D", "1y", "1e3m", "٣d", "36501d",
-        "9999999w", "99999999m", "30d\n",
+        "",
+        "0d",
+        "-1d",
+        "30",
+        "d",
+        "1.5h",
+        "30 d",
+        "30d ",
+        "30D",
+        "1y",
+        "1e3m",
+        "٣d",
+        "36501d",
+        "9999999w",
+        "99999999m",
+        "30d\n",
     ],
-)  # fmt: skip
+)
 def test_an_expiry_that_says_something_else_is_refused(text):
     with pytest.raises(InvalidRequest) as refusal:
         rules.checked_expiry_s(text)
@@ -122,8 +154,9 @@ def test_credits_are_exact_and_a_refusal_names_its_field():
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("0", 0), ("1m", 60), ("24h", 86_400), ("30d", 2_592_000), ("4w", 2_419_200)]
-)  # fmt: skip
+    ("text", "seconds"),
+    [("0", 0), ("1m", 60), ("24h", 86_400), ("30d", 2_592_000), ("4w", 2_419_200)],
+)
 def test_an_overlap_is_none_or_at_most_thirty_days(text, seconds):
     assert rules.checked_overlap_s(text) == seconds
 

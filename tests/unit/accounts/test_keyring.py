@@ -21,9 +21,16 @@ NOW = 1_790_000_000_000_000
 
 def key_for(text, key_id="key_a", **fields):
     made = Key(
-        id=key_id, name="name", digest=credential.digest(text), hint=credential.hint(text),
-        unlimited=False, limits=KeyLimits(), created_us=NOW, expires_us=None, revoked_us=None,
-    )  # fmt: skip
+        id=key_id,
+        name="name",
+        digest=credential.digest(text),
+        hint=credential.hint(text),
+        unlimited=False,
+        limits=KeyLimits(),
+        created_us=NOW,
+        expires_us=None,
+        revoked_us=None,
+    )
     return replace(made, **fields)
 
 
@@ -128,10 +135,13 @@ def test_keys_are_listed_oldest_first():
 
 
 FULL = {
-    "name": "Zoë; DROP TABLE keys", "unlimited": True, "expires_us": NOW + 1, "revoked_us": NOW + 2,
+    "name": "Zoë; DROP TABLE keys",
+    "unlimited": True,
+    "expires_us": NOW + 1,
+    "revoked_us": NOW + 2,
     "limits": KeyLimits(rpm=1, tpm=2, concurrency=3, daily_budget=4, models=("a/b", 'c"d')),
     "scopes": ("usage", "admin"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("fields", [{}, FULL, {"limits": KeyLimits(daily_budget=0)}])
@@ -176,9 +186,18 @@ def test_the_plaintext_is_in_no_repr_and_in_no_byte_of_the_store(tmp_path):
 def test_the_answer_to_mint_does_not_print_the_plaintext_by_accident():
     text = credential.mint()
     answer = MintedKey(
-        id="key_a", name="n", key=text, credit=None, daily_budget=None, rpm=None, tpm=None,
-        concurrency=None, models=None, created="", expires=None,
-    )  # fmt: skip
+        id="key_a",
+        name="n",
+        key=text,
+        credit=None,
+        daily_budget=None,
+        rpm=None,
+        tpm=None,
+        concurrency=None,
+        models=None,
+        created="",
+        expires=None,
+    )
     assert text[3:35] not in f"{answer!r} {answer} {answer.__rich_repr__()}"
     assert "key_a" in repr(answer)
 
@@ -265,8 +284,10 @@ def test_credentials_come_back_from_the_store_oldest_first(tmp_path):
             assert list(opened.keyring) == [key]
             assert [opens(opened.keyring, text, NOW + 19) for text in texts] == ["key_a"] * 3
             assert [opens(opened.keyring, text, NOW + 20) for text in texts] == [
-                "key_a", None, "key_a",
-            ]  # fmt: skip
+                "key_a",
+                None,
+                "key_a",
+            ]
 
 
 def test_an_expiry_comes_back_from_the_store_and_so_does_its_end(tmp_path):

@@ -12,9 +12,16 @@ from tests.appliance import HandClock
 
 NS = 1_000_000_000
 PLAIN = Key(
-    id="key_a", name="n", digest=b"d" * 32, hint="gr-AbCd…wxyz", unlimited=True,
-    limits=KeyLimits(), created_us=0, expires_us=None, revoked_us=None,
-)  # fmt: skip
+    id="key_a",
+    name="n",
+    digest=b"d" * 32,
+    hint="gr-AbCd…wxyz",
+    unlimited=True,
+    limits=KeyLimits(),
+    created_us=0,
+    expires_us=None,
+    revoked_us=None,
+)
 
 
 def key(key_id="key_a", **limits):
@@ -52,8 +59,9 @@ def test_a_minutes_worth_of_requests_passes_at_once_and_then_one_at_a_time():
 
 
 @pytest.mark.parametrize(
-    ("rpm", "used", "after_s"), [(1, 1, 60), (2, 2, 30), (7, 7, 9), (60, 60, 1), (100_000, 100_000, 1)]
-)  # fmt: skip
+    ("rpm", "used", "after_s"),
+    [(1, 1, 60), (2, 2, 30), (7, 7, 9), (60, 60, 1), (100_000, 100_000, 1)],
+)
 def test_a_refusal_says_the_whole_seconds_after_which_the_call_passes(rpm, used, after_s):
     clock = HandClock()
     limiter, who = Limiter(clock), key(rpm=rpm)

@@ -68,9 +68,14 @@ def test_somebody_may_call_or_nobody():
 
 @pytest.mark.parametrize(
     ("every_h", "age_h", "error", "wanted"),
-    [(24, None, None, "ok"), (24, 30, None, "ok"), (24, 49, None, "warn"), (0, 1, None, "warn"),
-     (24, 1, "no room", "fail")],
-)  # fmt: skip
+    [
+        (24, None, None, "ok"),
+        (24, 30, None, "ok"),
+        (24, 49, None, "warn"),
+        (0, 1, None, "warn"),
+        (24, 1, "no room", "fail"),
+    ],
+)
 def test_backups_are_young_enough(every_h, age_h, error, wanted):
     age_us = None if age_h is None else age_h * HOUR_US
     assert status(doctor.backups(every_h, age_us, error)) == wanted

@@ -255,8 +255,10 @@ def test_a_forgotten_key_shows_as_that_and_its_books_stay(tmp_path):
         assert told == (1, 0)
         assert view.forgotten == view.revoked
         assert (view.id, view.credit, view.spent_today) == (
-            minted.id, before.credit, before.spent_today,
-        )  # fmt: skip
+            minted.id,
+            before.credit,
+            before.spent_today,
+        )
         assert await works(on, minted.key) == [False]
         on.clock.advance(60)
         assert await keys.forget(minted.id) == view
@@ -269,8 +271,10 @@ def test_a_forgotten_key_shows_as_that_and_its_books_stay(tmp_path):
 @pytest.mark.parametrize("verb", ["rotate", "expire", "forget", "revoke", "top_up", "show"])
 def test_a_verb_for_a_key_that_is_not_there_says_so(tmp_path, verb):
     orders = {
-        "rotate": [RotateOrder()], "expire": [ExpireOrder("1d")], "top_up": [TopUpOrder("1")],
-    }  # fmt: skip
+        "rotate": [RotateOrder()],
+        "expire": [ExpireOrder("1d")],
+        "top_up": [TopUpOrder("1")],
+    }
 
     async def story(on):
         with pytest.raises(KeyNotFound):

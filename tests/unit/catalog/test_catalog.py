@@ -7,9 +7,14 @@ from appliance.catalog import catalog
 from appliance.core.errors import InvalidCatalog, ModelNotFound, WrongTask
 
 GOOD = {
-    "id": '"mine"', "task": '"embeddings"', "file": '"mine.gguf"', "max_input_tokens": "64",
-    "pooling": '"mean"', "dimensions": "8", "price": '{ unit = "1M tokens", realtime = 0.008 }',
-}  # fmt: skip
+    "id": '"mine"',
+    "task": '"embeddings"',
+    "file": '"mine.gguf"',
+    "max_input_tokens": "64",
+    "pooling": '"mean"',
+    "dimensions": "8",
+    "price": '{ unit = "1M tokens", realtime = 0.008 }',
+}
 EMBED, RERANK = "sentence-transformers/all-MiniLM-L6-v2", "gigarouter/starter-rerank"
 
 
@@ -135,9 +140,12 @@ def test_an_entry_that_changes_a_shipped_one_wrongly_is_the_users_fault(load, tm
 # -- where the hub keeps a model ----------------------------------------------------------------
 
 SOURCE = {
-    "repo": '"owner/name-GGUF"', "file": '"sub/name.gguf"', "revision": f'"{"c" * 40}"',
-    "bytes": "25008064", "sha256": f'"{"a" * 64}"',
-}  # fmt: skip
+    "repo": '"owner/name-GGUF"',
+    "file": '"sub/name.gguf"',
+    "revision": f'"{"c" * 40}"',
+    "bytes": "25008064",
+    "sha256": f'"{"a" * 64}"',
+}
 
 
 def sourced(*, entry=None, **changes):

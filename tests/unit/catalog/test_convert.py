@@ -332,23 +332,51 @@ def test_a_cross_encoder_that_would_score_wrongly_is_refused(tmp_path, wishes, r
 # -- refusals of encoders ---------------------------------------------------------------------
 
 REFUSALS = [
-    ("another family", {"config": {"model_type": "xlm-roberta", "hidden_size": None}}, "'xlm-roberta' is not supported; 'bert' is"),
+    (
+        "another family",
+        {"config": {"model_type": "xlm-roberta", "hidden_size": None}},
+        "'xlm-roberta' is not supported; 'bert' is",
+    ),
     ("no family", {"config": {"model_type": None}}, "model_type '' is not supported"),
     ("relu", {"config": {"hidden_act": "relu"}}, "'relu' is not supported; 'gelu' is"),
-    ("relative positions", {"config": {"position_embedding_type": "relative_key"}}, "'relative_key' is not supported; 'absolute' is"),
+    (
+        "relative positions",
+        {"config": {"position_embedding_type": "relative_key"}},
+        "'relative_key' is not supported; 'absolute' is",
+    ),
     ("a decoder", {"config": {"is_decoder": True}}, "decoders are not supported"),
-    ("another head", {"config": {"architectures": ["BertForMaskedLM"]}}, "BertForMaskedLM.* is not supported"),
+    (
+        "another head",
+        {"config": {"architectures": ["BertForMaskedLM"]}},
+        "BertForMaskedLM.* is not supported",
+    ),
     ("heads that do not divide", {"config": {"num_attention_heads": 5}}, "not a multiple"),
     ("no width", {"config": {"hidden_size": None}}, "missing required field `hidden_size`"),
     ("a negative width", {"config": {"hidden_size": -32}}, "hidden_size"),
     ("a width in words", {"config": {"hidden_size": "32"}}, "Expected `int`, got `str`"),
     ("a thousand blocks", {"config": {"num_hidden_layers": 1000}}, "num_hidden_layers"),
-    ("a missing block", {"config": {"num_hidden_layers": BLOCKS + 1}}, r"encoder\.layer\.2\.attention\.self\.query\.weight is missing"),
-    ("a missing tensor", {"tensors": {"encoder.layer.0.output.dense.bias": None}}, r"encoder\.layer\.0\.output\.dense\.bias is missing"),
-    ("a wrong shape", {"config": {"max_position_embeddings": 65}}, r"has shape \(64, 32\); config.json asks for \(65, 32\)"),
+    (
+        "a missing block",
+        {"config": {"num_hidden_layers": BLOCKS + 1}},
+        r"encoder\.layer\.2\.attention\.self\.query\.weight is missing",
+    ),
+    (
+        "a missing tensor",
+        {"tensors": {"encoder.layer.0.output.dense.bias": None}},
+        r"encoder\.layer\.0\.output\.dense\.bias is missing",
+    ),
+    (
+        "a wrong shape",
+        {"config": {"max_position_embeddings": 65}},
+        r"has shape \(64, 32\); config.json asks for \(65, 32\)",
+    ),
     ("weights as doubles", {"dtype": "F64"}, "is F64; F32, F16 and BF16 are supported"),
-    ("a weight that is no number", {"tensors": {"embeddings.LayerNorm.bias": np.full(HIDDEN, np.nan, np.float32)}}, "not finite as float32"),
-]  # fmt: skip
+    (
+        "a weight that is no number",
+        {"tensors": {"embeddings.LayerNorm.bias": np.full(HIDDEN, np.nan, np.float32)}},
+        "not finite as float32",
+    ),
+]
 
 
 @pytest.mark.parametrize(
@@ -511,25 +539,69 @@ def test_an_added_token_that_is_not_special_is_user_defined(tmp_path):
 
 
 TOKENIZER_REFUSALS = [
-    ("another model", lambda d: d["model"].update(type="BPE"), "model 'BPE' is not supported; 'WordPiece' is"),
+    (
+        "another model",
+        lambda d: d["model"].update(type="BPE"),
+        "model 'BPE' is not supported; 'WordPiece' is",
+    ),
     ("no normalizer", lambda d: d.update(normalizer=None), "normalizer None is not supported"),
-    ("another normalizer", lambda d: d["normalizer"].update(type="NFC"), "normalizer 'NFC' is not supported"),
-    ("another splitting", lambda d: d["pre_tokenizer"].update(type="Whitespace"), "pre_tokenizer 'Whitespace'"),
-    ("another prefix", lambda d: d["model"].update(continuing_subword_prefix="@@"), "prefix '@@' is not supported"),
+    (
+        "another normalizer",
+        lambda d: d["normalizer"].update(type="NFC"),
+        "normalizer 'NFC' is not supported",
+    ),
+    (
+        "another splitting",
+        lambda d: d["pre_tokenizer"].update(type="Whitespace"),
+        "pre_tokenizer 'Whitespace'",
+    ),
+    (
+        "another prefix",
+        lambda d: d["model"].update(continuing_subword_prefix="@@"),
+        "prefix '@@' is not supported",
+    ),
     ("another unknown token", lambda d: d["model"].update(unk_token="[CLS]"), "unk_token"),
     ("no template", lambda d: d.update(post_processor=None), "post_processor is not"),
-    ("another template", lambda d: d["post_processor"]["single"].reverse(), "post_processor is not"),
-    ("one segment", lambda d: d["post_processor"]["pair"][3]["Sequence"].update(type_id=0), "post_processor is not"),
+    (
+        "another template",
+        lambda d: d["post_processor"]["single"].reverse(),
+        "post_processor is not",
+    ),
+    (
+        "one segment",
+        lambda d: d["post_processor"]["pair"][3]["Sequence"].update(type_id=0),
+        "post_processor is not",
+    ),
     ("no vocabulary", lambda d: d["model"].pop("vocab"), "missing required field `vocab`"),
     ("a vocabulary of pairs", lambda d: d["model"].update(vocab=[["a", 0]]), "Expected `object`"),
-    ("an id out of range", lambda d: d["model"]["vocab"].update(new=len(VOCABULARY)), "has id 89; vocab_size is 89"),
+    (
+        "an id out of range",
+        lambda d: d["model"]["vocab"].update(new=len(VOCABULARY)),
+        "has id 89; vocab_size is 89",
+    ),
     ("a negative id", lambda d: d["model"]["vocab"].update(new=-1), "has id -1"),
     ("a shared id", lambda d: d["model"]["vocab"].update(new=7), "share id 7"),
-    ("a token with two ids", lambda d: d["added_tokens"].append({"id": 9, "content": "cat"}), "'cat' has two ids"),
-    ("an unspeakable piece", lambda d: d["model"]["vocab"].update({"##▁a": d["model"]["vocab"].pop("cat")}), "start of a word"),
-    ("two pieces in one spelling", lambda d: d["model"]["vocab"].update({"##[CLS]": d["model"]["vocab"].pop("cat")}), "are both"),
-    ("no separator", lambda d: (d["model"]["vocab"].pop("[SEP]"), d["added_tokens"].pop(3)), r"'\[SEP\]' is not in the vocabulary"),
-]  # fmt: skip
+    (
+        "a token with two ids",
+        lambda d: d["added_tokens"].append({"id": 9, "content": "cat"}),
+        "'cat' has two ids",
+    ),
+    (
+        "an unspeakable piece",
+        lambda d: d["model"]["vocab"].update({"##▁a": d["model"]["vocab"].pop("cat")}),
+        "start of a word",
+    ),
+    (
+        "two pieces in one spelling",
+        lambda d: d["model"]["vocab"].update({"##[CLS]": d["model"]["vocab"].pop("cat")}),
+        "are both",
+    ),
+    (
+        "no separator",
+        lambda d: (d["model"]["vocab"].pop("[SEP]"), d["added_tokens"].pop(3)),
+        r"'\[SEP\]' is not in the vocabulary",
+    ),
+]
 
 
 @pytest.mark.parametrize(

@@ -25,10 +25,19 @@ def number(code):
 
 
 PACKERS = {
-    U8: number("B"), I8: number("b"), U16: number("H"), I16: number("h"), U32: number("I"),
-    I32: number("i"), F32: number("f"), BOOL: number("B"), STRING: text, U64: number("Q"),
-    I64: number("q"), F64: number("d"),
-}  # fmt: skip
+    U8: number("B"),
+    I8: number("b"),
+    U16: number("H"),
+    I16: number("h"),
+    U32: number("I"),
+    I32: number("i"),
+    F32: number("f"),
+    BOOL: number("B"),
+    STRING: text,
+    U64: number("Q"),
+    I64: number("q"),
+    F64: number("d"),
+}
 
 
 def key(name, kind, value):
@@ -94,9 +103,23 @@ def test_an_empty_header_of_a_known_version_is_read(read, version):
 
 @pytest.mark.parametrize(
     ("kind", "value"),
-    [(U8, 255), (I8, -128), (U16, 65535), (I16, -32768), (U32, 2**32 - 1), (I32, -(2**31)), (F32, 0.5),
-     (BOOL, True), (BOOL, False), (STRING, "naïve 漢"), (STRING, ""), (U64, 2**64 - 1), (I64, -(2**63)), (F64, 0.1)],
-)  # fmt: skip
+    [
+        (U8, 255),
+        (I8, -128),
+        (U16, 65535),
+        (I16, -32768),
+        (U32, 2**32 - 1),
+        (I32, -(2**31)),
+        (F32, 0.5),
+        (BOOL, True),
+        (BOOL, False),
+        (STRING, "naïve 漢"),
+        (STRING, ""),
+        (U64, 2**64 - 1),
+        (I64, -(2**63)),
+        (F64, 0.1),
+    ],
+)
 def test_every_type_of_value_is_read_alone_and_in_an_array(read, kind, value):
     found = read(
         gguf_bytes(
@@ -190,39 +213,127 @@ REFUSALS = [
     ("a count without its keys", gguf_bytes(n_keys=5), "inside the header"),
     ("a count without its tensors", gguf_bytes(n_tensors=5), "bytes"),
     ("a repeated key", gguf_bytes([key("k", U8, 1)] * 2), "k: duplicate metadata key"),
-    ("an unknown value type", gguf_bytes([text("k") + struct.pack("<IQ", 13, 0)]), "k: unknown value type 13"),
-    ("an unknown item type", gguf_bytes([text("k") + struct.pack("<IIQ", ARRAY, 99, 1)], data=bytes(9)), "k: unknown value type 99"),
-    ("an array of arrays", gguf_bytes([text("k") + struct.pack("<IIQ", ARRAY, ARRAY, 1)], data=bytes(9)), "arrays of arrays"),
-    ("a long array", gguf_bytes([array("k", U8, [], count=cursor.ARRAY_ITEMS_MAX + 1)]), "array of 1000001 items"),
+    (
+        "an unknown value type",
+        gguf_bytes([text("k") + struct.pack("<IQ", 13, 0)]),
+        "k: unknown value type 13",
+    ),
+    (
+        "an unknown item type",
+        gguf_bytes([text("k") + struct.pack("<IIQ", ARRAY, 99, 1)], data=bytes(9)),
+        "k: unknown value type 99",
+    ),
+    (
+        "an array of arrays",
+        gguf_bytes([text("k") + struct.pack("<IIQ", ARRAY, ARRAY, 1)], data=bytes(9)),
+        "arrays of arrays",
+    ),
+    (
+        "a long array",
+        gguf_bytes([array("k", U8, [], count=cursor.ARRAY_ITEMS_MAX + 1)]),
+        "array of 1000001 items",
+    ),
     ("an endless array", gguf_bytes([array("k", F64, [], count=2**64 - 1)]), "array of"),
     ("a long key", gguf_bytes([key(b"k" * (MIB + 1), U8, 1)]), "string of 1048577 bytes"),
-    ("a long string", gguf_bytes([key("k", STRING, b"x" * (MIB + 1))]), "k: string of 1048577 bytes"),
-    ("an endless string", gguf_bytes([text("k") + struct.pack("<IQ", STRING, 2**64 - 1)]), "k: string of"),
-    ("a key that is not UTF-8", gguf_bytes([key(b"\xff", U8, 1)]), "a metadata key: a string is not UTF-8"),
-    ("a string that is not UTF-8", gguf_bytes([key("k", STRING, b"\xc3")]), "k: a string is not UTF-8"),
-    ("a surrogate in a string", gguf_bytes([key("k", STRING, b"\xed\xa0\x80")]), "k: a string is not UTF-8"),
+    (
+        "a long string",
+        gguf_bytes([key("k", STRING, b"x" * (MIB + 1))]),
+        "k: string of 1048577 bytes",
+    ),
+    (
+        "an endless string",
+        gguf_bytes([text("k") + struct.pack("<IQ", STRING, 2**64 - 1)]),
+        "k: string of",
+    ),
+    (
+        "a key that is not UTF-8",
+        gguf_bytes([key(b"\xff", U8, 1)]),
+        "a metadata key: a string is not UTF-8",
+    ),
+    (
+        "a string that is not UTF-8",
+        gguf_bytes([key("k", STRING, b"\xc3")]),
+        "k: a string is not UTF-8",
+    ),
+    (
+        "a surrogate in a string",
+        gguf_bytes([key("k", STRING, b"\xed\xa0\x80")]),
+        "k: a string is not UTF-8",
+    ),
     ("a bool of two", gguf_bytes([key("k", BOOL, 2)]), "k: a bool"),
     ("a string cut short", gguf_bytes([key("k", STRING, "x" * 100)])[:80], "inside the header"),
     ("an array cut short", gguf_bytes([array("k", U64, [1] * 100)])[:200], "inside the header"),
     ("alignment zero", gguf_bytes([key("general.alignment", U32, 0)]), "general.alignment: 0"),
     ("alignment 48", gguf_bytes([key("general.alignment", U32, 48)]), "general.alignment: 48"),
-    ("a negative alignment", gguf_bytes([key("general.alignment", I32, -32)]), "general.alignment: -32"),
-    ("a huge alignment", gguf_bytes([key("general.alignment", U32, 2 * MIB)]), "general.alignment: 2097152"),
-    ("an alignment in words", gguf_bytes([key("general.alignment", STRING, "32")]), "expected int, found str"),
+    (
+        "a negative alignment",
+        gguf_bytes([key("general.alignment", I32, -32)]),
+        "general.alignment: -32",
+    ),
+    (
+        "a huge alignment",
+        gguf_bytes([key("general.alignment", U32, 2 * MIB)]),
+        "general.alignment: 2097152",
+    ),
+    (
+        "an alignment in words",
+        gguf_bytes([key("general.alignment", STRING, "32")]),
+        "expected int, found str",
+    ),
     ("a tensor without name", gguf_bytes(tensors=[tensor("")], data=bytes(16)), "tensor name"),
-    ("a tensor with a long name", gguf_bytes(tensors=[tensor("n" * 64)], data=bytes(16)), "tensor name"),
-    ("a repeated tensor", gguf_bytes(tensors=[tensor()] * 2, data=bytes(16)), "t: duplicate tensor name"),
+    (
+        "a tensor with a long name",
+        gguf_bytes(tensors=[tensor("n" * 64)], data=bytes(16)),
+        "tensor name",
+    ),
+    (
+        "a repeated tensor",
+        gguf_bytes(tensors=[tensor()] * 2, data=bytes(16)),
+        "t: duplicate tensor name",
+    ),
     ("no dimensions", gguf_bytes(tensors=[tensor(dims=())], data=bytes(16)), "t: 0 dimensions"),
-    ("five dimensions", gguf_bytes(tensors=[tensor(dims=(1,) * 5)], data=bytes(16)), "t: 5 dimensions"),
-    ("four billion dimensions", gguf_bytes(tensors=[tensor(n_dims=2**32 - 1)], data=bytes(16)), "dimensions; 1 to 4"),
-    ("an empty dimension", gguf_bytes(tensors=[tensor(dims=(4, 0))], data=bytes(16)), "has not 1 to"),
-    ("an overflowing product", gguf_bytes(tensors=[tensor(dims=(2**32, 2**32, 2**32))]), "has not 1 to"),
-    ("an unknown tensor type", gguf_bytes(tensors=[tensor(kind=4)], data=bytes(16)), "t: unknown tensor type 4"),
-    ("half a block", gguf_bytes(tensors=[tensor(dims=(48,), kind=8)], data=bytes(68)), "do not divide into blocks of 32"),
-    ("a crooked offset", gguf_bytes(tensors=[tensor(offset=8)], data=bytes(64)), "offset 8 is not a multiple of 32"),
+    (
+        "five dimensions",
+        gguf_bytes(tensors=[tensor(dims=(1,) * 5)], data=bytes(16)),
+        "t: 5 dimensions",
+    ),
+    (
+        "four billion dimensions",
+        gguf_bytes(tensors=[tensor(n_dims=2**32 - 1)], data=bytes(16)),
+        "dimensions; 1 to 4",
+    ),
+    (
+        "an empty dimension",
+        gguf_bytes(tensors=[tensor(dims=(4, 0))], data=bytes(16)),
+        "has not 1 to",
+    ),
+    (
+        "an overflowing product",
+        gguf_bytes(tensors=[tensor(dims=(2**32, 2**32, 2**32))]),
+        "has not 1 to",
+    ),
+    (
+        "an unknown tensor type",
+        gguf_bytes(tensors=[tensor(kind=4)], data=bytes(16)),
+        "t: unknown tensor type 4",
+    ),
+    (
+        "half a block",
+        gguf_bytes(tensors=[tensor(dims=(48,), kind=8)], data=bytes(68)),
+        "do not divide into blocks of 32",
+    ),
+    (
+        "a crooked offset",
+        gguf_bytes(tensors=[tensor(offset=8)], data=bytes(64)),
+        "offset 8 is not a multiple of 32",
+    ),
     ("a tensor past the end", gguf_bytes(tensors=[tensor()], data=bytes(15)), "t: ends at byte"),
-    ("a tensor far past the end", gguf_bytes(tensors=[tensor(offset=2**64 - 32)], data=bytes(16)), "t: ends at byte"),
-]  # fmt: skip
+    (
+        "a tensor far past the end",
+        gguf_bytes(tensors=[tensor(offset=2**64 - 32)], data=bytes(16)),
+        "t: ends at byte",
+    ),
+]
 
 
 @pytest.mark.parametrize(
@@ -291,10 +402,17 @@ def mutated(raw, chance):
 def test_a_damaged_header_is_read_or_refused_and_nothing_else(read, seed):
     chance = random.Random(seed)
     base = gguf_bytes(
-        [key("general.architecture", STRING, "bert"), key("general.alignment", U32, 32), key("flag", BOOL, True),
-         array("tokens", STRING, ["one", "two", "drei"]), array("kinds", I32, [1, 2, 3]), key("e", F32, 1e-12)],
-        [tensor("m", (32, 4), 1), tensor("q", (32, 2), 8, 256)], data=bytes(352),
-    )  # fmt: skip
+        [
+            key("general.architecture", STRING, "bert"),
+            key("general.alignment", U32, 32),
+            key("flag", BOOL, True),
+            array("tokens", STRING, ["one", "two", "drei"]),
+            array("kinds", I32, [1, 2, 3]),
+            key("e", F32, 1e-12),
+        ],
+        [tensor("m", (32, 4), 1), tensor("q", (32, 2), 8, 256)],
+        data=bytes(352),
+    )
     start = time.perf_counter()
     for _ in range(60):
         try:
@@ -314,10 +432,18 @@ def test_a_damaged_header_is_read_or_refused_and_nothing_else(read, seed):
 
 @pytest.fixture
 def found(read):
-    return read(gguf_bytes([
-        key("general.architecture", STRING, "bert"), key("bert.context_length", U32, 512), key("flag", BOOL, True),
-        key("epsilon", F32, 0.5), array("words", STRING, ["a", "b"]), array("numbers", U8, [1, 2]),
-    ]))  # fmt: skip
+    return read(
+        gguf_bytes(
+            [
+                key("general.architecture", STRING, "bert"),
+                key("bert.context_length", U32, 512),
+                key("flag", BOOL, True),
+                key("epsilon", F32, 0.5),
+                array("words", STRING, ["a", "b"]),
+                array("numbers", U8, [1, 2]),
+            ]
+        )
+    )
 
 
 def test_getters_return_the_value_or_the_default(found):
@@ -351,9 +477,18 @@ def test_getters_return_the_value_or_the_default(found):
 
 @pytest.mark.parametrize(
     ("getter", "name"),
-    [("get_int", "flag"), ("get_int", "epsilon"), ("get_int", "words"), ("get_str", "flag"), ("get_bool", "epsilon"),
-     ("get_float", "bert.context_length"), ("get_list", "flag"), ("get_strings", "numbers"), ("get_ints", "words")],
-)  # fmt: skip
+    [
+        ("get_int", "flag"),
+        ("get_int", "epsilon"),
+        ("get_int", "words"),
+        ("get_str", "flag"),
+        ("get_bool", "epsilon"),
+        ("get_float", "bert.context_length"),
+        ("get_list", "flag"),
+        ("get_strings", "numbers"),
+        ("get_ints", "words"),
+    ],
+)
 def test_a_value_of_another_type_is_refused_by_its_key(found, getter, name):
     with pytest.raises(InvalidModelFile, match=f"{name}: expected"):
         getattr(found, getter)(name)

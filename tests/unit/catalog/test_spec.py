@@ -58,8 +58,25 @@ def test_a_name_or_an_owner_and_a_name_is_an_id(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["", "/a", "a/", "a//b", "a/b/c", "../a", "a/..", ".", "-a", "a b", "a\n", "\na", "é", "a\x00b", "a\\b", "a:b"],
-)  # fmt: skip
+    [
+        "",
+        "/a",
+        "a/",
+        "a//b",
+        "a/b/c",
+        "../a",
+        "a/..",
+        ".",
+        "-a",
+        "a b",
+        "a\n",
+        "\na",
+        "é",
+        "a\x00b",
+        "a\\b",
+        "a:b",
+    ],
+)
 def test_a_path_or_a_control_character_is_no_id(name):
     assert ID_PATTERN.fullmatch(name) is None
 
@@ -154,8 +171,14 @@ def test_the_fingerprint_of_a_file_without_hash_is_its_name():
 
 @pytest.mark.parametrize(
     "change",
-    [{"id": "other"}, {"price": price("1")}, {"description": "x"}, {"aliases": ("y",)}, {"file": "moved.gguf"}],
-)  # fmt: skip
+    [
+        {"id": "other"},
+        {"price": price("1")},
+        {"description": "x"},
+        {"aliases": ("y",)},
+        {"file": "moved.gguf"},
+    ],
+)
 def test_the_fingerprint_keeps_when_only_words_and_prices_change(change):
     one = spec(sha256="a" * 64)
     assert spec(**{"sha256": "a" * 64, **change}).fingerprint == one.fingerprint

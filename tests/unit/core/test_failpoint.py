@@ -30,8 +30,10 @@ def test_nothing_happens_where_nothing_is_armed(killed):
     assert killed == []
 
 
-@pytest.mark.parametrize("text", ["", "after_commit", "after_commit:0", "after_commit:-1",
-                                  "after_commit:x", "nowhere:1", ":1"])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    ["", "after_commit", "after_commit:0", "after_commit:-1", "after_commit:x", "nowhere:1", ":1"],
+)
 def test_a_place_that_is_none_is_refused(killed, text):
     with pytest.raises(ValueError, match="a failpoint is one of before_hold"):
         failpoint.arm(text)

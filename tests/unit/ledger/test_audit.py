@@ -29,16 +29,29 @@ TARIFF = Tariff("embeddings", realtime=Decimal(1), batch=Decimal(1))
 
 def key(name="A", *, unlimited=False):
     return Key(
-        id=name, name=name, digest=hashlib.sha256(name.encode()).digest(), hint="h",
-        unlimited=unlimited, limits=KeyLimits(), created_us=0, expires_us=None, revoked_us=None,
-    )  # fmt: skip
+        id=name,
+        name=name,
+        digest=hashlib.sha256(name.encode()).digest(),
+        hint="h",
+        unlimited=unlimited,
+        limits=KeyLimits(),
+        created_us=0,
+        expires_us=None,
+        revoked_us=None,
+    )
 
 
 def purchase(price, name="A", units=3):
     return Purchase(
-        key_id=name, request_id="req", model="m", tier="realtime", units=units,
-        each=TARIFF.each("realtime"), price=price, daily_budget=None,
-    )  # fmt: skip
+        key_id=name,
+        request_id="req",
+        model="m",
+        tier="realtime",
+        units=units,
+        each=TARIFF.each("realtime"),
+        price=price,
+        daily_budget=None,
+    )
 
 
 def settled(connection, price, *, at_us=NOON, units=3, idempotency_key=None):
@@ -118,7 +131,7 @@ REFUSED = {
         "UPDATE accounts SET posted = posted - 1 WHERE id = 'revenue'",
     ),
     "what is held": "UPDATE accounts SET held = 7 WHERE id = 'A'",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("statements", REFUSED.values(), ids=REFUSED.keys())

@@ -54,11 +54,16 @@ def add_key(books, name):
 
     text = credential.mint()
     key = Key(
-        id=ids.key_id(), name=name, digest=credential.digest(text), hint=credential.hint(text),
+        id=ids.key_id(),
+        name=name,
+        digest=credential.digest(text),
+        hint=credential.hint(text),
         unlimited=False,
         limits=KeyLimits(rpm=None, tpm=None, concurrency=None, daily_budget=None, models=None),
-        created_us=1, expires_us=None, revoked_us=None,
-    )  # fmt: skip
+        created_us=1,
+        expires_us=None,
+        revoked_us=None,
+    )
     books.writer.call(operations.mint(key, Picocredits(5_000), 1))
 
 
@@ -329,9 +334,10 @@ def test_a_disk_of_another_machine_needs_room_for_the_copy_alone(
 ):
     with opened(directory, clock):
         size = sum(
-            path.stat().st_size for path in directory.path.iterdir() if "gigarouter.db" in path.name
-            and not path.name.endswith("-shm")
-        )  # fmt: skip
+            path.stat().st_size
+            for path in directory.path.iterdir()
+            if "gigarouter.db" in path.name and not path.name.endswith("-shm")
+        )
         usage = shutil.disk_usage(tmp_path)
         exact = usage._replace(free=size + backup.KEPT_FREE_BYTES)
         monkeypatch.setattr(backup.shutil, "disk_usage", lambda _: exact)

@@ -35,9 +35,10 @@ def test_backups_are_kept_up_to_their_number_and_the_oldest_go(directory, clock)
         asyncio.run(schedule.once())
         clock.advance(3_600)
     assert [path.name for path in schedule.files()] == [
-        "gigarouter-20260921T161320Z.db", "gigarouter-20260921T171320Z.db",
+        "gigarouter-20260921T161320Z.db",
+        "gigarouter-20260921T171320Z.db",
         "gigarouter-20260921T181320Z.db",
-    ]  # fmt: skip
+    ]
     for path in schedule.files():
         assert path.stat().st_mode & 0o777 == 0o600
         with closing(sqlite3.connect(path)) as copy:
@@ -90,11 +91,14 @@ def test_a_place_that_cannot_be_made_is_told_as_well(directory, clock):
 @pytest.mark.parametrize(
     ("age_s", "wait_s"),
     [
-        (0, 24 * 3_600.0), (3_600, 23 * 3_600.0), (10**9, START_PAUSE_S), (24 * 3_600, START_PAUSE_S),
+        (0, 24 * 3_600.0),
+        (3_600, 23 * 3_600.0),
+        (10**9, START_PAUSE_S),
+        (24 * 3_600, START_PAUSE_S),
         (-3_600, 24 * 3_600.0),  # the clock was set back: not two in a row, and not none for long
-        (-10**9, 24 * 3_600.0),
+        (-(10**9), 24 * 3_600.0),
     ],
-)  # fmt: skip
+)
 def test_a_server_that_starts_goes_on_where_the_last_one_ended(directory, clock, age_s, wait_s):
     schedule = scheduled(directory, clock)
     asyncio.run(schedule.once())

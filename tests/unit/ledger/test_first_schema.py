@@ -37,14 +37,25 @@ def test_the_first_books_are_written_again_as_transfers(tmp_path):
     with directory.locked(), open_books(directory, HandClock(NOON), Limits()) as opened:
         call = opened.writer.call
         assert call(problems) == []
-        assert call(lambda c: c.execute("SELECT id, kind, posted, held, spent_today FROM accounts").fetchall()) == [
-            ("issued", "system", -100, 0, 0), ("revenue", "system", 35, 0, 0),
-            ("A", "prepaid", 70, 0, 30), ("U", "unlimited", -5, 0, 5),
-        ]  # fmt: skip
-        assert call(lambda c: c.execute("SELECT kind, debit, credit, amount, request_id FROM transfers").fetchall()) == [
-            ("grant", "issued", "A", 100, None), ("charge", "A", "revenue", 30, "req_1"),
+        assert call(
+            lambda c: c.execute(
+                "SELECT id, kind, posted, held, spent_today FROM accounts"
+            ).fetchall()
+        ) == [
+            ("issued", "system", -100, 0, 0),
+            ("revenue", "system", 35, 0, 0),
+            ("A", "prepaid", 70, 0, 30),
+            ("U", "unlimited", -5, 0, 5),
+        ]
+        assert call(
+            lambda c: c.execute(
+                "SELECT kind, debit, credit, amount, request_id FROM transfers"
+            ).fetchall()
+        ) == [
+            ("grant", "issued", "A", 100, None),
+            ("charge", "A", "revenue", 30, "req_1"),
             ("charge", "U", "revenue", 5, "req_2"),
-        ]  # fmt: skip
+        ]
         # What is delivered is not known of old charges, and they are not given back.
         assert opened.recovered.refunded == 0
         version = call(lambda c: prices.publish(c, "m", TARIFF, NOON))

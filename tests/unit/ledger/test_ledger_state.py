@@ -227,10 +227,15 @@ class LedgerMachine(RuleBasedStateMachine):
     def purchase(self, name, amount, price=None):
         account = self.model.accounts.get(name)
         return Purchase(
-            key_id=name, request_id=f"req_{len(self.ever)}", model="m", tier="realtime",
-            units=amount // self.each, each=self.each, price=price or self.price(),
+            key_id=name,
+            request_id=f"req_{len(self.ever)}",
+            model="m",
+            tier="realtime",
+            units=amount // self.each,
+            each=self.each,
+            price=price or self.price(),
             daily_budget=None if account is None else account.budget,
-        )  # fmt: skip
+        )
 
     async def verdict(self, awaitable):
         """Return the hold that was opened, `ok`, or the refusal in the model's words."""
@@ -267,9 +272,16 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def mint(self, name, *, unlimited, budget, granted):
         key = Key(
-            id=name, name=name, digest=name.encode().ljust(32), hint="h", unlimited=unlimited,
-            limits=KeyLimits(daily_budget=budget), created_us=0, expires_us=None, revoked_us=None,
-        )  # fmt: skip
+            id=name,
+            name=name,
+            digest=name.encode().ljust(32),
+            hint="h",
+            unlimited=unlimited,
+            limits=KeyLimits(daily_budget=budget),
+            created_us=0,
+            expires_us=None,
+            revoked_us=None,
+        )
         self.books.writer.call(books.mint(key, granted, self.now()))
         self.model.accounts[name] = Account(unlimited, budget, granted)
 
@@ -544,16 +556,45 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 EXPECTED = {
-    "grant ok", "grant no_key", "hold ok", "hold insufficient", "hold over_budget", "hold no_key",
-    "require ok", "require insufficient", "require over_budget", "settle ok", "settle not_open",
-    "release ok", "release not_open", "together: hold ok", "together: hold insufficient",
-    "together: settle ok", "together: settle not_open", "together: release ok",
-    "together: break broken", "together: grant ok", "restart with open holds", "midnight 1",
-    "midnight 0", "midnight -1",
-    "settle with a token ok", "repeat found", "repeat differs", "repeat unknown", "deliver",
-    "refund ok", "refund delivered", "reprice other", "reprice same",
-    "restart with undelivered charges", "backup", "restore", "revoke", "revoke again",
-}  # fmt: skip
+    "grant ok",
+    "grant no_key",
+    "hold ok",
+    "hold insufficient",
+    "hold over_budget",
+    "hold no_key",
+    "require ok",
+    "require insufficient",
+    "require over_budget",
+    "settle ok",
+    "settle not_open",
+    "release ok",
+    "release not_open",
+    "together: hold ok",
+    "together: hold insufficient",
+    "together: settle ok",
+    "together: settle not_open",
+    "together: release ok",
+    "together: break broken",
+    "together: grant ok",
+    "restart with open holds",
+    "midnight 1",
+    "midnight 0",
+    "midnight -1",
+    "settle with a token ok",
+    "repeat found",
+    "repeat differs",
+    "repeat unknown",
+    "deliver",
+    "refund ok",
+    "refund delivered",
+    "reprice other",
+    "reprice same",
+    "restart with undelivered charges",
+    "backup",
+    "restore",
+    "revoke",
+    "revoke again",
+}
 """Every end that a history can meet, so that no part of the model goes untried."""
 
 

@@ -359,10 +359,16 @@ class Story:
     def key(self, name, *options):
         self.budgets[name] = int(options[-1]) if "budget" in options else None
         key = Key(
-            id=name, name=name, digest=name.encode().ljust(32), hint="gr-…",
-            unlimited="unlimited" in options, limits=KeyLimits(daily_budget=self.budgets[name]),
-            created_us=0, expires_us=None, revoked_us=None,
-        )  # fmt: skip
+            id=name,
+            name=name,
+            digest=name.encode().ljust(32),
+            hint="gr-…",
+            unlimited="unlimited" in options,
+            limits=KeyLimits(daily_budget=self.budgets[name]),
+            created_us=0,
+            expires_us=None,
+            revoked_us=None,
+        )
         self.call(books.mint(key, 0, self.clock.wall))
         return ""
 
@@ -378,10 +384,15 @@ class Story:
         if self.price is None:
             self.reprice("1")
         return Purchase(
-            key_id=name, request_id=f"req_{hold}", model="m", tier="realtime",
-            units=int(amount) // self.each, each=self.each, price=self.price,
+            key_id=name,
+            request_id=f"req_{hold}",
+            model="m",
+            tier="realtime",
+            units=int(amount) // self.each,
+            each=self.each,
+            price=self.price,
             daily_budget=self.budgets.get(name),
-        )  # fmt: skip
+        )
 
     def hold(self, hold, name, amount):
         bought = self.purchase(hold, name, amount)
@@ -484,25 +495,46 @@ def rows(story):
 def transfer_row(**columns):
     """Return SQL that appends a transfer; what is not given is that of a lawful grant."""
     row = {
-        "seq": "99", "kind": "'grant'", "debit": "'issued'", "credit": "'A'", "amount": "10",
-        "at_us": "0", "hash": "zeroblob(32)", **columns,
-    }  # fmt: skip
+        "seq": "99",
+        "kind": "'grant'",
+        "debit": "'issued'",
+        "credit": "'A'",
+        "amount": "10",
+        "at_us": "0",
+        "hash": "zeroblob(32)",
+        **columns,
+    }
     return f"INTO transfers ({', '.join(row)}) VALUES ({', '.join(row.values())})"
 
 
 def charge_row(**columns):
     lawful = {
-        "kind": "'charge'", "debit": "'A'", "credit": "'revenue'", "hold_id": "77", "tier": "'batch'",
-        "units": "10", "model": "'m'", "price": "1", "each": "1",
-    }  # fmt: skip
+        "kind": "'charge'",
+        "debit": "'A'",
+        "credit": "'revenue'",
+        "hold_id": "77",
+        "tier": "'batch'",
+        "units": "10",
+        "model": "'m'",
+        "price": "1",
+        "each": "1",
+    }
     return "INSERT " + transfer_row(**{**lawful, **columns})
 
 
 def hold_row(**columns):
     row = {
-        "account": "'A'", "amount": "10", "price": "1", "tier": "'batch'", "each": "1", "units": "10",
-        "model": "'m'", "request_id": "'r'", "opened_us": "0", **columns,
-    }  # fmt: skip
+        "account": "'A'",
+        "amount": "10",
+        "price": "1",
+        "tier": "'batch'",
+        "each": "1",
+        "units": "10",
+        "model": "'m'",
+        "request_id": "'r'",
+        "opened_us": "0",
+        **columns,
+    }
     return f"INSERT INTO holds ({', '.join(row)}) VALUES ({', '.join(row.values())})"
 
 
@@ -519,14 +551,16 @@ FORBIDDEN = {
     "a transfer cannot be changed": ("UPDATE transfers SET amount = 0", "immutable"),
     "nor back-dated": ("UPDATE transfers SET at_us = 0 WHERE seq = 1", "immutable"),
     "nor turned over": (
-        "UPDATE transfers SET debit = credit, credit = debit, request_id = NULL", "immutable",
+        "UPDATE transfers SET debit = credit, credit = debit, request_id = NULL",
+        "immutable",
     ),
     "nor chained anew": ("UPDATE transfers SET hash = zeroblob(32)", "immutable"),
     "nor renumbered": ("UPDATE transfers SET seq = 9 WHERE seq = 1", "immutable"),
     "nor given another request": ("UPDATE transfers SET request_id = 'x'", "immutable"),
     "nor replaced": ("INSERT OR REPLACE " + transfer_row(seq="1"), "immutable"),
     "nor replaced by another charge for its hold": (
-        charge_row(hold_id="1").replace("INSERT", "INSERT OR REPLACE"), "immutable",
+        charge_row(hold_id="1").replace("INSERT", "INSERT OR REPLACE"),
+        "immutable",
     ),
     "a transfer cannot be removed": ("DELETE FROM transfers WHERE seq = 1", "immutable"),
     "nor all of them": ("DELETE FROM transfers", "immutable"),
@@ -551,7 +585,10 @@ FORBIDDEN = {
     "which exists": (refund_row(refunds="55"), "FOREIGN KEY"),
     "a refund comes out of revenue": (refund_row(debit="'issued'"), "CHECK"),
     "only a refund gives back": (grant_row(refunds="2"), "CHECK"),
-    "a charge is given back once": (refund_row(seq="98") + ", " + refund_row().partition("VALUES")[2], "UNIQUE"),
+    "a charge is given back once": (
+        refund_row(seq="98") + ", " + refund_row().partition("VALUES")[2],
+        "UNIQUE",
+    ),
     "decimal text is no amount": (grant_row(amount="'1.5'"), "cannot store REAL"),
     "text is no amount": (grant_row(amount="'ten'"), "cannot store TEXT"),
     "a float is no amount": (grant_row(amount="0.5"), "cannot store REAL"),
@@ -560,7 +597,8 @@ FORBIDDEN = {
     "a float is no balance": ("UPDATE accounts SET posted = 1.5", "cannot store REAL"),
     "text is no balance": ("UPDATE accounts SET posted = 'all'", "cannot store TEXT"),
     "more than 64 bits are no balance": (
-        "UPDATE accounts SET posted = 9223372036854775807 + 1", "cannot store REAL",
+        "UPDATE accounts SET posted = 9223372036854775807 + 1",
+        "cannot store REAL",
     ),
     "text is no hold": (hold_row(amount="'x'"), "cannot store"),
     "a float is no hold": (hold_row(amount=".5"), "cannot store"),
@@ -572,14 +610,17 @@ FORBIDDEN = {
     "a price does not change": ("UPDATE prices SET realtime = 0", "immutable"),
     "nor go": ("DELETE FROM prices", "immutable"),
     "a price is never negative": (
-        "INSERT INTO prices VALUES (9, 'm', 'token', -1, 0, 0)", "CHECK",
+        "INSERT INTO prices VALUES (9, 'm', 'token', -1, 0, 0)",
+        "CHECK",
     ),
     "a price is for a token or a document": (
-        "INSERT INTO prices VALUES (9, 'm', 'call', 1, 0, 0)", "CHECK",
+        "INSERT INTO prices VALUES (9, 'm', 'call', 1, 0, 0)",
+        "CHECK",
     ),
     "what is undelivered is a transfer": ("INSERT INTO undelivered VALUES (55)", "FOREIGN KEY"),
     "no prepaid balance below zero": (
-        "UPDATE accounts SET posted = held - 1 WHERE key_id = 'A'", "CHECK",
+        "UPDATE accounts SET posted = held - 1 WHERE key_id = 'A'",
+        "CHECK",
     ),
     "nor by reserving": ("UPDATE accounts SET held = posted + 1 WHERE key_id = 'A'", "CHECK"),
     "never less than nothing is held": ("UPDATE accounts SET held = -1", "CHECK"),
@@ -589,17 +630,23 @@ FORBIDDEN = {
         "FOREIGN KEY",
     ),
     "only the system's accounts have no key": (
-        "INSERT INTO accounts (id, kind) VALUES ('ghost', 'prepaid')", "CHECK",
+        "INSERT INTO accounts (id, kind) VALUES ('ghost', 'prepaid')",
+        "CHECK",
     ),
     "an account is called as its key": (
-        "INSERT INTO accounts (id, key_id, kind) VALUES ('B', 'A', 'prepaid')", "CHECK",
+        "INSERT INTO accounts (id, key_id, kind) VALUES ('B', 'A', 'prepaid')",
+        "CHECK",
     ),
     "a key with an account stays": ("DELETE FROM keys WHERE id = 'A'", "FOREIGN KEY"),
     "a key has one account": (
-        "INSERT INTO accounts (id, key_id, kind) VALUES ('A', 'A', 'unlimited')", "UNIQUE",
+        "INSERT INTO accounts (id, key_id, kind) VALUES ('A', 'A', 'unlimited')",
+        "UNIQUE",
     ),
-    "no more is refunded than was charged": ("UPDATE usage_days SET refunded = amount + 1", "CHECK"),
-}  # fmt: skip
+    "no more is refunded than was charged": (
+        "UPDATE usage_days SET refunded = amount + 1",
+        "CHECK",
+    ),
+}
 
 
 @pytest.mark.parametrize(("sql", "reason"), FORBIDDEN.values(), ids=FORBIDDEN.keys())
@@ -634,8 +681,19 @@ def test_a_charge_remembers_what_was_bought(story):
         ).fetchall()
     )
     assert charge == (
-        "A", "revenue", "charge", 10, 1, "req_H1", "m", "realtime", 1, 10, 1, NOON,
-    )  # fmt: skip
+        "A",
+        "revenue",
+        "charge",
+        10,
+        1,
+        "req_H1",
+        "m",
+        "realtime",
+        1,
+        10,
+        1,
+        NOON,
+    )
 
 
 def test_a_request_id_can_be_forgotten_and_nothing_else(story):
@@ -653,9 +711,16 @@ def test_a_request_id_can_be_forgotten_and_nothing_else(story):
 def test_minting_writes_the_key_its_account_and_its_credits_or_nothing(story):
     before = rows(story)
     key = Key(
-        id="B", name="B", digest=b"B" * 32, hint="h", unlimited=False, limits=KeyLimits(),
-        created_us=0, expires_us=None, revoked_us=None,
-    )  # fmt: skip
+        id="B",
+        name="B",
+        digest=b"B" * 32,
+        hint="h",
+        unlimited=False,
+        limits=KeyLimits(),
+        created_us=0,
+        expires_us=None,
+        revoked_us=None,
+    )
     with pytest.raises(InvalidRequest):
         story.books.writer.call(books.mint(key, MAX + 1, NOON))
     assert rows(story) == before

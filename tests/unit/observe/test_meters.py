@@ -4,11 +4,22 @@ from tests.appliance import HandClock
 
 
 def ended(**facts):
-    return CallRecord(**{
-        "request_id": "req_1", "status": 200, "code": "", "key": "alice", "model": "m",
-        "tier": "realtime", "is_documents": False, "units": 10, "amount": Picocredits(3),
-        "total_ms": 5.0, "stages": {"queue": 1.0}, **facts,
-    })  # fmt: skip
+    return CallRecord(
+        **{
+            "request_id": "req_1",
+            "status": 200,
+            "code": "",
+            "key": "alice",
+            "model": "m",
+            "tier": "realtime",
+            "is_documents": False,
+            "units": 10,
+            "amount": Picocredits(3),
+            "total_ms": 5.0,
+            "stages": {"queue": 1.0},
+            **facts,
+        }
+    )
 
 
 def meters():
@@ -65,8 +76,9 @@ def test_activity_names_the_busiest_first():
         for _ in range(calls):
             found.note(ended(key=key))
     assert [(each.name, each.calls, each.tokens) for each in found.activity("key")] == [
-        ("b", 3, 30), ("a", 1, 10),
-    ]  # fmt: skip
+        ("b", 3, 30),
+        ("a", 1, 10),
+    ]
 
 
 def test_the_last_calls_come_newest_first_and_everything_is_bounded():

@@ -837,9 +837,10 @@ async def shares(loads, *, batches):
             for count, length, *is_batch in calls:
                 owners |= dict.fromkeys(range(first, first + count), key)
                 jobs.append(
-                    submit(engine, count, first=first, length=length, key=key,
-                           is_batch=bool(is_batch))
-                )  # fmt: skip
+                    submit(
+                        engine, count, first=first, length=length, key=key, is_batch=bool(is_batch)
+                    )
+                )
                 first += count
         backend.steps.release(1 + batches)
         await turned(lambda: len(backend.bins) == 1 + batches)

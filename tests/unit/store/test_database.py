@@ -254,11 +254,23 @@ def cut_within_header(path):
         (cut_within_header, "."),
     ],
     ids=[
-        "foreign", "foreign-wal", "foreign-crashed", "foreign-cut-off", "text", "one-byte", "noise", "magic-only",
-        "newer", "damaged", "damaged-crashed", "cut-off", "rules",
-        "no-header", "cut-within-header",
+        "foreign",
+        "foreign-wal",
+        "foreign-crashed",
+        "foreign-cut-off",
+        "text",
+        "one-byte",
+        "noise",
+        "magic-only",
+        "newer",
+        "damaged",
+        "damaged-crashed",
+        "cut-off",
+        "rules",
+        "no-header",
+        "cut-within-header",
     ],
-)  # fmt: skip
+)
 def test_what_we_cannot_trust_is_refused_by_name_and_not_a_byte_of_it_changes(path, make, reason):
     make(path)
     before = fingerprints(path)

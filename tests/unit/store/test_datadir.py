@@ -36,8 +36,10 @@ def holder(directory):
     """Another process that owns the directory."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(directory.path)],
-        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-    )  # fmt: skip
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
     assert process.stdout.readline() == b"locked\n"
     yield process
     process.kill()
