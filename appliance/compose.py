@@ -81,19 +81,8 @@ async def open_appliance(
     loader = _loader(directory, settings, clock)
     threads = ThreadPool(workers=2, calls_max=limits.tokenizing_calls_max)
     residency = _residency(models, settings, loader, threads, clock, limits)
-    limiter = Limiter(clock)
-    billing = Billing.on(books.writer, clock)
-    pipeline = Pipeline(
-        catalog=lambda: models.catalog,
-        residency=residency,
-        threads=threads,
-        limiter=limiter,
-        billing=billing,
-        require_live=lambda key: books.keyring.require_live(key, clock.wall_us()),
-        clock=clock,
-        limits=limits,
-    )
-    books.keyring.on_revoked = pipeline.drop
+    limiter, billing = Limiter(clock), Billing.on(books.writer, clock)
+    pipeline = _pipeline(models, books, residency, threads, limiter, billing, limits)
     schedule, downloads = BackupSchedule(directory, settings.backup, clock), Downloads(clock)
     screen = trusted if settings.fake_engine else Screening(directory.models).require
     admin = OperatorApi.over(
@@ -155,6 +144,29 @@ async def _running(
             task.cancel()
         await asyncio.to_thread(residency.close)
         threads.close()
+
+
+def _pipeline(
+    models: Models,
+    books: Books,
+    residency: Residency,
+    threads: ThreadPool,
+    limiter: Limiter,
+    billing: Billing,
+    limits: Limits,
+) -> Pipeline:
+    pipeline = Pipeline(
+        catalog=lambda: models.catalog,
+        residency=residency,
+        threads=threads,
+        limiter=limiter,
+        billing=billing,
+        require_live=lambda key: books.keyring.require_live(key, books.clock.wall_us()),
+        clock=books.clock,
+        limits=limits,
+    )
+    books.keyring.on_revoked = pipeline.drop
+    return pipeline
 
 
 def _charged_today(books: Books) -> Picocredits:
