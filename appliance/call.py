@@ -3,46 +3,43 @@
 Owns the shapes that the HTTP side and the pipeline hand each other.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Protocol
 
 from appliance.accounts.key import Key
 from appliance.catalog.spec import ModelSpec
-from appliance.engine.loader import TextEncoder
-from appliance.engine.vectors import Matrix
 from appliance.ledger.entry import Charge, IdempotencyKey
 from appliance.pricing.tariff import Tier
-from appliance.tasks.embedding import Plan
-from appliance.tasks.sequence import Tokens
+from appliance.tasks.plan import Plan
 
 NS_PER_MS = 1_000_000
 
 
+class Client(Protocol):
+    """The other end of a call."""
+
+    async def require_connected(self) -> None:
+        """Return if the client is still there, and cancel the call as soon as it is not.
+
+        Raises:
+            asyncio.CancelledError: it has hung up.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What is known of a call besides its body."""
+    """What is known of a call besides its task."""
 
     request_id: str
     key: Key
     tier: Tier
     wait_s: int
     """How long to wait for a cold model."""
+    client: Client
     idempotency_key: IdempotencyKey | None = None
     """How the call is known again if its client sends it twice; None: it is not."""
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What a task asks of the pipeline."""
-
-    texts: list[str]
-    plan: Callable[[list[Tokens], TextEncoder, int], Plan]
-    """(tokens of each text, encoder, longest sequence) -> sequences; may refuse."""
-    documents: int | None
-    """How many documents are billed; None: tokens are."""
-    truncate: bool
-    """False: a text that is too long is refused, with its number of tokens."""
 
 
 @dataclass(slots=True)
@@ -68,17 +65,15 @@ class Answer:
     is_replay: bool
     """True: the first call with its Idempotency-Key was charged, and this one is not."""
     timings: Timings
+    body: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Quote:
     """What a call would cost."""
 
+    spec: ModelSpec
     plan: Plan
     units: int
     """Tokens or documents."""
     credits: Decimal
-
-
-Finish = Callable[[ModelSpec, Plan, Matrix], bytes]
-"""Makes the body of the answer from the unnormalised rows, float32[n_sequences, width]."""

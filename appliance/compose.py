@@ -142,8 +142,9 @@ async def _running(
         await billing.delivery_acks.close()
         for task in tasks:
             task.cancel()
-        await asyncio.to_thread(residency.close)
-        threads.close()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await residency.close()
+        threads.close(wait=threads.is_idle)
 
 
 def _pipeline(

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 from appliance.accounts.key import Key
 from appliance.accounts.limiter import Limiter
-from appliance.call import Answer, Call, Finish, Question, Quote, Timings
+from appliance.call import Answer, Call, Quote, Timings
 from appliance.catalog.catalog import Catalog
 from appliance.catalog.spec import ModelSpec
 from appliance.core.clock import Clock
@@ -27,15 +27,18 @@ from appliance.core.errors import (
 from appliance.core.failpoint import reach
 from appliance.core.limits import Limits
 from appliance.core.units import credits_of
+from appliance.engine.loader import TextEncoder
 from appliance.engine.tokenizer import TOKENS_ENOUGH
 from appliance.engine.vectors import Matrix
 from appliance.ledger.billing import Billing
 from appliance.ledger.entry import Charge, Hold, Purchase
 from appliance.scheduler.engine import Engine
 from appliance.scheduler.job import Job
+from appliance.scheduler.lease import Lease
 from appliance.scheduler.residency import Residency
 from appliance.scheduler.threads import ThreadPool
-from appliance.tasks.embedding import Plan
+from appliance.tasks.plan import Plan
+from appliance.tasks.task import Task
 
 INLINE_CHARS = 500
 """Texts up to this are tokenized on the event loop: that takes less than waking another thread."""
@@ -88,52 +91,37 @@ class Pipeline:
         """Return as soon as no call is in flight."""
         await self._idle.wait()
 
-    def resolve(self, call: Call, name: str, task: str) -> ModelSpec:
-        """Return the model for this task, if this key may call it and its file is here.
-
-        Raises:
-            Draining: the server is stopping.
-            ModelNotFound: no model has this name, or this key may not know of it.
-            WrongTask: it does something else.
-            ModelNotServed: its file is missing or unusable.
-        """
-        if self.draining:
-            raise Draining
-        assert task in ("embeddings", "rerank")
-        catalog = self._catalog()
-        if call.key.limits.models is not None:
-            # What this key may not call is not there for it: not found, and not named as near.
-            catalog = Catalog([spec for spec in catalog if call.key.may_call(spec.id)])
-        spec = catalog.resolve(name, "embeddings" if task == "embeddings" else "rerank")
-        self._residency.require_served(spec)
-        return spec
-
-    async def quote(self, call: Call, spec: ModelSpec, question: Question) -> Quote:
-        """Return the exact price of a question without computing or charging anything.
+    async def quote(self, call: Call, task: Task) -> Quote:
+        """Return the exact price of a task without computing or charging anything.
 
         Raises:
             ApplianceError: every refusal that comes before the price.
         """
-        with self._limiter.call(call.key), self._residency.using(spec):
-            plan, purchase = await self._price(call, spec, question, Timings())
-        return Quote(plan, purchase.units, credits_of(purchase.amount))
+        spec = self._admitted(call, task)
+        with self._limiter.call(call.key), self._residency.lease(spec) as lease:
+            plan, purchase = await self._price(call, task, spec, lease, Timings())
+        return Quote(spec, plan, purchase.units, credits_of(purchase.amount))
 
-    async def run(
-        self, call: Call, spec: ModelSpec, question: Question, finish: Finish
-    ) -> tuple[Answer, bytes]:
-        """Compute a question and charge for it; return the answer and its body.
+    async def run(self, call: Call, task: Task) -> Answer:
+        """Compute a task and charge for it; return the answer.
 
-        `finish` makes the body before the money moves: one that cannot be made is not charged.
-        Cancelling this releases the hold, unless settling has begun.
+        The body is rendered before the money moves: one that cannot be made is not charged.
+        Cancelling this releases the hold, or refunds the charge if settling has begun; it returns
+        when that is done.
 
         Raises:
             ApplianceError: every refusal of the error table; none of them is charged.
         """
+        spec = self._admitted(call, task)
         self.in_flight += 1
         self._idle.clear()
         try:
-            with self._limiter.call(call.key), self._claimed(call), self._residency.using(spec):
-                return await self._run(call, spec, question, finish)
+            with (
+                self._limiter.call(call.key),
+                self._claimed(call),
+                self._residency.lease(spec) as lease,
+            ):
+                return await self._run(call, task, spec, lease)
         finally:
             self.in_flight -= 1
             if not self.in_flight:
@@ -144,36 +132,74 @@ class Pipeline:
         reach("after_send")
         self._billing.delivery_acks.add(answer.charge.seq)
 
-    async def _run(
-        self, call: Call, spec: ModelSpec, question: Question, finish: Finish
-    ) -> tuple[Answer, bytes]:
+    def _admitted(self, call: Call, task: Task) -> ModelSpec:
+        """Return the model for a task, if this key may call it and it can answer.
+
+        Raises:
+            Draining: the server is stopping.
+            ModelNotFound: no model has this name, or this key may not know of it.
+            WrongTask: it does something else.
+            ModelNotServed: its file is missing or unusable.
+            ApplianceError: the task does not go with the model.
+        """
+        if self.draining:
+            raise Draining
+        catalog = self._catalog()
+        if call.key.limits.models is not None:
+            # What this key may not call is not there for it: not found, and not named as near.
+            catalog = Catalog([spec for spec in catalog if call.key.may_call(spec.id)])
+        spec = catalog.resolve(task.model, task.kind)
+        self._residency.require_served(spec)
+        task.validate(spec)
+        return spec
+
+    async def _run(self, call: Call, task: Task, spec: ModelSpec, lease: Lease) -> Answer:
         timings = Timings()
         try:
             # Settling is outside: a call that was computed in time is not given up while its
             # charge is on the way to the disk.
-            async with asyncio.timeout(self.limits.call_seconds_max):
-                plan, purchase = await self._price(call, spec, question, timings)
-                self._limiter.take_tokens(call.key, plan.tokens)
-                paid = await self._paid_before(call)
-                engine = await self._engine(call, spec, purchase, is_paid=paid is not None)
-                hold = None if paid else await self._hold(purchase)
-                try:
-                    self._require_live(call.key)
-                    matrix = await self._compute(engine, call, plan, timings)
-                    body = await self._finished(finish, spec, plan, matrix)
-                except BaseException:
-                    if hold is not None:
-                        await self._billing.holds.release(hold)
-                    raise
+            async with asyncio.timeout(self.limits.call_seconds_max) as deadline:
+                plan, purchase = await self._price(call, task, spec, lease, timings)
+                with self._limiter.tokens(call.key, plan.tokens):
+                    paid = await self._paid_before(call)
+                    engine = await self._engine(call, spec, purchase, is_paid=paid is not None)
+                    hold = None if paid else await self._hold(purchase)
+                    body = await self._computed(call, task, spec, engine, plan, hold, timings)
+                    deadline.reschedule(None)
+                    charge = paid or await self._settled(call, hold, timings)
         except TimeoutError:
             raise InferenceFailed("it took too long") from None
+        return Answer(spec, plan, purchase.units, charge, paid is not None, timings, body)
+
+    async def _computed(
+        self,
+        call: Call,
+        task: Task,
+        spec: ModelSpec,
+        engine: Engine,
+        plan: Plan,
+        hold: Hold | None,
+        timings: Timings,
+    ) -> bytes:
+        """Return the body of the answer; the hold is released if there is none."""
+        try:
+            self._require_live(call.key)
+            matrix = await self._compute(engine, call, plan, timings)
+            body = await self._rendered(task, spec, plan, matrix)
+            # Last: a client that has hung up is not charged for an answer that nobody reads.
+            await call.client.require_connected()
+        except BaseException:
+            if hold is not None:
+                await self._billing.holds.release(hold)
+            raise
+        return body
+
+    async def _settled(self, call: Call, hold: Hold | None, timings: Timings) -> Charge:
+        assert hold is not None
         began_ns = self._clock.monotonic_ns()
-        charge = paid
-        if charge is None:
-            assert hold is not None
-            charge = await self._billing.holds.settle(hold, call.idempotency_key)
+        charge = await self._billing.holds.settle(hold, call.idempotency_key)
         timings.add("settle", began_ns, self._clock.monotonic_ns())
-        return Answer(spec, plan, purchase.units, charge, paid is not None, timings), body
+        return charge
 
     @contextmanager
     def _claimed(self, call: Call) -> Iterator[None]:
@@ -206,43 +232,38 @@ class Pipeline:
         return engine
 
     async def _price(
-        self, call: Call, spec: ModelSpec, question: Question, timings: Timings
+        self, call: Call, task: Task, spec: ModelSpec, lease: Lease, timings: Timings
     ) -> tuple[Plan, Purchase]:
         """Tokenize, and so know the exact price."""
         began_ns = self._clock.monotonic_ns()
         encoder = await self._residency.encoder(spec)
-        tokens_max = min(spec.entry.max_input_tokens, encoder.tokens_max)
-        enough = tokens_max if question.truncate else TOKENS_ENOUGH
-
-        def planned() -> Plan:
-            tokens = encoder.tokenizer.encode(question.texts, enough)
-            return question.plan(tokens, encoder, tokens_max)
-
-        is_small = sum(map(len, question.texts)) <= INLINE_CHARS
-        plan = planned() if is_small else await self._threads.run(planned)
+        texts = task.texts(spec)
+        if sum(map(len, texts)) <= INLINE_CHARS:
+            plan = _planned(task, spec, texts, encoder)
+        else:
+            plan = await lease.in_thread(_planned, task, spec, texts, encoder)
         timings.add("tokenize", began_ns, self._clock.monotonic_ns())
         if plan.tokens > self.limits.request_tokens_max:
             raise InvalidRequest(
                 f"the call has {plan.tokens} tokens; {self.limits.request_tokens_max} at most: "
                 "split it",
-                param="input" if question.documents is None else "documents",
+                param=task.param,
             )
-        units = plan.tokens if question.documents is None else question.documents
         return plan, Purchase(
             key_id=call.key.id,
             request_id=call.request_id,
             model=spec.id,
             tier=call.tier,
-            units=units,
+            units=task.units(plan),
             each=spec.tariff.each(call.tier),
             price=await self._billing.prices.version(spec.id, spec.tariff),
             daily_budget=call.key.limits.daily_budget,
         )
 
-    async def _finished(self, finish: Finish, spec: ModelSpec, plan: Plan, matrix: Matrix) -> bytes:
+    async def _rendered(self, task: Task, spec: ModelSpec, plan: Plan, matrix: Matrix) -> bytes:
         if matrix.size <= INLINE_NUMBERS:
-            return finish(spec, plan, matrix)
-        return await self._threads.run_admitted(finish, spec, plan, matrix)
+            return task.render(spec, plan, matrix)
+        return await self._threads.run_admitted(task.render, spec, plan, matrix)
 
     async def _compute(self, engine: Engine, call: Call, plan: Plan, timings: Timings) -> Matrix:
         reach("before_compute")
@@ -260,3 +281,10 @@ class Pipeline:
         timings.add("queue", job.queued_ns, job.started_ns)
         timings.add("inference", job.started_ns, job.finished_ns)
         return matrix
+
+
+def _planned(task: Task, spec: ModelSpec, texts: list[str], encoder: TextEncoder) -> Plan:
+    """Tokenize texts and frame them, on whatever thread this is called."""
+    tokens_max = min(spec.entry.max_input_tokens, encoder.tokens_max)
+    enough = tokens_max if task.truncate else TOKENS_ENOUGH
+    return task.plan(spec, encoder.tokenizer.encode(texts, enough), encoder, tokens_max)

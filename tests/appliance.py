@@ -38,6 +38,13 @@ class HandClock:
         self.mono_ns += int(seconds * 1_000_000_000)
 
 
+class Connected:
+    """A client that stays."""
+
+    async def require_connected(self) -> None:
+        """Stay."""
+
+
 @dataclass
 class Bench:
     """What a test holds."""

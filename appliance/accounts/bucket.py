@@ -36,6 +36,10 @@ class Bucket:
         self.level -= units * NS_PER_MINUTE
         return True
 
+    def give_back(self, units: int) -> None:
+        """Put units back that were taken and not used."""
+        self.level = min(self.rate * NS_PER_MINUTE, self.level + units * NS_PER_MINUTE)
+
     def wait_s(self, units: int) -> int:
         """Return the whole seconds, 0 to 60, until `units` are there."""
         assert units <= self.rate, "they never will be"

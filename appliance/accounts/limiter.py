@@ -10,7 +10,16 @@ from contextlib import contextmanager
 from appliance.accounts.bucket import Bucket
 from appliance.accounts.key import Key
 from appliance.core.clock import Clock
-from appliance.core.errors import InvalidRequest, RateLimited
+from appliance.core.errors import (
+    ApplianceError,
+    DailyBudgetExceeded,
+    InvalidRequest,
+    RateLimited,
+    RetryableError,
+)
+
+OF_THE_KEY = (RateLimited, DailyBudgetExceeded)
+"""Refusals for the key's own limits. They use up a request, or refusing would be free."""
 
 
 class Limiter:
@@ -25,6 +34,9 @@ class Limiter:
     @contextmanager
     def call(self, key: Key) -> Iterator[None]:
         """Count one call of the key from now until the block ends.
+
+        A call that the server refuses for its own sake (a model that is being loaded, a full queue)
+        does not count: its client was told to come back.
 
         Raises:
             RateLimited: the key has used up its requests or runs as many calls as it may.
@@ -42,6 +54,10 @@ class Limiter:
         self._running[key.id] = running + 1
         try:
             yield
+        except RetryableError as error:
+            if limits.rpm is not None and not isinstance(error, OF_THE_KEY):
+                self._bucket(self._requests, key.id, limits.rpm).give_back(1)
+            raise
         finally:
             left = self._running[key.id] - 1
             if left:
@@ -49,7 +65,23 @@ class Limiter:
             else:
                 del self._running[key.id]
 
-    def take_tokens(self, key: Key, tokens: int) -> None:
+    @contextmanager
+    def tokens(self, key: Key, tokens: int) -> Iterator[None]:
+        """Count a call's tokens; they are given back if the block ends with a refusal.
+
+        Raises:
+            InvalidRequest: no minute of this key has so many.
+            RateLimited: the key has used up its tokens.
+        """
+        self._take_tokens(key, tokens)
+        try:
+            yield
+        except ApplianceError:
+            if key.limits.tpm is not None:
+                self._bucket(self._tokens, key.id, key.limits.tpm).give_back(tokens)
+            raise
+
+    def _take_tokens(self, key: Key, tokens: int) -> None:
         """Count a call's tokens.
 
         Raises:

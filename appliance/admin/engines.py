@@ -73,7 +73,7 @@ class EngineAdmin:
         """
         residency, spec = self._require(), self._models.catalog.find(order.id)
         residency.require_served(spec)
-        with residency.using(spec):
+        with residency.lease(spec):
             await residency.encoder(spec)
             await residency.wait(spec, wait_s=LOAD_WAIT_S)
         return self._view(spec)
@@ -115,7 +115,7 @@ class EngineAdmin:
             state=entry.state if entry else "absent",
             bytes=entry.bytes if entry else 0,
             pinned=residency.is_pinned(spec),
-            calls=residency.pool.users[weights_key(spec)],
+            calls=residency.pool.leases.count(weights_key(spec)),
             waiting_tokens=engine.tokens_waiting if engine else 0,
             idle_s=round((now_ns - entry.used_ns) / NS_PER_S, 1)
             if entry and entry.used_ns

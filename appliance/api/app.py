@@ -9,8 +9,9 @@ from litestar.di import Provide
 from litestar.types import Message, Scope
 
 from appliance.api import error_responses
+from appliance.api.disconnect import ClientGone
 from appliance.api.guard import OperatorGuard
-from appliance.api.request import AnyRequest, ClientGone, request_id_of
+from appliance.api.request import AnyRequest, request_id_of
 from appliance.api.routes import account, embeddings, operator, public, rerank
 from appliance.api.services import Services
 

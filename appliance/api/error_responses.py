@@ -10,7 +10,8 @@ from typing import Any
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
-from appliance.api.request import ClientGone, noted_headers
+from appliance.api.disconnect import ClientGone
+from appliance.api.request import noted_headers
 from appliance.core import errors
 from appliance.wire.json import encode
 

@@ -1,10 +1,15 @@
 """Paid: the HTTP side of a call that costs money.
 
 Owns the order of refusal (size of the body, key, shape of the body, then the pipeline's own order)
-and the headers of an answer.
+and the headers of an answer. A route admits a request, makes a task of its body, and has the task
+answered:
+
+    async with services.paid.admitted(request) as paid:
+        return await paid.answer(EmbedTask(embeddings_request(paid.body, services.limits)))
 """
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +20,7 @@ from appliance.accounts.key import Key
 from appliance.accounts.limiter import Limiter
 from appliance.api import error_responses
 from appliance.api.auth import Authenticator
+from appliance.api.disconnect import watched
 from appliance.api.request import (
     AnyRequest,
     credential_of,
@@ -27,19 +33,17 @@ from appliance.api.request import (
     refuse_large,
     request_id_of,
     tier_of,
-    while_connected,
 )
-from appliance.call import Answer, Call, Question, Quote
-from appliance.catalog.spec import ModelSpec
+from appliance.call import Answer, Call, Quote
 from appliance.core.clock import Clock
 from appliance.core.errors import ApplianceError
 from appliance.core.failpoint import reach
 from appliance.core.limits import Limits
 from appliance.core.units import Picocredits, credits_text
-from appliance.engine.vectors import Matrix
 from appliance.observe.meters import CallRecord, Meters
 from appliance.pipeline import Pipeline
-from appliance.tasks.embedding import Plan
+from appliance.pricing.tariff import Tier
+from appliance.tasks.task import Task
 from appliance.wire.json import encode
 
 JSON = "application/json"
@@ -47,15 +51,29 @@ NS_PER_MS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """What an endpoint adds to a paid call."""
+class PaidRequest:
+    """A request whose key is good and whose body was read."""
 
-    model: str
-    task: str
-    check: Callable[[ModelSpec], None]
-    """Refuses what can be refused before any work."""
-    question: Callable[[ModelSpec], Question]
-    answer: Callable[[ModelSpec, Plan, Matrix], bytes]
+    calls: "PaidCalls"
+    request: AnyRequest
+    key: Key
+    body: bytes
+    request_id: str
+    tier: Tier
+    wait_s: int | None
+    """Of `Prefer: wait=N`; None: it was not sent."""
+    is_dry_run: bool
+    began_ns: int
+    authenticated_ns: int
+
+    async def answer(self, task: Task) -> Response[bytes]:
+        """Return the answer to a task, or what it would cost if that was asked.
+
+        Raises:
+            ApplianceError: every refusal of the error table.
+            ClientGone: the client hung up.
+        """
+        return await self.calls.answer(self, task)
 
 
 class PaidCalls:
@@ -79,16 +97,12 @@ class PaidCalls:
         self._default_wait_s = default_wait_s
         self.limits: Limits = pipeline.limits
 
-    async def serve(
-        self, request: AnyRequest, parse: Callable[[bytes, str], Task]
-    ) -> Response[bytes]:
-        """Answer one call.
-
-        `parse` makes a task of the body and the request id.
+    @asynccontextmanager
+    async def admitted(self, request: AnyRequest) -> AsyncIterator[PaidRequest]:
+        """Yield a request whose key may call models; whatever is raised in the block is counted.
 
         Raises:
-            ApplianceError: every refusal of the error table.
-            ClientGone: the client hung up.
+            ApplianceError: it is refused for its size, its key, a header or its body.
         """
         began_ns = self._clock.monotonic_ns()
         await refuse_large(request, self.limits)
@@ -98,51 +112,51 @@ class PaidCalls:
             self._refused(request, error, began_ns)
             await discard_unread(request)
             raise
-        auth_ms = (self._clock.monotonic_ns() - began_ns) / NS_PER_MS
+        authenticated_ns = self._clock.monotonic_ns()
         try:
-            return await self._answer(request, key, parse, auth_ms, began_ns)
+            yield PaidRequest(
+                calls=self,
+                request=request,
+                key=key,
+                body=await read_body(request, self.limits),
+                request_id=request_id_of(request),
+                tier=tier_of(request),
+                wait_s=preferred_wait(request, self.limits),
+                is_dry_run=is_dry_run(request),
+                began_ns=began_ns,
+                authenticated_ns=authenticated_ns,
+            )
         except Exception as error:
             self._refused(request, error, began_ns, key)
             note_headers(request, self._limiter.headers(key))
             raise
 
-    async def _answer(
-        self,
-        request: AnyRequest,
-        key: Key,
-        parse: Callable[[bytes, str], Task],
-        auth_ms: float,
-        began_ns: int,
-    ) -> Response[bytes]:
-        body = await read_body(request, self.limits)
-        request_id = request_id_of(request)
-        tier = tier_of(request)
-        dry_run = is_dry_run(request)
-        wait_s = preferred_wait(request, self.limits)
-        task = parse(body, request_id)
-        call = Call(
-            request_id=request_id,
-            key=key,
-            tier=tier,
-            wait_s=self._default_wait_s if wait_s is None else wait_s,
-            idempotency_key=idempotency_key_of(request, task.task, tier, body),
-        )
-        spec = self._pipeline.resolve(call, task.model, task.task)
-        task.check(spec)
-        question = task.question(spec)
-        if dry_run:
-            quote = await while_connected(request, self._pipeline.quote(call, spec, question))
-            return self._quoted(call, spec, quote)
-        answer, content = await while_connected(
-            request, self._pipeline.run(call, spec, question, task.answer)
-        )
-        headers = self._headers(call, answer, auth_ms)
-        self._answered(call, answer, began_ns)
-        if wait_s is not None:
-            headers["preference-applied"] = f"wait={wait_s}"
+    async def answer(self, paid: PaidRequest, task: Task) -> Response[bytes]:
+        """Return the answer to a task.
+
+        Raises:
+            ApplianceError: every refusal of the error table.
+            ClientGone: the client hung up.
+        """
+        with watched(paid.request) as client:
+            call = Call(
+                request_id=paid.request_id,
+                key=paid.key,
+                tier=paid.tier,
+                wait_s=self._default_wait_s if paid.wait_s is None else paid.wait_s,
+                client=client,
+                idempotency_key=idempotency_key_of(paid.request, task.kind, paid.tier, paid.body),
+            )
+            if paid.is_dry_run:
+                return self._quoted(call, task, await self._pipeline.quote(call, task))
+            answer = await self._pipeline.run(call, task)
+        headers = self._headers(call, answer, paid)
+        self._answered(call, answer, paid.began_ns)
+        if paid.wait_s is not None:
+            headers["preference-applied"] = f"wait={paid.wait_s}"
         reach("before_send")
         return Response(
-            content,
+            answer.body,
             status_code=200,
             media_type=JSON,
             headers=headers,
@@ -189,8 +203,9 @@ class PaidCalls:
     def _ms_since(self, began_ns: int) -> float:
         return (self._clock.monotonic_ns() - began_ns) / NS_PER_MS
 
-    def _headers(self, call: Call, answer: Answer, auth_ms: float) -> dict[str, str]:
+    def _headers(self, call: Call, answer: Answer, paid: PaidRequest) -> dict[str, str]:
         balance = answer.charge.balance
+        auth_ms = (paid.authenticated_ns - paid.began_ns) / NS_PER_MS
         stages = {"auth": auth_ms, **answer.timings.stages}
         headers = {
             "x-tier": call.tier,
@@ -206,14 +221,14 @@ class PaidCalls:
             headers["idempotent-replayed"] = "true"
         return headers
 
-    def _quoted(self, call: Call, spec: ModelSpec, quote: Quote) -> Response[bytes]:
+    def _quoted(self, call: Call, task: Task, quote: Quote) -> Response[bytes]:
         plan = quote.plan
         document: dict[str, Any] = {
             "object": "dry_run",
-            "model": spec.id,
+            "model": quote.spec.id,
             "usage": {"prompt_tokens": plan.tokens, "total_tokens": plan.tokens},
             "units": quote.units,
-            "unit": "tokens" if spec.task == "embeddings" else "documents",
+            "unit": "tokens" if task.kind == "embeddings" else "documents",
             "cost": quote.credits,
             "would_truncate": plan.truncated,
         }

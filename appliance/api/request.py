@@ -1,4 +1,4 @@
-"""Request: reading one request within its bounds, and watching whether its client is still there.
+"""Request: reading one request within its bounds.
 
 Owns the request id, the body's limits in bytes and seconds, and the request headers we honour.
 """
@@ -6,8 +6,7 @@ Owns the request id, the body's limits in bytes and seconds, and the request hea
 import asyncio
 import hashlib
 import re
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any
 
 from litestar import Request
 from litestar.connection import ASGIConnection
@@ -18,7 +17,6 @@ from appliance.core.limits import Limits
 from appliance.ledger.entry import IdempotencyKey
 from appliance.pricing.tariff import Tier
 
-T = TypeVar("T")
 AnyRequest = Request[Any, Any, Any]
 
 DRAIN_FACTOR = 4
@@ -29,16 +27,9 @@ UNREAD_BYTES = 64 * 1024
 UNREAD_SECONDS = 1.0
 """The same for a body whose key is refused, but strangers are not listened to for long."""
 
-WATCH_AFTER_S = 0.02
-"""Most calls are answered before this, and need nobody to watch their client."""
-
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}", re.ASCII)
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 _WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d+)"?\s*(?=[,;]|$)', re.ASCII | re.IGNORECASE)
-
-
-class ClientGone(Exception):
-    """The client hung up; nobody reads an answer any more."""
 
 
 def request_id_of(request: AnyRequest) -> str:
@@ -178,53 +169,6 @@ async def read_body(request: AnyRequest, limits: Limits) -> bytes:
         await _discard(request, limits.body_bytes_max * DRAIN_FACTOR, limits.body_seconds_max)
         raise BodyTooLarge(bytes_max=limits.body_bytes_max)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-
-async def while_connected(request: AnyRequest, work: Coroutine[Any, Any, T]) -> T:
-    """Return the result of `work`, cancelling it as soon as the client hangs up.
-
-    Raises:
-        ClientGone: the client hung up first; `work` has ended.
-    """
-    watch = _DisconnectWatcher(request)
-    beginning = asyncio.get_running_loop().call_later(WATCH_AFTER_S, watch.begin)
-    try:
-        return await work
-    except asyncio.CancelledError:
-        if not watch.has_cancelled:
-            raise
-        watch.task.uncancel()
-        raise ClientGone from None
-    finally:
-        beginning.cancel()
-        watch.end()
-
-
-class _DisconnectWatcher:
-    """Cancels the task that made it once the client is gone."""
-
-    def __init__(self, request: AnyRequest) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self.task = task
-        self.has_cancelled = False
-        self._request = request
-        self._watching: asyncio.Task[None] | None = None
-
-    def begin(self) -> None:
-        self._watching = asyncio.create_task(self._watch())
-
-    def end(self) -> None:
-        if self._watching is not None:
-            self._watching.cancel()
-
-    async def _watch(self) -> None:
-        while True:
-            message = await self._request.receive()
-            if message["type"] == "http.disconnect":
-                self.has_cancelled = True
-                self.task.cancel()
-                return
 
 
 async def _discard(request: AnyRequest, left: int, seconds: float) -> None:

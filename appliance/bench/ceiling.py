@@ -15,7 +15,7 @@ from appliance.core.clock import Clock
 from appliance.engine.backend import EngineLimits
 from appliance.engine.loader import LlamaLoader, LoadedModel
 from appliance.scheduler.packer import Turn, pack
-from appliance.tasks.sequence import TokenSequence, frame_single
+from appliance.sequences.sequence import TokenSequence, frame_single
 
 NS_PER_S = 1_000_000_000
 BODIES = 64

@@ -39,6 +39,8 @@ class Limits:
     """Seconds until a call is given up (the OpenAI SDK's own time-out)."""
     drain_seconds_max: float = 30.0
     """Seconds that calls in flight may take to finish once the server stops."""
+    close_seconds_max: float = 5.0
+    """Seconds that threads may take to return once no call is in flight; then nothing is freed."""
     keys_max: int = 100_000
     """Keys in one store; all of them are held in memory."""
     failed_keys_per_minute_max: int = 60

@@ -19,7 +19,7 @@ from appliance.core.clock import Clock
 from appliance.core.errors import LoadFailed
 from appliance.engine.backend import Backend, EngineLimits, Weights
 from appliance.engine.tuning import MAX_BATCH_TOKENS, WORKERS_MAX, Tuning, default_tuning
-from appliance.tasks.sequence import TokenSequence
+from appliance.sequences.sequence import TokenSequence
 
 K = TypeVar("K")
 

@@ -13,7 +13,7 @@ import numpy as np
 from appliance.core.errors import EngineDied, InferenceFailed
 from appliance.engine.backend import Backend, EngineLimits, ModelFacts, require_computable
 from appliance.engine.vectors import Matrix
-from appliance.tasks.sequence import TokenSequence
+from appliance.sequences.sequence import TokenSequence
 
 
 class FakeBackend:

@@ -10,7 +10,7 @@ from appliance.catalog.heads import PAIRS, kind_of, rank_reason
 from appliance.catalog.spec import ModelSpec
 from appliance.core.errors import LoadFailed
 from appliance.engine.tokenizer import special_tokens
-from appliance.tasks.sequence import Frame
+from appliance.sequences.sequence import Frame
 
 
 def frame_of(header: Header) -> Frame:

@@ -39,8 +39,8 @@ from appliance.engine.tuning import (
     recall,
     remember,
 )
+from appliance.sequences.sequence import Frame, Template
 from appliance.settings import EngineSettings, prepare_native_library
-from appliance.tasks.sequence import Frame, Template
 
 log = logging.getLogger("gigarouter.loader")
 

@@ -25,9 +25,15 @@ from appliance.engine.devices import native_devices
 from appliance.engine.loader import LlamaLoader, LoadedModel, TextEncoder
 from appliance.engine.tuning import default_tuning
 from appliance.engine.vectors import Matrix
+from appliance.sequences.prompt import query_text
+from appliance.sequences.sequence import (
+    Tokens,
+    TokenSequence,
+    fill_template,
+    frame_pair,
+    frame_single,
+)
 from appliance.settings import EngineSettings
-from appliance.tasks.prompt import judged_head
-from appliance.tasks.sequence import Tokens, TokenSequence, fill_template, frame_pair, frame_single
 
 RUN = 4_000
 """Characters of each hostile text: longer than most models take."""
@@ -176,7 +182,7 @@ def _vectors(backend: Backend, encoder: TextEncoder) -> TrialReport:
 def _scores(backend: Backend, encoder: TextEncoder) -> TrialReport:
     documents = (RELEVANT, IRRELEVANT, TEXTS[2])
     if encoder.template is not None:
-        head = judged_head(QUERY, None)
+        head = query_text(QUERY, None)
         pairs = encoder.tokenizer.encode([head + document for document in documents])
         sequences = [
             fill_template(pair, encoder.template, tokens_max=encoder.tokens_max) for pair in pairs

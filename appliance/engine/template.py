@@ -12,7 +12,7 @@ import numpy as np
 from appliance.catalog.header import Header
 from appliance.core.errors import LoadFailed
 from appliance.engine.tokenizer import Tokenizer
-from appliance.tasks.sequence import Template, Tokens
+from appliance.sequences.sequence import Template, Tokens
 
 START, END, THINK, THOUGHT = "<|im_start|>", "<|im_end|>", "<think>", "</think>"
 SPECIALS = frozenset({START, END, THINK, THOUGHT})

@@ -1,6 +1,9 @@
 """Holds: a hold always ends, once, whatever becomes of the call that opened it.
 
-Owns what happens to a hold when its caller leaves or the store fails for a while.
+Owns what happens to a hold when its caller is cancelled or the store fails for a while. A caller
+that is cancelled stays until what it owes is given back: until then its Idempotency-Key and its
+place among the key's calls are taken, so that the same call sent again is not answered from a
+charge that is about to be refunded.
 """
 
 import asyncio
@@ -8,6 +11,7 @@ import logging
 from collections.abc import Coroutine
 from typing import Any
 
+from appliance.core.cancellation import uninterrupted
 from appliance.core.errors import HoldNotOpen, RetryableError
 from appliance.ledger.entry import Charge, Hold, IdempotencyKey, Purchase
 from appliance.ledger.ledger import Ledger
@@ -19,18 +23,18 @@ RELEASE_PAUSES_S = (1, 2, 5, 10, 30, *(60,) * 60)
 
 
 class Holds:
-    """Opens, settles and releases holds for callers who may be cancelled at any moment."""
+    """Opens, settles and releases holds for callers that may be cancelled at any moment."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._background: set[asyncio.Task[None]] = set()
+        self._retrying: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
-        """Count the holds whose callers have left."""
-        return f"<Holds [{len(self._background)} in the background]>"
+        """Count the holds that could not be released yet."""
+        return f"<Holds [{len(self._retrying)} to be released]>"
 
     async def open(self, purchase: Purchase) -> Hold:
-        """Reserve the price; a caller who leaves meanwhile gets it back.
+        """Reserve the price; it is given back if the caller is cancelled meanwhile.
 
         Raises:
             DailyBudgetExceeded: the key's budget of this day does not cover it.
@@ -40,11 +44,11 @@ class Holds:
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
-            opening.add_done_callback(self._give_back)
+            await uninterrupted(self._give_back(opening))
             raise
 
     async def settle(self, hold: Hold, idempotency_key: IdempotencyKey | None) -> Charge:
-        """Charge the hold; a caller who leaves meanwhile gets the charge back.
+        """Charge the hold; the charge is refunded if the caller is cancelled meanwhile.
 
         Raises:
             LedgerUnavailable, StorageFull: the charge is not in the books, and the hold is
@@ -55,7 +59,7 @@ class Holds:
             return await asyncio.shield(settling)
         except asyncio.CancelledError:
             # Nobody is there to hand the answer to.
-            settling.add_done_callback(lambda task: self._take_back(task, hold))
+            await uninterrupted(self._take_back(settling, hold))
             raise
         except Exception:
             await self.release(hold)
@@ -63,16 +67,19 @@ class Holds:
 
     async def release(self, hold: Hold) -> None:
         """Give a hold back; if the store cannot now, try again in the background."""
+        await uninterrupted(self._release(hold))
+
+    async def _release(self, hold: Hold) -> None:
         try:
-            await asyncio.shield(asyncio.create_task(self._ledger.release(hold)))
+            await self._ledger.release(hold)
         except HoldNotOpen:
             log.exception("hold %d was resolved twice", hold.id)
         except RetryableError as error:
             log.warning("hold %d is not released yet: %s", hold.id, error)
-            self._in_background(self._release_later(hold))
+            self._retry(self._release_later(hold))
         except Exception:
             log.exception("hold %d could not be released; trying again", hold.id)
-            self._in_background(self._release_later(hold))
+            self._retry(self._release_later(hold))
 
     async def _release_later(self, hold: Hold) -> None:
         # What is still open when the server stops is released when it starts next.
@@ -87,24 +94,26 @@ class Holds:
             else:
                 return
 
-    def _give_back(self, opening: "asyncio.Task[Hold]") -> None:
+    async def _give_back(self, opening: "asyncio.Task[Hold]") -> None:
+        """Release a hold as soon as it is open, if it is opened at all."""
+        await asyncio.wait((opening,))
         if not opening.cancelled() and opening.exception() is None:
-            self._in_background(self.release(opening.result()))
+            await self._release(opening.result())
 
-    def _take_back(self, settling: "asyncio.Task[Charge]", hold: Hold) -> None:
+    async def _take_back(self, settling: "asyncio.Task[Charge]", hold: Hold) -> None:
+        """Refund a charge as soon as it is written, or release its hold if it is not."""
+        await asyncio.wait((settling,))
         if settling.cancelled() or settling.exception() is not None:
-            self._in_background(self.release(hold))
-        else:
-            self._in_background(self._refund(settling.result()))
-
-    async def _refund(self, charge: Charge) -> None:
+            await self._release(hold)
+            return
+        charge = settling.result()
         try:
             await self._ledger.refund(charge.seq)
         except Exception:
             # It stands among the undelivered, which are refunded when the server starts next.
             log.exception("charge %d could not be refunded yet", charge.seq)
 
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+    def _retry(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        self._retrying.add(task)
+        task.add_done_callback(self._retrying.discard)

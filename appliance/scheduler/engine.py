@@ -27,7 +27,7 @@ from appliance.scheduler.counters import Counters
 from appliance.scheduler.job import Item, Job, ServiceClass, digest_of
 from appliance.scheduler.queue import WorkQueue
 from appliance.scheduler.worker import Batch, Result, Worker
-from appliance.tasks.sequence import TokenSequence
+from appliance.sequences.sequence import TokenSequence
 
 log = logging.getLogger("gigarouter.engine")
 

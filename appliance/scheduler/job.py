@@ -12,7 +12,7 @@ from hashlib import blake2b
 import numpy as np
 
 from appliance.engine.vectors import Matrix
-from appliance.tasks.sequence import TokenSequence
+from appliance.sequences.sequence import TokenSequence
 
 Digest = bytes
 

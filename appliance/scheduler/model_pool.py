@@ -7,7 +7,6 @@ anyone computes with it.
 
 import asyncio
 import logging
-from collections import Counter
 
 from appliance.catalog.spec import ModelSpec
 from appliance.core.clock import Clock
@@ -17,6 +16,7 @@ from appliance.engine.loader import Loader
 from appliance.scheduler.cache import VectorCache
 from appliance.scheduler.engine import Engine
 from appliance.scheduler.eviction import Resident, choose_evictions
+from appliance.scheduler.lease import Leases
 from appliance.scheduler.load_times import LoadTimes
 from appliance.scheduler.pool_entry import PoolEntry, WeightsKey, weights_key
 
@@ -56,13 +56,14 @@ class ModelPool:
         """What all models together may take; None: whatever they need."""
         self._times = times
         self.entries: dict[WeightsKey, PoolEntry] = {}
-        self.users: Counter[WeightsKey] = Counter()
-        """Calls that compute with each, or wait for it."""
+        self.leases = Leases(self._unused)
+        """Calls that compute with each model, or wait for it."""
         self.pinned: set[WeightsKey] = set()
         self._deaths: dict[WeightsKey, int] = {}
         self._freeing: dict[asyncio.Task[None], int] = {}
         """Engines on their way out, and the memory that each still takes."""
         self._again: asyncio.TimerHandle | None = None
+        self._closing = False
 
     def __repr__(self) -> str:
         """Say how much memory is taken."""
@@ -91,16 +92,18 @@ class ModelPool:
             restarting=restarting,
             done=asyncio.get_running_loop().create_future(),
         )
-        entry.done.add_done_callback(_heard)
+        entry.done.add_done_callback(_retrieve)
         self.reconcile()
         return entry
 
     def reconcile(self) -> None:
         """Free what is to go and nobody uses; load what waits and has room."""
         for weights, entry in list(self.entries.items()):
-            if entry.leaving and not self.users[weights]:
+            if entry.leaving and not self.leases.count(weights):
                 del self.entries[weights]
                 self._free(entry)
+        if self._closing:
+            return
         for entry in [entry for entry in self.entries.values() if entry.state == "waiting"]:
             if not self._admit(entry):
                 break  # first come, first served: a small one does not overtake for ever
@@ -110,7 +113,7 @@ class ModelPool:
         weights = weights_key(entry.spec)
         since_ns = self._clock.monotonic_ns() - entry.ready_ns
         has_come = entry.ready_ns > 0 and since_ns > GRACE_S * NS_PER_S
-        is_busy = bool(self.users[weights]) or weights in self.pinned
+        is_busy = bool(self.leases.count(weights)) or weights in self.pinned
         return entry.state == "loaded" and has_come and not is_busy
 
     def may_try_again(self, entry: PoolEntry) -> bool:
@@ -118,11 +121,26 @@ class ModelPool:
         since_ns = self._clock.monotonic_ns() - entry.failed_ns
         return bool(entry.reason) and since_ns > TRY_AGAIN_S * NS_PER_S
 
-    def close(self) -> None:
-        """Stop every engine and free every model."""
-        for entry in self.entries.values():
-            if entry.engine is not None:
-                entry.engine.close()
+    async def close(self) -> None:
+        """Free every model that is not leased; the others end with the process."""
+        self._closing = True
+        if self._again is not None:
+            self._again.cancel()
+        for weights, entry in list(self.entries.items()):
+            if self.leases.count(weights):
+                log.warning("%s is still in use: it is not freed", entry.spec.id)
+                continue
+            del self.entries[weights]
+            self._free(entry)
+        while self._freeing:
+            await asyncio.wait(self._freeing)
+
+    def _unused(self, weights: WeightsKey) -> None:
+        """Note that the last lease on a model has ended."""
+        entry = self.entries.get(weights)
+        if entry is not None:
+            entry.used_ns = self._clock.monotonic_ns()
+        self.reconcile()
 
     def _admit(self, entry: PoolEntry) -> bool:
         """Load a model that waits, if it may be; say whether the next may be looked at."""
@@ -229,7 +247,7 @@ class ModelPool:
         self.reconcile()
 
 
-def _heard(future: "asyncio.Future[None]") -> None:
-    """Let an error that nobody waits for be: it stands in the entry."""
+def _retrieve(future: "asyncio.Future[None]") -> None:
+    """Retrieve an error that no caller waits for: it stands in the entry."""
     if not future.cancelled():
         future.exception()

@@ -7,7 +7,7 @@ calls that use it, a pin, or that nobody needs its room.
 import asyncio
 import logging
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from appliance.catalog.spec import ModelSpec
 from appliance.core.clock import Clock
@@ -23,6 +23,7 @@ from appliance.engine.loader import Loader, TextEncoder
 from appliance.engine.tuning import Tuning
 from appliance.scheduler.cache import VectorCache
 from appliance.scheduler.engine import Engine
+from appliance.scheduler.lease import Lease
 from appliance.scheduler.load_times import LoadTimes
 from appliance.scheduler.model_pool import NS_PER_S, ModelPool
 from appliance.scheduler.model_status import file_reason
@@ -112,23 +113,16 @@ class Residency:
             raise ModelNotServed(model=spec.id, reason=reason)
 
     @contextmanager
-    def using(self, spec: ModelSpec) -> Iterator[None]:
-        """Keep a model from being freed, if it is loaded, until the block ends."""
-        weights = weights_key(spec)
-        self.pool.users[weights] += 1
+    def lease(self, spec: ModelSpec) -> Iterator[Lease]:
+        """Yield a lease on a model, loaded or not: nothing of it is freed while the lease lives."""
+        lease = Lease(self.pool.leases, weights_key(spec), self._threads)
         try:
-            yield
+            yield lease
         finally:
-            self.pool.users[weights] -= 1
-            entry = self.pool.entries.get(weights)
-            if entry is not None:
-                entry.used_ns = self._clock.monotonic_ns()
-            if not self.pool.users[weights]:
-                del self.pool.users[weights]
-                self.pool.reconcile()
+            lease.release()
 
     async def encoder(self, spec: ModelSpec) -> TextEncoder:
-        """Return the model's tokenizer, built once; needs no weights.
+        """Return the model's tokenizer, built once; needs no weights. Call it under a lease.
 
         Raises:
             ModelNotServed: the file has none that we can use.
@@ -190,7 +184,7 @@ class Residency:
         """Load models and their tokenizers; one that fails is logged and left to its callers."""
         for spec in specs:
             try:
-                with self.using(spec):
+                with self.lease(spec):
                     await self.encoder(spec)
                     await self.wait(spec, wait_s=self._limits.call_seconds_max)
             except ApplianceError as error:
@@ -226,11 +220,22 @@ class Residency:
                     entry.leaving = True
             self.pool.reconcile()
 
-    def close(self) -> None:
-        """Free every model; nobody calls any more."""
-        self.pool.close()
-        for task in self._encoders.values():
-            _close(task)
+    async def close(self) -> None:
+        """Free every model once no lease on it is left.
+
+        A thread that does not return within `close_seconds_max` keeps its model: the process, which
+        is about to end, frees it.
+        """
+        opening = [task for task in self._encoders.values() if not task.done()]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.close_seconds_max):
+                await self.pool.leases.all_free()
+                if opening:
+                    await asyncio.wait(opening)
+        await self.pool.close()
+        for weights, task in self._encoders.items():
+            if not self.pool.leases.count(weights):
+                _close(task)
         self._encoders.clear()
 
     def _begin(self, spec: ModelSpec) -> PoolEntry:
@@ -257,7 +262,7 @@ class Residency:
     def _drop_encoder(self, spec: ModelSpec) -> None:
         """Free a tokenizer, unless a call came in the meantime."""
         weights = weights_key(spec)
-        if not self.pool.users[weights] and weights in self._encoders:
+        if not self.pool.leases.count(weights) and weights in self._encoders:
             _close(self._encoders.pop(weights))
 
 

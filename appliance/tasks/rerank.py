@@ -1,103 +1,163 @@
-"""Rerank: a query and documents to sequences, and scores to a ranking.
+"""Rerank: documents in the order of their scores against a query, billed by the document.
 
-Owns what a rerank call is: documents in the order of their scores, billed by the document.
+A model reads a query and a document as one framed pair, as one text in a template, or it gives a
+vector for each and their cosine is the score.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from appliance.core.errors import InputTooLong
-from appliance.tasks.embedding import Plan, require_tokens
-from appliance.tasks.sequence import (
-    Frame,
-    Template,
-    Tokens,
-    fill_template,
-    frame_pair,
-    frame_single,
-)
+from appliance.catalog.spec import ModelSpec
+from appliance.core.errors import InvalidRequest
+from appliance.core.units import ceil_div
+from appliance.engine import vectors
+from appliance.engine.loader import TextEncoder
+from appliance.engine.vectors import Matrix
+from appliance.pricing.tariff import TaskKind
+from appliance.sequences.prompt import query_text
+from appliance.sequences.sequence import Tokens
+from appliance.tasks.plan import Plan, plan_cosine, plan_pairs, plan_templated
+from appliance.tasks.task import usage_of
+from appliance.wire.bodies import RerankRequest
+
+COHERE_SEARCH_UNIT = 100
+"""Documents in one of Cohere's billed search units."""
+REPEATED_CHARS_MAX = 16_000_000
+"""Of a query, counted once for each document, where a model reads both as one text."""
 
 
-def plan_pairs(
-    query: Tokens, documents: Sequence[Tokens], frame: Frame, *, tokens_max: int, truncate: bool
-) -> Plan:
-    """Return one framed pair for each document.
+@dataclass(frozen=True, slots=True)
+class RerankTask:
+    """A request to rank documents."""
 
-    Raises:
-        InputTooLong: a pair does not fit and `truncate` is False.
-    """
-    sequences = [frame_pair(query, tokens, frame, tokens_max=tokens_max) for tokens in documents]
-    for index, (sequence, tokens) in enumerate(zip(sequences, documents, strict=True)):
-        if sequence.truncated and not truncate:
-            raise _too_long(index, len(query) + len(tokens) + frame.pair_specials, tokens_max)
-    return Plan(
-        sequences=sequences,
-        tokens=sum(map(len, sequences)),
-        truncated=sum(sequence.truncated for sequence in sequences),
-    )
+    sent: RerankRequest
+    request_id: str
+    """Stands in the answer."""
+    is_cohere: bool
+    """True: the answer has what Cohere's clients read besides."""
+
+    @property
+    def kind(self) -> TaskKind:
+        """What a model must do to be asked this."""
+        return "rerank"
+
+    @property
+    def model(self) -> str:
+        """The model's name as the client sent it."""
+        return self.sent.model
+
+    @property
+    def param(self) -> str:
+        """The field of the body that holds the texts."""
+        return "documents"
+
+    @property
+    def truncate(self) -> bool:
+        """False: a text that is too long is refused."""
+        return self.sent.truncate
+
+    def validate(self, spec: ModelSpec) -> None:
+        """Refuse an instruction that the model cannot follow, and a query repeated too often.
+
+        Raises:
+            InvalidRequest: as said; `param` names the field.
+        """
+        sent = self.sent
+        if spec.entry.template is None:
+            if sent.instruction is not None:
+                raise InvalidRequest(f"{spec.id} follows no instruction", param="instruction")
+            return
+        # The query stands in each pair, and each pair is tokenized as one text.
+        repeated = (len(sent.query) + len(sent.instruction or "")) * len(sent.documents)
+        if repeated > REPEATED_CHARS_MAX:
+            raise InvalidRequest(
+                f"the query has {len(sent.query)} characters for each of {len(sent.documents)} "
+                f"documents; {REPEATED_CHARS_MAX:,} in all at most: send fewer documents in each "
+                "call",
+                param="documents",
+            )
+
+    def texts(self, spec: ModelSpec) -> list[str]:
+        """Return the query's text and then one for each document."""
+        sent = self.sent
+        if spec.entry.template is not None:
+            query = query_text(sent.query, sent.instruction)
+            return [query, *(query + text for text in sent.documents)]
+        is_cosine = spec.entry.scores == "cosine"
+        query, document = (spec.prompt(kind) if is_cosine else "" for kind in ("query", "document"))
+        return [query + sent.query, *(document + text for text in sent.documents)]
+
+    def plan(
+        self, spec: ModelSpec, tokens: Sequence[Tokens], encoder: TextEncoder, tokens_max: int
+    ) -> Plan:
+        """Return one sequence for each document, or the query's and one for each.
+
+        Raises:
+            InputTooLong, InvalidRequest: a text does not fit, or has no tokens.
+        """
+        query, *documents = tokens
+        limit, truncate = self.sent.document_tokens_max, self.sent.truncate
+        if spec.entry.template is not None:
+            assert encoder.template is not None
+            return plan_templated(
+                query,
+                documents,
+                encoder.template,
+                tokens_max=tokens_max,
+                truncate=truncate,
+                document_tokens_max=limit,
+            )
+        if limit is not None:
+            documents = [document[:limit] for document in documents]
+        plan_texts = plan_cosine if spec.entry.scores == "cosine" else plan_pairs
+        return plan_texts(query, documents, encoder.frame, tokens_max=tokens_max, truncate=truncate)
+
+    def units(self, plan: Plan) -> int:
+        """Return the documents that were sent."""
+        del plan
+        return len(self.sent.documents)
+
+    def render(self, spec: ModelSpec, plan: Plan, matrix: Matrix) -> bytes:
+        """Return the answer: best first, ties in the order of the documents."""
+        sent = self.sent
+        results: list[dict[str, Any]] = []
+        for index, score in ranking(scores(matrix, sent=sent, spec=spec), sent.top_n):
+            result: dict[str, Any] = {"index": index, "relevance_score": score}
+            if sent.return_documents:
+                result["document"] = {"text": sent.documents[index]}
+            results.append(result)
+        answer: dict[str, Any] = {
+            "id": self.request_id,
+            "object": "list",
+            "model": spec.id,
+            "results": results,
+            "usage": usage_of(plan),
+        }
+        if self.is_cohere:
+            units = ceil_div(len(sent.documents), COHERE_SEARCH_UNIT)
+            answer["meta"] = {
+                "api_version": {"version": "2"},
+                "billed_units": {"search_units": units},
+            }
+        return msgspec.json.encode(answer)
 
 
-def plan_cosine(
-    query: Tokens, documents: Sequence[Tokens], frame: Frame, *, tokens_max: int, truncate: bool
-) -> Plan:
-    """Return the query's sequence followed by one for each document.
-
-    Raises:
-        InputTooLong: a text does not fit and `truncate` is False.
-        InvalidRequest: a text has no tokens, and nothing frames it.
-    """
-    first = frame_single(query, frame, tokens_max=tokens_max)
-    if first.truncated and not truncate:
-        raise InputTooLong(
-            index=0, tokens=len(query) + frame.specials, tokens_max=tokens_max, param="query"
-        )
-    rest = [frame_single(tokens, frame, tokens_max=tokens_max) for tokens in documents]
-    for index, (sequence, tokens) in enumerate(zip(rest, documents, strict=True)):
-        if sequence.truncated and not truncate:
-            raise _too_long(index, len(tokens) + frame.specials, tokens_max)
-    require_tokens([first], param="query")
-    require_tokens(rest, param="documents")
-    sequences = [first, *rest]
-    return Plan(
-        sequences=sequences,
-        tokens=sum(map(len, sequences)),
-        truncated=sum(sequence.truncated for sequence in sequences),
-    )
-
-
-def plan_judged(
-    head: Tokens,
-    pairs: Sequence[Tokens],
-    template: Template,
-    *,
-    tokens_max: int,
-    truncate: bool,
-    document_tokens_max: int | None,
-) -> Plan:
-    """Return one filled template for each pair; `head` is a pair's text up to its document.
-
-    Raises:
-        InputTooLong: the query leaves no room for a document, or a pair does not fit and
-            `truncate` is False.
-    """
-    if len(head) + template.specials >= tokens_max:
-        raise InputTooLong(
-            index=0, tokens=len(head) + template.specials, tokens_max=tokens_max, param="query"
-        )
-    kept = pairs
-    if document_tokens_max is not None:
-        kept = [pair[: len(head) + document_tokens_max] for pair in pairs]
-    sequences = [fill_template(pair, template, tokens_max=tokens_max) for pair in kept]
-    for index, (sequence, tokens) in enumerate(zip(sequences, kept, strict=True)):
-        if sequence.truncated and not truncate:
-            raise _too_long(index, len(tokens) + template.specials, tokens_max)
-    return Plan(
-        sequences=sequences,
-        tokens=sum(map(len, sequences)),
-        truncated=sum(sequence.truncated for sequence in sequences),
-    )
+def scores(
+    matrix: Matrix, *, sent: RerankRequest, spec: ModelSpec
+) -> npt.NDArray[np.floating[Any]]:
+    """Return one absolute score for each document, 0..1 unless raw ones were asked for."""
+    if spec.entry.scores == "cosine":
+        cosine = vectors.cosine_to_first(matrix)
+        return cosine if sent.raw_scores else np.clip(cosine, 0, 1)
+    head = matrix[:, 0]
+    if sent.raw_scores or spec.entry.scores == "as-is":
+        return head
+    return vectors.sigmoid(head)
 
 
 def ranking(scores: npt.NDArray[np.floating], top_n: int | None) -> list[tuple[int, float]]:
@@ -109,7 +169,3 @@ def ranking(scores: npt.NDArray[np.floating], top_n: int | None) -> list[tuple[i
     if top_n is not None:
         order = order[:top_n]
     return [(int(index), float(scores[index])) for index in order]
-
-
-def _too_long(index: int, tokens: int, tokens_max: int) -> InputTooLong:
-    return InputTooLong(index=index, tokens=tokens, tokens_max=tokens_max, param="documents")

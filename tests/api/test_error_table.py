@@ -15,11 +15,11 @@ import httpx2
 import pytest
 
 from appliance.accounts import credential
-from appliance.api import answers
 from appliance.core.limits import Limits
 from appliance.core.units import picocredits
 from appliance.ledger import books
 from appliance.ledger.entry import Balance
+from appliance.tasks.embed import EmbedTask
 from appliance.wire.keys import MintedKey
 from tests.api import contract
 from tests.appliance import Bench, bench
@@ -586,7 +586,7 @@ def test_a_bug_of_ours_is_a_500_without_details_and_is_not_charged(
 
     async def story() -> None:
         async with paying(tmp_path) as payer:
-            monkeypatch.setattr(answers, "embeddings", broken)
+            monkeypatch.setattr(EmbedTask, "render", broken)
             assert "secret" not in refused(await payer.post(), 500, "inference_failed")
 
     prove(story())

@@ -7,12 +7,14 @@ from decimal import Decimal
 import pytest
 
 from appliance.core.limits import Limits
+from appliance.wire.keys import TopUpOrder
 from tests.api import contract
 from tests.appliance import bench
 from tests.server import EMBED, RERANK
 
 DAY = 86_400
 ONE = {"model": EMBED, "input": "one"}  # 3 tokens, 24 nanocredits
+EIGHT = {"model": EMBED, "input": "one two three four five six"}  # 8 tokens
 PRICE = Decimal("0.000000024")
 TINY = Limits(body_bytes_max=2_000, text_bytes_max=1_000)
 
@@ -85,6 +87,35 @@ def test_who_is_limited_and_waits_as_told_is_served_next_and_all_of_it_is_in_the
             refused = await on.client.post("/v1/embeddings", json=ONE, headers=auth)
             assert refused.status_code == 429
             on.clock.advance(int(refused.headers["retry-after"]))
+
+    prove(tmp_path, story)
+
+
+@pytest.mark.parametrize("limit", [{"tpm": 10}, {"rpm": 1}])
+def test_a_call_that_the_server_refuses_for_its_own_sake_spends_none_of_its_keys_limits(
+    tmp_path, limit
+):
+    """A cold model's 503 is followed by an answer, and not by a 429 for what was refused."""
+
+    async def story(on):
+        auth = await on.key(**limit)
+        cold = await on.client.post("/v1/embeddings", json=EIGHT, headers=auth)
+        assert (cold.status_code, cold.json()["error"]["code"]) == (503, "model_warming")
+        await on.appliance.preload()
+        assert (await on.client.post("/v1/embeddings", json=EIGHT, headers=auth)).status_code == 200
+        spent = await on.client.post("/v1/embeddings", json=EIGHT, headers=auth)
+        assert (spent.status_code, spent.json()["error"]["code"]) == (429, "rate_limited")
+
+    prove(tmp_path, story, preload=False)
+
+
+def test_a_call_that_cannot_pay_spends_none_of_its_tokens(tmp_path):
+    async def story(on):
+        minted = await on.mint(credit="0", tpm=10)
+        auth = {"authorization": f"Bearer {minted.key}"}
+        assert (await on.client.post("/v1/embeddings", json=EIGHT, headers=auth)).status_code == 402
+        await on.appliance.admin.keys.top_up(minted.id, TopUpOrder(credit="1"))
+        assert (await on.client.post("/v1/embeddings", json=EIGHT, headers=auth)).status_code == 200
 
     prove(tmp_path, story)
 

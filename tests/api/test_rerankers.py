@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from appliance.tasks.prompt import INSTRUCTION
+from appliance.sequences.prompt import INSTRUCTION
 from tests import decoders, encoders
 from tests.decoders import reference, reference_ranks, write_decoder
 

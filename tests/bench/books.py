@@ -8,31 +8,29 @@ DIR (a temporary folder unless it is given).
 
 import argparse
 import asyncio
+import json
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
-from appliance.call import Call, Question
+from appliance.call import Call
+from appliance.core.limits import Limits
 from appliance.ledger import audit, usage
-from appliance.ledger.entry import Charge, Hold
+from appliance.ledger.entry import Charge, Hold, Purchase
 from appliance.store.reader import reading
-from appliance.tasks.embedding import plan_singles
-from tests.appliance import Bench, bench
+from appliance.tasks.embed import EmbedTask
+from appliance.wire.bodies import embeddings_request
+from tests.appliance import Bench, Connected, bench
 
 EMBED = "sentence-transformers/all-MiniLM-L6-v2"
 CLIENTS = 64
 
 
-def question(number: int) -> Question:
-    """Return a text that no other call has: equal ones would be computed once."""
-
-    def plan(tokens, encoder, tokens_max):
-        return plan_singles(
-            tokens, encoder.frame, tokens_max=tokens_max, truncate=True, param="input"
-        )
-
-    return Question(texts=[f"text number {number}"], plan=plan, documents=None, truncate=True)
+def task(number: int) -> EmbedTask:
+    """Return a task with a text that no other call has: equal ones would be computed once."""
+    body = {"model": EMBED, "input": f"text number {number}"}
+    return EmbedTask(embeddings_request(json.dumps(body).encode(), Limits()))
 
 
 class Load:
@@ -46,10 +44,9 @@ class Load:
     async def call(self) -> float:
         """Make one call; return its seconds."""
         self.number += 1
-        call = Call(f"req_{self.number}", self.key, "realtime", 30)
+        call = Call(f"req_{self.number}", self.key, "realtime", 30, Connected())
         began = time.perf_counter()
-        spec = self.pipeline.resolve(call, EMBED, "embeddings")
-        answer, _ = await self.pipeline.run(call, spec, question(self.number), lambda *_: b"")
+        answer = await self.pipeline.run(call, task(self.number))
         await self.pipeline.delivered(answer)
         return time.perf_counter() - began
 
@@ -134,12 +131,18 @@ def _many_days(connection) -> None:
     )
 
 
-async def _purchase(load: Load):
-    call = Call("req_0", load.key, "realtime", 30)
-    spec = load.pipeline.resolve(call, EMBED, "embeddings")
-    from appliance.call import Timings
-
-    return (await load.pipeline._price(call, spec, question(0), Timings()))[1]
+async def _purchase(load: Load) -> Purchase:
+    spec = load.on.appliance.models.catalog.find(EMBED)
+    return Purchase(
+        key_id=load.key.id,
+        request_id="req_0",
+        model=spec.id,
+        tier="realtime",
+        units=5,
+        each=spec.tariff.each("realtime"),
+        price=await load.pipeline._billing.prices.version(spec.id, spec.tariff),
+        daily_budget=None,
+    )
 
 
 def _say(text: str) -> None:

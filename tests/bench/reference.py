@@ -14,8 +14,8 @@ from appliance.catalog.catalog import load, shipped_path
 from appliance.core.clock import SystemClock
 from appliance.engine.loader import LlamaLoader
 from appliance.engine.vectors import Matrix, l2_normalise
+from appliance.sequences.sequence import frame_single
 from appliance.settings import EngineSettings
-from appliance.tasks.sequence import frame_single
 from tests.server import EMBED
 
 

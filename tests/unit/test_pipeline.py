@@ -1,20 +1,21 @@
 """The line that every paid call takes, broken off at every place."""
 
 import asyncio
+import json
 import threading
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
-from functools import partial
 from typing import Any
 
 import pytest
 
 from appliance.accounts.key import Key
-from appliance.call import Call, Question
+from appliance.call import Call
 from appliance.core.errors import (
     Draining,
     EngineRestarting,
+    IdempotencyKeyInUse,
     InferenceFailed,
     InsufficientCredit,
     InvalidKey,
@@ -27,10 +28,13 @@ from appliance.core.errors import (
     WrongTask,
 )
 from appliance.core.limits import Limits
+from appliance.ledger.entry import IdempotencyKey
 from appliance.pipeline import INLINE_CHARS
 from appliance.scheduler.engine import Engine
-from appliance.tasks.embedding import plan_singles
-from tests.appliance import Bench, bench
+from appliance.tasks.embed import EmbedTask
+from appliance.tasks.rerank import RerankTask
+from appliance.wire.bodies import embeddings_request, rerank_request
+from tests.appliance import Bench, Connected, bench
 
 EMBED = "sentence-transformers/all-MiniLM-L6-v2"
 TEXT = "five words are quite enough"
@@ -47,6 +51,25 @@ async def until(condition) -> None:
             await asyncio.sleep(0)
 
 
+def embeddings(body) -> EmbedTask:
+    return EmbedTask(embeddings_request(json.dumps(body).encode(), Limits()))
+
+
+def rerank(body) -> RerankTask:
+    return RerankTask(rerank_request(json.dumps(body).encode(), Limits()), "req_1", is_cohere=False)
+
+
+class Texts(EmbedTask):
+    """An embeddings task whose answer the test makes."""
+
+    def __init__(self, sent, render):
+        super().__init__(sent)
+        object.__setattr__(self, "_render", render)
+
+    def render(self, spec, plan, matrix):
+        return self._render(spec, plan, matrix)
+
+
 @dataclass
 class Line:
     """A bench, one key that may run one call at a time, and the pipeline."""
@@ -56,29 +79,29 @@ class Line:
 
     def __post_init__(self):
         self.pipeline = self.bench.appliance.pipeline
-        self.spec = self.pipeline.resolve(self.call(), EMBED, "embeddings")
+        self.spec = self.bench.appliance.models.catalog.find(EMBED)
         self.writer_gate = threading.Event()
         self.bodies = 0
 
-    def call(self, *, wait_s=30):
-        return Call(request_id="req_1", key=self.key, tier="realtime", wait_s=wait_s)
+    def call(self, *, wait_s=30, client=None, idempotency_key=None):
+        return Call(
+            request_id="req_1",
+            key=self.key,
+            tier="realtime",
+            wait_s=wait_s,
+            client=client or Connected(),
+            idempotency_key=idempotency_key,
+        )
 
-    def question(self, texts=(TEXT,)):
-        def plan(tokens, encoder, tokens_max):
-            return plan_singles(
-                tokens, encoder.frame, tokens_max=tokens_max, truncate=True, param="input"
-            )
+    def task(self, texts=(TEXT,), render=None):
+        return Texts(embeddings({"model": EMBED, "input": list(texts)}).sent, render or self.render)
 
-        return Question(texts=list(texts), plan=plan, documents=None, truncate=True)
-
-    def body(self, _spec, _plan, matrix):
+    def render(self, _spec, _plan, matrix):
         self.bodies += 1
         return b"%d rows" % len(matrix)
 
-    async def run(self, *, texts=(TEXT,), finish=None, **call):
-        return await self.pipeline.run(
-            self.call(**call), self.spec, self.question(texts), finish or self.body
-        )
+    async def run(self, *, texts=(TEXT,), render=None, **call):
+        return await self.pipeline.run(self.call(**call), self.task(texts, render))
 
     def begin(self, **options):
         return asyncio.create_task(self.run(**options))
@@ -128,8 +151,16 @@ class Line:
     def waiting_writes(self):
         return self.bench.books.writer._mailbox.qsize()
 
-    async def is_cancelled(self, running):
+    async def is_cancelled(self, running, *, owes=None):
+        """Cancel a call; `owes` is what lets it give back what it owes, and until then it stays."""
         running.cancel()
+        if owes is not None:
+            await asyncio.wait((running,), timeout=0.05)
+            assert not running.done()
+            assert self.pipeline.in_flight == 1
+            running.cancel()  # a second time: what is owed is given back all the same
+            await asyncio.sleep(0)
+            owes()
         with pytest.raises(asyncio.CancelledError):
             await running
         assert self.pipeline.in_flight == 0
@@ -138,9 +169,9 @@ class Line:
     async def still_works(self):
         """The same key, which may run one call at a time, is served and charged once."""
         before = await self.books()
-        answer, body = await self.run()
+        answer = await self.run()
         after = await self.books()
-        assert (answer.charge.amount, body) == (PRICE, b"1 rows")
+        assert (answer.charge.amount, answer.body) == (PRICE, b"1 rows")
         assert after[2] == before[2] + 1
         assert after[3] == before[3] - PRICE
         assert (after[1], after[4]) == (0, 0)
@@ -189,9 +220,13 @@ REFUNDED = (1, 0, 1, 10**12, 0)
 def test_a_call_is_computed_charged_and_answered(tmp_path):
     async def story():
         async with line(tmp_path) as it:
-            answer, body = await it.run()
+            answer = await it.run()
             assert await it.books() == CHARGED
-            assert (answer.charge.amount, answer.plan.tokens, body) == (PRICE, TOKENS, b"1 rows")
+            assert (answer.charge.amount, answer.plan.tokens, answer.body) == (
+                PRICE,
+                TOKENS,
+                b"1 rows",
+            )
             assert answer.charge.balance.available == 10**12 - PRICE
             assert list(answer.timings.stages) == ["tokenize", "queue", "inference", "settle"]
             assert repr(it.pipeline) == "<Pipeline [0 in flight]>"
@@ -202,7 +237,7 @@ def test_a_call_is_computed_charged_and_answered(tmp_path):
 def test_a_quote_is_the_price_and_costs_nothing(tmp_path):
     async def story():
         async with line(tmp_path) as it:
-            quote = await it.pipeline.quote(it.call(), it.spec, it.question())
+            quote = await it.pipeline.quote(it.call(), it.task())
             assert (quote.units, quote.credits) == (TOKENS, Decimal("0.000000056"))
             assert await it.books() == NOTHING
             assert it.bench.backend.computed == []
@@ -268,8 +303,7 @@ def test_a_call_that_is_cancelled_while_its_price_is_held_gets_it_back(tmp_path)
             blocking = it.block_writer()
             running = it.begin()
             await until(lambda: it.waiting_writes() >= 1)
-            await it.is_cancelled(running)
-            it.writer_gate.set()
+            await it.is_cancelled(running, owes=it.writer_gate.set)
             await asyncio.to_thread(blocking.join)
             await it.no_open_hold()
             assert await it.books() == RELEASED
@@ -285,11 +319,10 @@ def test_a_call_that_is_cancelled_while_its_price_is_refused_leaves_nothing(tmp_
             blocking = it.block_writer()
             running = it.begin()
             await until(lambda: it.waiting_writes() >= 1)
-            await it.is_cancelled(running)
-            it.writer_gate.set()
+            await it.is_cancelled(running, owes=it.writer_gate.set)
             await asyncio.to_thread(blocking.join)
             assert await it.books() == (0, 0, 0, 0, 0)
-            assert not it.pipeline._billing.holds._background
+            assert not it.pipeline._billing.holds._retrying
 
     asyncio.run(story())
 
@@ -299,7 +332,7 @@ def test_what_a_revoked_key_has_in_the_queue_is_refused_uncomputed_and_costs_not
         async with line(tmp_path) as it:
             backend, engine = it.bench.backend, it.engine
             backend.gate.clear()
-            answer = await it.pipeline.quote(it.call(), it.spec, it.question(["plug"]))
+            answer = await it.pipeline.quote(it.call(), it.task(["plug"]))
             plug = engine.submit(answer.plan.sequences, key="another")
             await until(lambda: engine._computing and not len(engine._queue))
             running = it.begin()
@@ -321,7 +354,7 @@ def test_a_call_that_is_cancelled_in_the_queue_is_not_computed_and_costs_nothing
         async with line(tmp_path) as it:
             backend, engine = it.bench.backend, it.engine
             backend.gate.clear()
-            answer = await it.pipeline.quote(it.call(), it.spec, it.question(["plug"]))
+            answer = await it.pipeline.quote(it.call(), it.task(["plug"]))
             plug = engine.submit(answer.plan.sequences, key="another")
             await until(lambda: engine._computing and not len(engine._queue))
             running = it.begin()
@@ -357,22 +390,150 @@ def test_a_call_that_is_cancelled_while_it_settles_is_refunded(tmp_path):
         async with line(tmp_path) as it:
             blocking = []
 
-            def finish(spec, plan, matrix):
+            def render(spec, plan, matrix):
                 blocking.append(it.block_writer())
                 return b""
 
-            running = it.begin(finish=finish)
+            running = it.begin(render=render)
             await until(lambda: blocking and it.waiting_writes() >= 1)
-            await it.is_cancelled(running)
-            it.writer_gate.set()
+            await it.is_cancelled(running, owes=it.writer_gate.set)
             await asyncio.to_thread(blocking[0].join)
-            while await it.books() != REFUNDED:  # noqa: ASYNC110 - the books ring no bell
-                await asyncio.sleep(0)
+            assert await it.books() == REFUNDED
             [[kind, of]] = await it.sql(
                 "SELECT kind, refunds FROM transfers ORDER BY seq DESC LIMIT 1"
             )
             assert (kind, of) == ("refund", 2)
             await it.still_works()
+
+    asyncio.run(story())
+
+
+def test_an_idempotency_key_is_taken_until_the_refund_of_a_cancelled_call_is_written(tmp_path):
+    """Else the same call, sent again, is answered from a charge that is about to be refunded."""
+    again = IdempotencyKey(b"t" * 32, b"f" * 32)
+
+    async def story():
+        async with line(tmp_path) as it:
+            blocking = []
+
+            def render(spec, plan, matrix):
+                blocking.append(it.block_writer())
+                return b""
+
+            it.key = it.bench.books.keyring.get((await it.bench.mint(credit="1")).id)
+            running = it.begin(render=render, idempotency_key=again)
+            await until(lambda: blocking and it.waiting_writes() >= 1)
+            running.cancel()
+            await asyncio.wait((running,), timeout=0.05)
+            with pytest.raises(IdempotencyKeyInUse):
+                await it.run(idempotency_key=again)
+            it.writer_gate.set()
+            with pytest.raises(asyncio.CancelledError):
+                await running
+            answer = await it.run(idempotency_key=again)
+            assert not answer.is_replay
+            assert answer.charge.balance.available == 10**12 - PRICE
+            assert (await it.run(idempotency_key=again)).is_replay
+
+    asyncio.run(story())
+
+
+def test_a_client_that_is_gone_before_its_answer_is_ready_is_not_charged(tmp_path):
+    class Gone:
+        async def require_connected(self):
+            raise asyncio.CancelledError
+
+    async def story():
+        async with line(tmp_path) as it:
+            with pytest.raises(asyncio.CancelledError):
+                await it.run(client=Gone())
+            assert await it.books() == RELEASED
+            assert it.bodies == 1
+            await it.still_works()
+
+    asyncio.run(story())
+
+
+class Tokenizing:
+    """The model's tokenizer, held on its thread until `gate` is set; freed once, not under it."""
+
+    def __init__(self, tokenizer):
+        self.inside, self.entered, self.gate = 0, threading.Event(), threading.Event()
+        self.closed = 0
+        self._tokenizer = tokenizer
+
+    def encode(self, texts, enough=0):
+        self.inside += 1
+        self.entered.set()
+        self.gate.wait(60)
+        assert not self.closed, "its memory is gone"
+        self.inside -= 1
+        return self._tokenizer.encode(texts, enough)
+
+    def close(self):
+        assert not self.inside, "freed under a thread"
+        self.closed += 1
+
+
+@asynccontextmanager
+async def tokenizing(it, monkeypatch):
+    """Yield a tokenizer in which the thread of a cancelled call still is."""
+    residency, loader = it.bench.appliance.residency, it.bench.appliance.loader
+    await residency.unload(it.spec)
+    open_encoder, made = loader.open_encoder, []
+
+    def opened(spec):
+        encoder = open_encoder(spec)
+        made.append(Tokenizing(encoder.tokenizer))
+        return replace(encoder, tokenizer=made[-1])
+
+    monkeypatch.setattr(loader, "open_encoder", opened)
+    running = it.begin(texts=(THREADED,))
+    await until(lambda: made and made[0].entered.is_set())
+    await it.is_cancelled(running)
+    assert made[0].inside == 1
+    try:
+        yield made[0]
+    finally:
+        made[0].gate.set()
+
+
+def test_a_tokenizer_is_not_freed_under_the_thread_of_a_cancelled_call(tmp_path, monkeypatch):
+    async def story():
+        async with line(tmp_path) as it, tokenizing(it, monkeypatch) as tokenizer:
+            residency = it.bench.appliance.residency
+            await it.bench.appliance.residency.preload([it.spec])
+            unloading = asyncio.create_task(residency.unload(it.spec))
+            await asyncio.wait((unloading,), timeout=0.05)
+            assert (unloading.done(), tokenizer.closed) == (False, 0)
+            tokenizer.gate.set()
+            await asyncio.wait_for(unloading, 30)
+            assert (tokenizer.inside, tokenizer.closed) == (0, 1)
+
+    asyncio.run(story())
+
+
+def test_stopping_frees_nothing_under_a_thread_and_does_not_wait_for_it_for_ever(
+    tmp_path, monkeypatch, caplog
+):
+    async def story():
+        limits = Limits(close_seconds_max=0.05)
+        async with line(tmp_path, limits=limits) as it, tokenizing(it, monkeypatch) as tokenizer:
+            await it.bench.appliance.residency.close()
+            assert (tokenizer.inside, tokenizer.closed) == (1, 0)
+
+    asyncio.run(story())
+
+
+def test_stopping_waits_for_the_threads_of_cancelled_calls_and_then_frees(tmp_path, monkeypatch):
+    async def story():
+        async with line(tmp_path) as it, tokenizing(it, monkeypatch) as tokenizer:
+            closing = asyncio.create_task(it.bench.appliance.residency.close())
+            await asyncio.wait((closing,), timeout=0.05)
+            assert (closing.done(), tokenizer.closed) == (False, 0)
+            tokenizer.gate.set()
+            await asyncio.wait_for(closing, 30)
+            assert (tokenizer.inside, tokenizer.closed) == (0, 1)
 
     asyncio.run(story())
 
@@ -393,7 +554,7 @@ def test_a_call_that_is_cancelled_anywhere_is_charged_or_costs_nothing(tmp_path)
                 assert was_cancelled or not isinstance(ended, BaseException)
                 answered, cancelled = answered + (not was_cancelled), cancelled + was_cancelled
                 await it.no_open_hold()
-                await until(lambda: not it.pipeline._billing.holds._background)
+                await until(lambda: not it.pipeline._billing.holds._retrying)
                 _, _, _, posted, held = await it.books()
                 assert (posted, held) == (10**12 - answered * PRICE, 0)
                 assert it.pipeline.in_flight == 0
@@ -409,13 +570,13 @@ def test_a_call_that_is_cancelled_anywhere_is_charged_or_costs_nothing(tmp_path)
 
 
 def test_a_body_that_cannot_be_made_is_not_charged(tmp_path):
-    def finish(spec, plan, matrix):
+    def render(spec, plan, matrix):
         raise ValueError("a bug of ours")
 
     async def story():
         async with line(tmp_path) as it:
             with pytest.raises(ValueError, match="a bug of ours"):
-                await it.run(finish=finish)
+                await it.run(render=render)
             assert await it.books() == RELEASED
             await it.still_works()
 
@@ -584,23 +745,27 @@ def test_a_call_of_too_many_tokens_is_refused_before_its_price_is_held(tmp_path)
 def test_a_model_is_resolved_by_name_task_and_allow_list(tmp_path):
     async def story():
         async with line(tmp_path) as it:
-            resolve = partial(it.pipeline.resolve, it.call())
-            assert resolve("ALL-MINILM-L6-V2", "embeddings").id == EMBED
+            quote = it.pipeline.quote
+
+            def embed(model):
+                return embeddings({"model": model, "input": TEXT})
+
+            def rank(model):
+                return rerank({"model": model, "query": "a", "documents": ["b"]})
+
+            assert (await quote(it.call(), embed("ALL-MINILM-L6-V2"))).spec.id == EMBED
             with pytest.raises(ModelNotFound):
-                resolve("none", "embeddings")
+                await quote(it.call(), embed("none"))
             with pytest.raises(WrongTask):
-                resolve(EMBED, "rerank")
+                await quote(it.call(), rank(EMBED))
             minted = await it.bench.mint(name="other", models=["starter-rerank"])
-            call = Call("req_2", it.bench.books.keyring.get(minted.id), "realtime", 0)
-            with pytest.raises(ModelNotFound) as refused:
-                it.pipeline.resolve(call, EMBED, "embeddings")
-            assert "Did you mean" not in refused.value.message
+            it.key = it.bench.books.keyring.get(minted.id)
             # Nor does another task, or a name that is nearly right, tell that it is there.
-            for name, task in ((EMBED, "rerank"), ("all-minilm-l6-v", "embeddings")):
+            for task in (embed(EMBED), rank(EMBED), embed("all-minilm-l6-v")):
                 with pytest.raises(ModelNotFound) as refused:
-                    it.pipeline.resolve(call, name, task)
+                    await quote(it.call(), task)
                 assert "Did you mean" not in refused.value.message
-            assert it.pipeline.resolve(call, "starter-rerank", "rerank").task == "rerank"
+            assert (await quote(it.call(), rank("starter-rerank"))).spec.task == "rerank"
 
     asyncio.run(story())
 
@@ -618,7 +783,7 @@ def test_draining_refuses_new_calls_and_lets_those_in_flight_finish(tmp_path):
             it.pipeline.draining = True
             assert repr(it.pipeline) == "<Pipeline [1 in flight | draining]>"
             with pytest.raises(Draining):
-                it.pipeline.resolve(it.call(), EMBED, "embeddings")
+                await it.run()
             idle = asyncio.create_task(it.pipeline.idle())
             await asyncio.sleep(0)
             assert not idle.done()
@@ -644,12 +809,8 @@ def test_a_settlement_that_fails_after_the_client_left_releases_the_hold(tmp_pat
                 patch.setattr(it.pipeline._billing.ledger, "settle", fails)
                 running = asyncio.create_task(it.run())
                 await begun.wait()
-                running.cancel()
-                with pytest.raises(asyncio.CancelledError):
-                    await running
-                go_on.set()
-                while await it.books() != RELEASED:  # noqa: ASYNC110 - the books ring no bell
-                    await asyncio.sleep(0)
+                await it.is_cancelled(running, owes=go_on.set)
+                assert await it.books() == RELEASED
             await it.still_works()
 
     asyncio.run(asyncio.wait_for(story(), 30))

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from appliance.engine.llama.library import pointer
 from appliance.engine.llama.prefix import PrefixLayout, owners
 from appliance.engine.vectors import Matrix
-from appliance.tasks.sequence import Tokens, TokenSequence
+from appliance.sequences.sequence import Tokens, TokenSequence
 
 
 class BatchArrays:

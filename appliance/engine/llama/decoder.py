@@ -19,7 +19,7 @@ from appliance.engine.llama.batch import TreeArrays
 from appliance.engine.llama.library import clear_memory, read_rows, set_embeddings, set_threads
 from appliance.engine.llama.prefix import layout_apart, layout_shared
 from appliance.engine.vectors import Matrix
-from appliance.tasks.sequence import TokenSequence
+from appliance.sequences.sequence import TokenSequence
 
 ONE_PHASE_TOKENS = 16
 """Up to here the outputs of all tokens cost no more than a second pass over the weights (measured

@@ -14,7 +14,7 @@ from appliance.engine.llama.batch import BatchArrays
 from appliance.engine.llama.library import read_rows, set_threads
 from appliance.engine.llama.segments import Segments
 from appliance.engine.vectors import Matrix
-from appliance.tasks.sequence import TokenSequence
+from appliance.sequences.sequence import TokenSequence
 
 
 class EncoderBackend:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from appliance.tasks.sequence import Tokens
+from appliance.sequences.sequence import Tokens
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from appliance.engine.vectors import Matrix
-from appliance.tasks.sequence import TokenSequence
+from appliance.sequences.sequence import TokenSequence
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from appliance.core.errors import InferenceFailed, LoadFailed
 from appliance.engine.llama.library import load_model, pointer
-from appliance.tasks.sequence import Frame
+from appliance.sequences.sequence import Frame
 
 
 class LlamaTokenizer:

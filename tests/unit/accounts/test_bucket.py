@@ -41,3 +41,13 @@ def test_the_wait_is_the_shortest_number_of_whole_seconds_that_suffices(rate, da
         assert not bucket.take(units)
     bucket.refill(wait_s * NS_PER_SECOND)
     assert bucket.take(units)
+
+
+def test_what_is_given_back_can_be_taken_again_and_is_never_more_than_the_rate():
+    bucket = Bucket.full(10, 0)
+    assert bucket.take(10)
+    assert not bucket.take(1)
+    bucket.give_back(3)
+    assert bucket.remaining() == 3
+    bucket.give_back(100)
+    assert bucket.remaining() == 10

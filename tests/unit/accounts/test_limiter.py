@@ -1,3 +1,4 @@
+import asyncio
 from dataclasses import replace
 from fractions import Fraction
 
@@ -7,7 +8,15 @@ from hypothesis import strategies as st
 
 from appliance.accounts.key import Key, KeyLimits
 from appliance.accounts.limiter import Limiter
-from appliance.core.errors import InvalidRequest, RateLimited
+from appliance.core.errors import (
+    DailyBudgetExceeded,
+    InsufficientCredit,
+    InvalidRequest,
+    LedgerUnavailable,
+    ModelWarming,
+    QueueFull,
+    RateLimited,
+)
 from tests.appliance import HandClock
 
 NS = 1_000_000_000
@@ -37,7 +46,7 @@ def test_a_key_without_limits_is_never_refused_and_told_of_none():
     limiter = Limiter(HandClock())
     for _ in range(10_000):
         with limiter.call(PLAIN):
-            limiter.take_tokens(PLAIN, 10**9)
+            limiter._take_tokens(PLAIN, 10**9)
     assert limiter.headers(PLAIN) == {}
 
 
@@ -103,13 +112,13 @@ def test_the_token_bucket_is_exact_over_any_history(rate, steps):
         level = min(Fraction(rate), level + Fraction(wait_ns * rate, 60 * NS))
         if units > rate:
             with pytest.raises(InvalidRequest, match=f"limited to {rate} tokens a minute"):
-                limiter.take_tokens(who, units)
+                limiter._take_tokens(who, units)
         elif level >= units:
-            limiter.take_tokens(who, units)
+            limiter._take_tokens(who, units)
             level -= units
         else:
             with pytest.raises(RateLimited) as refusal:
-                limiter.take_tokens(who, units)
+                limiter._take_tokens(who, units)
             assert refusal.value.retry_after_s == -(-(units - level) * 60 / rate // 1)
         headers = limiter.headers(who)
         assert headers["x-ratelimit-limit-tokens"] == str(rate)
@@ -137,7 +146,7 @@ def test_who_waits_exactly_as_long_as_told_is_not_refused_for_the_same_reason_ag
 
     def try_call(tokens):
         with limiter.call(who):
-            limiter.take_tokens(who, min(tokens, tpm))
+            limiter._take_tokens(who, min(tokens, tpm))
 
     for wait_ns, tokens in calls:
         clock.mono_ns += wait_ns
@@ -157,32 +166,32 @@ def test_who_waits_exactly_as_long_as_told_is_not_refused_for_the_same_reason_ag
 def test_a_call_that_no_minute_has_tokens_for_is_told_to_be_split_and_takes_none():
     limiter, who = Limiter(HandClock()), key(tpm=100)
     with pytest.raises(InvalidRequest, match=r"101 tokens .* limited to 100 tokens .* split it"):
-        limiter.take_tokens(who, 101)
-    limiter.take_tokens(who, 100)
+        limiter._take_tokens(who, 101)
+    limiter._take_tokens(who, 100)
 
 
 def test_a_call_refused_for_its_tokens_is_told_when_it_has_a_request_too():
     clock = HandClock()
     limiter, who = Limiter(clock), key(rpm=2, tpm=60)
     with limiter.call(who):
-        limiter.take_tokens(who, 60)
+        limiter._take_tokens(who, 60)
     with limiter.call(who), pytest.raises(RateLimited, match="60 tokens") as refusal:
-        limiter.take_tokens(who, 1)
+        limiter._take_tokens(who, 1)
     assert refusal.value.retry_after_s == 30
     clock.mono_ns += 30 * NS
     with limiter.call(who):
-        limiter.take_tokens(who, 1)
+        limiter._take_tokens(who, 1)
 
 
 def test_a_refused_call_takes_nothing():
     clock = HandClock()
     limiter, who = Limiter(clock), key(rpm=2, tpm=10)
-    limiter.take_tokens(who, 10)
+    limiter._take_tokens(who, 10)
     for _ in range(5):
         with pytest.raises(RateLimited):
-            limiter.take_tokens(who, 1)
+            limiter._take_tokens(who, 1)
     clock.mono_ns += 6 * NS
-    limiter.take_tokens(who, 1)
+    limiter._take_tokens(who, 1)
     call(limiter, who)
     call(limiter, who)
     for _ in range(5):
@@ -237,8 +246,8 @@ def test_keys_do_not_use_up_each_others_rates():
         key("key_b", rpm=1, tpm=5, concurrency=1),
     )
     with limiter.call(first), limiter.call(second):
-        limiter.take_tokens(first, 5)
-        limiter.take_tokens(second, 5)
+        limiter._take_tokens(first, 5)
+        limiter._take_tokens(second, 5)
     for who in (first, second):
         with pytest.raises(RateLimited):
             call(limiter, who)
@@ -255,3 +264,25 @@ def test_headers_tell_what_is_left_and_when_it_is_full_again():
         "x-ratelimit-remaining-requests": "45",
         "x-ratelimit-reset-requests": "15s",
     }
+
+
+@pytest.mark.parametrize(
+    ("error", "left"),
+    [
+        (ModelWarming(model="m", retry_after_s=1), (1, 10)),
+        (QueueFull(retry_after_s=1), (1, 10)),
+        (LedgerUnavailable("disk"), (1, 10)),
+        (InsufficientCredit(required="2", available="1"), (0, 10)),
+        (DailyBudgetExceeded(retry_after_s=1), (0, 10)),
+        (asyncio.CancelledError(), (0, 0)),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_what_a_refused_call_did_not_use_is_given_back(error, left):
+    clock = HandClock()
+    limiter, who = Limiter(clock), key(rpm=1, tpm=10)
+    with pytest.raises(type(error)), limiter.call(who), limiter.tokens(who, 10):
+        raise error
+    headers = limiter.headers(who)
+    remaining = [int(headers[f"x-ratelimit-remaining-{noun}"]) for noun in ("requests", "tokens")]
+    assert tuple(remaining) == left

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from appliance.engine.backend import EngineLimits, ModelFacts, require_computable
-from appliance.tasks.sequence import TokenSequence
+from appliance.sequences.sequence import TokenSequence
 
 LIMITS = EngineLimits(ubatch_tokens_max=512, max_batch_tokens=256, sequences_max=64)
 FACTS = ModelFacts(vocabulary=1000, width=4, tokens_max=500, description="test")

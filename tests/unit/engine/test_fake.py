@@ -7,7 +7,7 @@ from appliance.core.errors import EngineDied, InferenceFailed
 from appliance.engine.backend import EngineLimits, ModelFacts
 from appliance.engine.fake import FakeBackend, FakeWeights
 from appliance.engine.vectors import cosine_to_first
-from appliance.tasks.sequence import TokenSequence
+from appliance.sequences.sequence import TokenSequence
 
 LIMITS = EngineLimits(ubatch_tokens_max=512, max_batch_tokens=256, sequences_max=64)
 FACTS = ModelFacts(vocabulary=1000, width=384, tokens_max=512, description="fake")

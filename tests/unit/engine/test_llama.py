@@ -23,8 +23,8 @@ from appliance.engine.llama.weights import LlamaWeights
 from appliance.engine.loader import LlamaLoader, sha256_of
 from appliance.engine.tokenizer import WordPieceTokenizer, reference_tokenizer
 from appliance.engine.vectors import l2_normalise
+from appliance.sequences.sequence import Frame, TokenSequence, frame_pair, frame_single
 from appliance.settings import EngineSettings
-from appliance.tasks.sequence import Frame, TokenSequence, frame_pair, frame_single
 from tests.models import CONTEXT, HIDDEN, VOCABULARY, write_tiny_gguf
 
 ROOT = Path(__file__).resolve().parents[3]

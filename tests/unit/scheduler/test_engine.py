@@ -23,7 +23,7 @@ from appliance.engine.loader import LoadedModel
 from appliance.engine.tuning import default_tuning
 from appliance.scheduler.cache import VectorCache
 from appliance.scheduler.engine import Engine
-from appliance.tasks.sequence import TokenSequence
+from appliance.sequences.sequence import TokenSequence
 from tests.appliance import HandClock
 
 FACTS = ModelFacts(vocabulary=65_000, width=4, tokens_max=512, description="fake")

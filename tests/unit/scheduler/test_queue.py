@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 from appliance.engine.backend import EngineLimits
 from appliance.scheduler.job import Item, Job, ServiceClass, digest_of
 from appliance.scheduler.queue import SPLIT_TOKENS, WorkQueue, split_evenly
-from appliance.tasks.sequence import TokenSequence
+from appliance.sequences.sequence import TokenSequence
 
 LIMITS = EngineLimits(ubatch_tokens_max=512, max_batch_tokens=256, sequences_max=64)
 RUNS = int(os.environ.get("MODEL_RUNS", "40"))

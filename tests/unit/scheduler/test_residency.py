@@ -28,7 +28,7 @@ from appliance.scheduler.load_times import LOAD_BYTES_PER_S
 from appliance.scheduler.model_pool import RELOADS_MAX, TRY_AGAIN_S
 from appliance.scheduler.residency import Residency
 from appliance.scheduler.threads import ThreadPool
-from appliance.tasks.sequence import Frame, TokenSequence
+from appliance.sequences.sequence import Frame, TokenSequence
 from tests.appliance import HandClock
 
 FACTS = ModelFacts(vocabulary=1000, width=4, tokens_max=512, description="fake")
@@ -119,7 +119,7 @@ def opened(tmp_path):
             yield bench
         finally:
             bench.loader.gate.set()
-            await asyncio.to_thread(bench.residency.close)
+            await bench.residency.close()
             bench.threads.close()
 
     return opened
@@ -533,7 +533,7 @@ def test_a_model_that_comes_waits_until_the_memory_of_another_is_free(opened):
             a, b = sized(bench, "a", 10), sized(bench, "b", 10)
             await loaded(bench, a)
             bench.clock.advance(10)
-            with bench.residency.using(a):
+            with bench.residency.lease(a):
                 waiting = asyncio.create_task(bench.residency.wait(b, wait_s=60))
                 await asyncio.sleep(0.05)
                 assert here(bench, a, b) == [True, False]
@@ -584,7 +584,7 @@ def test_a_small_model_does_not_overtake_one_that_waits_for_memory(opened):
             a, large, small = sized(bench, "a", 10), sized(bench, "b", 20), sized(bench, "c", 5)
             await loaded(bench, a)
             bench.clock.advance(10)
-            with bench.residency.using(a):
+            with bench.residency.lease(a):
                 first = asyncio.create_task(bench.residency.wait(large, wait_s=60))
                 second = asyncio.create_task(bench.residency.wait(small, wait_s=60))
                 await asyncio.sleep(0.05)
@@ -601,7 +601,7 @@ def test_unloading_waits_for_the_calls_and_frees_the_tokenizer_too(opened):
             a = sized(bench, "a", 10)
             await bench.residency.encoder(a)
             await loaded(bench, a)
-            with bench.residency.using(a):
+            with bench.residency.lease(a):
                 leaving = asyncio.create_task(bench.residency.unload(a))
                 await asyncio.sleep(0.02)
                 assert not leaving.done()

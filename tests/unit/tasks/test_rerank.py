@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from appliance.core.errors import InputTooLong, InvalidRequest
-from appliance.tasks.rerank import plan_cosine, plan_pairs, ranking
-from appliance.tasks.sequence import Frame
+from appliance.sequences.sequence import Frame
+from appliance.tasks.plan import plan_cosine, plan_pairs
+from appliance.tasks.rerank import ranking
 
 FRAME = Frame(cls=901, sep=902)
 PLANS = pytest.mark.parametrize("plan", [plan_pairs, plan_cosine])

@@ -17,8 +17,8 @@ from appliance.engine.llama.tokenizer import LlamaTokenizer
 from appliance.engine.llama.weights import LlamaWeights
 from appliance.engine.loader import LlamaLoader, sha256_of
 from appliance.engine.vectors import l2_normalise
+from appliance.sequences.sequence import Frame, TokenSequence, frame_single
 from appliance.settings import EngineSettings
-from appliance.tasks.sequence import Frame, TokenSequence, frame_single
 from tests.decoders import (
     BPE,
     END,

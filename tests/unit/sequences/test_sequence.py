@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.tasks.sequence import Frame, frame_pair, frame_single
+from appliance.sequences.sequence import Frame, frame_pair, frame_single
 
 FRAME = Frame(cls=901, sep=902)
 tokens = st.lists(st.integers(0, 900), max_size=30).map(lambda ids: np.array(ids, np.int32))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from appliance.tasks.truncation import pair_lengths, single
+from appliance.sequences.truncation import pair_lengths, single
 
 Tokens = npt.NDArray[np.int32]
 """int32[n_tokens]"""

@@ -9,6 +9,6 @@ INSTRUCTION = "Given a web search query, retrieve relevant passages that answer 
 (huggingface.co/Qwen/Qwen3-Reranker-0.6B)."""
 
 
-def judged_head(query: str, instruction: str | None) -> str:
+def query_text(query: str, instruction: str | None) -> str:
     """Return the text of a pair up to its document, in the words of Qwen3-Reranker."""
     return f"<Instruct>: {instruction or INSTRUCTION}\n<Query>: {query}\n<Document>: "

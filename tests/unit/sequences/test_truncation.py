@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 
-from appliance.tasks import truncation
+from appliance.sequences import truncation
 
 LENGTHS = range(14)
 LIMITS = range(30)

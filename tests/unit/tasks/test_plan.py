@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from appliance.core.errors import COUNTED_MAX, InputTooLong, InvalidRequest, UnsupportedDimensions
-from appliance.tasks.embedding import plan_singles, require_dimensions
-from appliance.tasks.sequence import Frame
+from appliance.sequences.sequence import Frame
+from appliance.tasks.embed import require_dimensions
+from appliance.tasks.plan import plan_singles
 
 FRAME = Frame(cls=901, sep=902)
 

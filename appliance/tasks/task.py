@@ -1,0 +1,84 @@
+"""Task: what the pipeline asks of a call's body, whatever its endpoint.
+
+A new kind of question to a model is one file beside this one, which implements `Task`, and one
+route, which makes the task of a body. The pipeline calls it in the order of the methods here.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from appliance.catalog.spec import ModelSpec
+from appliance.engine.loader import TextEncoder
+from appliance.engine.vectors import Matrix
+from appliance.pricing.tariff import TaskKind
+from appliance.sequences.sequence import Tokens
+from appliance.tasks.plan import Plan
+
+
+class Task(Protocol):
+    """One checked body of one endpoint."""
+
+    @property
+    def kind(self) -> TaskKind:
+        """What a model must do to be asked this."""
+        ...
+
+    @property
+    def model(self) -> str:
+        """The model's name as the client sent it."""
+        ...
+
+    @property
+    def param(self) -> str:
+        """The field of the body that holds the texts."""
+        ...
+
+    @property
+    def truncate(self) -> bool:
+        """False: a text that is too long is refused, with its number of tokens."""
+        ...
+
+    def validate(self, spec: ModelSpec) -> None:
+        """Refuse what can be refused before any work.
+
+        Raises:
+            ApplianceError: this model cannot answer this body.
+        """
+        ...
+
+    def texts(self, spec: ModelSpec) -> list[str]:
+        """Return the texts to tokenize."""
+        ...
+
+    def plan(
+        self, spec: ModelSpec, tokens: Sequence[Tokens], encoder: TextEncoder, tokens_max: int
+    ) -> Plan:
+        """Return the sequences to compute.
+
+        `tokens` are those of each of `texts`, int32[n_tokens]; `tokens_max` is the longest
+        sequence. May be called on another thread than the loop's.
+
+        Raises:
+            InputTooLong, InvalidRequest: a text cannot be computed as the client wants it.
+        """
+        ...
+
+    def units(self, plan: Plan) -> int:
+        """Return how many native units are billed: tokens or documents."""
+        ...
+
+    def render(self, spec: ModelSpec, plan: Plan, matrix: Matrix) -> bytes:
+        """Return the body of the answer.
+
+        `matrix` holds the unnormalised rows, float32[n_sequences, width]. May be called on another
+        thread than the loop's.
+        """
+        ...
+
+
+def usage_of(plan: Plan) -> dict[str, int]:
+    """Return the `usage` of an answer: tokens computed, and how many texts were cut if any was."""
+    counted = {"prompt_tokens": plan.tokens, "total_tokens": plan.tokens}
+    if plan.truncated:
+        counted["truncated"] = plan.truncated
+    return counted
