@@ -54,17 +54,17 @@ class Appliance:
     loader: Loader
 
     async def preload(self) -> None:
-        """Load what the catalogue wants loaded at start."""
+        """Load the models that the catalogue marks for it."""
         await self.residency.preload(
             spec for spec in self.models.catalog if spec.entry.preload and spec.path.exists()
         )
 
 
 class Chore(Protocol):
-    """What a server does beside its calls."""
+    """A background task of the server."""
 
     async def run(self) -> None:
-        """Do it until cancelled."""
+        """Run until cancelled."""
 
 
 @asynccontextmanager
@@ -133,7 +133,7 @@ async def _running(
     residency: Residency,
     threads: ThreadPool,
 ) -> AsyncIterator[None]:
-    """Do chores during the block; then stop what has threads, in the order of who calls whom."""
+    """Run the chores during the block; then stop callers before what they call."""
     tasks = [asyncio.create_task(chore.run()) for chore in chores]
     try:
         yield

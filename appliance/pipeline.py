@@ -83,7 +83,7 @@ class Pipeline:
         return f"<Pipeline [{self.in_flight} in flight{' | draining' if self.draining else ''}]>"
 
     def drop(self, key_id: str) -> None:
-        """Refuse what a revoked key has in the queue and nobody computes yet; it costs nothing."""
+        """Refuse a revoked key's calls that are queued and not computed yet; they cost nothing."""
         for job in self._jobs.get(key_id, ()):
             job.drop(InvalidKey())
 
@@ -186,7 +186,7 @@ class Pipeline:
             self._require_live(call.key)
             matrix = await self._compute(engine, call, plan, timings)
             body = await self._rendered(task, spec, plan, matrix)
-            # Last: a client that has hung up is not charged for an answer that nobody reads.
+            # Last: a client that has hung up is not charged for an answer that it cannot read.
             await call.client.require_connected()
         except BaseException:
             if hold is not None:
@@ -225,7 +225,7 @@ class Pipeline:
     ) -> Engine:
         engine = self._residency.ready(spec)
         if engine is None:
-            # No money is held while a model is loaded; but a call that could not pay hears so now.
+            # No money is held while a model is loaded; a call that could not pay is refused now.
             if not is_paid:
                 await self._billing.ledger.require(purchase)
             engine = await self._residency.wait(spec, wait_s=call.wait_s, key=call.key.id)

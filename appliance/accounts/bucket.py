@@ -25,7 +25,7 @@ class Bucket:
         return cls(rate, rate * NS_PER_MINUTE, now_ns)
 
     def refill(self, now_ns: int) -> None:
-        """Add what has come since the last time."""
+        """Add the units that have accrued since the last refill."""
         self.level = min(self.rate * NS_PER_MINUTE, self.level + (now_ns - self.at_ns) * self.rate)
         self.at_ns = now_ns
 

@@ -1,4 +1,4 @@
-"""Key: who may call, and within which limits.
+"""Key: a caller's identity, limits and scopes.
 
 Owns the record of a key and the rules for the words an operator may use. It holds no plaintext:
 that exists once, in the answer to `mint`.
@@ -56,7 +56,7 @@ class Retired:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key as the server knows it."""
+    """One key."""
 
     id: str
     name: str
@@ -73,7 +73,7 @@ class Key:
     retired: tuple[Retired, ...] = ()
     """Oldest first; some may have ended."""
     forgotten_us: int | None = None
-    """When everything that told whose key it is was removed; its books stay."""
+    """When its name and credentials were removed; its transfers stay."""
 
     def is_live(self, now_us: int) -> bool:
         """Say whether the key may be used at this moment."""

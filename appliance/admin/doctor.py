@@ -88,7 +88,7 @@ def refused(error: ApplianceError) -> Finding:
 
 
 def files(directory: DataDir) -> Finding:
-    """Say whether others on this machine can read keys' hashes, credits or the admin token."""
+    """Check that other users of this machine cannot read key hashes, credits or the admin token."""
     if directory.path.exists() and not os.access(directory.path, os.R_OK | os.W_OK | os.X_OK):
         return Finding("files", "fail", f"{directory.path} cannot be used", "check its owner")
     secret = (directory.path, directory.database, directory.path / "admin.token")
@@ -134,7 +134,7 @@ def engine(facts: Callable[[], dict[str, str]]) -> Finding:
 
 
 def network(settings: Settings) -> Finding:
-    """Say who can reach the server, and who can read along."""
+    """Check from where the server is reached, and whether the connection is encrypted."""
     if is_loopback(settings.host):
         return Finding("network", "ok", f"{settings.host} is for this machine alone")
     if not settings.tls.cert:
@@ -151,7 +151,7 @@ def network(settings: Settings) -> Finding:
 
 
 def keys(*, has_live: bool) -> Finding:
-    """Say whether anybody may call."""
+    """Check that a live key exists."""
     if has_live:
         return Finding("keys", "ok", "there is a live key")
     return Finding("keys", "warn", "no live key: nobody may call", "gigarouter keys mint NAME")

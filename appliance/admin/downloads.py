@@ -85,7 +85,7 @@ class DownloadAdmin:
         return _view(self._downloads.get(download_id))
 
     async def cancel(self, download_id: str) -> DownloadView:
-        """End a download; the next pull goes on from what is here.
+        """Cancel a download; the next pull resumes it.
 
         Raises:
             DownloadNotFound: none has this id.

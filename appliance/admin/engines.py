@@ -1,6 +1,6 @@
 """Engines: what an operator does with models in memory: load, unload and pin them.
 
-Owns what is shown of that. Without a server nothing is in memory, and every verb says so.
+Without a server nothing is in memory, and every verb is refused with that reason.
 """
 
 import asyncio
@@ -90,7 +90,7 @@ class EngineAdmin:
         return self._view(spec)
 
     async def pin(self, order: PinOrder) -> EngineView:
-        """Keep a model in memory whatever others need, or no longer; until the server stops.
+        """Pin a model in memory, or unpin it; it holds until the server stops.
 
         Raises:
             InvalidRequest: no server runs.

@@ -39,12 +39,12 @@ from appliance.wire.models import (
 )
 
 MODELS_BORN = 1_767_225_600
-"""`created` of every model: OpenAI's clients want a number, and files have no birthday."""
+"""`created` of every model: OpenAI's clients need a number, and a file has no such date."""
 
 
 @dataclass(slots=True)
 class Models:
-    """The catalogue as it stands now; replaced as a whole when the user's file changes."""
+    """The current catalogue; it is replaced as a whole when the user's file changes."""
 
     directory: DataDir
     catalog: Catalog

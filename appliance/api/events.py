@@ -1,4 +1,4 @@
-"""Events: who listens to what happens, for as long as the server serves.
+"""Events: the listeners of the event stream, for as long as the server serves.
 
 Owns the number of listeners and the rhythm.
 """
@@ -10,7 +10,7 @@ from appliance.core.errors import QueueFull
 
 LISTENERS_MAX = 16
 LOOK_S = 0.25
-"""How soon a listener hears that the server stops."""
+"""How soon a stream ends once the server stops."""
 RETRY_S = 5
 
 

@@ -1,6 +1,6 @@
 """Services: what the routes work with.
 
-Owns nothing; it is the one thing that Litestar injects.
+Litestar injects this one object into every route.
 """
 
 from dataclasses import dataclass

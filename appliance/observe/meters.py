@@ -1,8 +1,8 @@
 """Meters: the calls that ended, counted by the second and by the minute.
 
 Owns the counters, the last calls and the quantiles. O(1) for each call, and bounded: a day of
-minutes, a quarter of an hour of seconds. It keeps nothing of what was asked or answered, and
-nothing over a restart: the ledger does.
+minutes, a quarter of an hour of seconds. Texts and vectors are
+never kept, and a restart begins anew: the ledger has the sums.
 """
 
 from collections import Counter, deque

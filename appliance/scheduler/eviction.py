@@ -1,6 +1,6 @@
-"""Memory: which loaded models make room for another.
+"""Eviction: which loaded models are freed to make room for another.
 
-Owns the choice, over plain numbers.
+The least recently used ones that may go; a pure choice over plain numbers.
 """
 
 from collections.abc import Hashable, Sequence

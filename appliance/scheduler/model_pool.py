@@ -1,8 +1,8 @@
-"""ModelPool: the models in memory, those on their way in and those on their way out.
+"""Model pool: the models in memory, those being loaded and those being freed.
 
 Owns one engine for each file of weights, how many load at once, and the memory that all may take: a
-model that needs room waits until those that were not called for longest are freed. None goes while
-anyone computes with it.
+model that needs room waits until the least recently called ones are evicted. A leased model is
+never evicted.
 """
 
 import asyncio
@@ -24,19 +24,19 @@ log = logging.getLogger("gigarouter.residency")
 
 NS_PER_S = 1_000_000_000
 TRY_AGAIN_S = 30
-"""After a load failed, calls hear the reason this long; the next one loads again."""
+"""How long calls are refused with a failed load's reason; the next call loads again."""
 HEALTHY_S = 300
-"""An engine that lived this long begins a new row of deaths."""
+"""An engine that lived this long resets the count of deaths."""
 RELOADS_MAX = 5
-"""Deaths in a row after which a model rests for `TRY_AGAIN_S`."""
+"""Deaths in a row after which a model is not loaded for `TRY_AGAIN_S`."""
 GRACE_S = 3.0
-"""A model that was just loaded is not freed before those who were told to come back can have."""
+"""A model is not evicted sooner after its load: calls that were told to retry must find it."""
 LOADING_MAX = 2
 """Models that are read from the disk at once."""
 
 
 class ModelPool:
-    """Slots by what they compute with; call on the loop's thread."""
+    """Entries by file of weights; call on the loop's thread."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class ModelPool:
         return sum(self._freeing.values())
 
     def begin(self, spec: ModelSpec, *, size: int, restarting: bool = False) -> PoolEntry:
-        """Let a model come into memory, in the place of what was known of it."""
+        """Queue a model to be loaded; it replaces the model's former entry."""
         weights = weights_key(spec)
         self._free(self.entries.pop(weights, None))
         entry = self.entries[weights] = PoolEntry(
@@ -97,7 +97,7 @@ class ModelPool:
         return entry
 
     def reconcile(self) -> None:
-        """Free what is to go and nobody uses; load what waits and has room."""
+        """Free entries that are marked and unused; load those that wait and fit."""
         for weights, entry in list(self.entries.items()):
             if entry.leaving and not self.leases.count(weights):
                 del self.entries[weights]
@@ -106,10 +106,10 @@ class ModelPool:
             return
         for entry in [entry for entry in self.entries.values() if entry.state == "waiting"]:
             if not self._admit(entry):
-                break  # first come, first served: a small one does not overtake for ever
+                break  # first come, first served: a small model must not starve a large one
 
     def may_go(self, entry: PoolEntry) -> bool:
-        """Say whether a model can be freed now without anyone missing it."""
+        """Say whether a model can be evicted now."""
         weights = weights_key(entry.spec)
         since_ns = self._clock.monotonic_ns() - entry.ready_ns
         has_come = entry.ready_ns > 0 and since_ns > GRACE_S * NS_PER_S
@@ -122,7 +122,7 @@ class ModelPool:
         return bool(entry.reason) and since_ns > TRY_AGAIN_S * NS_PER_S
 
     async def close(self) -> None:
-        """Free every model that is not leased; the others end with the process."""
+        """Free every model that is not leased; the process's end frees the others."""
         self._closing = True
         if self._again is not None:
             self._again.cancel()
@@ -166,14 +166,14 @@ class ModelPool:
             for weights, each in self.entries.items()
             if each.takes_memory and not each.leaving
         ]
-        # What is on its way out already is as good as free.
+        # Memory that is being freed counts as free.
         need = entry.bytes + sum(resident.bytes for resident in residents) - budget
         chosen = choose_evictions(residents, need=need)
         for weights in chosen or ():
             log.info("%s makes room for %s", self.entries[weights].spec.id, entry.spec.id)
             self._free(self.entries.pop(weights))
         if chosen is None and self._again is None:
-            # Somebody computes with all of them, or they have only just come.
+            # All of them are leased, pinned, or in their grace period.
             loop = asyncio.get_running_loop()
             self._again = loop.call_later(GRACE_S / 4, self._look_again)
 
@@ -248,6 +248,6 @@ class ModelPool:
 
 
 def _retrieve(future: "asyncio.Future[None]") -> None:
-    """Retrieve an error that no caller waits for: it stands in the entry."""
+    """Retrieve an error that no caller waits for: the entry keeps it."""
     if not future.cancelled():
         future.exception()

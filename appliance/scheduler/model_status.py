@@ -1,6 +1,6 @@
-"""ModelStatus: what can be said of a model without calling it.
+"""Model status: whether a model can be served, is loaded, and how it is tuned.
 
-Owns the answer for a data directory that nobody serves; where a server runs, its residency knows.
+A server's residency implements it; `OfflineStatus` is for a data directory without a server.
 """
 
 from pathlib import Path

@@ -1,7 +1,4 @@
-"""PoolEntry: one file of weights on its way into memory, in it, or on its way out.
-
-Owns what residency knows of it.
-"""
+"""Pool entry: one file of weights that waits, is loaded, or is being freed, and its facts."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -47,7 +44,7 @@ class PoolEntry:
     used_ns: int = 0
     """When it was called last."""
     leaving: bool = False
-    """True: it is freed as soon as nobody computes with it."""
+    """True: it is freed when the last lease on it ends."""
 
     @property
     def is_usable(self) -> bool:

@@ -1,7 +1,7 @@
-"""Residency: which models are loaded, being loaded, or not, as their callers meet them.
+"""Residency: a call's way to a model that may be loaded, being loaded, or not.
 
-Owns how long a caller of a cold model waits, the tokenizers, and what keeps a model in memory:
-calls that use it, a pin, or that nobody needs its room.
+Owns how long a call waits for a cold model, the tokenizers, and what keeps a model in memory:
+leases, a pin, and the idle time.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ log = logging.getLogger("gigarouter.residency")
 
 
 class Residency:
-    """Loads models when they are first called, and frees them when others need the room."""
+    """Loads models when they are first called, and evicts them when another needs the memory."""
 
     def __init__(
         self,
@@ -191,7 +191,7 @@ class Residency:
                 log.error("%s cannot be preloaded: %s", spec.id, error.message)  # noqa: TRY400 - foreseen
 
     def pin(self, spec: ModelSpec, *, on: bool) -> None:
-        """Keep a loaded model, whatever others need; or no longer."""
+        """Pin a loaded model, so that it is not evicted; or unpin it."""
         (self.pool.pinned.add if on else self.pool.pinned.discard)(weights_key(spec))
         self.pool.reconcile()
 

@@ -40,7 +40,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """What stands around a pair that is judged as one text."""
+    """The tokens around a pair that is read as one text."""
 
     before: Tokens
     after: Tokens

@@ -15,7 +15,7 @@ def single(tokens: int, limit: int) -> int:
 def pair_lengths(first: int, second: int, limit: int) -> tuple[int, int]:
     """Return how many leading tokens of each text fit together in `limit`.
 
-    The longer text gives way until both are equally long, then both do; an odd token goes to the
+    The longer text is cut until both are equally long, then both are; an odd token goes to the
     second text, or to the first where the first was the longer one. All are counts of tokens;
     the answers never exceed `first` and `second`, and their sum is `min(first + second, limit)`.
     """

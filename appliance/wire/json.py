@@ -1,4 +1,4 @@
-"""JSON: bytes from a client to a typed body, with every way of being wrong told apart.
+"""JSON: bytes from a client to a typed body, with a message of its own for each kind of error.
 
 Owns the decoding that never lets a foreign exception escape.
 """

@@ -44,7 +44,7 @@ class KeyList(msgspec.Struct, frozen=True):
 
 
 class Plaintext(msgspec.Struct, frozen=True):
-    """The only place where the plaintext of a key ever stands."""
+    """The only answer that holds a key's plaintext."""
 
     id: str
     name: str

@@ -23,4 +23,4 @@ class LogView(msgspec.Struct, frozen=True):
 
     data: list[LogLine]
     cursor: str
-    """Where they end, `RUN-NUMBER`: ask with it for what comes after. Each start is another run."""
+    """The position after them, `RUN-NUMBER`, to ask for later lines. Each start is another run."""

@@ -33,7 +33,7 @@ class PriceOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AliasOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All other names that a model shall answer to; an empty list leaves it its id."""
+    """All aliases of a model; an empty list leaves only its id."""
 
     id: str
     aliases: list[str]
@@ -83,7 +83,7 @@ class ModelView(msgspec.Struct, frozen=True, omit_defaults=True):
     """Of its file here, or of what a pull fetches; None: not known."""
     matryoshka: tuple[int, ...] | None = None
     prompts: dict[str, str] | None = None
-    """What stands before a text whose `input_type` is told."""
+    """The words put before a text whose `input_type` is given."""
     reason: str | None = None
     """Why it is not available."""
     missing: bool = False

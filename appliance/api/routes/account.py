@@ -1,4 +1,4 @@
-"""Account: what a key's holder may know of it."""
+"""Account: a key's balance, limits and usage, for its holder."""
 
 from collections.abc import Sequence
 from datetime import date, timedelta
@@ -63,7 +63,7 @@ class CurrentKey(msgspec.Struct, frozen=True):
     """Since Monday, UTC."""
     usage_monthly: Decimal
     is_free_tier: bool
-    """Always false: nothing here is free of charge for want of a payment."""
+    """Always false: there is no free tier."""
     rate_limit: RateView
     expires_at: str | None
 
@@ -78,7 +78,7 @@ class CurrentKeyAnswer(msgspec.Struct, frozen=True):
 async def show_current_key(
     request: AnyRequest, services: NamedDependency[Services]
 ) -> Response[bytes]:
-    """Show the key that asks, as OpenRouter does."""
+    """Show the key of the request in OpenRouter's shape."""
     key = services.authenticator.require(request, credential_of(request), "usage", "infer")
     view = current_key(
         key,
@@ -121,7 +121,7 @@ def current_key(key: Key, balance: Balance, usage: Sequence[Usage], today: int) 
 
 @get("/account")
 async def show_account(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
-    """Show the balance and limits of the key that asks, as bearer or as `?key=`."""
+    """Show the balance and limits of the key of the request, as bearer or as `?key=`."""
     text = credential_of(request)
     if text is None:
         text = request.query_params.get("key")

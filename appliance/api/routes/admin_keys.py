@@ -65,7 +65,7 @@ async def expire_key(
 
 @delete("/{key_id:str}", status_code=200)
 async def forget_key(key_id: FromPath[str], services: NamedDependency[Services]) -> Response[bytes]:
-    """Revoke the key and remove what tells whose it is; its books stay."""
+    """Revoke the key and remove its name and credentials; its transfers stay."""
     return answer(await services.admin.keys.forget(key_id))
 
 

@@ -23,8 +23,8 @@ from appliance.api.routes.metrics import metrics
 def operator_router(guard: OperatorGuard) -> Router:
     """Return the guarded routes."""
 
-    # Functions, because Litestar copies its guards deeply: a copied keyring would never hear that
-    # a key was minted or revoked.
+    # Functions, because Litestar copies its guards deeply: a copied keyring would not change
+    # when a key is minted or revoked.
     def operator(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
         guard.require(connection)
 

@@ -41,7 +41,7 @@ def openapi() -> Response[bytes]:
 
 @head(["/health", "/v1/models"], sync_to_thread=False)
 def probe() -> None:
-    """Say that the server answers, to monitors that ask for no body."""
+    """Answer monitors that send HEAD."""
 
 
 @get("/health")
