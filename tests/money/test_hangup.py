@@ -22,11 +22,11 @@ LATE = 0.2
 handed to the HTTP server at once, and what is lost behind that cannot be known here."""
 
 
-def request(key: str, number: int) -> bytes:
+def request(key: str, number: int, header: str = "") -> bytes:
     body = json.dumps({"model": EMBED, "input": f"a text of some words, number {number} " * 6})
     return (
         f"POST /v1/embeddings HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n"
-        f"x-request-id: call-{number}\r\ncontent-length: {len(body)}\r\n\r\n{body}"
+        f"x-request-id: call-{number}\r\n{header}content-length: {len(body)}\r\n\r\n{body}"
     ).encode()
 
 
@@ -84,3 +84,34 @@ def test_a_client_that_leaves_at_any_moment_pays_only_for_an_answer(make_server,
     usual = f"a call takes {usual_s * 1e3:.1f} ms"
     print(f"\n{how}: {calls} calls, {len(unread)} charged unread; {usual}")  # noqa: T201
     assert len(unread) <= LATE * calls
+
+
+def test_a_client_that_leaves_and_sends_the_call_again_pays_for_it_once(make_server):
+    server = make_server().start("--fake")
+    key = str(server.mint(credit="1")["key"])
+    usual_s = a_call_takes_s(server.port, key)
+    sent = 20
+    number = 0
+    for moment in MOMENTS:
+        for _ in range(HANGUPS):
+            number += 1
+            content = request(key, number, f"idempotency-key: again-{number}\r\n")
+            with socket.create_connection(("127.0.0.1", server.port)) as client:
+                client.sendall(content)
+                time.sleep(moment * usual_s)
+            deadline = time.monotonic() + 30
+            while time.monotonic() < deadline:
+                with socket.create_connection(("127.0.0.1", server.port)) as client:
+                    client.sendall(content)
+                    if answered(client):
+                        sent += 1
+                        break
+    assert server.stop() == 0
+    books = Books(server.data_dir)
+    assert books.problems == []
+    assert sent == 20 + number
+    assert (books.open_holds, books.held) == (0, 0)
+    price = books.charged["call--1"]
+    assert sum(books.posted.values()) == 10**12 - price * 20 - sum(
+        books.charged[f"call-{each}"] for each in range(1, number + 1)
+    )
