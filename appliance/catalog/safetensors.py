@@ -23,9 +23,9 @@ from appliance.core.errors import InvalidModelFile
 Array: TypeAlias = NDArray[np.float32]
 
 HEADER_BYTES_MAX = 16 * 1024 * 1024
-"""Bytes of the JSON header; a real one has about 100 for each tensor."""
+"""Longest JSON header, in bytes; real ones have about 100 bytes for each tensor."""
 DIMENSIONS_MAX = 8
-"""Dimensions of one tensor."""
+"""Most dimensions of one tensor."""
 
 _LENGTH_BYTES = 8
 _ITEM_BYTES: Mapping[str, int] = MappingProxyType({"F32": 4, "F16": 2, "BF16": 2})
@@ -34,10 +34,10 @@ _ITEM_BYTES: Mapping[str, int] = MappingProxyType({"F32": 4, "F16": 2, "BF16": 2
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Where one tensor lies in the file."""
+    """Type, shape and position of one tensor of a file."""
 
     dtype: str
-    """The format's own name, for instance `F16`. A float model may carry an integer buffer."""
+    """The format's name, for instance `F16`. A model of floats may also contain integers."""
     shape: tuple[int, ...]
     offset: int
     """Bytes from the start of the file."""
@@ -49,7 +49,7 @@ class Safetensors:
 
     path: Path
     tensors: Mapping[str, Stored] = field(repr=False)
-    """Name to place, sorted by name; read-only."""
+    """By name, sorted; read-only."""
 
     def read_f32(self, name: str) -> Array:
         """Return one tensor as a new `float32[*shape]`.
@@ -75,7 +75,7 @@ class Safetensors:
         elif stored.dtype == "F16":
             floats = raw.view("<f2").astype(np.float32)
         else:
-            # A bfloat16 is the upper half of a float32.
+            # A bfloat16 is the upper 16 bits of a float32.
             bits = raw.view("<u2").astype(np.uint32)
             bits <<= 16
             floats = bits.view(np.float32)
