@@ -9,7 +9,8 @@ from packaging.requirements import Requirement
 
 LOCK = Path(__file__).with_name("lock") / "run.txt"
 KNOWN = re.compile(
-    r"Apache|BSD|MIT|ISC|PSF|Python Software Foundation|MPL|Mozilla|Public Domain|Unlicense|0BSD|HPND|Zlib|CC0",
+    "Apache|BSD|MIT|ISC|PSF|Python Software Foundation|MPL|Mozilla"
+    "|Public Domain|Unlicense|0BSD|HPND|Zlib|CC0",
     re.IGNORECASE,
 )
 """Licences under which a program of ours may be used and given away, by words of their names."""
