@@ -22,7 +22,7 @@ class Vocabulary:
     """All tokens by id, and the ids of the special tokens."""
 
     tokens: tuple[str, ...]
-    """By id. `WORD_START + x` starts a word and a bare `x` continues one; tokens of other kinds than
+    """By id. `WORD_START + x` starts a word and a bare `x` continues one; tokens that are not
     `NORMAL` are spelt as in the source."""
     kinds: tuple[int, ...]
     """By id: `NORMAL`, `CONTROL`, `USER_DEFINED`, or `UNUSED` for an id without a token."""

@@ -5,6 +5,7 @@ import re
 import sys
 import tomllib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,7 @@ class Locked:
     hashes: frozenset[str]
 
 
+@cache
 def locked(name: str) -> dict[str, list[Locked]]:
     """What a lock file pins: by name, each version with its marker and hashes."""
     found: dict[str, list[Locked]] = {}
@@ -143,6 +145,7 @@ def test_the_engine_is_pinned_alike_where_it_is_built_declared_and_locked():
 # -- what the code imports ----------------------------------------------------------------------
 
 
+@cache
 def imported() -> dict[str, set[str]]:
     """Modules of others, by the distribution that has them: every import in the shipped code."""
     ours, found = {"appliance", "tui"}, {}

@@ -4,6 +4,7 @@ import ast
 import re
 import tokenize
 import tomllib
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,6 +40,7 @@ def name_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+@cache
 def tree_of(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
@@ -117,7 +119,7 @@ def test_nothing_of_the_work_was_left_behind():
         text = path.read_text(encoding="utf-8")
         left += [
             (shown(path), node.lineno, node.func.id)
-            for node in ast.walk(ast.parse(text))
+            for node in ast.walk(tree_of(path))
             if isinstance(node, ast.Call)
             and isinstance(node.func, ast.Name)
             and node.func.id in {"print", "breakpoint"}
