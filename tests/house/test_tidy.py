@@ -48,8 +48,11 @@ def tree_of(path: Path) -> ast.Module:
 def comments_of(path: Path) -> dict[int, str]:
     """Comments by line."""
     with path.open("rb") as file:
-        tokens = list(tokenize.tokenize(file.readline))
-    return {t.start[0]: t.string for t in tokens if t.type == tokenize.COMMENT}
+        return {
+            token.start[0]: token.string
+            for token in tokenize.tokenize(file.readline)
+            if token.type == tokenize.COMMENT
+        }
 
 
 def test_the_modules_of_both_packages_are_looked_at():
@@ -153,7 +156,9 @@ def unexplained(comments: dict[int, str]) -> list[tuple[int, str]]:
 
 
 def test_every_exemption_names_its_rule_and_says_why():
-    found = {shown(path): unexplained(comments_of(path)) for path in MODULES}
+    exempt = [path for path in MODULES if re.search("noqa|type: ignore", path.read_text("utf-8"))]
+    assert exempt
+    found = {shown(path): unexplained(comments_of(path)) for path in exempt}
     assert {name: bad for name, bad in found.items() if bad} == {}
 
 
