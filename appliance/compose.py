@@ -32,6 +32,7 @@ from appliance.ledger.billing import Billing
 from appliance.ledger.books import Books
 from appliance.observe.log_buffer import LogBuffer
 from appliance.observe.meters import Meters
+from appliance.observe.metrics import Metrics
 from appliance.pipeline import Pipeline
 from appliance.scheduler.cache import VectorCache
 from appliance.scheduler.load_times import LoadTimes
@@ -97,7 +98,8 @@ async def open_appliance(
         screen=screen,
     )
     authenticator = Authenticator(books.keyring, _failed_auth(clock, limits), clock)
-    meters = Meters(clock, _charged_today(books))
+    metrics = Metrics()
+    meters = Meters(clock, _charged_today(books), on_call=metrics.note)
     paid = PaidCalls(
         pipeline,
         authenticator,
@@ -116,6 +118,7 @@ async def open_appliance(
         clock,
         limits,
         meters,
+        metrics,
         log_buffer,
         Events(),
     )

@@ -4,6 +4,8 @@
 # machine, for this machine's processor and with our own kernels (appliance/native): a few minutes
 # the first time, then a cache has it.
 
+UV_VERSION=0.13.9  # resolves the lock: packaging/lock.sh
+
 say() { printf '%s\n' "gigarouter: $*" >&2; }
 die() { say "$*"; exit 1; }
 
@@ -47,17 +49,26 @@ logged() {
 
 # up_to_date FILE: whether nothing that decides what is installed is newer than FILE.
 up_to_date() {
-    sources=$(find "$root/pyproject.toml" "$root/appliance/native" -type f ! -name '*.pyc' -newer "$1" 2>&1)
+    sources=$(find "$root/pyproject.toml" "$root/packaging/lock" "$root/appliance/native" -type f ! -name '*.pyc' -newer "$1" 2>&1)
     [ -z "$sources" ]
 }
 
-# install EXTRAS: make .venv and put the project into it, unless that is done already.
+# put ARGUMENTS...: `pip install`, or the end with the log's last lines.
+put() {
+    if ! logged "$python" -m pip --disable-pip-version-check install "$@"; then
+        tail -n 30 "$log" >&2
+        die "the installation failed; the whole log is in .venv/install.log"
+    fi
+}
+
+# install LOCK: make .venv and put the project into it with the versions of packaging/lock/LOCK.txt
+# (run or test), each checked against its hashes, unless that is done already.
 install() {
-    extras=$1
+    lock="$root/packaging/lock/$1.txt"
     venv="$root/.venv"
     python="$venv/bin/python"
     log="$venv/install.log"
-    stamp="$venv/.installed$(printf '%s' "$extras" | tr -c 'a-z\n' '-')"
+    stamp="$venv/.installed-$1"
     if [ -x "$python" ] && up_to_date "$stamp"; then
         return
     fi
@@ -74,9 +85,8 @@ install() {
     # Compiles only where our build failed, and then only what we use: no image encoder.
     CMAKE_ARGS=${CMAKE_ARGS:--DLLAVA_BUILD=OFF}
     export CMAKE_ARGS
-    if ! logged "$python" -m pip --disable-pip-version-check install --editable "$root$extras"; then
-        tail -n 30 "$log" >&2
-        die "the installation failed; the whole log is in .venv/install.log"
-    fi
+    put --require-hashes --requirement "$lock"
+    # The project itself has no hash; all that it and its build need is there by now.
+    put --no-deps --no-build-isolation --editable "$root"
     touch "$stamp"
 }

@@ -9,7 +9,7 @@
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 . "$root/packaging/environment.sh"
-install ""
+install run
 GIGAROUTER_DATA_DIR=${GIGAROUTER_DATA_DIR:-$root/.gigarouter}
 export GIGAROUTER_DATA_DIR
 exec "$python" "$root/packaging/quickstart.py" "$@"

@@ -3,6 +3,6 @@
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 . "$root/packaging/environment.sh"
-install "[test]"
+install test
 cd "$root"
 exec "$python" -m pytest "$@"

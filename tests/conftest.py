@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from tests import skips
 from tests.server import Server
+
+pytest_sessionfinish = skips.pytest_sessionfinish
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from appliance.core.limits import Limits
 from appliance.ledger.ledger import Ledger
 from appliance.observe.log_buffer import LogBuffer
 from appliance.observe.meters import Meters
+from appliance.observe.metrics import Metrics
 from appliance.pipeline import Pipeline
 from appliance.scheduler.residency import Residency
 
@@ -31,5 +32,6 @@ class Services:
     clock: Clock
     limits: Limits
     meters: Meters
+    metrics: Metrics
     log_buffer: LogBuffer
     events: Events

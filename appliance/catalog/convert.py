@@ -1,7 +1,8 @@
-"""Convert: a Hugging Face folder of the BERT family becomes one GGUF file.
+"""Convert: write a Hugging Face folder of the BERT family as one GGUF file.
 
-Owns the names, types and order of what is written; the same folder always gives the same bytes.
-Unlike the stock converter it keeps a cross-encoder's pooler, without which scores are wrong.
+Decides the names, types and order of everything that is written; the same folder always gives the
+same bytes. Unlike llama.cpp's own converter it keeps a cross-encoder's pooler, without which the
+scores are wrong.
 """
 
 import os
@@ -29,29 +30,29 @@ _PREFIX = "bert."
 _WORD_EMBEDDINGS = "embeddings.word_embeddings.weight"
 _POOLER, _CLASSIFIER = "bert.pooler.dense", "classifier"
 _LEGACY = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
-"""Names that the oldest checkpoints still have."""
+"""Parameter names of current checkpoints, and what the oldest ones call them."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Placement:
-    """One tensor of the folder and its place in the GGUF file."""
+    """One tensor: its name in the folder, and its name and type in the GGUF file."""
 
     source: str
     target: str
     shape: tuple[int, ...]
     halved: bool = False
-    """Whether it is stored as float16; otherwise as float32."""
+    """True: stored as float16; False: as float32."""
 
 
 def convert_folder(folder: Path, out: Path, *, name: str | None = None) -> None:
-    """Write the model in `folder` to `out`, which appears whole or not at all.
+    """Write the model in `folder` to the GGUF file `out`, completely or not at all.
 
-    The folder holds config.json, model.safetensors and tokenizer.json or vocab.txt; optionally
-    tokenizer_config.json, special_tokens_map.json, modules.json and 1_Pooling/config.json.
-    `name` becomes `general.name`; None takes the name of the folder, never its path.
+    The folder must hold config.json, model.safetensors and either tokenizer.json or vocab.txt. It
+    may hold tokenizer_config.json, special_tokens_map.json, modules.json and 1_Pooling/config.json.
+    `name` is written as `general.name`; with None it is the folder's name without its path.
 
     Raises:
-        InvalidModelFile: the folder is damaged, incomplete or of a kind that is not supported.
+        InvalidModelFile: the folder is damaged or incomplete, or the model is not supported.
         OSError: `out` cannot be written.
     """
     settings = read_settings(folder)
@@ -77,7 +78,7 @@ def convert_folder(folder: Path, out: Path, *, name: str | None = None) -> None:
 
 
 def _plan(settings: BertSettings, weights: Safetensors) -> tuple[list[_Placement], tuple[str, ...]]:
-    """Return what is to be written, present and of the right shape, and the output labels."""
+    """Return every tensor to write, after checking presence and shape, and the output labels."""
     prefix = _PREFIX if _PREFIX + _WORD_EMBEDDINGS in weights.tensors else ""
     placements = [*_embeddings(settings, prefix)]
     for index in range(settings.block_count):
@@ -114,7 +115,7 @@ def _block(settings: BertSettings, prefix: str, index: int) -> Iterator[_Placeme
 
 
 def _head(settings: BertSettings, outputs: int) -> Iterator[_Placement]:
-    # The head is tiny and decides the score, so it keeps all its bits.
+    # The head is small and determines the score, so it stays float32.
     width = settings.embedding_length
     yield _Placement(f"{_POOLER}.weight", "cls.weight", (width, width))
     yield _Placement(f"{_POOLER}.bias", "cls.bias", (width,))
@@ -133,8 +134,8 @@ def _norm(source: str, target: str, width: int) -> Iterator[_Placement]:
 
 
 def _labels(settings: BertSettings, weights: Safetensors) -> tuple[str, ...]:
-    # config.json leaves id2label out when it has transformers' default of two labels, so the
-    # classifier's own rows decide.
+    # transformers omits id2label from config.json when it equals the default of two labels, so the
+    # number of outputs is taken from the classifier's rows.
     stored = weights.tensors.get(f"{_CLASSIFIER}.weight")
     if stored is None or not stored.shape or not stored.shape[0]:
         raise InvalidModelFile(weights.path, f"{_CLASSIFIER}.weight is missing: no cross-encoder")
@@ -174,7 +175,7 @@ def _add_settings(writer: Any, settings: BertSettings, labels: tuple[str, ...], 
     writer.add_bool("bert.attention.causal", val=False)
     writer.add_uint32("bert.pooling_type", settings.pooling)
     if len(labels) > 1:
-        # llama.cpp takes the number of outputs from this list, and 1 without it.
+        # llama.cpp takes the number of outputs from the length of this list; without it, it is 1.
         writer.add_array("bert.classifier.output_labels", list(labels))
     if settings.activation is not None:
         writer.add_string("gigarouter.head.activation", settings.activation)
@@ -189,13 +190,13 @@ def _add_vocabulary(writer: Any, settings: BertSettings, vocabulary: Vocabulary)
     writer.add_uint32("tokenizer.ggml.bos_token_id", vocabulary.cls)
     writer.add_uint32("tokenizer.ggml.eos_token_id", vocabulary.sep)
     writer.add_uint32("tokenizer.ggml.unknown_token_id", vocabulary.unk)
-    # The misspelling is llama.cpp's.
+    # llama.cpp misspells this key.
     writer.add_uint32("tokenizer.ggml.seperator_token_id", vocabulary.sep)
     writer.add_uint32("tokenizer.ggml.padding_token_id", vocabulary.pad)
     writer.add_uint32("tokenizer.ggml.cls_token_id", vocabulary.cls)
     if vocabulary.mask is not None:
         writer.add_uint32("tokenizer.ggml.mask_token_id", vocabulary.mask)
-    # These three make llama.cpp's own server join pairs as `[CLS] a [SEP] b [SEP]`.
+    # With these three, llama.cpp's own server joins a pair as `[CLS] a [SEP] b [SEP]`.
     writer.add_bool("tokenizer.ggml.add_bos_token", val=True)
     writer.add_bool("tokenizer.ggml.add_eos_token", val=True)
     writer.add_bool("tokenizer.ggml.add_sep_token", val=False)
@@ -220,7 +221,7 @@ def _write(writer: Any, weights: Safetensors, placements: list[_Placement]) -> N
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
-    # One tensor at a time, so that memory holds a matrix and not a model.
+    # One tensor at a time, so that memory never holds the whole model.
     for placement in placements:
         writer.write_tensor_data(_stored(weights, placement))
 

@@ -1,7 +1,7 @@
 """Folder: the settings of a Hugging Face model folder of the BERT family.
 
-Owns reading config.json, modules.json and the pooling module, and refusing what this appliance
-would compute wrongly.
+Reads config.json, modules.json and the pooling module, and refuses every setting that would not be
+computed exactly here.
 """
 
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ import msgspec
 from appliance.core.errors import InvalidModelFile
 
 JSON_BYTES_MAX = 64 * 1024 * 1024
-"""Bytes of one JSON or vocabulary file; a large tokenizer.json has about 20 million."""
+"""Largest JSON or vocabulary file, in bytes; a large tokenizer.json has about 20 million."""
 POOLING_MEAN, POOLING_CLS, POOLING_RANK = 1, 2, 4
-"""llama.cpp's numbers."""
+"""llama.cpp's numbers for the kinds of pooling."""
 
 _POOLING_PATH = "1_Pooling"
 _EMBEDDER = "BertModel"
@@ -61,7 +61,7 @@ class _Module(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class BertSettings:
-    """What config.json and the pooling module say, checked."""
+    """The checked settings of config.json and of the pooling module."""
 
     embedding_length: int
     block_count: int
@@ -74,21 +74,21 @@ class BertSettings:
     pooling: int
     """One of `POOLING_MEAN`, `POOLING_CLS`, `POOLING_RANK`."""
     labels: tuple[str, ...]
-    """Names of a cross-encoder's outputs, in id order; empty if the file gives none."""
+    """Names of a cross-encoder's outputs in the order of their ids; empty if there are none."""
     activation: str | None
-    """`sigmoid` or `identity` if a cross-encoder declares one, else None."""
+    """`sigmoid` or `identity`; None: the folder declares none, or is no cross-encoder."""
 
     @property
     def is_cross_encoder(self) -> bool:
-        """Whether the model scores pairs instead of embedding texts."""
+        """True if the model scores pairs of texts instead of embedding texts."""
         return self.pooling == POOLING_RANK
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return the whole file.
+    """Return the content of a file.
 
     Raises:
-        InvalidModelFile: the file cannot be read or has more than `JSON_BYTES_MAX` bytes.
+        InvalidModelFile: the file cannot be read, or has more than `JSON_BYTES_MAX` bytes.
     """
     try:
         with path.open("rb") as stream:
@@ -101,10 +101,10 @@ def read_bytes(path: Path) -> bytes:
 
 
 def decode(path: Path, raw: bytes, shape: type[_T]) -> _T:
-    """Return the JSON document as `shape`; unknown fields are ignored.
+    """Decode a JSON document as the type `shape`; unknown fields are ignored.
 
     Raises:
-        InvalidModelFile: it is not JSON, or a field is missing or of another type.
+        InvalidModelFile: it is not JSON, or a field is missing or has another type.
     """
     try:
         return msgspec.json.decode(raw, type=shape)
@@ -116,8 +116,8 @@ def read_settings(folder: Path) -> BertSettings:
     """Read the settings of a model folder.
 
     Raises:
-        InvalidModelFile: a file is missing or damaged, or the model is not a BERT encoder of a
-            kind that is computed exactly.
+        InvalidModelFile: a file is missing or damaged, or the model is no BERT encoder, or one
+            that would not be computed exactly here.
     """
     path = folder / "config.json"
     raw = read_bytes(path)
@@ -174,7 +174,7 @@ def _labels(path: Path, id2label: dict[int, str] | None) -> tuple[str, ...]:
 
 
 def _activation(path: Path, config: _Config) -> str | None:
-    # Newer cross-encoders nest the name; older ones have a field of their own.
+    # Newer cross-encoders declare it below `sentence_transformers`, older ones at the top level.
     head = config.sentence_transformers
     declared = head.activation_fn if head else None
     declared = declared or config.sbert_ce_default_activation_function
@@ -193,7 +193,7 @@ def _pooling(folder: Path) -> int:
             kind = module.type.rpartition(".")[2]
             if kind not in _MODULES:
                 _refuse(path, f"module {kind!r} is not supported; {sorted(_MODULES)} are")
-            # Only the usual place is read, so a pooling elsewhere would go unseen.
+            # Only the usual folder is read below: pooling settings elsewhere would be ignored.
             if kind == "Pooling" and module.path != _POOLING_PATH:
                 _refuse(path, f"pooling in {module.path!r} is not supported; {_POOLING_PATH!r} is")
     path = folder / _POOLING_PATH / "config.json"

@@ -1,6 +1,6 @@
-"""ModelImporter: putting a local model into the user's catalogue.
+"""Importer: add a local model to the user's catalogue.
 
-Owns what an entry says of a file, read from the file itself, and the writing of the user's
+Derives the fields of a catalogue entry from the model's file, and changes entries of the user's
 `models.toml`.
 """
 
@@ -27,9 +27,10 @@ from appliance.core.errors import InvalidModelFile, InvalidRequest
 from appliance.pricing.tariff import UNIT_OF, TaskKind
 
 POOLING = {1: "mean", 2: "cls", 3: "last"}
-"""GGUF's pooling types. 4 (rank) is for files with a head, which need no entry here."""
+"""GGUF's numbers for pooling, without 4 (rank): a file with a head is recognized by its head."""
 NO_POOLING = 0
-"""Gives no vector for a text: what is usual for the kind of model is meant."""
+"""GGUF's number for a vector for each token and none for the text: then the usual pooling of the
+architecture is used."""
 
 FILE_TYPES = {
     0: "F32",
@@ -60,34 +61,34 @@ ENCODERS = frozenset(
         "gemma-embedding",
     }
 )
-"""Architectures without a KV cache, as GGUF spells them."""
+"""Architectures without a KV cache, by their names in GGUF."""
 
 DEFAULT_PRICE = "0.008"
 PRICE = re.compile(r"[0-9]{1,6}(\.[0-9]{1,18})?", re.ASCII)
-"""A price as an operator writes it."""
+"""A price as an operator enters it: a decimal in credits."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelImporter:
-    """The user's own models."""
+    """Adds and changes models of the user's catalogue."""
 
     catalog: Path
     """The user's `models.toml`."""
     models: Path
-    """Where files are kept."""
+    """The folder of model files."""
 
     @property
     def _user_catalog(self) -> UserCatalog:
         return UserCatalog(self.catalog, self.models)
 
     def add(self, source: Path, *, model_id: str | None, task: str | None, sha256: Any) -> str:
-        """Copy or convert a local model, write its entry, and return its id.
+        """Copy or convert a local model, write its catalogue entry, and return its id.
 
-        `sha256` is a function from a path to the hexadecimal digest.
+        `sha256` is a function from a path to the file's hexadecimal digest.
 
         Raises:
-            InvalidModelFile: the file or folder is damaged or of a kind we do not serve.
-            InvalidRequest: the id or the task is wrong.
+            InvalidModelFile: the file or folder is damaged, or of a kind that cannot be served.
+            InvalidRequest: the id or the task is invalid.
         """
         name = model_id or source.name.removesuffix(".gguf")
         if ID_PATTERN.fullmatch(name) is None:
@@ -104,7 +105,7 @@ class ModelImporter:
             if source.is_dir():
                 convert_folder(source, part, name=name)
             else:
-                read_header(source)  # refuse before copying gigabytes
+                read_header(source)  # refuse it before copying gigabytes
                 _copy(source, part)
             entry = describe(read_header(part), name=name, file=file.name, task=task)
             entry["sha256"] = sha256(part)
@@ -120,16 +121,16 @@ class ModelImporter:
         return name
 
     def set_price(self, name: str, *, realtime: str, batch: str | None) -> None:
-        """Write a model's price into the user's catalogue; its other keys stay as they are.
+        """Write a model's price to the user's catalogue; other fields of the entry do not change.
 
         Raises:
-            InvalidRequest: a price is no number, or none that the books can carry.
+            InvalidRequest: a price is not a decimal, or cannot be charged exactly.
         """
         price = tomlkit.inline_table()
         for tier, text in (("realtime", realtime), ("batch", batch)):
             if text is not None and PRICE.fullmatch(text) is None:
                 raise InvalidRequest(f"{tier} is a decimal like 0.008, not {text!r}", param=tier)
-        # Said outright: what the shipped entry asks for a batch would stand otherwise.
+        # The batch price is always written: otherwise that of the shipped entry would stay.
         half = f"{Decimal(realtime) / 2:f}"
         for tier, text in (("realtime", realtime), ("batch", half if batch is None else batch)):
             price[tier] = tomlkit.value(text if "." in text else f"{text}.0")
@@ -144,10 +145,10 @@ class ModelImporter:
         self._write(change, what="price", before=": price.", param="realtime")
 
     def set_aliases(self, name: str, aliases: Sequence[str]) -> None:
-        """Write a model's other names into the user's catalogue, in the place of those it had.
+        """Replace a model's aliases in the user's catalogue.
 
         Raises:
-            InvalidRequest: a name is none, or another model's.
+            InvalidRequest: a name is malformed, or belongs to another model.
         """
 
         def change(document: Any) -> None:
@@ -156,7 +157,7 @@ class ModelImporter:
         self._write(change, what="aliases", before="aliases: ", param="aliases")
 
     def _write(self, change: Callable[[Any], None], *, what: str, before: str, param: str) -> None:
-        """Change the user's file; `before` stands before the reason when it cannot be read then."""
+        """Change the user's file; `before` is the text before the reason in the error's message."""
         try:
             with self._user_catalog.draft(change):
                 pass
@@ -165,18 +166,18 @@ class ModelImporter:
             raise InvalidRequest(f"{what}: {reason}", param=param) from None
 
     def _require_readable(self, models: Catalog, name: str, file: Path) -> None:
-        """Refuse a file that is another model's."""
+        """Refuse a file name that another model uses."""
         others = [spec.id for spec in models if spec.path == file.resolve() and spec.id != name]
         if others:
             raise InvalidRequest(f"{file.name} belongs to {others[0]!r}", param="id")
 
 
 def describe(header: Header, *, name: str, file: str, task: str | None) -> dict[str, Any]:
-    """Return the entry of a GGUF file, from what the file says of itself.
+    """Return the catalogue entry of a GGUF file, from the file's own header.
 
     Raises:
-        InvalidModelFile: it is of a kind we do not serve.
-        InvalidRequest: the task asked for is not one that it can do.
+        InvalidModelFile: the model is of a kind that cannot be served.
+        InvalidRequest: the model cannot do the given task.
     """
     architecture = header.architecture
     if architecture not in ENCODERS | DECODERS:
@@ -220,10 +221,10 @@ def describe(header: Header, *, name: str, file: str, task: str | None) -> dict[
 
 
 def describe_folder(settings: BertSettings, *, name: str, task: str | None) -> dict[str, Any]:
-    """Return the entry of a folder of safetensors, from its settings: it is converted later.
+    """Return the catalogue entry of a folder that will be converted, from its settings.
 
     Raises:
-        InvalidRequest: the task asked for is not one that it can do.
+        InvalidRequest: the model cannot do the given task.
     """
     found: TaskKind = "rerank" if settings.is_cross_encoder else "embeddings"
     if task not in (None, found):
@@ -274,10 +275,10 @@ def _price(task: TaskKind) -> Any:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy the bytes, readable by their owner alone.
+    """Copy a file, with permission for its owner only.
 
-    A link would be quicker, but llama.cpp maps the file into memory: whoever rewrites the source
-    in place would then kill the server.
+    A link would be faster, but llama.cpp maps the file into memory: a program that then changed the
+    source in place would crash the server.
     """
     shutil.copyfile(source, target)
     target.chmod(0o600)

@@ -1,7 +1,7 @@
-"""Spec: what is known of one model before it is loaded.
+"""Spec: the description of one model in the catalogue.
 
-Owns the shape of an entry in `models.toml` and the checks between its fields. It touches no files:
-paths are resolved by the catalogue.
+Defines the fields of an entry in `models.toml` and the checks between them. It reads no files; the
+catalogue resolves paths.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ Pooling = Literal["mean", "cls", "last", "rank"]
 Scores = Literal["cosine", "sigmoid", "as-is"]
 
 ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?", re.ASCII)
-"""`name` or `owner/name`: never a path, never a control character."""
+"""`name` or `owner/name`; a path or a control character cannot match."""
 
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
@@ -29,9 +29,9 @@ Repo = Annotated[
     str,
     msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}\Z"),
 ]
-"""`owner/name`: goes into an address, so nothing else may."""
+"""`owner/name`; strict, because it becomes part of a URL."""
 Revision = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{40}\Z")]
-"""A commit: a branch could mean another file tomorrow."""
+"""A commit's hash; not a branch, which can point to another file later."""
 
 
 class PriceEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,28 +44,28 @@ class PriceEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`source = { repo, revision, file, bytes, sha256 }`: where the hub keeps a model."""
+    """`source = { repo, revision, file, bytes, sha256 }`: where the hub has the model."""
 
     repo: Repo
     file: Text | None = None
-    """Of a GGUF: its path in the repository. A folder (safetensors) has no single one."""
+    """Path of a GGUF file in the repository; None for safetensors, which are several files."""
     revision: Revision | None = None
-    """None: not known; the newest one is taken, and kept from then on."""
+    """None: the newest at the first download, which is then written to the user's catalogue."""
     bytes: Bytes | None = None
     sha256: Sha256 | None = None
     format: Literal["gguf", "safetensors"] = "gguf"
-    """safetensors: config, tokenizer and weights are fetched and converted here."""
+    """safetensors: configuration, tokenizer and weights are downloaded and converted to GGUF."""
 
 
 class Prompts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`prompts = { query, document }`: what stands before a text of which the kind is told."""
+    """`prompts = { query, document }`: text that is put before a query or a document."""
 
     query: Annotated[str, msgspec.Meta(max_length=1000)] = ""
     document: Annotated[str, msgspec.Meta(max_length=1000)] = ""
 
 
 class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One `[[model]]` as it stands in the file."""
+    """One `[[model]]` table of the file."""
 
     id: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
     task: TaskKind
@@ -85,41 +85,41 @@ class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     segments: bool = False
     prompts: Prompts | None = None
     template: Literal["qwen3-reranker"] | None = None
-    """The words around a pair; a decoder that reranks needs one."""
+    """The prompt around a query and a document; required for a decoder that reranks."""
     preload: bool = False
     pin: bool = False
-    """It stays in memory once it is loaded, whatever others need."""
+    """True: once loaded, it is never unloaded to make room for another model."""
     architecture: str = ""
-    """As GGUF spells it; empty: not checked."""
+    """Its name in GGUF; a downloaded file must have it. Empty: not checked."""
     source: Source | None = None
-    """None: the file is built in, or the user's own."""
+    """None: the file is shipped with the program, or was added by the user."""
     verified: bool = True
-    """False: what stands here was not confirmed by two sources; a pull checks it all the same."""
+    """False: this entry was not confirmed by a second source. Downloads are checked anyway."""
     commercial: bool = True
     """False: the licence forbids commercial use."""
 
 
 class ModelSpec(msgspec.Struct, frozen=True):
-    """One model, checked, with its file's place on this machine."""
+    """One model after all checks, with the path of its file on this machine."""
 
     entry: ModelEntry
     tariff: Tariff
     path: Path
-    """Where the weights are, or would be."""
+    """Where the weights are, or will be after a download."""
 
     @property
     def id(self) -> str:
-        """What clients send as `model`."""
+        """Return the name that clients send as `model`."""
         return self.entry.id
 
     @property
     def task(self) -> TaskKind:
-        """What the model does."""
+        """Return what the model does: embeddings or rerank."""
         return self.entry.task
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that change whenever vectors or scores could."""
+        """Return 16 hexadecimal digits that change whenever vectors or scores could change."""
         entry = self.entry
         return _digits(
             f"{entry.sha256 or entry.file}|{entry.pooling}|{entry.scores}|{entry.segments}"
@@ -128,7 +128,7 @@ class ModelSpec(msgspec.Struct, frozen=True):
         )
 
     def prompt(self, kind: str) -> str:
-        """Return what stands before a query or a document."""
+        """Return the text that is put before a `query` or a `document`; often empty."""
         return str(getattr(self.entry.prompts, kind)) if self.entry.prompts else ""
 
 
@@ -138,10 +138,10 @@ def _digits(what: str) -> str:
 
 
 def checked_tariff(entry: ModelEntry) -> Tariff:
-    """Return the entry's prices after checking the entry's fields against each other.
+    """Check an entry's fields against each other and return its prices.
 
     Raises:
-        ValueError: `key: reason`.
+        ValueError: a field is wrong; the message is `key: reason`.
     """
     for key, name in (("id", entry.id), *(("aliases", alias) for alias in entry.aliases)):
         if ID_PATTERN.fullmatch(name) is None:
@@ -189,7 +189,7 @@ def _check_source(entry: ModelEntry) -> None:
 
 
 def is_repo_path(path: str) -> bool:
-    """Say whether a name can be a file's path inside a repository, and nothing else."""
+    """Return whether a text is the relative path of a file inside a repository."""
     parts = path.split("/")
     return path.isprintable() and "\\" not in path and not {"", ".", ".."} & set(parts)
 

@@ -1,7 +1,7 @@
-"""Own: the user's `models.toml`, changed without losing what its writer put there.
+"""User catalogue: change the user's `models.toml` and keep its comments and order.
 
-Owns every write of that file: through a draft that must be readable together with the shipped
-catalogue, in one step, by one thread at a time. Comments and order stay.
+Every write goes through a draft, which must be valid together with the shipped catalogue and then
+replaces the file in one step. One thread writes at a time.
 """
 
 import threading
@@ -19,27 +19,27 @@ from appliance.store.datadir import sync_directory, write_private
 
 
 class DoesNotFit(Exception):
-    """With a change the file could not be read together with the shipped catalogue."""
+    """After a change the file would not be valid together with the shipped catalogue."""
 
 
 _writing = threading.Lock()
-"""A download that ends writes from its own thread."""
+"""Held while the file is changed: downloads do so from their own threads."""
 
 
 @dataclass(frozen=True, slots=True)
 class UserCatalog:
-    """The file, and where the files of its entries are."""
+    """The user's `models.toml` and the folder of model files."""
 
     path: Path
     models: Path
 
     @contextmanager
     def draft(self, change: Callable[[Any], None]) -> Iterator[Catalog]:
-        """Yield the catalogue as it will be; the file takes its place unless the block raises.
+        """Yield the catalogue after a change; the file is replaced unless the block raises.
 
         Raises:
-            InvalidCatalog: the file as it is cannot be read; it is left alone.
-            DoesNotFit: with this change it could not be read.
+            InvalidCatalog: the file is invalid already; it is not changed.
+            DoesNotFit: the file would be invalid after the change.
         """
         draft = self.path.with_name(self.path.name + ".draft")
         with _writing:
@@ -60,9 +60,9 @@ class UserCatalog:
             raise DoesNotFit(error.message) from None
 
     def _document(self) -> Any:
-        """Return the file, or a new one."""
+        """Return the parsed file, or a new document if there is no file."""
         if self.path.exists():
-            read_tables(self.path)  # never rewrite a file that we cannot read
+            read_tables(self.path)  # a file that is invalid is never rewritten
             return tomlkit.parse(self.path.read_text(encoding="utf-8"))
         document = tomlkit.document()
         document.add(tomlkit.comment("Your own models; laid over the shipped catalogue."))
@@ -71,7 +71,7 @@ class UserCatalog:
 
 
 def put(document: Any, entry: Mapping[str, Any]) -> None:
-    """Add an entry, in the place of one with the same id."""
+    """Add an entry; one with the same id is replaced."""
     remove(document, entry["id"])
     table = tomlkit.table()
     for key, value in entry.items():
@@ -80,7 +80,7 @@ def put(document: Any, entry: Mapping[str, Any]) -> None:
 
 
 def remove(document: Any, name: str) -> None:
-    """Take an entry out, if there is one."""
+    """Remove the entry with this id, if there is one."""
     tables = document.setdefault("model", tomlkit.aot())
     for index, table in enumerate(tables):
         if table.get("id") == name:
@@ -89,7 +89,7 @@ def remove(document: Any, name: str) -> None:
 
 
 def table_of(document: Any, name: str) -> Any:
-    """Return the entry of this id, a new one if there is none."""
+    """Return the entry with this id; a new one is added if there is none."""
     tables = document.setdefault("model", tomlkit.aot())
     for table in tables:
         if table.get("id") == name:

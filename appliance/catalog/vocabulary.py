@@ -1,7 +1,7 @@
-"""Vocabulary: the tokens of a WordPiece tokenizer as GGUF spells them.
+"""Vocabulary: the tokens of a WordPiece tokenizer in GGUF's spelling.
 
-Owns the order, the spelling and the kinds of tokens, and the promise that the reference's own
-vocabulary can be rebuilt exactly from them.
+Decides the order, spelling and kind of each token, such that the original vocabulary can be rebuilt
+exactly from what is written.
 """
 
 from collections.abc import Sequence
@@ -12,33 +12,34 @@ from appliance.catalog.wordpiece import CONTINUATION, Wordpiece
 from appliance.core.errors import InvalidModelFile
 
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
-"""llama.cpp's kinds of token."""
+"""llama.cpp's numbers for the kinds of token."""
 WORD_START = "\u2581"
-"""GGUF marks the pieces that start a word; WordPiece marks the others."""
+"""GGUF's mark for a piece that starts a word; WordPiece marks the pieces that continue one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """Tokens by id, and the ids with a meaning of their own."""
+    """All tokens by id, and the ids of the special tokens."""
 
     tokens: tuple[str, ...]
-    """A normal `x` continues a word and `WORD_START + x` starts one; others are as they are."""
+    """By id. `WORD_START + x` starts a word and a bare `x` continues one; tokens that are not
+    `NORMAL` are spelt as in the source."""
     kinds: tuple[int, ...]
-    """`NORMAL`, `CONTROL`, `USER_DEFINED`, or `UNUSED` for an id that has no token."""
+    """By id: `NORMAL`, `CONTROL`, `USER_DEFINED`, or `UNUSED` for an id without a token."""
     cls: int
     sep: int
     unk: int
     pad: int
     mask: int | None
-    """None if there is none; only training needs it."""
+    """None if the vocabulary has no mask token; only training needs one."""
 
 
 def spell_vocabulary(wordpiece: Wordpiece, size: int) -> Vocabulary:
     """Return the vocabulary of a model whose token matrix has `size` rows.
 
     Raises:
-        InvalidModelFile: an id is out of range or taken twice, a special token is missing, or two
-            tokens cannot be told apart in GGUF's spelling.
+        InvalidModelFile: an id is out of range or used twice, a special token is missing, or two
+            tokens have the same spelling in GGUF.
     """
     by_id = _by_id(wordpiece, size)
     mask = wordpiece.ids.get(wordpiece.mask)
@@ -97,7 +98,7 @@ def _spell(
                 _refuse(wordpiece, f"token {token!r} would be read as the start of a word")
         else:
             piece = WORD_START + token
-        # llama.cpp aborts the process on a repeated token.
+        # llama.cpp aborts the process when a token is repeated.
         if piece in spelt:
             _refuse(wordpiece, f"tokens {list(spelt).index(piece)} and {index} are both {piece!r}")
         spelt[piece] = None

@@ -1,6 +1,6 @@
 """Weights: single tensors of a GGUF file as float32 arrays.
 
-Owns reading the bytes that a checked `Header` points at and turning them into numbers.
+Reads the bytes at the offsets of a checked `Header` and converts them.
 """
 
 from typing import TypeAlias
@@ -15,17 +15,17 @@ from appliance.core.errors import InvalidModelFile
 Array: TypeAlias = NDArray[np.float32]
 
 FLOAT32_BYTES_MAX = 4 * 1024**3
-"""Bytes of one dequantized tensor; a 256k by 4096 token matrix just fits."""
+"""Largest tensor after dequantization, in bytes; a token matrix of 256k by 4096 just fits."""
 
 _F32, _F16, _BF16 = 0, 1, 30
 
 
 def read_tensor_f32(header: Header, name: str) -> Array:
-    """Return one tensor as a new `float32[*shape]`, dequantized if it must be.
+    """Return one tensor as a new array `float32[*shape]`, dequantized if it is quantized.
 
     Raises:
-        InvalidModelFile: there is no such tensor, it is too large, its type cannot be turned into
-            floats, or the file changed since its header was read.
+        InvalidModelFile: there is no such tensor, it is larger than `FLOAT32_BYTES_MAX`, its type
+            cannot be converted to float32, or the file changed since its header was read.
     """
     path = header.path
     tensor = header.tensors.get(name)
@@ -48,7 +48,7 @@ def _floats(header: Header, name: str, kind: int, raw: NDArray[np.uint8]) -> Arr
     if kind == _F16:
         return raw.view("<f2").astype(np.float32)
     if kind == _BF16:
-        # A bfloat16 is the upper half of a float32.
+        # A bfloat16 is the upper 16 bits of a float32.
         return (raw.view("<u2").astype(np.uint32) << 16).view(np.float32)
     try:
         quantization = gguf.GGMLQuantizationType(kind)

@@ -1,7 +1,7 @@
-"""Wordpiece: BERT's tokenizer as its files describe it.
+"""Wordpiece: BERT's tokenizer, read from the files of a model folder.
 
-Owns reading tokenizer.json, or vocab.txt where there is none, and refusing every step that cannot
-be rebuilt from what a GGUF file keeps.
+Reads tokenizer.json, or vocab.txt if there is none, and refuses a tokenizer with any step that
+cannot be rebuilt from a GGUF file.
 """
 
 from collections.abc import Mapping
@@ -15,10 +15,10 @@ from appliance.catalog.folder import decode, read_bytes
 from appliance.core.errors import InvalidModelFile
 
 CONTINUATION = "##"
-"""Marks the pieces that continue a word."""
+"""The prefix of pieces that continue a word."""
 
 _MAX_WORD_CHARS = 100
-"""Characters; the reference's own default."""
+"""Characters of the longest word that is split; the default of Hugging Face's tokenizers."""
 
 
 class _Token(msgspec.Struct):
@@ -26,7 +26,7 @@ class _Token(msgspec.Struct):
 
 
 class _Names(msgspec.Struct):
-    """Special tokens and switches, as tokenizer_config.json and special_tokens_map.json have."""
+    """Special tokens and options of tokenizer_config.json and special_tokens_map.json."""
 
     cls_token: str | _Token | None = None
     sep_token: str | _Token | None = None
@@ -77,7 +77,7 @@ class _Model(msgspec.Struct):
 
 
 class _Outline(msgspec.Struct):
-    """tokenizer.json as far as every kind of tokenizer agrees on it."""
+    """The parts of tokenizer.json that have the same form for every kind of tokenizer."""
 
     model: _Step
     normalizer: _Step | None = None
@@ -93,14 +93,14 @@ class _Tokenizer(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Wordpiece:
-    """A tokenizer that is BERT's, up to its vocabulary and its switches."""
+    """The vocabulary, special tokens and options of one BERT tokenizer."""
 
     path: Path
     """The file that holds the vocabulary."""
     ids: Mapping[str, int]
-    """Token to id, as the file spells them; ids are unchecked."""
+    """Id of each token, spelt as in the file; the ids are not checked."""
     added: Mapping[str, bool]
-    """Tokens that are found in a text before it is split, and whether each is special."""
+    """Tokens that are matched in a text before it is split into words; True: a special token."""
     cls: str
     sep: str
     unk: str
@@ -108,19 +108,20 @@ class Wordpiece:
     mask: str
     lowercase: bool
     strip_accents: bool | None
-    """None follows `lowercase`."""
+    """None: the same as `lowercase`."""
     clean_text: bool
     chinese_chars: bool
-    """Whether CJK ideographs become words of their own."""
+    """True: each CJK ideograph is a separate word."""
     max_word_chars: int
-    """A word with more characters is the unknown token."""
+    """A word with more characters becomes the unknown token."""
 
 
 def read_wordpiece(folder: Path) -> Wordpiece:
     """Read the tokenizer of a model folder.
 
     Raises:
-        InvalidModelFile: files are missing or damaged, disagree, or describe another tokenizer.
+        InvalidModelFile: files are missing, damaged or contradictory, or describe a tokenizer of
+            another kind.
     """
     names = _names(folder)
     path = folder / "tokenizer.json"
@@ -152,7 +153,7 @@ def read_wordpiece(folder: Path) -> Wordpiece:
 
 
 def _names(folder: Path) -> _Names:
-    """Return the declared names and switches, each from the first file that has it."""
+    """Return the declared special tokens and options, each from the first file that has it."""
     merged = _Names()
     for file in ("tokenizer_config.json", "special_tokens_map.json"):
         path = folder / file
@@ -194,7 +195,8 @@ def _from_lines(path: Path, names: _Names) -> _Tokenizer:
     except UnicodeDecodeError as error:
         raise InvalidModelFile(path, "is not UTF-8") from error
     lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
-    # A repeated line keeps its last id, as in the reference; the first becomes a hole.
+    # As in the reference, a repeated line has the id of its last occurrence; the ids of the earlier
+    # ones stay without a token.
     vocab = {token: index for index, token in enumerate(lines)}
     return _Tokenizer(
         model=_Model(vocab=vocab, unk_token=_text(names.unk_token, "[UNK]")),
@@ -207,7 +209,7 @@ def _from_lines(path: Path, names: _Names) -> _Tokenizer:
 
 
 def _check_switches(path: Path, normalizer: _Normalizer, names: _Names) -> None:
-    """Refuse files that disagree: which of them a reference follows depends on its version."""
+    """Refuse contradictory files: which file the reference follows depends on its version."""
     pairs = (
         ("do_lower_case", names.do_lower_case, normalizer.lowercase),
         ("strip_accents", names.strip_accents, normalizer.strip_accents),

@@ -1,1 +1,1 @@
-"""Hub: models from huggingface.co or a mirror of it, fetched so that nothing unverified is used."""
+"""Hub: download models from huggingface.co or a mirror, and verify them before they are used."""

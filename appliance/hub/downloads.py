@@ -1,10 +1,8 @@
-"""Downloads: downloads in the background, each once at a time, with what can be told of it.
+"""Downloads: run downloads in the background, at most one for each model, with their progress.
 
-Owns the threads, the states and the rate of each. It knows neither hub nor catalogue: what a
-download does is handed in.
-
-Threads and not tasks: without a server every command has an event loop of its own, and a download
-outlives it.
+Keeps the thread, state and rate of each download. It does not depend on the hub or the catalogue:
+the function that downloads is an argument. It uses threads rather than asyncio tasks, because a
+command without a server has an event loop for itself only, and a download can outlive it.
 """
 
 import logging
@@ -28,18 +26,22 @@ log = logging.getLogger("gigarouter.hub")
 State = Literal["waiting", "fetching", "checking", "done", "failed", "cancelled"]
 
 RUNNING_MAX = 3
-"""Downloads that share the line; the others wait."""
+"""Downloads that run at the same time; further ones wait."""
 WAITING_MAX = 50
 ENDED_KEPT = 50
-"""CallRecord downloads that can still be asked about."""
+"""Ended downloads that can still be looked up."""
 RATE_OVER_S = 5.0
-"""The rate is that of the last seconds."""
+"""The rate is measured over this many last seconds."""
 NS_PER_S = 1e9
 
 
 @dataclass(slots=True)
 class Download:
-    """One download. The worker writes, anyone reads: every field is replaced as a whole."""
+    """One download.
+
+    Its thread writes the fields, and any thread may read them without a lock: each is replaced by
+    one assignment.
+    """
 
     id: str
     model: str
@@ -53,22 +55,22 @@ class Download:
 
     @property
     def is_over(self) -> bool:
-        """Say whether it ended, one way or another."""
+        """Return whether it has ended: done, failed or cancelled."""
         return self.state in ("done", "failed", "cancelled")
 
     def expect(self, total: int) -> None:
-        """Note how many bytes there will be."""
+        """Set the total number of bytes."""
         self.bytes_total = total
 
     def progress(self, have: int) -> None:
-        """Note how many bytes are here."""
+        """Set the number of bytes on the disk."""
         self.bytes_have = have
         now_ns = self.clock.monotonic_ns()
         if not self._samples or now_ns - self._samples[-1][0] > NS_PER_S / 20:
             self._samples.append((now_ns, have))
 
     def rate(self) -> float:
-        """Return bytes a second of late; 0.0 when nothing comes."""
+        """Return bytes a second over the last seconds; 0.0 if none were received."""
         now_ns = self.clock.monotonic_ns()
         recent = [s for s in list(self._samples) if now_ns - s[0] <= RATE_OVER_S * NS_PER_S]
         if len(recent) < 2 or self.is_over:  # noqa: PLR2004 - a rate needs two points
@@ -77,13 +79,13 @@ class Download:
         return max(0, last - first) / max(1e-3, (last_ns - first_ns) / NS_PER_S)
 
     def eta_s(self) -> int | None:
-        """Return the seconds until all is here at this rate, or None if that cannot be said."""
+        """Return the seconds to the end at the present rate, or None if the rate is 0."""
         rate = self.rate()
         return round((self.bytes_total - self.bytes_have) / rate) if rate else None
 
 
 class Downloads:
-    """The downloads of one process."""
+    """All downloads of one process, running, waiting and ended."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -94,15 +96,15 @@ class Downloads:
         self._closed = False
 
     def __repr__(self) -> str:
-        """Count them."""
+        """Return the number of running and of known downloads."""
         running = sum(not download.is_over for download in self._downloads.values())
         return f"<Downloads [{running} running or waiting | {len(self._downloads)} known]>"
 
     def start(self, model: str, work: Callable[[Download], None]) -> Download:
-        """Begin a download, or return the one of this model that runs already.
+        """Start a download, or return the one of this model that has not ended.
 
         Raises:
-            InvalidRequest: too many wait.
+            InvalidRequest: too many downloads wait.
         """
         with self._lock:
             for download in self._downloads.values():
@@ -118,10 +120,10 @@ class Downloads:
         return download
 
     def get(self, download_id: str) -> Download:
-        """Return a download.
+        """Return the download with this id.
 
         Raises:
-            DownloadNotFound: none has this id, or it ended long ago.
+            DownloadNotFound: there is none, or it ended long ago.
         """
         try:
             return self._downloads[download_id]
@@ -129,15 +131,15 @@ class Downloads:
             raise DownloadNotFound(download_id) from None
 
     def all(self) -> list[Download]:
-        """Return every download that is known, oldest first."""
+        """Return all known downloads, oldest first."""
         with self._lock:
             return list(self._downloads.values())
 
     def cancel(self, download_id: str) -> Download:
-        """End a download; what was fetched is kept for the next one of the same file.
+        """Cancel a download; its bytes are kept for the next download of the same file.
 
         Raises:
-            DownloadNotFound: none has this id.
+            DownloadNotFound: there is none with this id.
         """
         download = self.get(download_id)
         download.cancelled.set()
@@ -147,7 +149,7 @@ class Downloads:
         return download
 
     def close(self, *, timeout_s: float = 10.0) -> None:
-        """Cancel every download and wait for their threads."""
+        """Cancel all downloads and wait for their threads, each for at most `timeout_s` seconds."""
         with self._lock:
             self._closed = True
         for download in self.all():

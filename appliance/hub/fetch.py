@@ -1,10 +1,8 @@
-"""Fetch: one file from the hub to the disk, whole and verified, or not at all.
+"""Fetch: download one file from the hub, completely and verified, or not at all.
 
-Owns resuming over broken connections and over runs, the digest, and the moment at which a file gets
-its final name.
-
-The hub's own client resumes no earlier run and checks no digest over HTTP; what it does well,
-`remote` takes from it.
+Resumes after a broken connection and after an earlier run, verifies the digest, and only then gives
+the file its final name. huggingface_hub's own download does neither the second nor the third over
+HTTP, so only its lower layers are used (`remote.py`).
 """
 
 import hashlib
@@ -20,25 +18,26 @@ from appliance.hub.remote import Hub, Interrupted, RemoteFile
 from appliance.store.datadir import sync_directory, sync_file
 
 KEPT_FREE_BYTES = 256 * 1024 * 1024
-"""A download leaves this much of the disk to the books and to everybody else."""
+"""Free disk space that a download leaves for the database and other programs."""
 PAUSES_S = (1.0, 2.0, 4.0, 8.0, 16.0)
-"""Between tries that fetched nothing; one that fetched something begins a new row."""
+"""Pauses between successive attempts that got no bytes; one that got some starts again at the
+first pause."""
 PAUSE_MAX_S = 60.0
-"""However long the hub asks to be left alone."""
+"""Longest pause, even if the hub's Retry-After asks for a longer one."""
 COPY_BYTES = 1 << 20
 
 Progress = Callable[[int], None]
-"""Told how many bytes of the file are here."""
+"""Called with the number of bytes that are on the disk."""
 
 
 def fetch(
     hub: Hub, file: RemoteFile, target: Path, *, progress: Progress, cancelled: threading.Event
 ) -> None:
-    """Put a file of the hub at `target`; what is there of it already is not fetched again.
+    """Download a file to `target`; bytes from an earlier attempt are not downloaded again.
 
     Raises:
-        DownloadFailed: it cannot be had, is not what its digest says, or the disk has no room.
-        DownloadCancelled: `cancelled` was set; the part that is here stays.
+        DownloadFailed: it cannot be downloaded, its digest is wrong, or the disk is too full.
+        DownloadCancelled: `cancelled` was set; the bytes downloaded so far stay on the disk.
     """
     try:
         _require_room(part_of(target, file), file)
@@ -55,12 +54,12 @@ def fetch(
 
 
 def part_of(target: Path, file: RemoteFile) -> Path:
-    """Return where a file is gathered; named by its digest, so that parts never mix."""
+    """Return the path of the partial file. It is named by the digest, so parts never mix."""
     return target.with_name(f"{file.digest}.part")
 
 
 class _Part:
-    """A file as far as it is here, and the digest of that."""
+    """A partial file on the disk, and the running digest of its bytes."""
 
     def __init__(
         self, path: Path, file: RemoteFile, progress: Progress, cancelled: threading.Event
@@ -75,7 +74,7 @@ class _Part:
         self.have = 0
 
     def __enter__(self) -> Self:
-        """Hash what an earlier run left."""
+        """Hash the bytes of an earlier run."""
         if self.path.stat().st_size > self.file.bytes:
             self._stream.truncate(0)
         with self.path.open("rb") as earlier:
@@ -91,15 +90,15 @@ class _Part:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Keep what is here."""
+        """Close the file and keep its bytes."""
         self._stream.close()
 
     def add(self, chunk: bytes) -> None:
-        """Append a piece.
+        """Append bytes.
 
         Raises:
-            DownloadCancelled: nobody wants it any more.
-            DownloadFailed: it is more than the file has.
+            DownloadCancelled: the download was cancelled.
+            DownloadFailed: the file would be larger than the hub said.
         """
         if self.cancelled.is_set():
             raise DownloadCancelled
@@ -111,20 +110,20 @@ class _Part:
         self._progress(self.have)
 
     def begin_again(self) -> None:
-        """Throw away what is here."""
+        """Discard all bytes."""
         self._stream.truncate(0)
         self._digest, self.have = self._new_digest(), 0
         self._progress(0)
 
     def is_right(self) -> bool:
-        """Say whether what is here is the file."""
+        """Return whether the digest of the bytes is the file's."""
         return bool(self._digest.hexdigest() == self.file.digest)
 
     def require_right(self) -> None:
-        """Throw the part away if it is not the file.
+        """Delete the partial file if its digest is wrong.
 
         Raises:
-            DownloadFailed: it is not.
+            DownloadFailed: the digest is wrong.
         """
         self._stream.flush()
         if not self.is_right():
@@ -138,7 +137,7 @@ class _Part:
     def _new_digest(self) -> Any:
         if self.file.kind == "sha256":
             return hashlib.sha256()
-        # git-scm.com/book/en/v2/Git-Internals-Git-Objects: a blob's name covers its size as well.
+        # A git blob's digest includes its size: git-scm.com/book/en/v2/Git-Internals-Git-Objects.
         return hashlib.sha1(f"blob {self.file.bytes}\0".encode(), usedforsecurity=False)
 
 
@@ -154,7 +153,7 @@ def _require_room(part: Path, file: RemoteFile) -> None:
 
 
 def _copy_cached(hub: Hub, part: _Part) -> None:
-    """Take the file from the hub's own client's cache; one that is not right is left there."""
+    """Copy the file from huggingface_hub's cache, if it is there and its digest is right."""
     path = hub.cached(part.file)
     if path is None:
         return
@@ -180,7 +179,7 @@ def _fetch_rest(hub: Hub, part: _Part) -> None:
 
 
 def _fetch_some(hub: Hub, part: _Part) -> tuple[str, float]:
-    """Fetch as much as comes; return why it ended, and how long to leave the hub alone."""
+    """Download until the connection ends; return the reason, and the hub's Retry-After in s."""
     try:
         with hub.open(part.file, part.have) as body:
             if body.offset != part.have:

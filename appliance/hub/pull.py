@@ -1,7 +1,7 @@
-"""Pull: a model of the catalogue, from its source to the file that is served.
+"""Pull: download a catalogue model and put its file in place.
 
-Owns which files a source has, and how a folder of safetensors becomes one. It writes no catalogue:
-what was found is returned.
+Decides which files are downloaded, and has a folder of safetensors converted. It does not write the
+catalogue: it returns what was found.
 """
 
 import shutil
@@ -31,26 +31,27 @@ FOLDER_MAY_HAVE = (
     "1_Pooling/config.json",
 )
 HEADER_BYTES = (1 << 22, 1 << 24, 1 << 26)
-"""How much of a GGUF file is read to know what it is: a large vocabulary fills many megabytes."""
+"""How many first bytes of a GGUF file are read, one after the other, until they hold the whole
+header: a large vocabulary takes many megabytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a pull learned of its source."""
+    """The revision, size and digest of what was downloaded."""
 
     revision: str
     bytes: int
     sha256: str
-    """Of the GGUF file, or of the safetensors that it was made from."""
+    """Digest of the GGUF file, or of the safetensors file that it was converted from."""
 
 
 def pull(hub: Hub, spec: ModelSpec, download: Download) -> Found:
-    """Put a model's file where its entry says; nothing has that name before it is verified.
+    """Download a model to the path of its entry; the path exists only once it is verified.
 
     Raises:
-        DownloadFailed: it cannot be had, or is not what the catalogue says.
+        DownloadFailed: it cannot be downloaded, or differs from the catalogue.
         DownloadCancelled: the download was cancelled.
-        InvalidModelFile: it is of a kind that we do not serve.
+        InvalidModelFile: it is of a kind that cannot be served.
     """
     source = spec.entry.source
     if source is None:
@@ -64,18 +65,18 @@ def pull(hub: Hub, spec: ModelSpec, download: Download) -> Found:
 
 
 def look(hub: Hub, file: RemoteFile, scratch: Path) -> Header:
-    """Return the header of a remote GGUF file, reading no more than that.
+    """Return the header of a remote GGUF file without downloading the rest of it.
 
-    `scratch` is a file that may be written; it is removed.
+    `scratch` is the path of a temporary file, which is removed at the end.
 
     Raises:
-        DownloadFailed: the hub does not give it.
-        InvalidModelFile: it is no GGUF file, or a damaged one.
+        DownloadFailed: the hub refuses it or cannot be reached.
+        InvalidModelFile: it is not a GGUF file, or a damaged one.
     """
     try:
         for size in HEADER_BYTES:
             content = hub.read(file, size)
-            # As long as the real one, so that the reader can hold tensors against the end.
+            # As long as the real file, because the reader checks that tensors end within it.
             with scratch.open("wb") as stream:
                 stream.write(content)
                 stream.truncate(file.bytes)
@@ -90,10 +91,10 @@ def look(hub: Hub, file: RemoteFile, scratch: Path) -> Header:
 
 
 def require_named(source: Source, file: RemoteFile) -> None:
-    """Refuse a file that is not the one the catalogue names.
+    """Refuse a file of the hub that differs from the catalogue.
 
     Raises:
-        DownloadFailed: the hub's digest or size is another.
+        DownloadFailed: its digest, size or revision differs.
     """
     for what, wanted, found in (
         ("sha256", source.sha256, file.digest),
@@ -133,14 +134,14 @@ def _require_architecture(spec: ModelSpec, header: Header) -> None:
 
 
 def _pull_folder(hub: Hub, spec: ModelSpec, source: Source, download: Download) -> Found:
-    """Fetch a folder of safetensors and convert it."""
+    """Download the files of a safetensors model and convert them."""
     names = hub.files(source.repo, source.revision)
     missing = set(FOLDER_NEEDS) - set(names)
     if missing:
         raise DownloadFailed(f"{source.repo} has no {min(missing)}; it cannot be converted")
     wanted = [*FOLDER_NEEDS, *(name for name in FOLDER_MAY_HAVE if name in names)]
     first = hub.find(source.repo, wanted[0], source.revision)
-    # All of one commit, whatever is pushed meanwhile.
+    # All files of one commit, even if another one is pushed in the meantime.
     files = [first, *(hub.find(source.repo, name, first.revision) for name in wanted[1:])]
     weights = files[1]
     require_named(source, weights)
@@ -172,7 +173,7 @@ def _report(download: Download, before: int, have: int) -> None:
 
 @contextmanager
 def _folder_of(spec: ModelSpec, weights: RemoteFile) -> Iterator[Path]:
-    """Yield a folder that outlives a failure, so that the next pull goes on from it."""
+    """Yield a folder for the parts. It stays after a failure: the next pull resumes from it."""
     folder = spec.path.with_name(f"{weights.revision[:12]}-{weights.digest[:12]}.parts")
     folder.mkdir(mode=0o700, exist_ok=True)
     yield folder

@@ -1,8 +1,8 @@
-"""Remote: files of repositories on the hub, as they are there.
+"""Remote: look up and read files of repositories on the hub.
 
-Owns every conversation with the hub: the one door to huggingface_hub. A file is named by a commit
-and a digest before a byte of it is read; the token goes to the hub alone, never to the host that a
-redirect names.
+The only module that imports huggingface_hub and makes requests to the hub. The commit and digest of
+a file are known before any of its content is read. The token is sent to the hub only, never to a
+host that it redirects to.
 """
 
 import re
@@ -17,50 +17,50 @@ from appliance.core.errors import DownloadFailed
 from appliance.settings import HubSettings
 
 TIMEOUT_S = 20.0
-"""For a connection and between two pieces of a body."""
+"""Longest wait for a connection, and between two chunks of a body."""
 REDIRECTS_MAX = 5
 FILES_MAX = 10_000
-"""Of one repository."""
+"""Files of one repository that are listed."""
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z", re.ASCII)
 _GIT = re.compile(r"[0-9a-f]{40}\Z", re.ASCII)
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)", re.ASCII)
 
 
 class Interrupted(DownloadFailed):
-    """The connection broke or the hub is busy; trying again may help."""
+    """The connection broke or the hub is busy: another attempt can succeed."""
 
     def __init__(self, reason: str, *, wait_s: float = 0.0) -> None:
         super().__init__(reason)
         self.wait_s = wait_s
-        """How long the hub asks to be left alone."""
+        """Seconds of the hub's Retry-After; 0.0 without one."""
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """One file at one commit."""
+    """One file of a repository at one commit."""
 
     repo: str
     path: str
     revision: str
-    """The commit, 40 hexadecimal digits."""
+    """The commit's hash, 40 hexadecimal digits."""
     bytes: int
     digest: str
     """Hexadecimal."""
     kind: Literal["sha256", "git"]
-    """What the digest is: of the content (large files), or of the content as a git blob."""
+    """`sha256` of the content (large files), or `git`: the SHA-1 of the git blob."""
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A file on its way."""
+    """The body of a response that is being received."""
 
     chunks: Iterator[bytes]
     offset: int
-    """Where the first chunk belongs: 0 if the hub would not start where it was asked to."""
+    """Position of the first chunk in the file; 0 if the hub ignored the requested range."""
 
 
 class Hub:
-    """The hub, or a mirror of it."""
+    """A client of the hub or of a mirror of it."""
 
     def __init__(self, settings: HubSettings) -> None:
         self._endpoint = settings.endpoint.rstrip("/")
@@ -68,14 +68,14 @@ class Hub:
         self._offline = settings.offline
 
     def __repr__(self) -> str:
-        """Name the place, and not the token."""
+        """Return the endpoint, without the token."""
         return f"<Hub {self._endpoint}{' | offline' if self._offline else ''}>"
 
     def find(self, repo: str, path: str, revision: str | None) -> RemoteFile:
-        """Return a file as it is at a commit, or at the newest one.
+        """Return a file's size and digest at a commit; None: at the newest commit.
 
         Raises:
-            DownloadFailed: there is no such file, or it is not for us; says which and what to do.
+            DownloadFailed: there is no such file, or access is refused; the message says why.
             Interrupted: the hub cannot be reached now.
         """
         with self._speaking(f"{repo}/{path}"):
@@ -95,10 +95,10 @@ class Hub:
         raise DownloadFailed(f"{repo}/{path}: the hub names no digest of it")
 
     def files(self, repo: str, revision: str | None) -> list[str]:
-        """Return the paths of a repository's files.
+        """Return the paths of a repository's files, at most `FILES_MAX`.
 
         Raises:
-            DownloadFailed: there is no such repository, or it is not for us.
+            DownloadFailed: there is no such repository, or access is refused.
             Interrupted: the hub cannot be reached now.
         """
         with self._speaking(repo):
@@ -110,11 +110,11 @@ class Hub:
 
     @contextmanager
     def open(self, file: RemoteFile, offset: int, end: int | None = None) -> Iterator[Body]:
-        """Yield a file's bytes from `offset`, up to `end` (exclusive) if it is given.
+        """Yield a file's bytes from `offset` to its end, or to `end` (exclusive).
 
         Raises:
-            DownloadFailed: the hub refuses it.
-            Interrupted: the connection broke, now or within the body.
+            DownloadFailed: the hub refuses the request.
+            Interrupted: the connection broke, before or within the body.
         """
         with self._speaking(f"{file.repo}/{file.path}"):
             from huggingface_hub import hf_hub_url  # noqa: PLC0415 - late
@@ -125,14 +125,14 @@ class Hub:
                 last = "" if end is None else str(end - 1)
                 headers["range"] = f"bytes={offset}-{last}"
             with self._answer(url, headers) as answer:
-                # Pieces as they come: gathered ones would be lost with the connection.
+                # Chunks as they are received: buffered ones would be lost with the connection.
                 yield Body(answer.iter_raw(), _begin(answer, offset))
 
     def read(self, file: RemoteFile, end: int) -> bytes:
         """Return the first `end` bytes of a file.
 
         Raises:
-            DownloadFailed: the hub refuses it.
+            DownloadFailed: the hub refuses the request.
             Interrupted: the connection broke.
         """
         found = bytearray()
@@ -144,7 +144,7 @@ class Hub:
         return bytes(found[:end])
 
     def cached(self, file: RemoteFile) -> Path | None:
-        """Return where the hub's own client keeps this very content on this machine, if it does."""
+        """Return the file's path in huggingface_hub's cache on this machine, or None."""
         from huggingface_hub import constants  # noqa: PLC0415 - late
         from huggingface_hub.file_download import repo_folder_name  # noqa: PLC0415 - late
 
@@ -159,7 +159,7 @@ class Hub:
 
     @contextmanager
     def _answer(self, url: str, headers: dict[str, str]) -> Iterator[Any]:
-        """Yield the answer to a GET, following redirects without the token."""
+        """Yield the response to a GET; redirects are followed without the token."""
         from huggingface_hub import get_session  # noqa: PLC0415 - late
         from huggingface_hub.utils import _http  # noqa: PLC0415 - late
 
@@ -186,7 +186,7 @@ class Hub:
         )
 
     def _bearer(self, url: str) -> dict[str, str]:
-        """Return the token's header for the hub itself; nobody else gets to see it."""
+        """Return the header with the token for a URL of the hub; empty for any other host."""
         asked, own = urlsplit(url), urlsplit(self._endpoint)
         token = self._authorization()
         if not token or (asked.scheme, asked.netloc) != (own.scheme, own.netloc):
@@ -195,7 +195,7 @@ class Hub:
 
     @contextmanager
     def _speaking(self, what: str) -> Iterator[None]:
-        """Turn what the hub's client raises into our own errors."""
+        """Convert exceptions of huggingface_hub and of HTTP to our own errors."""
         if self._offline:
             raise DownloadFailed(f"{what}: offline is set (hub.offline), so nothing is fetched")
         import httpx2  # noqa: PLC0415 - late: a quarter of a second with the hub's client
@@ -233,7 +233,7 @@ def _refused(what: str, answer: Any) -> Exception:
 
 
 def _begin(answer: Any, asked: int) -> int:
-    """Return where a body begins: a server may ignore the range, or be wrong about it."""
+    """Return a body's position in the file; a server may ignore the range, or send a wrong one."""
     partial = 206
     if answer.status_code != partial:
         return 0

@@ -18,7 +18,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 ENGINE = "llama-cpp-python==0.3.36"
-"""The version whose functions our kernels replace; each new one is tried before it stands here."""
+"""The version whose functions our kernels replace. A new one is tried, then stands here, in
+pyproject.toml and in the lock (`packaging/lock.sh`); a test holds the three equal."""
+ENGINE_SHA256 = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"
+"""Of its source distribution, which is what we compile."""
 SOURCES = Path(__file__).parent
 STAMP = ".engine"
 """In the environment's folder: the key of the engine that is installed there."""
@@ -71,8 +74,11 @@ def build(folder: Path, say: Say, *, environment: Mapping[str, str]) -> Path:
         "CMAKE_ARGS": f"{environment.get('CMAKE_ARGS', '')} {include}".strip(),
     }
     with tempfile.TemporaryDirectory(dir=folder, prefix="building.") as building:
+        wanted = Path(building, "requirements.txt")
+        wanted.write_text(f"{ENGINE} --hash=sha256:{ENGINE_SHA256}\n")
         options = ["--no-deps", "--no-cache-dir", "--no-binary", "llama-cpp-python"]
-        _pip(["wheel", *options, "--wheel-dir", building, ENGINE], say, changed)
+        options += ["--require-hashes", "--requirement", str(wanted)]
+        _pip(["wheel", *options, "--wheel-dir", building], say, changed)
         [made] = Path(building).glob("*.whl")
         return Path(shutil.move(made, folder / made.name))
 

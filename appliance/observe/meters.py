@@ -6,7 +6,7 @@ never kept, and a restart begins anew: the ledger has the sums.
 """
 
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from appliance.core.clock import Clock, iso, utc_day
@@ -96,8 +96,16 @@ class _Ring:
 class Meters:
     """What one server has done; call on the loop's thread."""
 
-    def __init__(self, clock: Clock, charged_today: Picocredits) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        charged_today: Picocredits,
+        *,
+        on_call: Callable[[CallRecord], None] | None = None,
+    ) -> None:
+        """Begin to count; `on_call` is called with each record that is noted."""
         self._clock = clock
+        self._on_call = on_call
         self._today = utc_day(clock.wall_us()), charged_today
         self._began_ns = clock.monotonic_ns()
         self._seconds = _Ring(1, SECONDS_KEPT)
@@ -131,6 +139,8 @@ class Meters:
 
     def note(self, ended: CallRecord) -> None:
         """Count a call that ended."""
+        if self._on_call is not None:
+            self._on_call(ended)
         second = self._second()
         self._seconds.add(second, ended)
         self._minutes.add(second, ended)

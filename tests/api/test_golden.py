@@ -249,9 +249,14 @@ def test_top_n_and_top_k_cut_the_list_and_zero_is_all_of_it(
 def test_documents_come_back_when_asked_for_and_only_then(
     client: httpx2.Client, field: str
 ) -> None:
-    for item in rerank(client, TEXTS[1], TEXTS[:4], **{field: True}).json()["results"]:
+    asked, plain = (
+        rerank(client, TEXTS[1], TEXTS[:4], **{field: value}).json()["results"]
+        for value in (True, False)
+    )
+    assert len(asked) == len(plain) == 4
+    for item in asked:
         assert item["document"] == {"text": TEXTS[item["index"]]}
-    for item in rerank(client, TEXTS[1], TEXTS[:4], **{field: False}).json()["results"]:
+    for item in plain:
         assert set(item) == {"index", "relevance_score"}
 
 

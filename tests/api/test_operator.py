@@ -1,10 +1,14 @@
 """Who may be the operator, by address and by token."""
 
 import asyncio
+import threading
 
 import httpx2
 import pytest
+from prometheus_client.openmetrics import parser as openmetrics
+from prometheus_client.parser import text_string_to_metric_families
 
+from appliance.observe.metrics import Metrics
 from tests.appliance import bench
 
 TOKENLESS = "missing_api_key"
@@ -67,15 +71,23 @@ def test_the_counters_are_for_this_machine_and_for_the_operator(tmp_path):
             headers = await it.key()
             assert (await it.client.post("/v1/embeddings", json=body, headers=headers)).is_success
             found = await scrape(it, "127.0.0.1")
-            assert found.headers["content-type"].startswith("text/plain")
-            model = '{model="sentence-transformers/all-MiniLM-L6-v2"}'
-            lines = found.text.splitlines()
-            assert f"gigarouter_engine_sequences_total{model} 2" in lines
-            assert f"gigarouter_engine_shared_total{model} 1" in lines
-            assert f"gigarouter_engine_tokens_total{model} 6" in lines
-            assert f"gigarouter_engine_waiting_tokens{model} 0" in lines
-            assert "gigarouter_calls_in_flight 0" in lines
-            assert "gigarouter_backup_failures_total 0" in lines
+            assert found.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+            model = {"model": "sentence-transformers/all-MiniLM-L6-v2"}
+            series = {
+                (sample.name, *sorted(sample.labels.items())): sample.value
+                for family in text_string_to_metric_families(found.text)
+                for sample in family.samples
+            }
+            expected = {"sequences_total": 2, "shared_total": 1, "tokens_total": 6}
+            for name, value in {**expected, "waiting_tokens": 0}.items():
+                assert series[f"gigarouter_engine_{name}", *model.items()] == value, name
+            assert series["gigarouter_calls_in_flight",] == 0
+            assert series["gigarouter_backup_failures_total",] == 0
+            labels = *model.items(), ("status", "200"), ("tier", "realtime")
+            assert series["gigarouter_calls_total", *labels] == 1
+            for stage in ("tokenize", "queue", "inference", "settle"):
+                assert series["gigarouter_stage_duration_seconds_count", ("stage", stage)] == 1
+            assert series["gigarouter_call_duration_seconds_count",] == 1
 
     asyncio.run(story())
 
@@ -86,5 +98,56 @@ def test_the_counters_are_hidden_from_other_machines_unless_settings_say_otherwi
             transport = httpx2.ASGITransport(app=it.appliance.app, client=("192.0.2.3", 1))
             async with httpx2.AsyncClient(transport=transport, base_url="http://it") as client:
                 assert (await client.get("/metrics")).status_code == 404
+
+    asyncio.run(story())
+
+
+def test_a_scrape_may_ask_for_openmetrics(tmp_path):
+    async def story():
+        async with bench(tmp_path / "data") as it:
+            accept = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"
+            found = await it.client.get("/metrics", headers={"accept": accept})
+            kind = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+            assert found.headers["content-type"] == kind
+            names = {
+                family.name for family in openmetrics.text_string_to_metric_families(found.text)
+            }
+            assert "gigarouter_engine_tokens" in names
+
+    asyncio.run(story())
+
+
+def test_a_model_whose_old_engine_drains_is_scraped_once(tmp_path):
+    """A file that was replaced: the pool has an entry for each of both until the old one is idle."""
+
+    async def story():
+        async with bench(tmp_path / "data") as it:
+            pool = it.appliance.residency.pool
+            [(weights, entry)] = pool.entries.items()
+            pool.entries[(*weights[:3], "0" * 64)] = entry
+            found = await it.client.get("/metrics")
+            del pool.entries[(*weights[:3], "0" * 64)]
+            lines = [line.rpartition(" ")[0] for line in found.text.splitlines() if line[0] != "#"]
+            assert any("gigarouter_engine_tokens_total{" in line for line in lines)
+            assert len(lines) == len(set(lines))
+
+    asyncio.run(story())
+
+
+def test_the_loop_is_free_while_a_scrape_is_rendered(tmp_path, monkeypatch):
+    threads = []
+
+    def render(it, accept):
+        threads.append(threading.current_thread())
+        return real(it, accept)
+
+    real = Metrics.render
+    monkeypatch.setattr(Metrics, "render", render)
+
+    async def story():
+        async with bench(tmp_path / "data", preload=False) as it:
+            assert (await it.client.get("/metrics")).status_code == 200
+        assert threads
+        assert threading.current_thread() not in threads
 
     asyncio.run(story())

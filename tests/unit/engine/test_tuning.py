@@ -2,6 +2,7 @@
 
 import os
 import stat
+from contextlib import contextmanager
 from dataclasses import replace
 
 import msgspec
@@ -21,6 +22,7 @@ from appliance.settings import EngineSettings
 
 LIMITS = EngineLimits(ubatch_tokens_max=512, max_batch_tokens=256, sequences_max=64)
 LONG = EngineLimits(ubatch_tokens_max=8192, max_batch_tokens=256, sequences_max=64)
+NOBODY = 65_534
 FOUND = Tuning(
     workers=3,
     threads=2,
@@ -140,14 +142,25 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path):
         remember(tmp_path / "file" / "tuning.json", FOUND, "here")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
-def test_a_folder_of_somebody_elses_is_said(tmp_path):
-    tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
+@contextmanager
+def somebody_elses(folder):
+    """Take the right to write to a folder from this process; root's by being nobody for a moment."""
+    is_root = os.geteuid() == 0
+    folder.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    if is_root:
+        os.seteuid(NOBODY)
     try:
-        with pytest.raises(PermissionError):
-            remember(tmp_path / "tuning.json", FOUND, "here")
+        yield
     finally:
-        tmp_path.chmod(stat.S_IRWXU)
+        if is_root:
+            os.seteuid(0)
+        folder.chmod(stat.S_IRWXU)
+
+
+def test_a_folder_of_somebody_elses_is_said(tmp_path):
+    with somebody_elses(tmp_path), pytest.raises(PermissionError):
+        remember(tmp_path / "tuning.json", FOUND, "here")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_calibration_holds_for_one_file_pooling_number_of_cores_and_library(tmp_path):

@@ -308,7 +308,9 @@ def test_a_model_that_is_loaded_at_once_computes(_):
         backend.free()
         engine = engine_of(SteppedWeights(backend), tuned(1))
         await bounded(engine.loaded)
-        await all_of([submit(engine, 1)])
+        [matrix] = await all_of([submit(engine, 1, first=7)])
+        assert matrix.shape == (1, 4)
+        assert backend.bins == [[7]]
         await asyncio.to_thread(engine.close)
 
     asyncio.run(story())
@@ -771,9 +773,11 @@ def test_a_free_worker_takes_a_single_text_at_once():
             await plugged(engine, one, two)
             one.steps.release()
             await turned(lambda: engine._computing == 1)
-            single = submit(engine, 1, key="single")
+            single = submit(engine, 1, first=7, key="single")
             one.free()
             await all_of([single])
+            assert one.bins[1:] == [[7]]
+            assert two.bins == []  # it still computes what it was plugged with
             two.free()
 
     asyncio.run(story())

@@ -108,7 +108,10 @@ def test_taking_it_back_is_tried_every_few_seconds_at_most(path, clock, monkeypa
     assert path.stat().st_size == SIZE
 
 
-def test_giving_up_twice_is_no_error(path, clock):
+def test_giving_up_twice_is_no_error_and_leaves_nothing(path, clock):
     made = Reserve(path, SIZE, clock)
+    assert made.prepare()
+    assert path.exists()
     made.give_up()
     made.give_up()
+    assert not path.exists()

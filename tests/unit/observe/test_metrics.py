@@ -1,0 +1,218 @@
+import math
+import time
+from types import SimpleNamespace
+
+import pytest
+from prometheus_client.openmetrics import parser as openmetrics_parser
+from prometheus_client.parser import text_string_to_metric_families
+
+from appliance.core.units import Picocredits
+from appliance.observe import metrics
+from appliance.observe.meters import CallRecord
+from appliance.observe.metrics import EngineReading, Metrics, Reading
+
+HOSTILE = 'quo"te, back\\slash, new\nline, {brace}, \\n, ümlaut'
+OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+
+
+def record(**changes):
+    fields = {
+        "request_id": "req_1",
+        "status": 200,
+        "code": "",
+        "key": "alice",
+        "model": "m",
+        "tier": "realtime",
+        "is_documents": False,
+        "units": 7,
+        "amount": Picocredits(5),
+        "total_ms": 12.0,
+        "stages": {"tokenize": 1.0, "queue": 2.0, "inference": 6.0, "settle": 3.0},
+    }
+    return CallRecord(**{**fields, **changes})
+
+
+def counters(tokens=0, **changes):
+    none = dict.fromkeys(metrics.ENGINE_COUNTERS, 0)
+    return SimpleNamespace(**{**none, "tokens": tokens, **changes})
+
+
+def reading(*engines, calls=0, failures=0):
+    return Reading(calls, failures, tuple(EngineReading(*engine) for engine in engines))
+
+
+def samples(it, accept=""):
+    """Every sample by its name and labels, as Prometheus' own client reads them."""
+    content, media_type = it.render(accept)
+    is_openmetrics = media_type.startswith("application/openmetrics-text")
+    parse = (
+        openmetrics_parser.text_string_to_metric_families
+        if is_openmetrics
+        else text_string_to_metric_families
+    )
+    found = {}
+    for family in parse(content.decode()):
+        for sample in family.samples:
+            name = sample.name, frozenset(sample.labels.items())
+            assert name not in found, name
+            found[name] = sample.value
+    return found
+
+
+def value(found, name, **labels):
+    return found[name, frozenset(labels.items())]
+
+
+@pytest.mark.parametrize("accept", ["", OPENMETRICS], ids=["text", "openmetrics"])
+def test_a_label_is_read_back_as_it_was_whatever_is_in_it(accept):
+    it = Metrics()
+    it.note(record(model=HOSTILE, tier=HOSTILE))
+    it.read(reading((HOSTILE, counters(tokens=3), 4)))
+    found = samples(it, accept)
+    assert value(found, "gigarouter_calls_total", model=HOSTILE, tier=HOSTILE, status="200") == 1
+    assert value(found, "gigarouter_engine_tokens_total", model=HOSTILE) == 3
+    assert value(found, "gigarouter_engine_waiting_tokens", model=HOSTILE) == 4
+
+
+def test_calls_are_counted_by_model_tier_and_status_and_refusals_by_code():
+    it = Metrics()
+    it.note(record())
+    it.note(record())
+    it.note(record(tier="batch"))
+    it.note(record(model="", tier="", status=429, code="queue_full", stages={}))
+    found = samples(it)
+    assert value(found, "gigarouter_calls_total", model="m", tier="realtime", status="200") == 2
+    assert value(found, "gigarouter_calls_total", model="m", tier="batch", status="200") == 1
+    assert value(found, "gigarouter_calls_total", model="", tier="", status="429") == 1
+    assert value(found, "gigarouter_refusals_total", code="queue_full") == 1
+
+
+def test_stages_and_whole_calls_are_histograms_in_seconds_and_refusals_are_not_among_them():
+    it = Metrics()
+    it.note(record(total_ms=12.0, stages={"queue": 2.0, "inference": 7.0}))
+    it.note(record(total_ms=700_000.0, stages={"queue": 2.5}))
+    it.note(record(status=402, code="insufficient_credit", stages={}))
+    found = samples(it)
+    queue = {
+        float(dict(labels)["le"]): count
+        for (name, labels), count in found.items()
+        if name == "gigarouter_stage_duration_seconds_bucket" and ("stage", "queue") in labels
+    }
+    assert list(queue) == [*metrics.BUCKETS_S, math.inf]
+    assert [queue[le] for le in (0.001, 0.0025, 600.0, math.inf)] == [0, 2, 2, 2]
+    whole = "gigarouter_call_duration_seconds"
+    assert value(found, f"{whole}_bucket", le="0.01") == 0
+    assert value(found, f"{whole}_bucket", le="0.025") == 1
+    assert value(found, f"{whole}_bucket", le="600.0") == 1
+    assert value(found, f"{whole}_count") == 2
+    assert value(found, f"{whole}_sum") == pytest.approx(700.012)
+    assert value(found, "gigarouter_stage_duration_seconds_count", stage="inference") == 1
+
+
+def test_engines_of_one_model_are_one_series():
+    """An old one that drains, while another is loaded from a file that was replaced."""
+    it = Metrics()
+    busy = counters(tokens=2, busy_ns=1_500_000_000)
+    it.read(reading(("m", counters(tokens=40), 5), ("m", busy, 1), ("n", counters(tokens=1), 0)))
+    found = samples(it)
+    assert value(found, "gigarouter_engine_tokens_total", model="m") == 42
+    assert value(found, "gigarouter_engine_waiting_tokens", model="m") == 6
+    assert value(found, "gigarouter_engine_busy_seconds_total", model="m") == 1.5
+    assert value(found, "gigarouter_engine_tokens_total", model="n") == 1
+
+
+def test_a_models_counters_never_fall_when_an_engine_goes_or_is_loaded_again():
+    it = Metrics()
+    old = counters(tokens=40)
+    it.read(reading(("m", old, 5)))
+    old.tokens = 45  # computed after the pool let go of it
+    seen = []
+    for engines in ((), (), (("m", counters(tokens=3), 0),)):
+        it.read(reading(*engines))
+        seen.append(value(samples(it), "gigarouter_engine_tokens_total", model="m"))
+    assert seen == [45, 45, 48]
+    assert ("gigarouter_engine_waiting_tokens", frozenset({("model", "m")})) in samples(it)
+
+
+def test_counters_of_engines_that_are_gone_are_not_kept_for_ever():
+    it = Metrics()
+    for _ in range(100):
+        it.read(reading(("m", counters(tokens=1), 0)))
+    assert len(it._server._known) <= 2
+    assert value(samples(it), "gigarouter_engine_tokens_total", model="m") == 100
+
+
+def test_an_engine_that_two_readings_missed_is_not_counted_twice():
+    it = Metrics()
+    same = counters(tokens=7)
+    for engines in ((("m", same, 0),), (), (("m", same, 0),), (("m", same, 0),)):
+        it.read(reading(*engines))
+    assert value(samples(it), "gigarouter_engine_tokens_total", model="m") == 7
+
+
+def test_models_beyond_the_bound_share_a_label(monkeypatch):
+    monkeypatch.setattr(metrics, "MODELS_MAX", 2)
+    it = Metrics()
+    for model in ("a", "b", "c", "d", "a"):
+        it.note(record(model=model))
+    it.read(reading(("e", counters(tokens=1), 2), ("f", counters(tokens=1), 2)))
+    found = samples(it)
+    calls = {
+        dict(labels)["model"]: count
+        for (name, labels), count in found.items()
+        if name == "gigarouter_calls_total"
+    }
+    assert calls == {"a": 2, "b": 1, "other": 2}
+    assert value(found, "gigarouter_engine_waiting_tokens", model="other") == 4
+
+
+def test_the_server_and_its_process_are_shown():
+    it = Metrics()
+    it.read(reading(calls=3, failures=2))
+    found = samples(it)
+    assert value(found, "gigarouter_calls_in_flight") == 3
+    assert value(found, "gigarouter_backup_failures_total") == 2
+    assert value(found, "process_resident_memory_bytes") > 1_000_000
+    assert value(found, "process_open_fds") > 0
+
+
+def test_two_servers_of_one_process_do_not_share_their_series():
+    one, other = Metrics(), Metrics()
+    one.note(record())
+    assert not [name for name, _ in samples(other) if name == "gigarouter_calls_total"]
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("", "text/plain; version=0.0.4; charset=utf-8"),
+        ("*/*", "text/plain; version=0.0.4; charset=utf-8"),
+        ("text/html, */*;q=0.1", "text/plain; version=0.0.4; charset=utf-8"),
+        (OPENMETRICS, "application/openmetrics-text; version=1.0.0; charset=utf-8"),
+        (f"{OPENMETRICS};q=0.8,text/plain;version=0.0.4;q=0.5", "application/openmetrics-text"),
+        ("application/openmetrics-text; version=x", "application/openmetrics-text; version=1.0.0"),
+        (
+            "application/openmetrics-text; version=99.1.\xff",
+            "application/openmetrics-text; version=1.0.0",
+        ),
+        ("nonsense;;;=,,", "text/plain; version=0.0.4; charset=utf-8"),
+    ],
+)
+def test_the_format_is_the_one_that_is_asked_for_and_a_version_that_we_speak(accept, expected):
+    it = Metrics()
+    it.read(reading(("m", counters(), 0)))
+    content, media_type = it.render(accept)
+    assert media_type.startswith(expected)
+    assert media_type.isascii()
+    assert content.endswith(b"# EOF\n") == media_type.startswith("application/")
+
+
+def test_reading_two_hundred_engines_takes_the_loop_less_than_a_few_milliseconds():
+    it = Metrics()
+    engines = reading(*((f"owner/model-{number}", counters(tokens=1), 2) for number in range(200)))
+    took = []
+    for _ in range(10):
+        began = time.perf_counter()
+        it.read(engines)
+        took.append(time.perf_counter() - began)
+    assert min(took) < 0.003
