@@ -30,6 +30,7 @@ from appliance.ledger.audit_schedule import AuditSchedule
 from appliance.ledger.backup_schedule import BackupSchedule
 from appliance.ledger.billing import Billing
 from appliance.ledger.books import Books
+from appliance.machine import cores, memory_bytes
 from appliance.observe.log_buffer import LogBuffer
 from appliance.observe.meters import Meters
 from appliance.pipeline import Pipeline
@@ -37,7 +38,7 @@ from appliance.scheduler.cache import VectorCache
 from appliance.scheduler.load_times import LoadTimes
 from appliance.scheduler.residency import Residency
 from appliance.scheduler.threads import ThreadPool
-from appliance.settings import Settings, cores, memory_bytes
+from appliance.settings import Settings
 from appliance.store.datadir import DataDir
 
 
