@@ -14,10 +14,10 @@ import numpy as np
 from appliance.catalog.capacity import LAST_POOLINGS
 from appliance.core.errors import InferenceFailed
 from appliance.engine.backend import EngineLimits, ModelFacts, require_computable
-from appliance.engine.llama.affinity import Affinity
 from appliance.engine.llama.batch import TreeArrays
-from appliance.engine.llama.library import clear_memory, read_rows, set_embeddings, set_threads
+from appliance.engine.llama.library import clear_memory, read_rows, set_embeddings
 from appliance.engine.llama.prefix import layout_apart, layout_shared
+from appliance.engine.llama.team import ThreadTeam
 from appliance.engine.vectors import Matrix
 from appliance.tasks.sequence import TokenSequence
 
@@ -44,15 +44,21 @@ class DecoderBackend:
     """Computes every batch in one `llama_decode`, or two."""
 
     def __init__(
-        self, context: int, *, limits: EngineLimits, facts: ModelFacts, pooling: str
+        self,
+        context: int,
+        team: ThreadTeam,
+        *,
+        limits: EngineLimits,
+        facts: ModelFacts,
+        pooling: str,
     ) -> None:
-        """Take over a context, which this frees."""
+        """Take over a context and its threads, which this frees."""
         self.limits = limits
         self.facts = facts
         self._context: int | None = context
         self._memory = llama_cpp.llama_get_memory(context)
         self._tainted = False
-        self._affinity = Affinity()
+        self._team = team
         self._one_phase_tokens = (
             ONE_PHASE_TOKENS if pooling in LAST_POOLINGS else limits.ubatch_tokens_max
         )
@@ -69,13 +75,12 @@ class DecoderBackend:
         total = len(require_computable(sequences, self.limits, self.facts))
         tokens = [sequence.tokens for sequence in sequences]
         layout = layout_shared(tokens) if len(tokens) > 1 else layout_apart(1)
-        set_threads(self._context, threads)
         # Cells that are masked off are multiplied by zero, and zero times NaN is NaN: what a batch
         # that failed has left must not reach the next.
         clear_memory(self._memory, wipe=self._tainted)
         self._tainted = True
         arrays = self._arrays
-        with self._affinity.spread(threads):
+        with self._team.computing(threads):
             if total - sum(layout.shared) <= self._one_phase_tokens:
                 self._decode(arrays.fill(tokens, layout), outputs=True)
             else:
@@ -114,3 +119,4 @@ class DecoderBackend:
         if self._context is not None:
             llama_cpp.llama_free(self._context)
             self._context = None
+            self._team.close()

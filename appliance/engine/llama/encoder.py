@@ -9,10 +9,10 @@ import llama_cpp
 
 from appliance.core.errors import InferenceFailed
 from appliance.engine.backend import EngineLimits, ModelFacts, require_computable
-from appliance.engine.llama.affinity import Affinity
 from appliance.engine.llama.batch import BatchArrays
-from appliance.engine.llama.library import read_rows, set_threads
+from appliance.engine.llama.library import read_rows
 from appliance.engine.llama.segments import Segments
+from appliance.engine.llama.team import ThreadTeam
 from appliance.engine.vectors import Matrix
 from appliance.tasks.sequence import TokenSequence
 
@@ -21,14 +21,20 @@ class EncoderBackend:
     """Computes every batch in one `llama_encode`."""
 
     def __init__(
-        self, context: int, *, limits: EngineLimits, facts: ModelFacts, segments: Segments | None
+        self,
+        context: int,
+        team: ThreadTeam,
+        *,
+        limits: EngineLimits,
+        facts: ModelFacts,
+        segments: Segments | None,
     ) -> None:
-        """Take over a context, which this frees."""
+        """Take over a context and its threads, which this frees."""
         self.limits = limits
         self.facts = facts
         self._context: int | None = context
         self._segments = segments
-        self._affinity = Affinity()
+        self._team = team
         self._arrays = BatchArrays(limits.ubatch_tokens_max)
 
     def compute(self, sequences: Sequence[TokenSequence], *, threads: int) -> Matrix:
@@ -41,8 +47,7 @@ class EncoderBackend:
         tokens = require_computable(sequences, self.limits, self.facts)
         self._arrays.fill(sequences, tokens)
         rows = self._segments.rows(sequences, tokens) if self._segments is not None else None
-        set_threads(self._context, threads)
-        with self._affinity.spread(threads):
+        with self._team.computing(threads):
             code = llama_cpp.llama_encode(self._context, self._arrays.batch(len(tokens), rows))
         if code != 0:
             raise InferenceFailed(f"llama.cpp answered {code}")
@@ -54,3 +59,4 @@ class EncoderBackend:
         if self._context is not None:
             llama_cpp.llama_free(self._context)
             self._context = None
+            self._team.close()

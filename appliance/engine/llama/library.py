@@ -48,15 +48,15 @@ _silent = ctypes.cast(ctypes.CDLL(None).abs, llama_cpp.llama_log_callback)
 
 _library = llama_cpp.llama_cpp._lib  # noqa: SLF001 - published nowhere else
 # PyDLL keeps the GIL: for calls of nanoseconds, giving it up can cost milliseconds.
-_quick = ctypes.PyDLL(_library._name, handle=_library._handle)  # noqa: SLF001
-_quick.llama_get_embeddings_seq.restype = ctypes.c_void_p
-_quick.llama_get_embeddings_seq.argtypes = (ctypes.c_void_p, ctypes.c_int32)
-_quick.llama_set_n_threads.restype = None
-_quick.llama_set_n_threads.argtypes = (ctypes.c_void_p, ctypes.c_int32, ctypes.c_int32)
-_quick.llama_set_embeddings.restype = None
-_quick.llama_set_embeddings.argtypes = (ctypes.c_void_p, ctypes.c_bool)
-_quick.llama_memory_clear.restype = None
-_quick.llama_memory_clear.argtypes = (ctypes.c_void_p, ctypes.c_bool)
+quick = ctypes.PyDLL(_library._name, handle=_library._handle)  # noqa: SLF001
+quick.llama_get_embeddings_seq.restype = ctypes.c_void_p
+quick.llama_get_embeddings_seq.argtypes = (ctypes.c_void_p, ctypes.c_int32)
+quick.llama_set_n_threads.restype = None
+quick.llama_set_n_threads.argtypes = (ctypes.c_void_p, ctypes.c_int32, ctypes.c_int32)
+quick.llama_set_embeddings.restype = None
+quick.llama_set_embeddings.argtypes = (ctypes.c_void_p, ctypes.c_bool)
+quick.llama_memory_clear.restype = None
+quick.llama_memory_clear.argtypes = (ctypes.c_void_p, ctypes.c_bool)
 
 
 @cache
@@ -118,19 +118,14 @@ def load_model(path: Path, *, vocabulary_only: bool) -> int:
     return int(handle)
 
 
-def set_threads(context: int, threads: int) -> None:
-    """Compute the context's next calls with so many threads."""
-    _quick.llama_set_n_threads(context, threads, threads)
-
-
 def set_embeddings(context: int, *, on: bool) -> None:
     """Pool the context's next calls, or compute them for the KV cache alone."""
-    _quick.llama_set_embeddings(context, on)
+    quick.llama_set_embeddings(context, on)
 
 
 def clear_memory(memory: int, *, wipe: bool) -> None:
     """Forget every sequence in a KV cache; its bytes stay unless `wipe` (milliseconds)."""
-    _quick.llama_memory_clear(memory, wipe)
+    quick.llama_memory_clear(memory, wipe)
 
 
 def read_rows(context: int, count: int, width: int) -> Matrix:
@@ -142,7 +137,7 @@ def read_rows(context: int, count: int, width: int) -> Matrix:
     out = np.empty((count, width), np.float32)
     row_bytes = width * out.itemsize
     for index in range(count):
-        source = _quick.llama_get_embeddings_seq(context, index)
+        source = quick.llama_get_embeddings_seq(context, index)
         if not source:
             raise InferenceFailed("llama.cpp gave no result for a sequence")
         # The next call overwrites the source: copy now.
