@@ -5,6 +5,7 @@ Owns the matrix into which results are written and the one wake-up at the end.
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from hashlib import blake2b
@@ -134,7 +135,7 @@ class Job:
         """Wake the caller, from any thread; only the first time counts."""
         self.failed = error is not None
         self.finished_ns = now_ns
-        if not self._loop.is_closed():
+        with suppress(RuntimeError):  # the loop is closed, and the caller gone with it
             self._loop.call_soon_threadsafe(self._wake, error)
 
     def _wake(self, error: BaseException | None) -> None:

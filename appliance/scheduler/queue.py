@@ -54,6 +54,9 @@ class WorkQueue:
     def __init__(self) -> None:
         self._classes = {service_class: _ClassQueue() for service_class in ServiceClass}
         self._jobs: dict[Job, None] = {}
+        """Those with items that are in no batch yet."""
+        self._owed: dict[Job, None] = {}
+        """Those that were admitted and have not ended, whatever became of their items."""
         self._virtual_time = 0
         """The start tag of a class that had nothing waiting."""
         self.items: dict[Digest, Item] = {}
@@ -119,13 +122,37 @@ class WorkQueue:
             item = job.items.popleft()
             next_waiter = item.first_live_waiter
             if next_waiter is None:
-                del self.items[item.digest]
+                self.drop(item)
             else:
                 self.requeue(item, next_waiter)
 
-    def clear(self) -> set[Job]:
-        """Forget everything; return the jobs that waited for something."""
-        jobs = {job for item in self.items.values() for job, _ in item.waiters}
+    def drop(self, item: Item) -> None:
+        """Forget an item that is in no batch, and those of its jobs that are over."""
+        self.items.pop(item.digest, None)
+        for job, _ in item.waiters:
+            if job.is_over:
+                self._owed.pop(job, None)
+
+    def admit(self, job: Job) -> None:
+        """Take note that a job is to be ended: by `release`, or by `clear`."""
+        self._owed[job] = None
+
+    def release(self, job: Job) -> bool:
+        """Return whether the job has not ended yet; the caller ends it then."""
+        return self._owed.pop(job, job) is None
+
+    def withdraw(self, job: Job) -> None:
+        """Take a job back whose items were found only in part; no other job waits for its own."""
+        job.failed = True
+        self._owed.pop(job, None)
+        for item in job.items:
+            del self.items[item.digest]
+        job.items.clear()
+
+    def clear(self) -> list[Job]:
+        """Forget everything; return the jobs that have not ended, for the caller to end."""
+        jobs = list(self._owed)
+        self._owed.clear()
         self.items.clear()
         self._jobs.clear()
         self._classes = {service_class: _ClassQueue() for service_class in ServiceClass}
