@@ -22,7 +22,8 @@ from appliance.api.services import Services
 from appliance.core.clock import Clock, utc_day
 from appliance.core.limits import Limits
 from appliance.core.units import Picocredits
-from appliance.engine.loader import FakeLoader, LlamaLoader, Loader
+from appliance.engine.fake_loader import FakeLoader
+from appliance.engine.loader import LlamaLoader, Loader
 from appliance.engine.screening import Screening, trusted
 from appliance.hub.downloads import Downloads
 from appliance.ledger import usage

@@ -9,7 +9,7 @@ from appliance.catalog.header import Header
 from appliance.catalog.heads import PAIRS, kind_of, rank_reason
 from appliance.catalog.spec import ModelSpec
 from appliance.core.errors import LoadFailed
-from appliance.engine.tokenizer import special_tokens
+from appliance.engine.reference_tokenizer import special_tokens
 from appliance.tasks.sequence import Frame
 
 

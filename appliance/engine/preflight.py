@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from appliance.catalog.header import read_header
+from appliance.catalog.header_parser import read_header
 from appliance.catalog.spec import ModelEntry, ModelSpec, checked_tariff
 from appliance.core.clock import SystemClock
 from appliance.core.errors import ApplianceError, InferenceFailed

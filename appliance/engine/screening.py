@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from appliance.catalog.catalog import BUILTIN
-from appliance.catalog.header import read_header
+from appliance.catalog.header_parser import read_header
 from appliance.catalog.spec import ModelEntry, ModelSpec
 from appliance.core.errors import LoadFailed
 from appliance.engine.footprint import footprint

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from appliance.catalog.spec import ModelSpec
 from appliance.engine.backend import EngineLimits
 
 SIDE_OUTPUT_BYTES_MAX = 128 << 20
@@ -78,6 +79,11 @@ def fingerprint(model: Path, *, pooling: str, cores: int, library: str) -> str:
     stat = model.stat()
     facts = (model.name, stat.st_size, stat.st_mtime_ns, pooling, cores, library, _processor())
     return hashlib.sha256(repr(facts).encode()).hexdigest()
+
+
+def tuning_path(tunings: Path, spec: ModelSpec) -> Path:
+    """Return where a model's calibration is remembered."""
+    return tunings / f"{spec.path.name}.tuning.json"
 
 
 def recall(path: Path, expected: str) -> Tuning | None:

@@ -14,14 +14,15 @@ import pytest
 
 from appliance.catalog import catalog, importer
 from appliance.catalog.convert import convert_folder
-from appliance.catalog.header import read_header
+from appliance.catalog.header_parser import read_header
 from appliance.core.clock import SystemClock
 from appliance.core.errors import InferenceFailed, InvalidModelFile, LoadFailed
 from appliance.engine.backend import EngineLimits
 from appliance.engine.llama.tokenizer import LlamaTokenizer
 from appliance.engine.llama.weights import LlamaWeights
 from appliance.engine.loader import LlamaLoader, sha256_of
-from appliance.engine.tokenizer import WordPieceTokenizer, reference_tokenizer
+from appliance.engine.reference_tokenizer import reference_tokenizer
+from appliance.engine.tokenizer import WordPieceTokenizer
 from appliance.engine.vectors import l2_normalise
 from appliance.settings import EngineSettings
 from appliance.tasks.sequence import Frame, TokenSequence, frame_pair, frame_single
