@@ -36,6 +36,7 @@ class EncoderBackend:
         self._segments = segments
         self._team = team
         self._arrays = BatchArrays(limits.ubatch_tokens_max)
+        self._require_room()
 
     def compute(self, sequences: Sequence[TokenSequence], *, threads: int) -> Matrix:
         """Return one row for each sequence, unnormalised, float32[n_sequences, facts.width].
@@ -53,6 +54,15 @@ class EncoderBackend:
             raise InferenceFailed(f"llama.cpp answered {code}")
         llama_cpp.llama_synchronize(self._context)
         return read_rows(self._context, len(sequences), self.facts.width)
+
+    def _require_room(self) -> None:
+        """Check what `require_computable` takes for granted: room for all that it lets through."""
+        tokens = self.limits.ubatch_tokens_max
+        # A batch is computed in one piece, or the library aborts.
+        assert llama_cpp.llama_n_batch(self._context) >= tokens
+        assert llama_cpp.llama_n_ubatch(self._context) >= tokens
+        assert llama_cpp.llama_n_seq_max(self._context) >= min(self.limits.sequences_max, tokens)
+        assert not llama_cpp.llama_get_memory(self._context)
 
     def close(self) -> None:
         """Free the context."""

@@ -134,6 +134,8 @@ def read_rows(context: int, count: int, width: int) -> Matrix:
     Raises:
         InferenceFailed: a row is missing, or has numbers that are not finite.
     """
+    assert count > 0
+    assert width > 0
     out = np.empty((count, width), np.float32)
     row_bytes = width * out.itemsize
     for index in range(count):

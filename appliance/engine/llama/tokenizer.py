@@ -11,6 +11,9 @@ from appliance.core.errors import InferenceFailed, LoadFailed
 from appliance.engine.llama.library import load_model, pointer
 from appliance.tasks.sequence import Frame
 
+INT32_MAX = 2**31 - 1
+"""The library counts bytes and tokens in 32 bits."""
+
 
 class LlamaTokenizer:
     """One vocabulary, without weights."""
@@ -40,6 +43,7 @@ class LlamaTokenizer:
         Raises:
             LoadFailed: the file asks for a token that it does not name.
         """
+        assert self._model
         vocabulary = self._vocabulary
         opening, closing = None, None
         if llama_cpp.llama_vocab_get_add_bos(vocabulary):
@@ -51,7 +55,9 @@ class LlamaTokenizer:
         return Frame(cls=opening, sep=closing)
 
     def _encode(self, text: bytes) -> npt.NDArray[np.int32]:
+        assert self._model
         room = len(text) + 8
+        assert room < INT32_MAX
         tokens = np.empty(room, np.int32)
         count = llama_cpp.llama_tokenize(
             self._vocabulary,
