@@ -34,12 +34,12 @@ def pack(turns: Sequence[Turn], limits: EngineLimits) -> list[tuple[int, int]]:
     picks: list[tuple[int, int]] = []
     tokens = 0
     taken = [[0] * len(turn.jobs) for turn in turns]
-    waiting = [deque(job for job, texts in enumerate(turn.jobs) if texts) for turn in turns]
-    heap = [(turns[index].start_tag, index) for index, jobs in enumerate(waiting) if jobs]
+    pending = [deque(job for job, texts in enumerate(turn.jobs) if texts) for turn in turns]
+    heap = [(turns[index].start_tag, index) for index, jobs in enumerate(pending) if jobs]
     heapify(heap)
     while heap and len(picks) < limits.sequences_max:
         index = heap[0][1]
-        turn, jobs, done = turns[index], waiting[index], taken[index]
+        turn, jobs, done = turns[index], pending[index], taken[index]
         job = jobs[0]
         length = turn.jobs[job][done[job]]
         if not _fits(length, tokens, limits):

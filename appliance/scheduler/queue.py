@@ -70,16 +70,16 @@ class WorkQueue:
     @property
     def tokens(self) -> int:
         """Return the tokens that are in no batch yet."""
-        return sum(waiting.tokens for waiting in self._classes.values())
+        return sum(class_queue.tokens for class_queue in self._classes.values())
 
     def add(self, job: Job) -> None:
         """Queue a job with all of its items."""
         assert job.items
-        waiting = self._classes[job.service_class]
-        if not waiting.tokens:
-            waiting.start_tag = max(waiting.start_tag, self._virtual_time)
-        waiting.keys.setdefault(job.key, _KeyQueue(waiting.virtual_time)).jobs.append(job)
-        waiting.tokens += sum(map(len, job.items))
+        class_queue = self._classes[job.service_class]
+        if not class_queue.tokens:
+            class_queue.start_tag = max(class_queue.start_tag, self._virtual_time)
+        class_queue.keys.setdefault(job.key, _KeyQueue(class_queue.virtual_time)).jobs.append(job)
+        class_queue.tokens += sum(map(len, job.items))
         self._jobs[job] = None
 
     def take(self, limits: EngineLimits, *, idle: int) -> list[Item]:
@@ -90,11 +90,11 @@ class WorkQueue:
         for job in [job for job in self._jobs if job.cancelled]:
             self.remove(job)
         for each in sorted(ServiceClass, key=lambda each: (self._classes[each].start_tag, each)):
-            waiting = self._classes[each]
-            bounded = split_evenly(waiting.tokens, self._bounded(each, limits), idle)
-            if items := self._take(waiting, bounded):
-                self._virtual_time = max(self._virtual_time, waiting.start_tag)
-                waiting.start_tag += sum(map(len, items)) * WEIGHTS_LCM // WEIGHTS[each]
+            class_queue = self._classes[each]
+            bounded = split_evenly(class_queue.tokens, self._bounded(each, limits), idle)
+            if items := self._take(class_queue, bounded):
+                self._virtual_time = max(self._virtual_time, class_queue.start_tag)
+                class_queue.start_tag += sum(map(len, items)) * WEIGHTS_LCM // WEIGHTS[each]
                 is_short = each is ServiceClass.SHORT
                 self._batches_since_short = 0 if is_short else self._batches_since_short + 1
                 return items
@@ -112,12 +112,12 @@ class WorkQueue:
         if job not in self._jobs:
             return
         del self._jobs[job]
-        waiting = self._classes[job.service_class]
-        key = waiting.keys[job.key]
+        class_queue = self._classes[job.service_class]
+        key = class_queue.keys[job.key]
         key.jobs.remove(job)
         if not key.jobs:
-            del waiting.keys[job.key]
-        waiting.tokens -= sum(map(len, job.items))
+            del class_queue.keys[job.key]
+        class_queue.tokens -= sum(map(len, job.items))
         while job.items:
             item = job.items.popleft()
             next_waiter = item.first_live_waiter
@@ -166,22 +166,24 @@ class WorkQueue:
         else:
             self.add(next_waiter)
 
-    def _take(self, waiting: _ClassQueue, limits: EngineLimits) -> list[Item]:
+    def _take(self, class_queue: _ClassQueue, limits: EngineLimits) -> list[Item]:
         most = limits.sequences_max
-        names = list(islice(waiting.keys, most))
+        names = list(islice(class_queue.keys, most))
         if not names:
             return []
         # Enough calls to fill the batch, without looking at 64 texts of 64 calls of 64 keys.
         calls = max(1, 2 * most // len(names))
-        fronts = [list(islice(waiting.keys[name].jobs, calls)) for name in names]
+        fronts = [list(islice(class_queue.keys[name].jobs, calls)) for name in names]
         turns = [
             Turn(
-                waiting.keys[name].start_tag,
+                class_queue.keys[name].start_tag,
                 [[len(item) for item in islice(job.items, most)] for job in front],
             )
             for name, front in zip(names, fronts, strict=True)
         ]
-        waiting.virtual_time = max(waiting.virtual_time, min(turn.start_tag for turn in turns))
+        class_queue.virtual_time = max(
+            class_queue.virtual_time, min(turn.start_tag for turn in turns)
+        )
         items: list[Item] = []
         served: dict[Job, None] = {}
         for index, job in pack(turns, limits):
@@ -189,25 +191,25 @@ class WorkQueue:
             items.append(chosen.items.popleft())
             served.pop(chosen, None)  # those served last are last in the next batch
             served[chosen] = None
-        waiting.tokens -= sum(map(len, items))
+        class_queue.tokens -= sum(map(len, items))
         for name, turn in zip(names, turns, strict=True):
-            waiting.keys[name].start_tag = turn.start_tag
+            class_queue.keys[name].start_tag = turn.start_tag
         for done in served:
-            self._to_the_back(waiting, done)
+            self._to_the_back(class_queue, done)
         return items
 
-    def _to_the_back(self, waiting: _ClassQueue, job: Job) -> None:
+    def _to_the_back(self, class_queue: _ClassQueue, job: Job) -> None:
         """Move a job that got something, or out: the next batch begins with those that did not."""
-        key = waiting.keys[job.key]
+        key = class_queue.keys[job.key]
         key.jobs.remove(job)
         if job.items:
             key.jobs.append(job)
         else:
             del self._jobs[job]
         if key.jobs:
-            waiting.keys.move_to_end(job.key)
+            class_queue.keys.move_to_end(job.key)
         else:
-            del waiting.keys[job.key]
+            del class_queue.keys[job.key]
 
 
 SPLIT_TOKENS = 64
