@@ -1,6 +1,6 @@
-"""Header: what a GGUF file says of itself, ready to be asked.
+"""Header: what a GGUF file contains besides its weights, with typed questions about it.
 
-Owns the types `Header` and `Tensor`, and the check that a value has the type that it is asked for.
+Owns the types `Header` and `Tensor`, and the check that a value has the type that a caller expects.
 """
 
 from collections.abc import Mapping
@@ -124,7 +124,7 @@ class Header:
         value = self.metadata.get(key)
         if value is None:
             return default
-        # Exact types: a bool is an int to isinstance, and never what was meant.
+        # Exact types: isinstance takes a bool for an int, and a file with one there is wrong.
         if type(value) is not kind:
             _refuse(self.path, f"{key}: expected {kind.__name__}, found {type(value).__name__}")
         return value

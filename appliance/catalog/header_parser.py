@@ -70,8 +70,8 @@ BLOCKS: Mapping[int, tuple[int, int]] = MappingProxyType(
         42: (64, 18),  # Q2_0
     }
 )
-"""ggml type to (elements of a block, bytes of a block). Q8_1 and Q8_K are absent on purpose: they
-are ggml's intermediate formats and are never stored in a file."""
+"""ggml type to (elements of a block, bytes of a block). Q8_1 and Q8_K are absent: they are
+ggml's intermediate formats and are never stored in a file."""
 
 
 def read_header(path: Path) -> Header:

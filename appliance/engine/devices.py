@@ -1,6 +1,6 @@
 """Devices: where models can be computed on this machine.
 
-Owns what is told of them. It loads the native library late: most commands need none.
+Owns the questions about them. The native library is loaded late: most commands need none.
 """
 
 from appliance import machine
@@ -25,7 +25,7 @@ def native_devices() -> list[Device]:
 
 
 def native_facts() -> dict[str, str]:
-    """Return what can be said of the installed llama.cpp.
+    """Return the installed llama.cpp's version, kernels, features and path.
 
     Raises:
         ImportError, OSError, RuntimeError: it cannot be loaded.

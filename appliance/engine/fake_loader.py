@@ -15,11 +15,11 @@ from appliance.engine.tuning import default_tuning
 
 
 class FakeLoader:
-    """Opens the fake backend with the real file's tokenizer and shape."""
+    """Opens fake backends with the real file's tokenizer and shape."""
 
     def __init__(self) -> None:
         self.opened: list[FakeBackend] = []
-        """Every backend so far, so that a test can slow it, refuse or kill."""
+        """Every backend so far, through which a test slows, fails or ends it."""
 
     def open_model(self, spec: ModelSpec) -> LoadedModel:
         """Return a fake of the model's shape, with one worker."""

@@ -1,6 +1,6 @@
-"""Loader: from a catalogue entry to a backend and a tokenizer.
+"""Loader: from a catalogue entry to loaded weights and a tokenizer.
 
-Owns the choice of pooling, of limits and of the tokenizer for a file.
+Owns what is checked before a file is given to llama.cpp, and the choice of its tokenizer.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ from appliance.tasks.sequence import Frame, Template
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """Weights in memory, and how to compute with them here."""
+    """Weights in memory, and how they are spread over this machine's cores."""
 
     weights: Weights
     tuning: Tuning
@@ -44,14 +44,14 @@ class TextEncoder:
     tokenizer: Tokenizer
     frame: Frame
     tokens_max: int
-    """The longest sequence that the engine takes, special tokens included."""
+    """Tokens of the longest sequence that the engine takes, special ones included."""
     template: Template | None = None
-    """What stands around a pair, where the frame alone is not all."""
+    """The tokens around a pair, for models that need more than a frame."""
     model_bytes: int = 0
-    """Memory that the model takes once its weights are loaded too."""
+    """Bytes that the model takes once its weights are loaded too."""
 
     def close(self) -> None:
-        """Free the tokenizer; nobody may be using it."""
+        """Free the tokenizer; no call may use it at that time or later."""
         close = getattr(self.tokenizer, "close", None)
         if close is not None:
             close()
@@ -117,7 +117,7 @@ class LlamaLoader:
         Raises:
             LoadFailed: the file is missing, damaged or of a kind we do not serve.
         """
-        # Imported late: it loads native libraries, which commands without a model do not need.
+        # Imported late: this loads native libraries, which most commands do not need.
         prepare_native_library()
         from appliance.engine.llama.segments import Segments  # noqa: PLC0415 - see above
         from appliance.engine.llama.weights import LlamaWeights  # noqa: PLC0415 - see above

@@ -33,11 +33,11 @@ class SpecialTokens:
     """The ids that frame a sequence; each is within the vocabulary."""
 
     cls: int
-    """Stands before the first text."""
+    """Comes before the first text."""
     sep: int
-    """Stands after every text."""
+    """Comes after every text."""
     unk: int | None
-    """Stands for a word that has no pieces; None if the vocabulary needs none."""
+    """Takes the place of a word that has no pieces; None if the vocabulary needs none."""
 
 
 def special_tokens(metadata: Mapping[str, Any]) -> SpecialTokens:

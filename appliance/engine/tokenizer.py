@@ -81,8 +81,8 @@ class WordPieceTokenizer:
         self._flags = flags
         boundary = _ASCII_BOUNDARY + (_IDEOGRAPHS if flags.chinese_chars else "")
         self._boundary = re.compile(f"[{boundary}]")
-        # No special token is registered with the library: one that is would be found in the texts
-        # of users, who could then forge the frame around their own document.
+        # No special token is registered with the library: it would be recognised in users' texts,
+        # and a document could then forge the frame around itself.
         self._tokenizer = tokenizers.Tokenizer(
             models.WordPiece(
                 vocab=dict(vocabulary),
@@ -124,8 +124,8 @@ class WordPieceTokenizer:
     def _groups(
         self, texts: Sequence[str], counts: Sequence[int], tokens_enough: int
     ) -> Iterator[list[tuple[int, str]]]:
-        # `counts` grows while this generator is consumed: that is how it learns to stop early.
-        # Small segments where few tokens are wanted: a hostile character costs 10 microseconds.
+        # `counts` grows while this generator is consumed; that is how a text is left off early.
+        # Segments are small where few tokens are needed: a hostile character costs 10 microseconds.
         segment_chars = min(SEGMENT_CHARS, max(SEGMENT_CHARS_MIN, 16 * tokens_enough))
         group: list[tuple[int, str]] = []
         room = segment_chars
@@ -153,7 +153,7 @@ class WordPieceTokenizer:
 
 
 def _without_lone_surrogates(text: str) -> str:
-    # The API refuses such texts; here they only must not fail the texts beside them.
+    # The API refuses such texts. Here they must only not fail the other texts of a call.
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,12 +1,12 @@
-"""Queue: everything that waits for one engine, and whose turn it is.
+"""Queue: everything that waits for one engine, and which of it comes next.
 
 The order is start-time fair queueing (Goyal, Vin, Cheng: "Start-time Fair Queuing", SIGCOMM 1996)
 on two levels: the service classes (short realtime, long realtime, batch tier) share the engine by
 weight, and the keys of a class share it equally. A flow's start tag is the work it was given,
 counted in tokens over its weight; the flow with the least tag comes next; one that was idle begins
-at the virtual time, so that it saves nothing up. Within a key, calls take turns by sequence.
+at the virtual time, so that idleness earns nothing. Within a key, calls take turns by sequence.
 
-There is no lock here: the engine's guards it.
+There is no lock here: the engine calls it under its own.
 """
 
 from collections import OrderedDict, deque
@@ -38,7 +38,7 @@ class _KeyQueue:
 
 @dataclass(slots=True)
 class _ClassQueue:
-    """The keys of one service class, those that got nothing longest first."""
+    """The keys of one service class; those that have got nothing for longest come first."""
 
     keys: OrderedDict[str, _KeyQueue] = field(default_factory=OrderedDict)
     tokens: int = 0
@@ -60,7 +60,7 @@ class WorkQueue:
         self._virtual_time = 0
         """The start tag of a class that had nothing waiting."""
         self.items: dict[Digest, Item] = {}
-        """Items without a result, in a batch or not: who wants the same takes the same."""
+        """Items without a result, in a batch or not; jobs with equal sequences share one."""
         self._batches_since_short = SHORT_EXPECTED_BATCHES
 
     def __len__(self) -> int:
@@ -85,7 +85,8 @@ class WorkQueue:
     def take(self, limits: EngineLimits, *, idle: int) -> list[Item]:
         """Return the next batch; empty if nothing waits that fits `limits`.
 
-        `idle` backends, this one among them, compute nothing: what waits is spread over them.
+        `idle` is the number of backends that compute nothing, the caller's among them: what waits
+        is spread over them.
         """
         for job in [job for job in self._jobs if job.cancelled]:
             self.remove(job)
@@ -108,7 +109,7 @@ class WorkQueue:
         return replace(limits, max_batch_tokens=max(1, limits.max_batch_tokens // 2))
 
     def remove(self, job: Job) -> None:
-        """Take out what is left of a job that is over, except for what others want too."""
+        """Take out what is left of a job that is over, except for items that other jobs share."""
         if job not in self._jobs:
             return
         del self._jobs[job]
@@ -159,7 +160,7 @@ class WorkQueue:
         return jobs
 
     def requeue(self, item: Item, next_waiter: Job) -> None:
-        """Let another job that wants an item bring it."""
+        """Queue an item with another of its jobs."""
         next_waiter.items.append(item)
         if next_waiter in self._jobs:
             self._classes[next_waiter.service_class].tokens += len(item)
@@ -199,7 +200,7 @@ class WorkQueue:
         return items
 
     def _to_the_back(self, class_queue: _ClassQueue, job: Job) -> None:
-        """Move a job that got something, or out: the next batch begins with those that did not."""
+        """Move a job that is in the batch behind those that are not, or out if nothing is left."""
         key = class_queue.keys[job.key]
         key.jobs.remove(job)
         if job.items:
@@ -213,8 +214,8 @@ class WorkQueue:
 
 
 SPLIT_TOKENS = 64
-"""Less than this is not split: a call of the engine costs about as much as 30 tokens of a small
-model."""
+"""Tokens below which a batch is not split: each call of the engine costs about as much as 30 tokens
+of a small model."""
 
 
 def split_evenly(tokens: int, limits: EngineLimits, idle: int) -> EngineLimits:

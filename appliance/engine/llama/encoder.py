@@ -1,6 +1,6 @@
 """Encoder: a context of a model without a KV cache: the BERT family.
 
-Owns one context, which only the thread that opened it may touch.
+Owns one context, which only the thread that opened it may use.
 """
 
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ class EncoderBackend:
         with self._team.computing(threads):
             code = llama_cpp.llama_encode(self._context, self._arrays.batch(len(tokens), rows))
         if code != 0:
-            raise InferenceFailed(f"llama.cpp answered {code}")
+            raise InferenceFailed(f"llama.cpp returned {code}")
         llama_cpp.llama_synchronize(self._context)
         return read_rows(self._context, len(sequences), self.facts.width)
 

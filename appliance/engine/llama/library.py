@@ -1,7 +1,7 @@
 """Library: llama.cpp as it is loaded into this process.
 
-Owns its start, its log, and the two ways of calling it: giving up the GIL for what takes long, and
-keeping it for what takes nanoseconds.
+Owns its start, its log, and the two ways to call it: without the GIL what takes long, and with it
+what takes nanoseconds.
 """
 
 import ctypes
@@ -42,8 +42,8 @@ class _LogRoute:
 
 
 _route = llama_cpp.llama_log_callback(_LogRoute())
-# A Python callback inside a computation would wait for the GIL at each line, so the library talks
-# to a native function that ignores its arguments except while a model is loaded or freed.
+# A Python callback inside a computation would wait for the GIL at each line. So the library logs to
+# a native function that ignores its arguments, except while a model is loaded or freed.
 _silent = ctypes.cast(ctypes.CDLL(None).abs, llama_cpp.llama_log_callback)
 
 _library = llama_cpp.llama_cpp._lib  # noqa: SLF001 - published nowhere else
@@ -77,7 +77,7 @@ def build() -> str:
 
 
 def facts() -> dict[str, str]:
-    """Return what can be said of this build."""
+    """Return this build's version, kernels, features and path."""
     path = Path(_library._name).resolve()  # noqa: SLF001 - as above
     cpu = next(path.parent.glob("libggml-cpu.*"), None)
     is_ours = cpu is not None and hasattr(ctypes.CDLL(str(cpu)), "__wrap_llamafile_sgemm")
@@ -93,7 +93,7 @@ def facts() -> dict[str, str]:
 
 @contextmanager
 def heard() -> Iterator[None]:
-    """Route the library's log into ours for the block, in which nothing may be computed."""
+    """Send the library's log to ours during the block, in which nothing may be computed."""
     llama_cpp.llama_log_set(_route, ctypes.c_void_p())
     try:
         yield
@@ -145,7 +145,7 @@ def read_rows(context: int, count: int, width: int) -> Matrix:
         # The next call overwrites the source: copy now.
         ctypes.memmove(out.ctypes.data + index * row_bytes, source, row_bytes)
     if not np.isfinite(out).all():
-        raise InferenceFailed("the model answered numbers that are not finite")
+        raise InferenceFailed("the model gave numbers that are not finite")
     return out
 
 

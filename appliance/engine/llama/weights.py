@@ -34,7 +34,7 @@ class LlamaWeights:
     ) -> None:
         """Load the weights.
 
-        `segments` is given for models that tell two texts apart by token types.
+        `segments` is given for models that mark the second of two texts by token types.
 
         Raises:
             LoadFailed: the file cannot be used.
@@ -57,7 +57,7 @@ class LlamaWeights:
         """
         assert self._model
         if self._is_decoder and self._text(f"{self._architecture}.attention.causal") == "false":
-            # What `DecoderBackend` leaves out would be seen by tokens before it.
+            # `DecoderBackend` leaves tokens out that those before them would depend on.
             raise LoadFailed(f"{self._architecture} is served with causal attention only.")
         parameters = self._parameters(limits, flash_attention=flash_attention)
         with heard():
