@@ -106,8 +106,9 @@ class Engine:
     @property
     def is_usable(self) -> bool:
         """Say whether jobs can be submitted."""
-        with self._changed:
-            return self._workers_open > 0 and not self._dead
+        # Without the lock, which a worker may hold while it chooses a batch: every call reads this
+        # several times, and `submit` looks again.
+        return self._workers_open > 0 and not self._dead
 
     @property
     def workers(self) -> tuple[int, int]:
