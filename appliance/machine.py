@@ -86,6 +86,12 @@ def core_ranks(roots: Roots = ROOTS) -> dict[int, int]:
     return ranks
 
 
+def processor(roots: Roots = ROOTS) -> str:
+    """Return the line of /proc/cpuinfo that names the processor; empty if there is none."""
+    lines = _read(roots.proc / "cpuinfo").splitlines()
+    return next((line for line in lines if line.startswith(("model name", "CPU part"))), "")
+
+
 def _cpu_quotas(roots: Roots) -> Iterator[int]:
     """Yield the quota of every group that has one, in cores, rounded up."""
     for group in _groups(roots, "cpu"):

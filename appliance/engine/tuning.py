@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from appliance import machine
 from appliance.catalog.spec import ModelSpec
 from appliance.engine.backend import EngineLimits
 
@@ -77,7 +78,8 @@ def default_tuning(cores: int) -> Tuning:
 def fingerprint(model: Path, *, pooling: str, cores: int, library: str) -> str:
     """Return what a calibration holds for: a file, on this processor, with this library."""
     stat = model.stat()
-    facts = (model.name, stat.st_size, stat.st_mtime_ns, pooling, cores, library, _processor())
+    file = (model.name, stat.st_size, stat.st_mtime_ns)
+    facts = (*file, pooling, cores, library, machine.processor())
     return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 
@@ -116,11 +118,3 @@ def remember(path: Path, tuning: Tuning, found_for: str) -> None:
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     draft.write_bytes(msgspec.json.encode(Remembered(SCHEMA, found_for, tuning)))
     draft.replace(path)
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ""
-    return next((line for line in lines if line.startswith(("model name", "CPU part"))), "")

@@ -6,7 +6,6 @@ library alone: it prepares environments into which nothing is installed yet.
 """
 
 import hashlib
-import os
 import platform
 import shlex
 import shutil
@@ -16,6 +15,8 @@ import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+from appliance import machine
 
 ENGINE = "llama-cpp-python==0.3.36"
 """The version whose functions our kernels replace; a new one is tried before it is named here."""
@@ -67,7 +68,7 @@ def build(folder: Path, say: Say, *, environment: Mapping[str, str]) -> Path:
     include = shlex.quote(f"-DCMAKE_PROJECT_llama_cpp_INCLUDE={SOURCES / 'engine.cmake'}")
     # Ours comes last, and what the user set (a GPU, for instance) stays.
     changed = {
-        "CMAKE_BUILD_PARALLEL_LEVEL": str(os.cpu_count() or 2),
+        "CMAKE_BUILD_PARALLEL_LEVEL": str(machine.cores()),
         **environment,
         "CMAKE_ARGS": f"{environment.get('CMAKE_ARGS', '')} {include}".strip(),
     }

@@ -207,6 +207,13 @@ def test_siblings_of_one_physical_core_have_ranks(tree):
     assert machine.core_ranks(tree.roots) == {0: 0, 4: 1, 1: 0, 2: 1, 3: 0}
 
 
+def test_the_processor_is_the_first_one_that_is_named(tree):
+    tree.write(tree.roots.proc / "cpuinfo", "processor\t: 0\nmodel name\t: A\nmodel name\t: B\n")
+    assert machine.processor(tree.roots) == "model name\t: A"
+    tree.write(tree.roots.proc / "cpuinfo", "nothing\n")
+    assert machine.processor(tree.roots) == ""
+
+
 def test_this_machine_has_memory_and_this_process_some_of_it():
     assert 1 <= machine.cores() <= (os.cpu_count() or 1)
     assert 0 < machine.resident_bytes() < machine.memory_bytes()

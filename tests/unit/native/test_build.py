@@ -127,3 +127,11 @@ def test_the_version_is_one_that_the_project_may_be_installed_with():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     [wanted] = [line for line in project["dependencies"] if line.startswith("llama-cpp-python")]
     assert Requirement(wanted).specifier.contains(Requirement(build.ENGINE).specifier.__str__()[2:])
+
+
+def test_no_more_is_compiled_at_once_than_the_process_has_cores(pip, environment, monkeypatch):
+    """A container with a quota of 3 cores on a machine of 64 has memory for few compilers."""
+    monkeypatch.setattr("appliance.machine.cores", lambda: 3)
+    install(environment)
+    [compiling] = [env for verb, env in pip.calls if verb == "wheel"]
+    assert compiling["CMAKE_BUILD_PARALLEL_LEVEL"] == "3"

@@ -17,6 +17,8 @@ from appliance.core.errors import ApplianceError, EngineDied, EngineRestarting, 
 from appliance.engine.fake import FakeBackend
 from appliance.scheduler import worker as worker_module
 from appliance.scheduler.cache import VectorCache
+from appliance.scheduler.counters import Counters
+from appliance.scheduler.queue import WorkQueue
 from tests.unit.scheduler.test_engine import (
     FACTS,
     LIMITS,
@@ -268,6 +270,66 @@ def test_a_thread_that_cannot_be_started_leaves_the_engine_with_a_worker_less(mo
         assert weights.closed
 
     asyncio.run(story())
+
+
+# -- what other threads read --------------------------------------------------------------------
+
+
+def test_counters_are_all_of_the_same_moment(monkeypatch):
+    reached, go_on = threading.Event(), threading.Event()
+
+    def add(counters, done, _elapsed_ns, *, workers):
+        counters.batches += workers
+        reached.set()
+        go_on.wait(0.3)
+        counters.tokens += done.tokens
+
+    monkeypatch.setattr(Counters, "add", add)
+
+    async def story():
+        backend = Stepped()
+        async with running(backend) as engine:
+            job = submit(engine, 1)
+            backend.free()
+            await done(reached)
+            counters = engine.counters
+            seen = (counters.batches, counters.tokens)
+            go_on.set()
+            assert seen == (1, 10)
+            await all_of([job])
+            assert seen == (1, 10)
+
+    asyncio.run(story())
+
+
+def test_tokens_on_their_way_into_a_batch_are_counted(monkeypatch):
+    reached, go_on = threading.Event(), threading.Event()
+    take = WorkQueue.take
+
+    def take_slowly(queue, limits, *, idle):
+        items = take(queue, limits, idle=idle)
+        if items:
+            reached.set()
+            go_on.wait(0.3)
+        return items
+
+    monkeypatch.setattr(WorkQueue, "take", take_slowly)
+
+    async def story():
+        backend = Stepped()
+        async with running(backend) as engine:
+            job = submit(engine, 1)
+            await done(reached)
+            seen = (engine.tokens_waiting, engine.workers)
+            go_on.set()
+            backend.free()
+            await all_of([job])
+            assert seen == (10, (1, 1))
+
+    asyncio.run(story())
+
+
+# -- any order ----------------------------------------------------------------------------------
 
 
 class Unreliable(FakeBackend):
