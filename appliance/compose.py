@@ -22,7 +22,8 @@ from appliance.api.services import Services
 from appliance.core.clock import Clock, utc_day
 from appliance.core.limits import Limits
 from appliance.core.units import Picocredits
-from appliance.engine.loader import FakeLoader, LlamaLoader, Loader
+from appliance.engine.fake_loader import FakeLoader
+from appliance.engine.loader import LlamaLoader, Loader
 from appliance.engine.screening import Screening, trusted
 from appliance.hub.downloads import Downloads
 from appliance.ledger import usage
@@ -30,6 +31,7 @@ from appliance.ledger.audit_schedule import AuditSchedule
 from appliance.ledger.backup_schedule import BackupSchedule
 from appliance.ledger.billing import Billing
 from appliance.ledger.books import Books
+from appliance.machine import cores, memory_bytes
 from appliance.observe.log_buffer import LogBuffer
 from appliance.observe.meters import Meters
 from appliance.observe.metrics import Metrics
@@ -38,7 +40,7 @@ from appliance.scheduler.cache import VectorCache
 from appliance.scheduler.load_times import LoadTimes
 from appliance.scheduler.residency import Residency
 from appliance.scheduler.threads import ThreadPool
-from appliance.settings import Settings, cores, memory_bytes
+from appliance.settings import Settings
 from appliance.store.datadir import DataDir
 
 

@@ -12,7 +12,7 @@ import msgspec
 from appliance.compose import Appliance, open_appliance
 from appliance.core.limits import Limits
 from appliance.engine.fake import FakeBackend
-from appliance.engine.loader import FakeLoader
+from appliance.engine.fake_loader import FakeLoader
 from appliance.ledger.books import Books, open_books
 from appliance.observe.log_buffer import LogBuffer
 from appliance.settings import Settings

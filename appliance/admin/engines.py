@@ -10,7 +10,7 @@ from appliance.admin.models import Models
 from appliance.catalog.spec import ModelSpec
 from appliance.core.clock import Clock
 from appliance.core.errors import InvalidRequest
-from appliance.engine.devices import Device
+from appliance.engine.device import Device
 from appliance.scheduler.pool_entry import PoolEntry, weights_key
 from appliance.scheduler.residency import Residency
 from appliance.wire.engines import DeviceView, EngineList, EngineView, PinOrder

@@ -1,7 +1,7 @@
-"""Ceiling: what the raw engine computes in this process, without HTTP, queues or money.
+"""Ceiling: what the engine alone computes in this process, without HTTP, queues or credits.
 
-Owns the loads that a server is measured against: batches packed by hand, back to back, on as many
-workers as the server would use.
+Owns the runs that a server is measured against: full batches, one after the other, on as many
+workers as the server would have.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -19,11 +19,11 @@ from appliance.sequences.sequence import TokenSequence, frame_single
 
 NS_PER_S = 1_000_000_000
 BODIES = 64
-"""How many of the workload's bodies are computed, over and over."""
+"""Bodies of the workload that are computed, over and over."""
 
 
 class Ceiling(msgspec.Struct, frozen=True):
-    """What the engine reached on one workload."""
+    """What the engine alone reached on one workload."""
 
     workload: str
     workers: int

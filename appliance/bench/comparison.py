@@ -1,6 +1,6 @@
-"""Comparison: rounds of one workload against one server, or two in turn, and what they show.
+"""Comparison: rounds of one workload against one server, or two in turn, and the figures of each.
 
-Owns the alternation A/B/A/B: on a shared machine the speed drifts by a third within minutes, so two
+Owns the alternation A/B/A/B: the speed of a shared machine drifts by a third within minutes, so two
 servers are compared only within one round, and the median of the rounds' ratios is the result.
 """
 
@@ -15,12 +15,12 @@ from appliance.bench.workload import Workload, bodies
 from appliance.core.clock import Clock
 
 WARM_UP_SHARE = 0.25
-"""Of a run's seconds, sent first and not counted."""
+"""Share of a run's seconds for which calls are sent first and not counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """A server and the names it has for its models."""
+    """A server and the names of its models there."""
 
     target: Target
     rerank_path: str
@@ -28,7 +28,7 @@ class Side:
     rerank_model: str
 
     def aimed(self, workload: Workload) -> tuple[Target, str]:
-        """Return where the workload goes and the model it names."""
+        """Return where the workload is sent and the model that its bodies name."""
         if workload.kind == "embeddings":
             return self.target, self.embed_model
         return Target(self.target.url, self.rerank_path, self.target.key), self.rerank_model
@@ -48,7 +48,7 @@ class Figures(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """One workload's outcome."""
+    """The figures of one workload."""
 
     workload: str
     rounds: int

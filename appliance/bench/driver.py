@@ -1,7 +1,7 @@
 """Driver: closed-loop clients that send one workload to one server.
 
 Owns a minimal HTTP/1.1 client: on a small machine the client shares the cores with the server, so
-it must cost next to nothing.
+it must take next to no time itself.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ class Target:
 
 @dataclass(slots=True)
 class Sample:
-    """What one run of one workload showed."""
+    """What was measured in one run of one workload."""
 
     latencies_ns: list[int] = field(default_factory=list)
     tokens: int = 0

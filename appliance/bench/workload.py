@@ -1,6 +1,6 @@
 """Workload: the fixed, seeded loads that every measurement uses.
 
-Owns their names, sizes and texts: the same seed gives the same bytes, here and against any peer.
+Owns their names, sizes and texts: the same seed gives the same bytes for every server.
 """
 
 import random
@@ -14,8 +14,8 @@ Kind = Literal["embeddings", "rerank"]
 
 SEED = 20_261_122
 BODIES = 256
-"""Different bodies of each workload, sent in turn: no two that are in flight are equal, so neither
-computing equal texts once nor a cache of whole answers helps."""
+"""Different bodies of each workload, sent in turn: no two of them in flight are equal, so neither
+sharing equal texts nor a cache of whole responses makes a difference."""
 
 _COMMON = """
 the of and to in a is that for it as was with be by on not he his but at are this have from or had

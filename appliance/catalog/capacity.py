@@ -1,7 +1,7 @@
-"""Capacity: how long a sequence a model file can take on this program.
+"""Capacity: how many tokens a sequence of a model file may have in this program.
 
-Owns the one number that truncation, the engine's buffers and the catalogue must agree on: a text
-cut to more than the engine's ubatch would kill it.
+Owns the one number that truncation, the engine's buffers and the catalogue must agree on: a
+sequence longer than the engine's ubatch would abort the process.
 """
 
 from appliance.catalog.header import Header
@@ -9,21 +9,22 @@ from appliance.catalog.header import Header
 DECODERS = frozenset({"llama", "qwen2", "qwen3"})
 """Served architectures with a KV cache, as GGUF spells them."""
 LAST_POOLINGS = frozenset({"last", "rank"})
-"""Those that read a decoder's last token alone."""
+"""Poolings that read only the last token of a decoder's sequence."""
 UBATCH_TOKENS_MIN = 256
-"""Room for a batch of several short sequences, whatever the model's own limit."""
+"""Tokens of the smallest ubatch: room for several short sequences, whatever the model's limit."""
 OUTPUT_BYTES_MAX = 1 << 30
-"""llama.cpp reserves logits for every token of a ubatch, also where there are none (4 bytes for
-each entry of the vocabulary): bounds the sequences of models with large vocabularies, except a
-decoder's that is pooled over its last token: the engine asks for no logits of the others."""
+"""Bytes of logits, which llama.cpp reserves for every token of a ubatch even where a model has none
+(4 for each entry of the vocabulary). Bounds the sequences of models with large vocabularies, except
+a decoder that is pooled over its last token: the engine needs no logits of the others."""
 CACHE_BYTES_MAX = 1 << 29
-"""A decoder's context keeps keys and values for each token of the longest sequence."""
+"""Bytes of keys and values, which a decoder's context keeps for each token of the longest
+sequence."""
 
 _CACHED = ("attn_k.weight", "attn_v.weight", "attn_qkv.weight")
 
 
 def vocabulary_size(header: Header) -> int:
-    """Return how many token ids the file knows."""
+    """Return the number of token ids in the file's vocabulary."""
     return len(header.get_list("tokenizer.ggml.tokens"))
 
 

@@ -19,7 +19,8 @@ from appliance.catalog.capacity import DECODERS, is_causal, is_decoder, sequence
 from appliance.catalog.catalog import Catalog, file_name
 from appliance.catalog.convert import convert_folder
 from appliance.catalog.folder import BertSettings
-from appliance.catalog.header import Header, read_header
+from appliance.catalog.header import Header
+from appliance.catalog.header_parser import read_header
 from appliance.catalog.heads import has_head, kind_of, rank_reason
 from appliance.catalog.spec import ID_PATTERN
 from appliance.catalog.user_catalog import DoesNotFit, UserCatalog, put, table_of

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import click
 
-from appliance import settings
+from appliance import machine, settings
 from appliance.bench.ceiling import Ceiling, measure
 from appliance.bench.comparison import Figures, Result, Side, compare
 from appliance.bench.driver import Target
@@ -81,7 +81,7 @@ def run_ceiling(
     clock = SystemClock()
     given = settings.load(directory.path, {})
     loader = LlamaLoader(
-        given.engine, cores=given.threads or settings.cores(), tunings=directory.models, clock=clock
+        given.engine, cores=given.threads or machine.cores(), tunings=directory.models, clock=clock
     )
     found: list[Ceiling] = []
     for workload in workloads:

@@ -1,6 +1,6 @@
-"""Backend: what the scheduler asks of a loaded model.
+"""Backend: what the scheduler needs of a loaded model.
 
-Owns the seam between scheduling and native code, and the invariants that keep native code from
+Owns the interface between scheduling and native code, and the checks that keep native code from
 aborting the process.
 """
 
@@ -28,14 +28,14 @@ class EngineLimits:
     """Sequences in one call."""
 
     def __post_init__(self) -> None:
-        """Check that any admitted sequence can be computed alone."""
+        """Check that every admitted sequence can be computed alone."""
         assert 0 < self.max_batch_tokens <= self.ubatch_tokens_max
         assert 0 < self.sequences_max <= 256  # noqa: PLR2004 - LLAMA_MAX_SEQ
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """What a loaded model is."""
+    """The numbers of a loaded model that others depend on."""
 
     vocabulary: int
     """Token ids are below this."""
@@ -44,10 +44,11 @@ class ModelFacts:
     tokens_max: int
     """Positions the model was trained for: the longest sequence, special tokens included."""
     description: str
+    """As the library words it: architecture, size and quantization."""
 
 
 class Backend(Protocol):
-    """What one thread computes with (llama.cpp: a context); only the thread that opened it may."""
+    """What one thread computes with (llama.cpp: a context); no other thread may use it."""
 
     limits: EngineLimits
 
@@ -55,7 +56,7 @@ class Backend(Protocol):
         """Return one row for each sequence, unnormalised, float32[n_sequences, facts.width].
 
         Raises:
-            InferenceFailed: the library refused this batch; the next may succeed.
+            InferenceFailed: the library refused this batch; the next one may succeed.
             EngineDied: nothing more can be computed.
         """
         ...
@@ -69,7 +70,7 @@ class Weights(Protocol):
     """One loaded model: read only, shared by its backends, which may compute at the same time."""
 
     limits: EngineLimits
-    """What its largest backend may take."""
+    """The most that any of its backends may take."""
     facts: ModelFacts
 
     def open_backend(self, limits: EngineLimits, *, flash_attention: bool | None) -> Backend:
@@ -88,10 +89,10 @@ class Weights(Protocol):
 def require_computable(
     sequences: Sequence[TokenSequence], limits: EngineLimits, facts: ModelFacts
 ) -> npt.NDArray[np.int32]:
-    """Return the bin's tokens, int32[n_tokens], after checking what the native call takes on trust.
+    """Return the batch's tokens, int32[n_tokens], after the checks that native code leaves out.
 
-    Each of these would otherwise be a `GGML_ASSERT` that ends the process, or memory out of
-    bounds; so they are assertions about our own scheduler, not about users.
+    A batch that breaks one of these bounds would end the process (`GGML_ASSERT`) or read memory out
+    of bounds. They are assertions, because the scheduler makes the batches and users cannot.
     """
     assert 0 < len(sequences) <= limits.sequences_max
     for sequence in sequences:

@@ -1,7 +1,7 @@
 """Calibration: which tuning is fastest for this model on this machine.
 
-Owns a short comparison: candidates compute the same sequences in turns, and one that is not clearly
-faster than the default loses to it.
+Owns a short measurement: candidates compute the same sequences in turns, and one that is not
+clearly faster than the default loses to it.
 """
 
 import logging
@@ -26,28 +26,35 @@ K = TypeVar("K")
 log = logging.getLogger("gigarouter.calibration")
 
 MAX_BATCH_TOKENS_TRIED = (128, 256)
-"""Larger batches gain a few percent more, and make whoever comes next wait twice as long."""
+"""Tokens at which a batch is closed, for each candidate. Larger batches gain a few percent more
+throughput, and a call that comes next waits twice as long for the one before it."""
 TEXT_TOKENS = 64
-"""The comparison's texts: a paragraph each."""
+"""Tokens of each sequence with which throughput is measured: a paragraph."""
 SHORT_TOKENS = 16
-"""A search query: what a single call in flight is tuned for."""
+"""Tokens of the one sequence with which latency is measured: a search query."""
 ROUNDS = 3
+"""Rounds that count, for each candidate; one before them does not."""
 SLICE_NS = 30_000_000
-"""How long a candidate computes in one round, at least one batch."""
+"""Nanoseconds that a candidate computes in one round, but at least one batch."""
 BUDGET_NS = 4_000_000_000
-"""A quiet machine needs half of it."""
+"""Nanoseconds that a whole calibration may take before it is given up. A quiet machine needs half
+of it."""
 TOKENS_PER_S_MIN = 400.0
-"""Tokens a second on one thread, below which a comparison would take minutes."""
+"""Tokens a second of one thread, below which the candidates would take minutes: such a model gets
+the default tuning at once."""
 THROUGHPUT_GAIN_MIN = 1.04
-"""Identical runs differ by this much on a quiet machine."""
+"""The ratio of tokens a second by which a candidate must beat the default. Equal candidates differ
+by this much on a quiet machine."""
 LATENCY_GAIN_MIN = 1.15
-"""One short text is a few milliseconds: a neighbour's burst must not cost it its cores for ever."""
+"""The same ratio where one short text is measured. It takes a few milliseconds, so that a short
+burst of another process makes more of a difference, and what is found is kept for good."""
 ROUND_SPREAD_MAX = 1.3
-"""The usual candidate's rounds differ by more than this when others use the cores."""
+"""The ratio of the default's fastest round to its slowest, beyond which other processes use the
+cores and nothing is decided."""
 
 
 @dataclass(slots=True)
-class _OpenWorker:
+class _TrialWorker:
     """A thread with a backend of its own."""
 
     thread: ThreadPoolExecutor
@@ -62,24 +69,22 @@ def calibrate(weights: Weights, *, cores: int, clock: Clock) -> Tuning:
         InferenceFailed: the model cannot compute.
     """
     usual = default_tuning(cores)
-    comparison = _Comparison(weights, clock)
-    with _opened(weights, 1, flash_attention=None) as one:
-        if (
-            comparison.rate(one, _texts(weights, TEXT_TOKENS, TEXT_TOKENS), threads=1)
-            < TOKENS_PER_S_MIN
-        ):
+    trial = _Trial(weights, clock)
+    with _open_workers(weights, 1, flash_attention=None) as one:
+        rate = trial.rate(one, _texts(weights, TEXT_TOKENS, TEXT_TOKENS), threads=1)
+        if rate < TOKENS_PER_S_MIN:
             log.info("large models have the usual tuning: %s", usual)
             return usual
-    flash = comparison.flash_attention()
-    with _opened(weights, usual.workers, flash_attention=flash) as opened:
-        alone = comparison.threads_alone(opened[0], cores)
-        workers, max_batch_tokens = comparison.spread(opened, usual, cores)
-    if comparison.is_noisy:
+    flash = trial.flash_attention()
+    with _open_workers(weights, usual.workers, flash_attention=flash) as workers:
+        alone = trial.threads_alone(workers[0], cores)
+        count, max_batch_tokens = trial.workers_and_batch(workers, usual, cores)
+    if trial.is_noisy:
         log.info("the machine is busy: calibration is put off to the next load")
         return usual
     found = Tuning(
-        workers=workers,
-        threads=max(1, cores // workers),
+        workers=count,
+        threads=max(1, cores // count),
         threads_alone=alone,
         max_batch_tokens=max_batch_tokens,
         flash_attention=flash,
@@ -89,55 +94,57 @@ def calibrate(weights: Weights, *, cores: int, clock: Clock) -> Tuning:
     return found
 
 
-class _Comparison:
-    """Measures candidates against each other."""
+class _Trial:
+    """Measures candidates against each other, within one budget of time."""
 
     def __init__(self, weights: Weights, clock: Clock) -> None:
         self._weights = weights
         self._clock = clock
         self._deadline_ns = clock.monotonic_ns() + BUDGET_NS
         self.is_noisy = False
-        """True: others use the cores, and no measurement means anything."""
+        """True: other processes use the cores, or the time is up, and nothing can be decided."""
 
     def flash_attention(self) -> bool | None:
         """Return False where the plain attention is clearly faster than the library's choice."""
         texts = _texts(self._weights, TEXT_TOKENS, MAX_BATCH_TOKENS)
         try:
             with (
-                _opened(self._weights, 1, flash_attention=None) as auto,
-                _opened(self._weights, 1, flash_attention=False) as plain,
+                _open_workers(self._weights, 1, flash_attention=None) as auto,
+                _open_workers(self._weights, 1, flash_attention=False) as plain,
             ):
                 candidates: dict[bool | None, Callable[[], float]] = {
-                    None: self._timed(auto, texts, threads=1),
-                    False: self._timed(plain, texts, threads=1),
+                    None: self._measure(auto, texts, threads=1),
+                    False: self._measure(plain, texts, threads=1),
                 }
                 return self._winner(candidates, usual=None, by=THROUGHPUT_GAIN_MIN)
         except LoadFailed:
             return None  # no room for two contexts
 
-    def threads_alone(self, worker: _OpenWorker, cores: int) -> int:
+    def threads_alone(self, worker: _TrialWorker, cores: int) -> int:
         """Return with how many threads one short text is computed soonest."""
         texts = _texts(self._weights, SHORT_TOKENS, SHORT_TOKENS)
         counts = {cores, *takewhile(lambda n: n < cores, (1, 2, 4, 8, 16, 32, 64, 128))}
-        candidates = {n: self._timed([worker], texts, threads=n) for n in sorted(counts)}
+        candidates = {n: self._measure([worker], texts, threads=n) for n in sorted(counts)}
         return self._winner(candidates, usual=cores, by=LATENCY_GAIN_MIN)
 
-    def spread(self, opened: list[_OpenWorker], usual: Tuning, cores: int) -> tuple[int, int]:
-        """Return the workers and the batch with which the most tokens a second are computed."""
+    def workers_and_batch(
+        self, workers: list[_TrialWorker], usual: Tuning, cores: int
+    ) -> tuple[int, int]:
+        """Return (workers, tokens of a batch) with which the most tokens a second are computed."""
         largest = self._weights.limits.ubatch_tokens_max
         candidates: dict[tuple[int, int], Callable[[], float]] = {}
-        for workers in sorted({1, max(1, len(opened) // 2), len(opened)}):
+        for count in sorted({1, max(1, len(workers) // 2), len(workers)}):
             for max_batch_tokens in sorted({min(size, largest) for size in MAX_BATCH_TOKENS_TRIED}):
                 texts = _texts(self._weights, TEXT_TOKENS, max_batch_tokens)
-                candidates[workers, max_batch_tokens] = self._timed(
-                    opened[:workers], texts, threads=max(1, cores // workers)
+                candidates[count, max_batch_tokens] = self._measure(
+                    workers[:count], texts, threads=max(1, cores // count)
                 )
-        standing = (len(opened), min(usual.max_batch_tokens, largest))
-        return self._winner(candidates, usual=standing, by=THROUGHPUT_GAIN_MIN)
+        default = (len(workers), min(usual.max_batch_tokens, largest))
+        return self._winner(candidates, usual=default, by=THROUGHPUT_GAIN_MIN)
 
     def _winner(self, candidates: Mapping[K, Callable[[], float]], *, usual: K, by: float) -> K:
         """Return the fastest candidate if it beats the usual one by a factor, else that one."""
-        found: dict[K, list[float]] = {key: [] for key in candidates}
+        rounds: dict[K, list[float]] = {key: [] for key in candidates}
         # The first round touches pages and grows buffers; it does not count.
         for number in range(1 + ROUNDS):
             for key, measure in candidates.items():
@@ -146,46 +153,46 @@ class _Comparison:
                     return usual
                 rate = measure()
                 if number:
-                    found[key].append(rate)
-        if max(found[usual]) > ROUND_SPREAD_MAX * min(found[usual]):
+                    rounds[key].append(rate)
+        if max(rounds[usual]) > ROUND_SPREAD_MAX * min(rounds[usual]):
             self.is_noisy = True
-        rates = {key: median(each) for key, each in found.items()}
+        rates = {key: median(each) for key, each in rounds.items()}
         best = max(rates, key=rates.__getitem__)
         return best if rates[best] > by * rates[usual] else usual
 
-    def _timed(
-        self, opened: Sequence[_OpenWorker], texts: list[TokenSequence], *, threads: int
+    def _measure(
+        self, workers: Sequence[_TrialWorker], texts: list[TokenSequence], *, threads: int
     ) -> Callable[[], float]:
-        return lambda: self.rate(opened, texts, threads=threads)
+        return lambda: self.rate(workers, texts, threads=threads)
 
     def rate(
-        self, opened: Sequence[_OpenWorker], texts: list[TokenSequence], *, threads: int
+        self, workers: Sequence[_TrialWorker], texts: list[TokenSequence], *, threads: int
     ) -> float:
         """Return the tokens a second of all workers computing at the same time."""
         tokens = sum(map(len, texts))
         began_ns = self._clock.monotonic_ns()
 
-        def work(worker: _OpenWorker) -> int:
+        def work(worker: _TrialWorker) -> int:
             batches = 0
             while not batches or self._clock.monotonic_ns() - began_ns < SLICE_NS:
                 worker.backend.compute(texts, threads=threads)
                 batches += 1
             return batches
 
-        running = [worker.thread.submit(work, worker) for worker in opened]
+        running = [worker.thread.submit(work, worker) for worker in workers]
         batches = sum(each.result() for each in running)
         elapsed_ns = max(1, self._clock.monotonic_ns() - began_ns)
         return batches * tokens * 1e9 / elapsed_ns
 
 
 @contextmanager
-def _opened(
+def _open_workers(
     weights: Weights, size: int, *, flash_attention: bool | None
-) -> Iterator[list[_OpenWorker]]:
+) -> Iterator[list[_TrialWorker]]:
     """Yield up to `size` workers, fewer where memory has room for fewer, and at least one."""
     ubatch = min(max(MAX_BATCH_TOKENS_TRIED), weights.limits.ubatch_tokens_max)
     limits = EngineLimits(ubatch, min(256, ubatch), weights.limits.sequences_max)
-    opened: list[_OpenWorker] = []
+    workers: list[_TrialWorker] = []
     try:
         for _ in range(min(size, WORKERS_MAX)):
             thread = ThreadPoolExecutor(1, thread_name_prefix="calibration")
@@ -193,15 +200,15 @@ def _opened(
                 backend = thread.submit(
                     weights.open_backend, limits, flash_attention=flash_attention
                 )
-                opened.append(_OpenWorker(thread, backend.result()))
+                workers.append(_TrialWorker(thread, backend.result()))
             except LoadFailed:
                 thread.shutdown()
-                if not opened:
+                if not workers:
                     raise
                 break
-        yield opened
+        yield workers
     finally:
-        for worker in opened:
+        for worker in workers:
             worker.thread.submit(worker.backend.close).result()
             worker.thread.shutdown()
 

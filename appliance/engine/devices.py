@@ -1,42 +1,31 @@
 """Devices: where models can be computed on this machine.
 
-Owns what is told of them. It loads the native library late: most commands need none.
+Owns the questions about them. The native library is loaded late: most commands need none.
 """
 
-from dataclasses import dataclass, replace
-
-from appliance.settings import available_bytes, prepare_native_library
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """Where models can be computed."""
-
-    name: str
-    description: str
-    kind: str
-    """`cpu`, `gpu`, `igpu` or `accelerator`."""
-    memory: int
-    """Bytes; 0: not known."""
-    free: int
+from appliance import machine
+from appliance.engine.device import Device
+from appliance.settings import prepare_native_library
 
 
 def native_devices() -> list[Device]:
-    """Return where llama.cpp can compute here, the processor among them."""
+    """Return where llama.cpp can compute here, the processor among them.
+
+    The processor's memory is what this process may use: its container's, if it runs in one.
+    llama.cpp would name the machine's, all of it as free.
+    """
     prepare_native_library()
     from appliance.engine.llama.devices import devices  # noqa: PLC0415 - native: it takes a while
 
-    # llama.cpp takes all of the machine's memory for free.
+    memory, available = machine.memory_bytes(), machine.available_bytes()
     return [
-        replace(each, free=min(each.memory, available_bytes() or each.free))
-        if each.kind == "cpu"
-        else each
-        for each in devices()
+        device.bounded(memory=memory, available=available) if device.kind == "cpu" else device
+        for device in devices()
     ]
 
 
 def native_facts() -> dict[str, str]:
-    """Return what can be said of the installed llama.cpp.
+    """Return the installed llama.cpp's version, kernels, features and path.
 
     Raises:
         ImportError, OSError, RuntimeError: it cannot be loaded.

@@ -1,7 +1,7 @@
 """Fake: a model without weights, for tests and for trying clients (`serve` with `fake_engine`).
 
-Owns vectors made from the token ids alone, so that the same text always gives the same vector.
- It can be slow, refuse and die on command.
+Owns vectors that are made from the token ids alone: the same text always gets the same vector. A
+test can make it slow, let it refuse a batch, or let it die.
 """
 
 import threading
@@ -17,7 +17,7 @@ from appliance.sequences.sequence import TokenSequence
 
 
 class FakeBackend:
-    """Computes repeatable nonsense."""
+    """Computes vectors that depend on the tokens and mean nothing."""
 
     def __init__(self, facts: ModelFacts, limits: EngineLimits) -> None:
         self.facts = facts
@@ -26,7 +26,7 @@ class FakeBackend:
         """Cleared: every computation waits until it is set."""
         self.gate.set()
         self.refuse = False
-        """True: the next computations fail as a bad batch does."""
+        """True: the next computations fail as a batch does that the library refuses."""
         self.die = False
         """True: the next computation is the last."""
         self.computed: list[list[int]] = []
@@ -45,15 +45,15 @@ class FakeBackend:
         self.gate.wait()
         require_computable(sequences, self.limits, self.facts)
         if self.die:
-            raise EngineDied("the fake engine was told to die")
+            raise EngineDied("the fake engine is set to die")
         if self.refuse:
-            raise InferenceFailed("the fake engine was told to refuse")
+            raise InferenceFailed("the fake engine is set to refuse")
         self.computed.append([len(sequence) for sequence in sequences])
         self.threads.append(threads)
         return np.stack([self._row(sequence) for sequence in sequences])
 
     def close(self) -> None:
-        """Say that nothing more comes."""
+        """Take note that it was closed."""
         self.closed = True
 
     def _row(self, sequence: TokenSequence) -> Matrix:
@@ -70,7 +70,7 @@ def _token_row(token: int, width: int) -> Matrix:
 
 
 class FakeWeights:
-    """Gives the backends that it was made with, one after the other."""
+    """Opens the backends that it was made with, one after the other."""
 
     def __init__(
         self, facts: ModelFacts, limits: EngineLimits, backends: Sequence[Backend]
@@ -86,5 +86,5 @@ class FakeWeights:
         return self._backends.pop(0)
 
     def close(self) -> None:
-        """Say that nothing more comes."""
+        """Take note that it was closed."""
         self.closed = True

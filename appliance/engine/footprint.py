@@ -1,8 +1,8 @@
 """Footprint: how much memory a model takes once it is loaded.
 
 Owns the estimate, from the header alone: the weights, and for each worker the buffers that
-llama.cpp reserves, whatever is computed (llama-context.cpp, `output_reserve`: logits for every
-output, written over at once, so that they are resident).
+llama.cpp reserves whatever is computed (llama-context.cpp, `output_reserve`: logits for every
+output, which are all written once and so are resident).
 """
 
 from appliance.catalog.capacity import (
@@ -16,12 +16,13 @@ from appliance.catalog.capacity import (
 from appliance.catalog.header import Header
 
 FLOAT = 4
+"""Bytes."""
 WORKERS = 2
-"""Contexts of a model that was not measured here yet."""
+"""Contexts that are assumed for a model that was not measured on this machine yet."""
 OUTPUTS_MAX = 64
-"""Of a decoder that is pooled over its last token: as many as there are sequences in a batch."""
+"""Outputs of a decoder that is pooled over its last token: one for each sequence of a batch."""
 PROCESS_BYTES = 8 * 1024 * 1024
-"""Graphs, threads and tokenizer."""
+"""What graphs, threads and the tokenizer take, whatever the model."""
 
 
 def footprint(header: Header, *, pooling: str, workers: int = WORKERS) -> int:
@@ -40,7 +41,7 @@ def _context_bytes(header: Header, pooling: str) -> int:
         outputs = OUTPUTS_MAX if pooling in LAST_POOLINGS else tokens
         computed, cache = min(tokens, 512), tokens * cache_bytes(header)
     logits = FLOAT * outputs * (vocabulary_size(header) + width)
-    # The widest moment of a block: the feed-forward's rows, or a head's scores of all tokens.
+    # The largest buffers of a block: the feed-forward's rows, or the heads' scores of all tokens.
     working = (
         FLOAT * computed * max(3 * inner, heads * min(computed, 512)) + FLOAT * computed * width
     )

@@ -1,7 +1,7 @@
-"""Kinds: which model files are computed as they were meant to be, and how their texts are framed.
+"""Kinds: which model files are served, and how their texts are framed.
 
-Owns the refusal of all others when they are loaded. It loads nothing: everything is read from the
-header.
+Owns the refusal of all others when they are loaded: of files on which llama.cpp would abort, and of
+those that it would compute differently from the model's authors. All is read from the header.
 """
 
 from appliance.catalog.capacity import is_decoder
@@ -9,23 +9,23 @@ from appliance.catalog.header import Header
 from appliance.catalog.heads import PAIRS, kind_of, rank_reason
 from appliance.catalog.spec import ModelSpec
 from appliance.core.errors import LoadFailed
-from appliance.engine.tokenizer import special_tokens
+from appliance.engine.reference_tokenizer import special_tokens
 from appliance.sequences.sequence import Frame
 
 
 def frame_of(header: Header) -> Frame:
-    """Return the special tokens that frame a sequence of this model, one of BERT's kind."""
+    """Return the special tokens that frame a sequence of a model of BERT's kind."""
     specials = special_tokens(header.metadata)
     return Frame(cls=specials.cls, sep=specials.sep, seps_between=PAIRS.get(kind_of(header), 1))
 
 
 def require_kind(spec: ModelSpec, header: Header) -> None:
-    """Refuse a file that llama.cpp would abort on, or whose rank head is not what we read.
+    """Refuse a file that llama.cpp would abort on, or whose rank head we would misread.
 
-    Reading a rank head that is not there would return other numbers silently.
+    A rank head that is missing gives numbers all the same, and they mean nothing.
 
     Raises:
-        LoadFailed: as said.
+        LoadFailed: the file is refused; the message gives the reason.
     """
     require_vocabulary(header)
     if spec.entry.pooling != "rank":

@@ -1,55 +1,37 @@
-"""Loader: from a catalogue entry to a backend and a tokenizer.
+"""Loader: from a catalogue entry to loaded weights and a tokenizer.
 
-Owns the choice of pooling, of limits and of the tokenizer for a file.
+Owns what is checked before a file is given to llama.cpp, and the choice of its tokenizer.
 """
 
 import hashlib
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import msgspec
-
-from appliance.catalog.capacity import (
-    UBATCH_TOKENS_MIN,
-    is_decoder,
-    sequence_tokens_max,
-    vocabulary_size,
-)
-from appliance.catalog.header import Header, read_header
+from appliance.catalog.capacity import is_decoder, sequence_tokens_max
+from appliance.catalog.header import Header
+from appliance.catalog.header_parser import read_header
 from appliance.catalog.spec import ModelSpec
 from appliance.catalog.weights import read_tensor_f32
 from appliance.core.clock import Clock
 from appliance.core.errors import LoadFailed
-from appliance.engine.backend import EngineLimits, ModelFacts, Weights
-from appliance.engine.calibration import calibrate
-from appliance.engine.fake import FakeBackend, FakeWeights
-from appliance.engine.footprint import WORKERS, footprint
+from appliance.engine.backend import Weights
+from appliance.engine.footprint import footprint
 from appliance.engine.kinds import frame_of, require_kind, require_vocabulary
+from appliance.engine.model_limits import engine_limits
+from appliance.engine.reference_tokenizer import reference_tokenizer
 from appliance.engine.screening import Screen, trusted
 from appliance.engine.template import qwen3_reranker
-from appliance.engine.tokenizer import Tokenizer, reference_tokenizer
-from appliance.engine.tuning import (
-    MAX_BATCH_TOKENS,
-    Tuning,
-    default_tuning,
-    fingerprint,
-    read,
-    recall,
-    remember,
-)
+from appliance.engine.tokenizer import Tokenizer
+from appliance.engine.tuning import Tuning
+from appliance.engine.tuning_choice import TuningChoice
 from appliance.sequences.sequence import Frame, Template
 from appliance.settings import EngineSettings, prepare_native_library
-
-log = logging.getLogger("gigarouter.loader")
-
-SEQUENCES_MAX = 64
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """Weights in memory, and how to compute with them here."""
+    """Weights in memory, and how they are spread over this machine's cores."""
 
     weights: Weights
     tuning: Tuning
@@ -62,14 +44,14 @@ class TextEncoder:
     tokenizer: Tokenizer
     frame: Frame
     tokens_max: int
-    """The longest sequence that the engine takes, special tokens included."""
+    """Tokens of the longest sequence that the engine takes, special ones included."""
     template: Template | None = None
-    """What stands around a pair, where the frame alone is not all."""
+    """The tokens around a pair, for models that need more than a frame."""
     model_bytes: int = 0
-    """Memory that the model takes once its weights are loaded too."""
+    """Bytes that the model takes once its weights are loaded too."""
 
     def close(self) -> None:
-        """Free the tokenizer; nobody may be using it."""
+        """Free the tokenizer; no call may use it at that time or later."""
         close = getattr(self.tokenizer, "close", None)
         if close is not None:
             close()
@@ -113,10 +95,7 @@ class LlamaLoader:
         refuses files that must not be computed in this process.
         """
         self._screen = screen
-        self._settings = settings
-        self._cores = cores
-        self._tunings = tunings
-        self._clock = clock
+        self._tunings = TuningChoice(settings, cores=cores, folder=tunings, clock=clock)
 
     def open_model(self, spec: ModelSpec) -> LoadedModel:
         """Return the loaded model and its tuning; calibrates the first time.
@@ -127,7 +106,7 @@ class LlamaLoader:
         self._screen(spec)
         weights = self.open_weights(spec)
         try:
-            return LoadedModel(weights, self._tuning(spec, weights))
+            return LoadedModel(weights, self._tunings.choose(spec, weights))
         except BaseException:
             weights.close()
             raise
@@ -138,7 +117,7 @@ class LlamaLoader:
         Raises:
             LoadFailed: the file is missing, damaged or of a kind we do not serve.
         """
-        # Imported late: it loads native libraries, which commands without a model do not need.
+        # Imported late: this loads native libraries, which most commands do not need.
         prepare_native_library()
         from appliance.engine.llama.segments import Segments  # noqa: PLC0415 - see above
         from appliance.engine.llama.weights import LlamaWeights  # noqa: PLC0415 - see above
@@ -157,27 +136,6 @@ class LlamaLoader:
             limits=engine_limits(header, pooling=spec.entry.pooling),
             segments=segments,
         )
-
-    def _tuning(self, spec: ModelSpec, weights: Weights) -> Tuning:
-        calibrates = self._settings.calibrate
-        found = self._calibrated(spec, weights) if calibrates else default_tuning(self._cores)
-        return overridden(found, self._settings, cores=self._cores)
-
-    def _calibrated(self, spec: ModelSpec, weights: Weights) -> Tuning:
-        from appliance.engine.llama.library import build  # noqa: PLC0415 - native, as above
-
-        if self._tunings is None:
-            return calibrate(weights, cores=self._cores, clock=self._clock)
-        path = tuning_path(self._tunings, spec)
-        found_for = fingerprint(
-            spec.path, pooling=spec.entry.pooling, cores=self._cores, library=build()
-        )
-        tuning = recall(path, found_for)
-        if tuning is None:
-            tuning = calibrate(weights, cores=self._cores, clock=self._clock)
-            if tuning.origin == "calibrated":
-                _remember(path, tuning, found_for)
-        return tuning
 
     def open_encoder(self, spec: ModelSpec) -> TextEncoder:
         """Return the reference's tokenizer where it can be rebuilt, else llama.cpp's own.
@@ -208,76 +166,8 @@ class LlamaLoader:
         return TextEncoder(tokenizer, frame, tokens_max, template, self._bytes(spec, header))
 
     def _bytes(self, spec: ModelSpec, header: Header) -> int:
-        known = None if self._tunings is None else read(tuning_path(self._tunings, spec))
-        workers = self._settings.workers or (known.workers if known else WORKERS)
+        workers = self._tunings.expected_workers(spec)
         return footprint(header, pooling=spec.entry.pooling, workers=workers)
-
-
-class FakeLoader:
-    """Opens the fake backend with the real file's tokenizer and shape."""
-
-    def __init__(self) -> None:
-        self.opened: list[FakeBackend] = []
-        """Every backend so far, so that a test can slow it, refuse or kill."""
-
-    def open_model(self, spec: ModelSpec) -> LoadedModel:
-        """Return a fake of the model's shape, with one worker."""
-        header = read_header(spec.path)
-        facts = ModelFacts(
-            vocabulary=vocabulary_size(header),
-            width=1 if spec.entry.pooling == "rank" else header.arch_int("embedding_length"),
-            tokens_max=header.arch_int("context_length"),
-            description="fake",
-        )
-        limits = engine_limits(header, pooling=spec.entry.pooling)
-        backend = FakeBackend(facts, limits)
-        self.opened.append(backend)
-        return LoadedModel(FakeWeights(facts, limits, [backend]), default_tuning(cores=1))
-
-    def open_encoder(self, spec: ModelSpec) -> TextEncoder:
-        """Return the real tokenizer."""
-        header = read_header(spec.path)
-        tokenizer = reference_tokenizer(header.metadata)
-        if tokenizer is None:
-            raise LoadFailed(f"the fake engine has no tokenizer for {spec.path.name}")
-        tokens_max = sequence_tokens_max(header, pooling=spec.entry.pooling)
-        size = footprint(header, pooling=spec.entry.pooling, workers=1)
-        return TextEncoder(tokenizer, frame_of(header), tokens_max, model_bytes=size)
-
-
-def tuning_path(tunings: Path, spec: ModelSpec) -> Path:
-    """Return where a model's calibration is remembered."""
-    return tunings / f"{spec.path.name}.tuning.json"
-
-
-def overridden(tuning: Tuning, settings: EngineSettings, *, cores: int) -> Tuning:
-    """Return the tuning with what the operator chose in its place."""
-    workers = settings.workers or tuning.workers
-    flash = {"auto": tuning.flash_attention, "on": True, "off": False}[settings.flash_attention]
-    chosen = msgspec.structs.replace(
-        tuning,
-        workers=workers,
-        threads=max(1, cores // workers) if settings.workers else tuning.threads,
-        max_batch_tokens=settings.max_batch_tokens or tuning.max_batch_tokens,
-        flash_attention=flash,
-    )
-    return tuning if chosen == tuning else msgspec.structs.replace(chosen, origin="settings")
-
-
-def _remember(path: Path, tuning: Tuning, found_for: str) -> None:
-    try:
-        remember(path, tuning, found_for)
-    except OSError as error:
-        log.warning("the calibration is not kept: %s", error)
-
-
-def engine_limits(header: Header, *, pooling: str) -> EngineLimits:
-    """Return how much one call may hold: facts of the file, as models may share its weights."""
-    return EngineLimits(
-        ubatch_tokens_max=max(UBATCH_TOKENS_MIN, sequence_tokens_max(header, pooling=pooling)),
-        max_batch_tokens=MAX_BATCH_TOKENS,
-        sequences_max=SEQUENCES_MAX,
-    )
 
 
 def require_hash(spec: ModelSpec) -> None:

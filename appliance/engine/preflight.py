@@ -1,11 +1,11 @@
-"""Preflight: a model file tried out in a process that may die.
+"""Preflight: a model file is tried in a process of its own, which may die of it.
 
     python -m appliance.engine.preflight < request.json
 
 Owns what is tried: loading, the shortest and the longest sequence, hostile texts, and whether
-different texts get different answers. Native code can abort the process, and a file from strangers
-may make it: so it does that here first, within limits of memory and time. Says on standard output
-which step it is at, and at the end its report as JSON.
+different texts get different results. A damaged or hostile file can make native code abort the
+process, so that happens here first, within limits of memory and time. Each step is written to
+standard output when it begins, and at the end the report, as JSON.
 """
 
 import resource
@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from appliance.catalog.header import read_header
+from appliance.catalog.header_parser import read_header
 from appliance.catalog.spec import ModelEntry, ModelSpec, checked_tariff
 from appliance.core.clock import SystemClock
 from appliance.core.errors import ApplianceError, InferenceFailed
@@ -51,9 +51,9 @@ CLASSES = (
     "\x01",
     "\u200d",
 )
-"""One of each kind that tokenizers treat in a way of its own."""
+"""One character of each kind that tokenizers treat differently."""
 ALIKE = 1e-6
-"""Scores that differ by less are the same."""
+"""Scores and cosines that differ by less count as equal."""
 TEXTS = (
     "A man is eating a piece of bread.",
     "Somebody eats bread.",
@@ -72,16 +72,16 @@ class Request(msgspec.Struct):
     entry: ModelEntry
     path: str
     memory_bytes: int
-    """Address space that the process may take on a machine without a graphics card."""
+    """Bytes of address space that the process may take on a machine without a graphics card."""
 
 
 class TrialReport(msgspec.Struct):
-    """What was found."""
+    """The result of a trial."""
 
     reason: str | None = None
-    """Why the file is not to be used; None: it is."""
+    """Why the file must not be used; None: it may be."""
     notes: list[str] = msgspec.field(default_factory=list)
-    """What a person may want to know of a file that is used."""
+    """What an operator should know of a file that may be used."""
 
 
 def main() -> None:
@@ -99,7 +99,7 @@ def main() -> None:
 def _limit_memory(size: int) -> None:
     # A graphics card's driver reserves addresses by the hundred gigabytes.
     if all(device.kind == "cpu" for device in native_devices()):
-        # macOS knows the limit and refuses to set it; time is bounded there all the same.
+        # macOS has this limit and refuses to set it; time is bounded there all the same.
         with suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_AS, (size, size))
 

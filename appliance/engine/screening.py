@@ -1,6 +1,6 @@
-"""Screening: no file of strangers is computed here before another process has tried it.
+"""Screening: no foreign model file is computed in this process before another one has tried it.
 
-Owns the process, its limits, and the verdicts, kept beside the files that they are of.
+Owns that process, its limits, and the records of what it found, kept beside the model files.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from appliance.catalog.catalog import BUILTIN
-from appliance.catalog.header import read_header
+from appliance.catalog.header_parser import read_header
 from appliance.catalog.spec import ModelEntry, ModelSpec
 from appliance.core.errors import LoadFailed
 from appliance.engine.footprint import footprint
@@ -26,13 +26,15 @@ from appliance.store.datadir import write_private
 log = logging.getLogger("gigarouter.screening")
 
 SECONDS = 60.0
+"""Seconds that a trial may take, whatever the size of the file."""
 BYTES_PER_S = 20_000_000
-"""How fast a file is read and computed at the very least, on top of `SECONDS`."""
+"""Bytes of the file for which a trial gets one more second."""
 MEMORY_FACTOR = 2
+"""How many times the model's expected memory a trial may take."""
 MEMORY_BYTES = 4 << 30
-"""Address space for the program itself, on top of twice what the model takes."""
+"""Bytes of address space for the program itself, on top of that."""
 VERSION = 1
-"""Of what is tried: a record of another one is not trusted."""
+"""Of the trial: a record that another version made does not count."""
 
 
 Screen = Callable[[ModelSpec], None]
@@ -40,32 +42,32 @@ Screen = Callable[[ModelSpec], None]
 
 
 def trusted(_: ModelSpec) -> None:
-    """Let every file pass: for an engine that computes none."""
+    """Let every file pass; for an engine that computes none of them."""
 
 
 class TrialRecord(msgspec.Struct, frozen=True):
-    """What came of trying a file; true of the file with this size and time of change."""
+    """What a trial found; it holds for the file with this size and time of change."""
 
     version: int
     size: int
     changed_ns: int
     model: str
-    """What it was tried as."""
+    """The settings of the model's entry that it was tried with."""
     reason: str | None
     notes: list[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Screening:
-    """The verdicts of one folder of models."""
+    """The records of one folder of models."""
 
     folder: Path
 
     def require(self, spec: ModelSpec) -> None:
-        """Try a file that was not tried yet; refuse one that was found to be bad.
+        """Try a file that was not tried yet, and refuse one that failed its trial.
 
         Raises:
-            LoadFailed: it is bad, with the reason.
+            LoadFailed: it failed; the message gives the reason.
             InvalidModelFile: it is no model file at all.
         """
         if spec.entry.file.startswith(BUILTIN):
@@ -106,12 +108,12 @@ class Screening:
 
 @lru_cache(maxsize=1024)
 def _read(path: Path, _changed_ns: int) -> TrialRecord:
-    """Return a record; every call of a model asks for one."""
+    """Return a record; it is needed at every call of a model."""
     return msgspec.json.decode(path.read_bytes(), type=TrialRecord)
 
 
 def tried(spec: ModelSpec, *, seconds: float = SECONDS) -> tuple[str | None, list[str]]:
-    """Try a file in a process of its own; return why it is not to be used, and notes.
+    """Try a file in a process of its own; return the reason not to use it, if any, and notes.
 
     Raises:
         InvalidModelFile: its header says already that it is no model file.

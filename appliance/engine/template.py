@@ -1,8 +1,8 @@
 """Template: the tokens around a pair that Qwen3-Reranker judges.
 
-Owns the words, which are its model card's (huggingface.co/Qwen/Qwen3-Reranker-0.6B), and the ids of
-the special tokens among them. A template that a model's file brings along is never rendered: it
-would be a program of strangers, and user text in it could spell special tokens.
+Owns the words, which are those of its model card (huggingface.co/Qwen/Qwen3-Reranker-0.6B), and the
+ids of the special tokens among them. A template inside a model file is never rendered: it is a
+foreign program, and a user's text in it could spell special tokens.
 """
 
 from collections.abc import Sequence

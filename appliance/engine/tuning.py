@@ -1,7 +1,6 @@
 """Tuning: how a model is spread over this machine's cores.
 
-Owns the four numbers, the file that remembers them beside the model, and what makes a remembered
-one stale.
+Owns the numbers, the file beside the model that keeps them, and when a kept one no longer holds.
 """
 
 import hashlib
@@ -12,6 +11,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from appliance import machine
+from appliance.catalog.spec import ModelSpec
 from appliance.engine.backend import EngineLimits
 
 SIDE_OUTPUT_BYTES_MAX = 128 << 20
@@ -23,14 +24,14 @@ Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class Tuning(msgspec.Struct, frozen=True, kw_only=True):
-    """What the workers of one model do."""
+    """How many workers a model has, and how each of them computes."""
 
     workers: Count
     """Contexts, each with a thread of its own."""
     threads: Count
     """Threads with which each worker computes while others compute too."""
     threads_alone: Count
-    """Threads with which a worker computes when nothing else waits or runs."""
+    """Threads with which a worker computes a call alone: when nothing else waits or runs."""
     max_batch_tokens: Count
     """Tokens at which a batch is closed."""
     flash_attention: bool | None
@@ -56,12 +57,13 @@ class Remembered(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 WORKERS_MAX = 8
-"""More contexts cost memory and gain nothing: each worker then has several threads."""
+"""Workers at most. More contexts cost memory and gain nothing: with more cores, each worker has
+several threads."""
 MAX_BATCH_TOKENS = 256
 
 
 def default_tuning(cores: int) -> Tuning:
-    """Return what is right on most machines: a worker for each core, one thread each."""
+    """Return what is right on most machines: a worker with one thread for each core."""
     workers = min(cores, WORKERS_MAX)
     return Tuning(
         workers=workers,
@@ -74,10 +76,16 @@ def default_tuning(cores: int) -> Tuning:
 
 
 def fingerprint(model: Path, *, pooling: str, cores: int, library: str) -> str:
-    """Return what a calibration holds for: this file, on this processor, with this library."""
+    """Return what a calibration holds for: a file, on this processor, with this library."""
     stat = model.stat()
-    facts = (model.name, stat.st_size, stat.st_mtime_ns, pooling, cores, library, _processor())
+    file = (model.name, stat.st_size, stat.st_mtime_ns)
+    facts = (*file, pooling, cores, library, machine.processor())
     return hashlib.sha256(repr(facts).encode()).hexdigest()
+
+
+def tuning_path(tunings: Path, spec: ModelSpec) -> Path:
+    """Return where a model's calibration is remembered."""
+    return tunings / f"{spec.path.name}.tuning.json"
 
 
 def recall(path: Path, expected: str) -> Tuning | None:
@@ -87,7 +95,7 @@ def recall(path: Path, expected: str) -> Tuning | None:
 
 
 def read(path: Path) -> Tuning | None:
-    """Return the remembered tuning, for whatever it was found, or None."""
+    """Return the remembered tuning, whatever machine it was found for, or None."""
     found = _decoded(path)
     return found.tuning if found is not None else None
 
@@ -110,11 +118,3 @@ def remember(path: Path, tuning: Tuning, found_for: str) -> None:
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     draft.write_bytes(msgspec.json.encode(Remembered(SCHEMA, found_for, tuning)))
     draft.replace(path)
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ""
-    return next((line for line in lines if line.startswith(("model name", "CPU part"))), "")

@@ -1,7 +1,6 @@
 """Vectors: arithmetic on the matrices that come out of an engine.
 
-Owns normalisation, truncation, similarity and the two ways a vector is written. Pure numpy; holds
-no state.
+Owns normalisation, truncation, similarity and the writing of vectors. Pure numpy; holds no state.
 """
 
 import base64

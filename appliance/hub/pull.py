@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 
 from appliance.catalog.convert import convert_folder
-from appliance.catalog.header import Header, read_header
+from appliance.catalog.header import Header
+from appliance.catalog.header_parser import read_header
 from appliance.catalog.spec import ModelSpec, Source
 from appliance.core.errors import DownloadFailed, InvalidModelFile
 from appliance.hub.downloads import Download

@@ -1,10 +1,10 @@
 // Attention: softmax(QK)V, for each sequence of a batch by itself.
 //
 // The original goes through 64 x 64 tiles of all queries and keys, converts the mask at each and
-// skips those that are all hidden. Here queries whose keys begin at the same one are a block: in an
-// encoder's batch a sequence, of which nothing hidden is computed, whatever its length; in a
-// decoder's, a piece of one, of which little is. Deliberately only what these need: no ALiBi, sinks or
-// soft cap, keys and values in float16; the rest is the original's.
+// skips those that are all hidden. Here queries whose keys begin at the same key form a block. In an
+// encoder's batch a block is a sequence, and nothing hidden is computed; in a decoder's it is a piece
+// of a sequence, and little hidden is computed. Only what these models need is done here (no ALiBi,
+// sinks or soft cap; keys and values in float16); the rest is left to the original.
 
 #include "panels.h"
 

@@ -1,12 +1,11 @@
 """Build: llama-cpp-python compiled on this machine, for this processor, with our kernels.
 
-Owns a cache of built wheels, one for each way of building. Not pip's: pip would hand out any
-llama-cpp-python it has ever built, however that was configured. Needs the standard library alone:
-it prepares environments into which nothing is installed yet.
+Owns a cache of built wheels, one for each way of building. pip's own cache is not used: it would
+give any llama-cpp-python that it has ever built, however that was configured. Needs the standard
+library alone: it prepares environments into which nothing is installed yet.
 """
 
 import hashlib
-import os
 import platform
 import shlex
 import shutil
@@ -17,6 +16,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from appliance import machine
+
 ENGINE = "llama-cpp-python==0.3.36"
 """The version whose functions our kernels replace. A new one is tried, then stands here, in
 pyproject.toml and in the lock (`packaging/lock.sh`); a test holds the three equal."""
@@ -24,10 +25,11 @@ ENGINE_SHA256 = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2
 """Of its source distribution, which is what we compile."""
 SOURCES = Path(__file__).parent
 STAMP = ".engine"
-"""In the environment's folder: the key of the engine that is installed there."""
+"""File in the environment's folder with the key of the engine that is installed there."""
 HEARTBEAT_S = 30
+"""Seconds between two lines that a build goes on."""
 FLAGS = ("CMAKE_ARGS", "CC", "CXX", "CFLAGS", "CXXFLAGS")
-"""What of the environment decides how the engine comes out."""
+"""Variables of the environment that change how the engine is built."""
 
 Say = Callable[[str], None]
 
@@ -67,9 +69,9 @@ def build(folder: Path, say: Say, *, environment: Mapping[str, str]) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     include = shlex.quote(f"-DCMAKE_PROJECT_llama_cpp_INCLUDE={SOURCES / 'engine.cmake'}")
-    # Ours comes last; what the user asks for (a GPU, say) stays.
+    # Ours comes last, and what the user set (a GPU, for instance) stays.
     changed = {
-        "CMAKE_BUILD_PARALLEL_LEVEL": str(os.cpu_count() or 2),
+        "CMAKE_BUILD_PARALLEL_LEVEL": str(machine.cores()),
         **environment,
         "CMAKE_ARGS": f"{environment.get('CMAKE_ARGS', '')} {include}".strip(),
     }
@@ -84,7 +86,7 @@ def build(folder: Path, say: Say, *, environment: Mapping[str, str]) -> Path:
 
 
 def key_of(environment: Mapping[str, str]) -> str:
-    """Return a name for everything that decides how the engine comes out."""
+    """Return a name that differs wherever the engine would be built differently."""
     parts = [ENGINE, platform.platform(terse=True), platform.machine(), platform.python_version()]
     parts += [f"{name}={environment.get(name, '')}" for name in FLAGS]
     for compiler in (environment.get("CC") or "cc", environment.get("CXX") or "c++"):

@@ -105,7 +105,7 @@ void multiply_tile(const float* panel, int64_t height, int64_t depth, const floa
             }
         }
     }
-    // Unrolled, or else GCC 12 keeps the sums in memory for this loop's sake: half the speed.
+    // Unrolled: without it GCC 12 keeps the sums in memory, at half the speed.
 #pragma GCC unroll 8
     for (int c = 0; c < R; c++) {
 #pragma GCC unroll 4

@@ -2,9 +2,9 @@
 //
 // ggml offers each matrix product to llamafile_sgemm twice, first with the activations as they are.
 // This takes that first offer where the original refuses it, so activations are never rounded to
-// float16. Deliberately keeps no converted weights between calls (such a cache would outlive its
-// model), and needs no barrier: a thread's share follows from its index, and ggml waits for all
-// threads after each operation.
+// float16. No converted weights are kept between calls: such a cache would outlive its model. No
+// barrier is needed: a thread's share follows from its index, and ggml waits for all threads after
+// each operation.
 
 #include "panels.h"
 

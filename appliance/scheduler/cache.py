@@ -1,7 +1,7 @@
-"""Cache: vectors of texts that may come again.
+"""Cache: the vectors of texts that may come again.
 
-Owns a bounded number of bytes, least recently used first out. Keeps hashes of token ids and the
-rows computed from them, never a text. Off unless the operator gives it memory.
+Owns a bounded number of bytes; what was used least recently goes first. Keeps hashes of token ids
+and the rows computed from them, never a text. Off unless the operator gives it memory.
 """
 
 import threading
@@ -11,11 +11,11 @@ from appliance.engine.vectors import Matrix
 from appliance.scheduler.job import Digest
 
 ENTRY_BYTES = 400
-"""What Python needs around a row: the key, the array's header and the dictionary's slot."""
+"""Bytes that Python needs beside a row: the key, the array's header and the dictionary's slot."""
 
 
 class VectorCache:
-    """Rows by loaded weights and content; safe from every thread."""
+    """Rows by load of weights and content; safe from every thread."""
 
     def __init__(self, bytes_max: int) -> None:
         """`bytes_max` of 0 keeps nothing."""
@@ -25,11 +25,11 @@ class VectorCache:
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
-        """Say how full it is."""
+        """Say how much is in it."""
         return f"<VectorCache [{len(self._rows)} rows | {self._bytes}/{self._bytes_max} bytes]>"
 
     def find(self, load: int, digest: Digest) -> Matrix | None:
-        """Return a row, float32[width], or None; `load` says of which loaded weights."""
+        """Return a row, float32[width], or None; `load` is the number of the load of weights."""
         if not self._bytes_max:
             return None
         with self._lock:

@@ -1,4 +1,4 @@
-"""Counters: what an engine has done, and how fast it is."""
+"""Counters: how much an engine has computed, and how fast it is."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ NS_PER_S = 1_000_000_000
 
 @dataclass(slots=True)
 class Counters:
-    """What an engine has done since it was loaded."""
+    """What an engine has computed since it was loaded; changed under the engine's lock."""
 
     batches: int = 0
     sequences: int = 0
@@ -23,11 +23,11 @@ class Counters:
     busy_ns: int = 0
     """Time in which workers computed, summed over workers."""
     rate: float = 2_000.0
-    """Tokens a second, learned; the first guess is a small CPU's."""
+    """Tokens a second, a moving average; the first guess is a small CPU's."""
     room: int = 1
     """Tokens at which a batch is closed."""
     fill: float = 0.0
-    """How full batches are of late, of what one may hold: 0 to 1."""
+    """Share of what a batch may hold that batches held of late, a moving average from 0 to 1."""
 
     def add(self, done: Batch, elapsed_ns: int, *, workers: int) -> None:
         """Count a batch that was computed while so many workers were computing."""

@@ -1,14 +1,15 @@
-"""Engine: one loaded model, its queue and its workers.
+"""Engine: one loaded model and the jobs that it computes.
 
-Owns the lock under which work is handed out and results come back, the life of the weights, and
-the end of everything that is owed when a worker dies.
+Owns the lock under which jobs are admitted, batches are handed to workers and results come back,
+and the promise that every admitted job ends: with its rows, or with the error that ended it.
 """
 
 import asyncio
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from functools import partial
+from contextlib import suppress
+from dataclasses import replace
 from itertools import count
 
 from appliance.core.clock import Clock
@@ -20,25 +21,27 @@ from appliance.core.errors import (
     LoadFailed,
     QueueFull,
 )
-from appliance.engine.backend import Backend, EngineLimits
+from appliance.engine.backend import EngineLimits
 from appliance.engine.loader import LoadedModel
 from appliance.scheduler.cache import VectorCache
 from appliance.scheduler.counters import Counters
 from appliance.scheduler.job import Item, Job, ServiceClass, digest_of
 from appliance.scheduler.queue import WorkQueue
-from appliance.scheduler.worker import Batch, Result, Worker
+from appliance.scheduler.worker import Batch, Result
+from appliance.scheduler.worker_group import WorkerGroup
 from appliance.sequences.sequence import TokenSequence
 
 log = logging.getLogger("gigarouter.engine")
 
 RESTART_RETRY_S = 2
+"""Seconds after which a call that met a dead engine may come back."""
 
 _numbers = count()
 """Every load of weights has its own, so that no cached row outlives a file that was replaced."""
 
 
 class Engine:
-    """Computes jobs, sharing each call of its backends between all that wait."""
+    """Computes jobs; jobs that wait at the same time share the calls of its backends."""
 
     def __init__(
         self,
@@ -50,39 +53,50 @@ class Engine:
         on_death: Callable[[], None],
         cache: VectorCache,
     ) -> None:
-        """Begin to load; `loaded` tells the end."""
+        """Begin to load; `loaded` is done when that has ended.
+
+        `on_death` is called on the loop's thread, before the jobs of a dead engine are failed: a
+        caller that comes back at once finds the next load begun.
+        """
         self.name = name
-        self.counters = Counters()
-        self._open_model = open_model
         self._clock = clock
         self._queue_tokens_max = queue_tokens_max
         self._on_death = on_death
         self._cache = cache
         self._number = next(_numbers)
-        self._model: LoadedModel | None = None
-        self._changed = threading.Condition()
-        self._queue = WorkQueue()
-        self._tokens_in_batches = 0
-        self._computing = 0
-        self._workers_open = 0
-        self._workers_alive = 1
-        self._closing = False
-        self._dead = False
         self._loop = asyncio.get_running_loop()
         self._loaded: asyncio.Future[None] = self._loop.create_future()
-        self._workers: list[Worker] = []
-        self._workers.append(Worker(f"{name}/0", self, self._load))
+        self._changed = threading.Condition()
+        """Guards everything below; notified when there is work, or will be none any more."""
+        self._model: LoadedModel | None = None
+        self._counters = Counters()
+        self._queue = WorkQueue()
+        self._batches: set[Batch] = set()
+        """Those that are being computed."""
+        self._workers_open = 0
+        self._closing = False
+        self._dead = False
+        self._workers = WorkerGroup(name, open_model, self)
+        self._workers.start()
 
     def __repr__(self) -> str:
         """Say what waits."""
-        state = "dead" if self._dead else "ready" if self._model else "loading"
-        waits = f"{len(self._queue)} jobs | {self.tokens_waiting} tokens"
+        with self._changed:
+            state = "dead" if self._dead else "ready" if self._model else "loading"
+            waits = f"{len(self._queue)} jobs | {self.tokens_waiting} tokens"
         return f"<Engine {self.name} [{state} | {waits}]>"
+
+    @property
+    def counters(self) -> Counters:
+        """Return a copy of what was counted up to now, all of the same moment."""
+        with self._changed:
+            return replace(self._counters)
 
     @property
     def tokens_waiting(self) -> int:
         """Return the tokens that wait or are being computed."""
-        return self._queue.tokens + self._tokens_in_batches
+        with self._changed:
+            return self._queue.tokens + self._tokens_in_batches
 
     @property
     def model(self) -> LoadedModel | None:
@@ -92,17 +106,28 @@ class Engine:
     @property
     def is_usable(self) -> bool:
         """Say whether jobs can be submitted."""
+        # Without the lock, which a worker may hold while it chooses a batch: every call reads this
+        # several times, and `submit` looks again.
         return self._workers_open > 0 and not self._dead
 
     @property
     def workers(self) -> tuple[int, int]:
-        """Return how many contexts there are, and how many compute now."""
-        return self._workers_open, self._computing
+        """Return how many workers have a backend, and how many of them compute now."""
+        with self._changed:
+            return self._workers_open, self._computing
 
     @property
     def loaded(self) -> asyncio.Future[None]:
         """Done when the model can compute, or holds the error that it could not be loaded."""
         return self._loaded
+
+    @property
+    def _computing(self) -> int:
+        return len(self._batches)
+
+    @property
+    def _tokens_in_batches(self) -> int:
+        return sum(batch.tokens for batch in self._batches)
 
     def submit(
         self, sequences: Sequence[TokenSequence], *, key: str, is_batch: bool = False
@@ -113,7 +138,7 @@ class Engine:
 
         Raises:
             QueueFull: the queue has no room for them.
-            EngineRestarting: the engine died.
+            EngineRestarting: the engine died, or is being closed.
         """
         assert sequences
         if self._model is None:
@@ -136,11 +161,8 @@ class Engine:
                 raise EngineRestarting(model=self.name, retry_after_s=RESTART_RETRY_S)
             if self.tokens_waiting + tokens > self._queue_tokens_max:
                 raise QueueFull(retry_after_s=self._backlog_s())
-            self._admit(job, sequences)
-            if job.items:
-                self._queue.add(job)
-                self._changed.notify_all()
-        if not job.left:
+            is_done = self._admit(job, sequences)
+        if is_done:
             job.started_ns = job.queued_ns
             job.finish(None, self._clock.monotonic_ns())
         return job
@@ -150,32 +172,47 @@ class Engine:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        for worker in self._workers:
-            worker.join()
+        self._workers.join()
 
-    def _admit(self, job: Job, sequences: Sequence[TokenSequence]) -> None:
-        for row, sequence in enumerate(sequences):
-            digest = digest_of(sequence)
-            cached = self._cache.find(self._number, digest)
-            if cached is not None:
-                self.counters.cached += 1
-                job.put(row, cached)
-                continue
-            item = self._queue.items.get(digest)
-            if item is None:
-                item = self._queue.items[digest] = Item(sequence, digest, [])
-                job.items.append(item)
-            else:
-                self.counters.shared += 1
-            item.waiters.append((job, row))
+    def _admit(self, job: Job, sequences: Sequence[TokenSequence]) -> bool:
+        """Take a job in; return whether all of its rows were known already."""
+        self._queue.admit(job)
+        try:
+            for row, sequence in enumerate(sequences):
+                self._find(job, row, sequence)
+        except BaseException:
+            self._queue.withdraw(job)
+            raise
+        if not job.left:
+            return self._queue.release(job)
+        if job.items:
+            self._queue.add(job)
+            self._changed.notify_all()
+        return False
+
+    def _find(self, job: Job, row: int, sequence: TokenSequence) -> None:
+        """Take a row from the cache, or let the job wait for the item that will give it."""
+        digest = digest_of(sequence)
+        cached = self._cache.find(self._number, digest)
+        if cached is not None:
+            self._counters.cached += 1
+            job.put(row, cached)
+            return
+        item = self._queue.items.get(digest)
+        if item is None:
+            item = self._queue.items[digest] = Item(sequence, digest, [])
+            job.items.append(item)
+        else:
+            self._counters.shared += 1
+        item.waiters.append((job, row))
 
     def _backlog_s(self) -> int:
-        return max(1, min(60, round(self.tokens_waiting / self.counters.rate)))
+        return max(1, min(60, round(self.tokens_waiting / self._counters.rate)))
 
-    # -- on the workers' threads ----------------------------------------------------------------
+    # -- on the workers' threads: batches -------------------------------------------------------
 
     def next_batch(self, limits: EngineLimits) -> Batch | None:
-        """Wait for work; None: there will be no more."""
+        """Wait for a batch; None: there will be no more."""
         assert self._model is not None
         tuning = self._model.tuning
         with self._changed:
@@ -187,121 +224,121 @@ class Engine:
                 if items:
                     break
                 self._changed.wait()
-            self._computing += 1
             more = self._queue.tokens > 0
-            alone = self._computing == 1 and not more
+            alone = not self._batches and not more
             threads = tuning.threads_alone if alone else tuning.threads
-            work = Batch(items, threads, self._clock.monotonic_ns())
-            self._tokens_in_batches += work.tokens
+            batch = Batch(items, threads, self._clock.monotonic_ns())
+            self._batches.add(batch)
             if more:
                 self._changed.notify_all()
-        return work
+        return batch
 
     def finish_batch(self, done: Batch, results: Sequence[Result]) -> None:
-        """Hand over what became of each item of a batch, in order; the worker is idle again."""
+        """Deliver the result of each item of a batch, in order; the worker is idle again."""
         now_ns = self._clock.monotonic_ns()
         ended: dict[Job, InferenceFailed | None] = {}
         with self._changed:
-            self._computing -= 1
-            self._tokens_in_batches -= done.tokens
-            self.counters.add(done, now_ns - done.began_ns, workers=self._computing + 1)
+            workers = self._computing
+            self._batches.remove(done)
+            self._counters.add(done, now_ns - done.began_ns, workers=workers)
             for item, result in zip(done.items, results, strict=True):
-                next_waiter = item.first_live_waiter
-                if result is None and next_waiter is not None and not self._dead:
-                    # Nobody wanted it when the batch was tried again; somebody came since.
-                    self._queue.requeue(item, next_waiter)
-                    self._changed.notify_all()
+                if result is None:
+                    self._not_computed(item)
                     continue
                 self._queue.items.pop(item.digest, None)
                 if isinstance(result, InferenceFailed):
                     ended |= dict.fromkeys((job for job, _ in item.waiters), result)
-                elif result is not None:
-                    self._cache.keep(self._number, item.digest, result)
-                    for job, row in item.waiters:
-                        job.started_ns = job.started_ns or max(done.began_ns, job.queued_ns)
-                        if job.put(row, result):
-                            ended.setdefault(job, None)
+                    continue
+                self._cache.keep(self._number, item.digest, result)
+                for job, row in item.waiters:
+                    job.started_ns = job.started_ns or max(done.began_ns, job.queued_ns)
+                    if job.put(row, result):
+                        ended.setdefault(job, None)
+            # A job that was failed at the death of the engine has ended already.
+            ended = {job: error for job, error in ended.items() if self._queue.release(job)}
             for job, error in ended.items():
                 if error is not None:
                     job.failed = True
                     self._queue.remove(job)
-        # Last: whoever hears of the result and calls again finds the room.
+        # Outside the lock and last: a caller that calls again at once finds the room free.
         for job, error in ended.items():
             job.finish(error, now_ns)
 
-    def worker_ended(self, error: BaseException | None, *, opened: bool) -> None:
-        """Say that a worker is gone: because of an error, or before it had a backend."""
-        if not opened:
-            self._not_opened(error)
-        elif error is not None:
-            self._die(error)
+    def abandon_batch(self, batch: Batch) -> None:
+        """Take note that a batch will have no results: its worker ends."""
         with self._changed:
-            self._workers_open -= opened
-            self._workers_alive -= 1
-            is_last = not self._workers_alive
-        if is_last:
-            self._fail_owed()
-            if self._model is not None:
-                self._model.weights.close()
+            self._batches.remove(batch)
 
-    def _load(self) -> Backend:
-        """Load the model on the first worker's thread, and start the others."""
-        model = self._open_model()
-        self._model = model
-        self.counters.room = model.tuning.max_batch_tokens
-        backend = self._open_backend(0)
-        self._workers_alive = max(1, model.tuning.workers)
-        for worker in range(1, model.tuning.workers):
-            self._workers.append(
-                Worker(f"{self.name}/{worker}", self, partial(self._open_backend, worker))
-            )
-        self._tell(self._loaded.set_result, None)
-        return backend
+    def _not_computed(self, item: Item) -> None:
+        """Queue an item again that a job has come for since, or forget it.
 
-    def _open_backend(self, worker: int) -> Backend:
-        assert self._model is not None
-        weights, tuning = self._model.weights, self._model.tuning
-        limits = tuning.worker_limits(
-            weights.limits, vocabulary=weights.facts.vocabulary, worker=worker
-        )
-        backend = weights.open_backend(limits, flash_attention=tuning.flash_attention)
+        A dead engine forgets it too: the job is failed with all others.
+        """
+        next_waiter = item.first_live_waiter
+        if next_waiter is not None and not self._dead:
+            self._queue.requeue(item, next_waiter)
+            self._changed.notify_all()
+        else:
+            self._queue.drop(item)
+
+    # -- on the workers' threads: their life ----------------------------------------------------
+
+    def model_opened(self, model: LoadedModel) -> None:
+        """Take the weights; no worker has a backend yet."""
+        with self._changed:
+            self._counters.room = model.tuning.max_batch_tokens
+            self._model = model
+
+    def worker_opened(self) -> None:
+        """Take note that one more worker can compute."""
         with self._changed:
             self._workers_open += 1
-        return backend
 
-    def _not_opened(self, error: BaseException | None) -> None:
-        if self._loaded.done() or self._workers_open:
-            log.warning("%s has a worker less: %s", self.name, error)
-            return
-        self._dead = True
+    def model_loaded(self) -> None:
+        """Take note that the first worker can compute and the others have been started."""
+        self._tell(self._loaded.set_result, None)
+
+    def load_failed(self, error: BaseException) -> None:
+        """Take the reason why no worker will ever compute."""
+        with self._changed:
+            self._dead = True
         if not isinstance(error, ApplianceError):
             log.error("%s could not be loaded", self.name, exc_info=error)
             error = LoadFailed(repr(error))
         self._tell(self._loaded.set_exception, error)
 
-    def _die(self, error: BaseException) -> None:
-        """End every worker; the first to call this says so."""
+    def worker_closed(self, error: BaseException | None) -> None:
+        """Take note that one worker less can compute, and of the error that ended it."""
         with self._changed:
-            is_first, self._dead = not self._dead, True
-            self._changed.notify_all()
-        if not is_first:
+            self._workers_open -= 1
+            is_death = error is not None and not self._dead
+            if is_death:
+                self._dead = True
+                self._changed.notify_all()
+            is_closing = self._closing
+        if not is_death:
             return
-        foreseen = isinstance(error, EngineDied)
-        log.error("engine of %s died: %s", self.name, error, exc_info=None if foreseen else error)
-        if not self._closing:
-            # First of all: whoever hears of the death and calls again finds the next load begun.
+        traceback = None if isinstance(error, EngineDied) else error
+        log.error("engine of %s died: %s", self.name, error, exc_info=traceback)
+        if not is_closing:
+            # First of all: a caller that learns of the death and calls again finds the next load.
             self._tell(self._on_death)
-        self._fail_owed()
+        self._fail_all()
 
-    def _fail_owed(self) -> None:
+    def all_ended(self) -> None:
+        """Take note that no worker is left; the weights are freed next."""
+        self._fail_all()
+
+    def _fail_all(self) -> None:
+        """Fail every job that was admitted and has not ended; none is admitted any more."""
         with self._changed:
             self._dead = True
-            self._tokens_in_batches = 0
             owed = self._queue.clear()
         now_ns = self._clock.monotonic_ns()
         for job in owed:
             job.finish(EngineRestarting(model=self.name, retry_after_s=RESTART_RETRY_S), now_ns)
 
     def _tell(self, what: Callable[..., None], *arguments: object) -> None:
-        if not self._loop.is_closed():
+        """Call a function on the loop's thread, unless the loop is closed."""
+        with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(what, *arguments)

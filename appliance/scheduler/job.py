@@ -5,6 +5,7 @@ Owns the matrix into which results are written and the one wake-up at the end.
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from hashlib import blake2b
@@ -18,7 +19,7 @@ Digest = bytes
 
 
 class ServiceClass(IntEnum):
-    """What shares an engine; the first wins a tie."""
+    """The kinds of calls that share an engine; of two with equal tags the first comes first."""
 
     SHORT = 0
     """Realtime calls that fit into one batch. They never share a batch with long ones, which would
@@ -30,7 +31,7 @@ class ServiceClass(IntEnum):
 
 
 def digest_of(sequence: TokenSequence) -> Digest:
-    """Return what is equal exactly when two sequences give the same row, 16 bytes."""
+    """Return 16 bytes that are equal exactly when two sequences give the same row."""
     content = blake2b(sequence.tokens.data, digest_size=16)
     content.update(sequence.segment_b.to_bytes(4, "little"))
     return content.digest()
@@ -38,12 +39,12 @@ def digest_of(sequence: TokenSequence) -> Digest:
 
 @dataclass(slots=True, eq=False)
 class Item:
-    """One sequence to compute, once, for every call that has it."""
+    """One sequence, computed once for every job that has it."""
 
     sequence: TokenSequence
     digest: Digest
     waiters: "list[tuple[Job, int]]"
-    """Jobs, and the rows of theirs that the result goes to."""
+    """Each job that has it, with the row that the result goes to."""
 
     def __len__(self) -> int:
         """Count tokens."""
@@ -51,14 +52,14 @@ class Item:
 
     @property
     def first_live_waiter(self) -> "Job | None":
-        """The first job that still wants it."""
+        """The first job that still waits for it, or None."""
         return next((job for job, _ in self.waiters if not job.is_over), None)
 
 
 class Job:
-    """Sequences, how far they are, and who waits for them.
+    """The sequences of one call, how many have a result, and the caller that waits for them.
 
-    The loop's thread creates and cancels; the rest happens under the engine's lock.
+    The loop's thread creates and cancels it; everything else happens under the engine's lock.
     """
 
     __slots__ = (
@@ -79,19 +80,19 @@ class Job:
     def __init__(
         self, count: int, *, width: int, key: str, service_class: ServiceClass, now_ns: int
     ) -> None:
-        """Make a job of `count` rows of `width` numbers; `key` is whose turn it takes."""
+        """Make a job of `count` rows of `width` numbers; keys take turns."""
         self.key = key
         self.service_class = service_class
         self.matrix: Matrix = np.empty((count, width), np.float32)
         self.items: deque[Item] = deque()
-        """What it brings to the engine and is in no batch yet."""
+        """Those of its items that are in no batch yet, and are queued with this job."""
         self.left = count
         """Rows without a result."""
         self.cancelled = False
         self.failed = False
         self.queued_ns = now_ns
         self.started_ns = 0
-        """When the first batch with a row of its began, known when it ends; 0: not yet."""
+        """When the first batch with one of its rows began; set when that batch ends, 0 before."""
         self.finished_ns = 0
         self._loop = asyncio.get_running_loop()
         self._future: asyncio.Future[None] = self._loop.create_future()
@@ -102,14 +103,14 @@ class Job:
 
     @property
     def is_over(self) -> bool:
-        """Say whether nobody waits for it."""
+        """Say whether its caller no longer waits for rows."""
         return self.cancelled or self.failed
 
     async def result(self) -> Matrix:
         """Return the rows in the order of the sequences, float32[n_sequences, width].
 
         Cancelling the await cancels the job: what is in no batch yet is never computed, unless
-        another call wants the same.
+        another job shares it.
         """
         try:
             await self._future
@@ -119,7 +120,7 @@ class Job:
         return self.matrix
 
     def drop(self, error: Exception) -> None:
-        """Let `result` raise, unless something of it is being computed; call on the loop."""
+        """Let `result` raise, unless a row was computed already; call on the loop's thread."""
         if not self.started_ns and not self._future.done():
             self.cancelled = True
             self._future.set_exception(error)
@@ -134,7 +135,7 @@ class Job:
         """Wake the caller, from any thread; only the first time counts."""
         self.failed = error is not None
         self.finished_ns = now_ns
-        if not self._loop.is_closed():
+        with suppress(RuntimeError):  # the loop is closed, and the caller gone with it
             self._loop.call_soon_threadsafe(self._wake, error)
 
     def _wake(self, error: BaseException | None) -> None:

@@ -1,6 +1,7 @@
 """Load times: how long each model took to load on this machine, over restarts.
 
-Owns a small file beside the models. It forgets quietly: a first guess costs nobody much.
+Owns a small file beside the models. What is lost or damaged is replaced by a guess, which only
+makes a `Retry-After` less exact.
 """
 
 import logging
@@ -15,14 +16,14 @@ from appliance.store.datadir import write_private
 log = logging.getLogger("gigarouter.residency")
 
 LOAD_BYTES_PER_S = 200_000_000
-"""The first guess of how fast a file is loaded; real loads replace it."""
+"""Bytes of a file that are loaded in a second: a first guess, which real loads replace."""
 
 
 class LoadTimes:
-    """Seconds by the name of the file."""
+    """Seconds by file and pooling."""
 
     def __init__(self, path: Path | None) -> None:
-        """`path` is where they are kept; None: they are not."""
+        """Read what is kept at `path`; None: nothing is kept."""
         self._path = path
         self._known: dict[str, float] = {}
         if path is not None:
@@ -30,7 +31,7 @@ class LoadTimes:
                 self._known = msgspec.json.decode(path.read_bytes(), type=dict[str, float])
 
     def expected_s(self, spec: ModelSpec) -> float:
-        """Return how long the next load will take, as far as can be told."""
+        """Return the seconds that the next load will take, as far as is known."""
         size = spec.path.stat().st_size if spec.path.exists() else 0
         return self._known.get(_key(spec), size / LOAD_BYTES_PER_S)
 

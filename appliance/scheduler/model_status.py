@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Protocol
 
 from appliance.catalog.spec import ModelSpec
-from appliance.engine.loader import tuning_path
 from appliance.engine.screening import Screening
-from appliance.engine.tuning import Tuning, read
+from appliance.engine.tuning import Tuning, read, tuning_path
 
 
 class ModelStatus(Protocol):

@@ -1,7 +1,7 @@
 """Packer: which sequences go into the next call of the engine.
 
-A pure function: no clock, no thread, no queue. Property tests hold it to losing, duplicating,
-reordering and over-filling nothing, and to being fair.
+A pure function: no clock, no thread, no queue. Property tests check that it loses, duplicates,
+reorders and overfills nothing, and that it is fair.
 """
 
 from collections import deque
@@ -14,10 +14,10 @@ from appliance.engine.backend import EngineLimits
 
 @dataclass(slots=True)
 class Turn:
-    """One key."""
+    """A key that takes turns with others."""
 
     start_tag: int
-    """Tokens that it was given so far: whoever has least comes next."""
+    """Tokens that it was given so far; the key with the fewest comes next."""
     jobs: Sequence[Sequence[int]]
     """The token counts of each of its jobs' next sequences."""
 
@@ -28,18 +28,18 @@ def pack(turns: Sequence[Turn], limits: EngineLimits) -> list[tuple[int, int]]:
     The key with the least start tag comes next, and what it gets is added to its tag: start-time
     fair queueing (see `queue`), which holds within a batch too. A key's jobs take turns by
     sequence. The batch is closed at `limits.max_batch_tokens`; a longer sequence is computed alone.
-    What does not fit is passed over, and stands in front of the next batch because its tag is the
+    What does not fit is passed over, and comes first in the next batch because its tag is the
     least. Empty only when nothing fits at all.
     """
     picks: list[tuple[int, int]] = []
     tokens = 0
     taken = [[0] * len(turn.jobs) for turn in turns]
-    waiting = [deque(job for job, texts in enumerate(turn.jobs) if texts) for turn in turns]
-    heap = [(turns[index].start_tag, index) for index, jobs in enumerate(waiting) if jobs]
+    pending = [deque(job for job, texts in enumerate(turn.jobs) if texts) for turn in turns]
+    heap = [(turns[index].start_tag, index) for index, jobs in enumerate(pending) if jobs]
     heapify(heap)
     while heap and len(picks) < limits.sequences_max:
         index = heap[0][1]
-        turn, jobs, done = turns[index], waiting[index], taken[index]
+        turn, jobs, done = turns[index], pending[index], taken[index]
         job = jobs[0]
         length = turn.jobs[job][done[job]]
         if not _fits(length, tokens, limits):

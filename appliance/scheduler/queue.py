@@ -1,12 +1,12 @@
-"""Queue: everything that waits for one engine, and whose turn it is.
+"""Queue: everything that waits for one engine, and which of it comes next.
 
 The order is start-time fair queueing (Goyal, Vin, Cheng: "Start-time Fair Queuing", SIGCOMM 1996)
 on two levels: the service classes (short realtime, long realtime, batch tier) share the engine by
 weight, and the keys of a class share it equally. A flow's start tag is the work it was given,
 counted in tokens over its weight; the flow with the least tag comes next; one that was idle begins
-at the virtual time, so that it saves nothing up. Within a key, calls take turns by sequence.
+at the virtual time, so that idleness earns nothing. Within a key, calls take turns by sequence.
 
-There is no lock here: the engine's guards it.
+There is no lock here: the engine calls it under its own.
 """
 
 from collections import OrderedDict, deque
@@ -38,7 +38,7 @@ class _KeyQueue:
 
 @dataclass(slots=True)
 class _ClassQueue:
-    """The keys of one service class, those that got nothing longest first."""
+    """The keys of one service class; those that have got nothing for longest come first."""
 
     keys: OrderedDict[str, _KeyQueue] = field(default_factory=OrderedDict)
     tokens: int = 0
@@ -54,10 +54,13 @@ class WorkQueue:
     def __init__(self) -> None:
         self._classes = {service_class: _ClassQueue() for service_class in ServiceClass}
         self._jobs: dict[Job, None] = {}
+        """Those with items that are in no batch yet."""
+        self._owed: dict[Job, None] = {}
+        """Those that were admitted and have not ended, whatever became of their items."""
         self._virtual_time = 0
         """The start tag of a class that had nothing waiting."""
         self.items: dict[Digest, Item] = {}
-        """Items without a result, in a batch or not: who wants the same takes the same."""
+        """Items without a result, in a batch or not; jobs with equal sequences share one."""
         self._batches_since_short = SHORT_EXPECTED_BATCHES
 
     def __len__(self) -> int:
@@ -67,31 +70,32 @@ class WorkQueue:
     @property
     def tokens(self) -> int:
         """Return the tokens that are in no batch yet."""
-        return sum(waiting.tokens for waiting in self._classes.values())
+        return sum(class_queue.tokens for class_queue in self._classes.values())
 
     def add(self, job: Job) -> None:
         """Queue a job with all of its items."""
         assert job.items
-        waiting = self._classes[job.service_class]
-        if not waiting.tokens:
-            waiting.start_tag = max(waiting.start_tag, self._virtual_time)
-        waiting.keys.setdefault(job.key, _KeyQueue(waiting.virtual_time)).jobs.append(job)
-        waiting.tokens += sum(map(len, job.items))
+        class_queue = self._classes[job.service_class]
+        if not class_queue.tokens:
+            class_queue.start_tag = max(class_queue.start_tag, self._virtual_time)
+        class_queue.keys.setdefault(job.key, _KeyQueue(class_queue.virtual_time)).jobs.append(job)
+        class_queue.tokens += sum(map(len, job.items))
         self._jobs[job] = None
 
     def take(self, limits: EngineLimits, *, idle: int) -> list[Item]:
         """Return the next batch; empty if nothing waits that fits `limits`.
 
-        `idle` backends, this one among them, compute nothing: what waits is spread over them.
+        `idle` is the number of backends that compute nothing, the caller's among them: what waits
+        is spread over them.
         """
         for job in [job for job in self._jobs if job.cancelled]:
             self.remove(job)
         for each in sorted(ServiceClass, key=lambda each: (self._classes[each].start_tag, each)):
-            waiting = self._classes[each]
-            bounded = split_evenly(waiting.tokens, self._bounded(each, limits), idle)
-            if items := self._take(waiting, bounded):
-                self._virtual_time = max(self._virtual_time, waiting.start_tag)
-                waiting.start_tag += sum(map(len, items)) * WEIGHTS_LCM // WEIGHTS[each]
+            class_queue = self._classes[each]
+            bounded = split_evenly(class_queue.tokens, self._bounded(each, limits), idle)
+            if items := self._take(class_queue, bounded):
+                self._virtual_time = max(self._virtual_time, class_queue.start_tag)
+                class_queue.start_tag += sum(map(len, items)) * WEIGHTS_LCM // WEIGHTS[each]
                 is_short = each is ServiceClass.SHORT
                 self._batches_since_short = 0 if is_short else self._batches_since_short + 1
                 return items
@@ -105,56 +109,82 @@ class WorkQueue:
         return replace(limits, max_batch_tokens=max(1, limits.max_batch_tokens // 2))
 
     def remove(self, job: Job) -> None:
-        """Take out what is left of a job that is over, except for what others want too."""
+        """Take out what is left of a job that is over, except for items that other jobs share."""
         if job not in self._jobs:
             return
         del self._jobs[job]
-        waiting = self._classes[job.service_class]
-        key = waiting.keys[job.key]
+        class_queue = self._classes[job.service_class]
+        key = class_queue.keys[job.key]
         key.jobs.remove(job)
         if not key.jobs:
-            del waiting.keys[job.key]
-        waiting.tokens -= sum(map(len, job.items))
+            del class_queue.keys[job.key]
+        class_queue.tokens -= sum(map(len, job.items))
         while job.items:
             item = job.items.popleft()
             next_waiter = item.first_live_waiter
             if next_waiter is None:
-                del self.items[item.digest]
+                self.drop(item)
             else:
                 self.requeue(item, next_waiter)
 
-    def clear(self) -> set[Job]:
-        """Forget everything; return the jobs that waited for something."""
-        jobs = {job for item in self.items.values() for job, _ in item.waiters}
+    def drop(self, item: Item) -> None:
+        """Forget an item that is in no batch, and those of its jobs that are over."""
+        self.items.pop(item.digest, None)
+        for job, _ in item.waiters:
+            if job.is_over:
+                self._owed.pop(job, None)
+
+    def admit(self, job: Job) -> None:
+        """Take note that a job is to be ended: by `release`, or by `clear`."""
+        self._owed[job] = None
+
+    def release(self, job: Job) -> bool:
+        """Return whether the job has not ended yet; the caller ends it then."""
+        return self._owed.pop(job, job) is None
+
+    def withdraw(self, job: Job) -> None:
+        """Take a job back whose items were found only in part; no other job waits for its own."""
+        job.failed = True
+        self._owed.pop(job, None)
+        for item in job.items:
+            del self.items[item.digest]
+        job.items.clear()
+
+    def clear(self) -> list[Job]:
+        """Forget everything; return the jobs that have not ended, for the caller to end."""
+        jobs = list(self._owed)
+        self._owed.clear()
         self.items.clear()
         self._jobs.clear()
         self._classes = {service_class: _ClassQueue() for service_class in ServiceClass}
         return jobs
 
     def requeue(self, item: Item, next_waiter: Job) -> None:
-        """Let another job that wants an item bring it."""
+        """Queue an item with another of its jobs."""
         next_waiter.items.append(item)
         if next_waiter in self._jobs:
             self._classes[next_waiter.service_class].tokens += len(item)
         else:
             self.add(next_waiter)
 
-    def _take(self, waiting: _ClassQueue, limits: EngineLimits) -> list[Item]:
+    def _take(self, class_queue: _ClassQueue, limits: EngineLimits) -> list[Item]:
         most = limits.sequences_max
-        names = list(islice(waiting.keys, most))
+        names = list(islice(class_queue.keys, most))
         if not names:
             return []
         # Enough calls to fill the batch, without looking at 64 texts of 64 calls of 64 keys.
         calls = max(1, 2 * most // len(names))
-        fronts = [list(islice(waiting.keys[name].jobs, calls)) for name in names]
+        fronts = [list(islice(class_queue.keys[name].jobs, calls)) for name in names]
         turns = [
             Turn(
-                waiting.keys[name].start_tag,
+                class_queue.keys[name].start_tag,
                 [[len(item) for item in islice(job.items, most)] for job in front],
             )
             for name, front in zip(names, fronts, strict=True)
         ]
-        waiting.virtual_time = max(waiting.virtual_time, min(turn.start_tag for turn in turns))
+        class_queue.virtual_time = max(
+            class_queue.virtual_time, min(turn.start_tag for turn in turns)
+        )
         items: list[Item] = []
         served: dict[Job, None] = {}
         for index, job in pack(turns, limits):
@@ -162,30 +192,30 @@ class WorkQueue:
             items.append(chosen.items.popleft())
             served.pop(chosen, None)  # those served last are last in the next batch
             served[chosen] = None
-        waiting.tokens -= sum(map(len, items))
+        class_queue.tokens -= sum(map(len, items))
         for name, turn in zip(names, turns, strict=True):
-            waiting.keys[name].start_tag = turn.start_tag
+            class_queue.keys[name].start_tag = turn.start_tag
         for done in served:
-            self._to_the_back(waiting, done)
+            self._to_the_back(class_queue, done)
         return items
 
-    def _to_the_back(self, waiting: _ClassQueue, job: Job) -> None:
-        """Move a job that got something, or out: the next batch begins with those that did not."""
-        key = waiting.keys[job.key]
+    def _to_the_back(self, class_queue: _ClassQueue, job: Job) -> None:
+        """Move a job that is in the batch behind those that are not, or out if nothing is left."""
+        key = class_queue.keys[job.key]
         key.jobs.remove(job)
         if job.items:
             key.jobs.append(job)
         else:
             del self._jobs[job]
         if key.jobs:
-            waiting.keys.move_to_end(job.key)
+            class_queue.keys.move_to_end(job.key)
         else:
-            del waiting.keys[job.key]
+            del class_queue.keys[job.key]
 
 
 SPLIT_TOKENS = 64
-"""Less than this is not split: a call of the engine costs about as much as 30 tokens of a small
-model."""
+"""Tokens below which a batch is not split: each call of the engine costs about as much as 30 tokens
+of a small model."""
 
 
 def split_evenly(tokens: int, limits: EngineLimits, idle: int) -> EngineLimits:

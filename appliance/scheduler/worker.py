@@ -1,6 +1,6 @@
 """Worker: one thread with one backend, which takes batches from its engine until there are no more.
 
-Nobody else touches the backend.
+No other thread touches the backend.
 """
 
 import logging
@@ -17,13 +17,13 @@ from appliance.scheduler.job import Item
 log = logging.getLogger("gigarouter.worker")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Batch:
     """One call of a backend."""
 
     items: list[Item]
     threads: int
-    """How many the backend may use."""
+    """Threads that the backend may use."""
     began_ns: int
 
     @property
@@ -32,38 +32,58 @@ class Batch:
         return sum(map(len, self.items))
 
 
+Result = Matrix | InferenceFailed | None
+"""A row, float32[width], or the error in its place; None: it was not computed, because no job
+waited for it any more."""
+
+
 class BatchSource(Protocol):
-    """Where workers get their work; safe from every thread."""
+    """What workers take their batches from; safe from every thread."""
 
     def next_batch(self, limits: EngineLimits) -> Batch | None:
-        """Wait for work; None: there will be no more."""
+        """Wait for a batch; None: there will be no more."""
         ...
 
-    def finish_batch(self, done: Batch, results: "Sequence[Result]") -> None:
-        """Hand over what became of each item of a batch, in order; the worker is idle again."""
+    def finish_batch(self, done: Batch, results: Sequence[Result]) -> None:
+        """Deliver the result of each item of a batch, in order; the worker is idle again."""
         ...
 
-    def worker_ended(self, error: BaseException | None, *, opened: bool) -> None:
-        """Say that a worker is gone: because of an error, or before it had a backend."""
+    def abandon_batch(self, batch: Batch) -> None:
+        """Take note that a batch will have no results: its worker ends."""
         ...
 
 
-Result = Matrix | InferenceFailed | None
-"""A row, float32[width], or why there is none; None: nobody wants it any more."""
+class WorkerEnd(Protocol):
+    """What is called once, at the end of a worker."""
+
+    def __call__(self, error: BaseException | None, *, opened: bool) -> None:
+        """Take the error that ended it, if any; `opened` says whether it ever had a backend."""
+        ...
 
 
 class Worker:
     """A running worker."""
 
-    def __init__(self, name: str, source: BatchSource, open_backend: Callable[[], Backend]) -> None:
-        """Start the thread, which opens its own backend."""
+    def __init__(
+        self,
+        name: str,
+        source: BatchSource,
+        open_backend: Callable[[], Backend],
+        on_end: WorkerEnd,
+    ) -> None:
+        """Start the thread, which opens its own backend.
+
+        Raises:
+            RuntimeError: the system has no room for another thread.
+        """
         self._source = source
         self._open_backend = open_backend
+        self._on_end = on_end
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
     def __repr__(self) -> str:
-        """Say whether it lives."""
+        """Say whether it runs."""
         return f"<Worker {self._thread.name} [{'alive' if self._thread.is_alive() else 'ended'}]>"
 
     def join(self) -> None:
@@ -75,32 +95,40 @@ class Worker:
     def _work(self) -> None:
         try:
             backend = self._open_backend()
-        except BaseException as error:  # noqa: BLE001 - whoever waits must hear it
-            self._source.worker_ended(error, opened=False)
+        except BaseException as error:  # noqa: BLE001 - reported to those that wait for the model
+            self._on_end(error, opened=False)
             return
         fatal: BaseException | None = None
         try:
-            while (work := self._source.next_batch(backend.limits)) is not None:
-                self._source.finish_batch(work, self._compute(backend, work))
-        except BaseException as error:  # noqa: BLE001 - the engine says what it means
+            while (batch := self._source.next_batch(backend.limits)) is not None:
+                self._run(backend, batch)
+        except BaseException as error:  # noqa: BLE001 - the engine decides what it means
             fatal = error
         try:
             backend.close()
         except ApplianceError:
             log.exception("closing %s failed", self._thread.name)
-        self._source.worker_ended(fatal, opened=True)
+        self._on_end(fatal, opened=True)
 
-    def _compute(self, backend: Backend, work: Batch) -> Sequence[Result]:
+    def _run(self, backend: Backend, batch: Batch) -> None:
+        try:
+            results = self._compute(backend, batch)
+        except BaseException:
+            self._source.abandon_batch(batch)
+            raise
+        self._source.finish_batch(batch, results)
+
+    def _compute(self, backend: Backend, batch: Batch) -> Sequence[Result]:
         try:
             return list(
-                backend.compute([item.sequence for item in work.items], threads=work.threads)
+                backend.compute([item.sequence for item in batch.items], threads=batch.threads)
             )
         except InferenceFailed as error:
             log.warning("a batch of %s failed: %s", self._thread.name, error.message)
-            if len(work.items) == 1:
+            if len(batch.items) == 1:
                 return [error]
-        # One poisonous text must not fail its neighbours: each alone, then.
-        return [self._compute_alone(backend, item, work.threads) for item in work.items]
+        # One text that the backend refuses must not fail the others: each alone, then.
+        return [self._compute_alone(backend, item, batch.threads) for item in batch.items]
 
     def _compute_alone(self, backend: Backend, item: Item, threads: int) -> Result:
         if item.first_live_waiter is None:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from appliance.settings import cores
+from appliance.machine import cores
 
 LOADS = ("--seconds", "0.3", "--rounds", "2", "--workloads", "short-1,b32x64,rerank-1")
 

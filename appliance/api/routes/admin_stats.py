@@ -10,8 +10,8 @@ from appliance.api.services import Services
 from appliance.core.clock import iso
 from appliance.core.errors import InvalidRequest
 from appliance.core.units import credits_text
+from appliance.machine import resident_bytes
 from appliance.observe.meters import SPANS
-from appliance.settings import resident_bytes
 from appliance.wire.stats import Stats
 
 RECENT_SHOWN = 50

@@ -1,74 +1,65 @@
-"""Affinity: a core for each thread of one call.
+"""Affinity: which cores the threads of a call compute on.
 
-A call that uses every core is as slow as its slowest thread. Left alone, Linux wakes OpenMP's
-worker on the core of the thread that wakes it, where the two wait for each other in turns: one
-short text on two cores then takes 24 ms instead of 5, for seconds on end. So the workers are kept
-on cores of their own, and the calling thread on its own for the time of such a call.
+The threads of one call wait for each other after every operation, so two of them on one core halve
+its speed. Linux brings that about by itself: it wakes an OpenMP thread on the core of the thread
+that wakes it, and one short text on two cores then takes 24 ms instead of 5, for seconds on end.
+So each call with several threads gets a core for each, and calls that compute at the same time get
+different ones while there are free ones.
 """
 
-import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections import Counter
+from collections.abc import Mapping
+from functools import cache
 
-TASKS = Path("/proc/self/task")
+from appliance import machine
 
 
-class Affinity:
-    """Places the threads of one context; used by the thread that owns the context."""
+class CoreAllocator:
+    """Gives cores to the calls that compute now; safe from every thread."""
 
-    def __init__(self) -> None:
-        self._cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-        self._is_placed = False
+    def __init__(self, ranks: Mapping[int, int], *, is_shared: bool = False) -> None:
+        """Begin with every core free.
 
-    @contextmanager
-    def spread(self, threads: int) -> Iterator[None]:
-        """Keep `threads` threads apart during the block, if that takes all cores.
-
-        With fewer threads than cores, the kernel finds free ones by itself.
+        `ranks` are those of `machine.core_ranks`. `is_shared` says that other processes use the
+        same cores, so that only the kernel knows which are free; then no core is given out.
         """
-        if threads == 1 or threads != len(self._cores):
-            yield
-            return
-        os.sched_setaffinity(0, self._cores[:1])
-        try:
-            if self._is_placed:
-                yield
-            else:
-                with self._placing_workers():
-                    yield
-        finally:
-            os.sched_setaffinity(0, self._cores)
+        self._ranks = ranks
+        self._is_shared = is_shared
+        self._calls: Counter[int] = Counter()
+        """Calls that compute on each core."""
+        self._lock = threading.Lock()
 
-    @contextmanager
-    def _placing_workers(self) -> Iterator[None]:
-        """Move the threads that OpenMP starts during the block to the other cores, for good."""
-        me = threading.get_native_id()
-        comm = TASKS / str(me) / "comm"
-        name = f"worker-{me}"  # its workers inherit it, and nobody else has it
-        try:
-            before = _read(comm)
-            comm.write_text(name)
-        except OSError:
-            yield
-            return
-        try:
-            yield
-            self._place(name, me)
-        finally:
-            comm.write_text(before)
+    def __repr__(self) -> str:
+        """List the busy cores."""
+        return f"<CoreAllocator [busy: {sorted(+self._calls)}]>"
 
-    def _place(self, name: str, me: int) -> None:
-        cores = iter(self._cores[1:] * threading.active_count())
-        for task in TASKS.iterdir():
-            if int(task.name) != me and _read(task / "comm") == name:
-                os.sched_setaffinity(int(task.name), {next(cores)})
-                self._is_placed = True
+    def claim(self, count: int, allowed: frozenset[int], *, last: frozenset[int]) -> frozenset[int]:
+        """Return `count` of the allowed cores until they are released.
+
+        Cores with the fewest calls come first, then those that share no physical core, then those
+        of the caller's last call, whose caches may still hold the weights. Empty, with nothing to
+        release, where placing gains nothing: for one thread, and for more threads than cores.
+        """
+        if self._is_shared or not 1 < count <= len(allowed):
+            return frozenset()
+        with self._lock:
+            calls, ranks = self._calls, self._ranks
+            order = sorted(
+                allowed,
+                key=lambda core: (calls[core], ranks.get(core, 0), core not in last, core),
+            )
+            cores = frozenset(order[:count])
+            calls.update(cores)
+        return cores
+
+    def release(self, cores: frozenset[int]) -> None:
+        """Take back what `claim` gave."""
+        with self._lock:
+            self._calls.subtract(cores)
 
 
-def _read(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ""  # the thread has ended
+@cache
+def process_cores() -> CoreAllocator:
+    """Return the one allocator of this process."""
+    return CoreAllocator(machine.core_ranks(), is_shared=machine.has_cpu_quota())

@@ -37,9 +37,9 @@ class BatchArrays:
         self._tokens = pointer(self.token, llama_cpp.llama_token)
 
     def fill(self, sequences: Sequence[TokenSequence], tokens: npt.NDArray[np.int32]) -> None:
-        """Lay sequences one after the other, each with its index as its id.
+        """Write sequences one after the other, each with its index as its id.
 
-        `tokens` are all of theirs, int32[n_tokens].
+        `tokens` are the tokens of all of them, int32[n_tokens].
         """
         total = len(tokens)
         lengths = np.fromiter(map(len, sequences), np.int32, len(sequences))
@@ -60,7 +60,7 @@ class BatchArrays:
 class TreeArrays:
     """The arrays of one context whose tokens may belong to several sequences at once.
 
-    A sequence's id is its place in the layout, so the ids of a token's owners follow each other.
+    A sequence's id is its place in the layout, so the ids of a token's sequences are consecutive.
     """
 
     def __init__(self, tokens_max: int, sequences_max: int) -> None:
@@ -73,7 +73,7 @@ class TreeArrays:
         self._outputs = {True: np.ones(tokens_max, np.int8), False: np.zeros(tokens_max, np.int8)}
 
     def fill(self, tokens: Sequence[Tokens], layout: PrefixLayout) -> int:
-        """Lay every token that is not shared with an earlier place, and return how many."""
+        """Write every token that is not shared with an earlier place, and return how many."""
         return self._fill(tokens, layout, left=0)
 
     def fill_all_but_last(self, tokens: Sequence[Tokens], layout: PrefixLayout) -> int:
@@ -81,7 +81,7 @@ class TreeArrays:
         return self._fill(tokens, layout, left=1)
 
     def fill_last(self, tokens: Sequence[Tokens], layout: PrefixLayout) -> int:
-        """Lay the last token of each sequence, and return how many."""
+        """Write the last token of each sequence, and return how many."""
         count = len(layout.order)
         for place, index in enumerate(layout.order):
             self._token[place] = tokens[index][-1]

@@ -1,9 +1,9 @@
 """Decoder: a context of a model with a KV cache: Qwen3-Embedding, Qwen3-Reranker and their kind.
 
-Owns one context, which only the thread that opened it may touch, and the two ways of computing
-less than the library would by itself: a beginning that several sequences share is computed once,
-and where only the last token of each sequence is pooled, the others are computed without outputs
-(the library would multiply each of them with the whole vocabulary).
+Owns one context, which only the thread that opened it may use, and two ways to compute less than
+the library would by itself: a prefix that several sequences share is computed once, and where only
+the last token of each sequence is pooled, the others are computed without outputs (the library
+would multiply each of them with the whole vocabulary).
 """
 
 from collections.abc import Sequence
@@ -14,18 +14,18 @@ import numpy as np
 from appliance.catalog.capacity import LAST_POOLINGS
 from appliance.core.errors import InferenceFailed
 from appliance.engine.backend import EngineLimits, ModelFacts, require_computable
-from appliance.engine.llama.affinity import Affinity
 from appliance.engine.llama.batch import TreeArrays
-from appliance.engine.llama.library import clear_memory, read_rows, set_embeddings, set_threads
+from appliance.engine.llama.library import clear_memory, read_rows, set_embeddings
 from appliance.engine.llama.prefix import layout_apart, layout_shared
+from appliance.engine.llama.team import ThreadTeam
 from appliance.engine.vectors import Matrix
 from appliance.sequences.sequence import TokenSequence
 
 ONE_PHASE_TOKENS = 16
-"""Up to here the outputs of all tokens cost no more than a second pass over the weights (measured
-on two cores, with a vocabulary that weighs a third of the blocks, as Qwen3-0.6B's does)."""
+"""Tokens of a batch up to which outputs for all of them cost no more than a second pass over the
+weights (measured on two cores, with a vocabulary a third as large as the blocks: Qwen3-0.6B)."""
 UBATCH_TOKENS = 512
-"""The library cuts a longer call into such pieces, which bounds its working memory."""
+"""Tokens of the pieces into which the library cuts a longer call; bounds its working memory."""
 
 
 def adapt(parameters: llama_cpp.llama_context_params, pooling: str) -> None:
@@ -44,15 +44,21 @@ class DecoderBackend:
     """Computes every batch in one `llama_decode`, or two."""
 
     def __init__(
-        self, context: int, *, limits: EngineLimits, facts: ModelFacts, pooling: str
+        self,
+        context: int,
+        team: ThreadTeam,
+        *,
+        limits: EngineLimits,
+        facts: ModelFacts,
+        pooling: str,
     ) -> None:
-        """Take over a context, which this frees."""
+        """Take over a context and its threads, which this frees."""
         self.limits = limits
         self.facts = facts
         self._context: int | None = context
         self._memory = llama_cpp.llama_get_memory(context)
         self._tainted = False
-        self._affinity = Affinity()
+        self._team = team
         self._one_phase_tokens = (
             ONE_PHASE_TOKENS if pooling in LAST_POOLINGS else limits.ubatch_tokens_max
         )
@@ -69,13 +75,12 @@ class DecoderBackend:
         total = len(require_computable(sequences, self.limits, self.facts))
         tokens = [sequence.tokens for sequence in sequences]
         layout = layout_shared(tokens) if len(tokens) > 1 else layout_apart(1)
-        set_threads(self._context, threads)
-        # Cells that are masked off are multiplied by zero, and zero times NaN is NaN: what a batch
-        # that failed has left must not reach the next.
+        # Cells that are masked off are multiplied by zero, and zero times NaN is NaN: what a failed
+        # batch left in the cache must not reach the next one.
         clear_memory(self._memory, wipe=self._tainted)
         self._tainted = True
         arrays = self._arrays
-        with self._affinity.spread(threads):
+        with self._team.computing(threads):
             if total - sum(layout.shared) <= self._one_phase_tokens:
                 self._decode(arrays.fill(tokens, layout), outputs=True)
             else:
@@ -95,7 +100,7 @@ class DecoderBackend:
         # A cell for each token; the last tokens of two phases have cells of their own.
         assert llama_cpp.llama_n_ctx(self._context) >= tokens
         assert llama_cpp.llama_n_batch(self._context) >= tokens
-        # Whatever is pooled over several tokens is in one piece.
+        # What is pooled over several tokens must be in one piece.
         assert llama_cpp.llama_n_ubatch(self._context) >= min(self._one_phase_tokens, tokens)
         assert llama_cpp.llama_n_seq_max(self._context) >= min(self.limits.sequences_max, tokens)
 
@@ -107,10 +112,11 @@ class DecoderBackend:
         set_embeddings(self._context, on=outputs)
         code = llama_cpp.llama_decode(self._context, self._arrays.batch(count, outputs=outputs))
         if code != 0:
-            raise InferenceFailed(f"llama.cpp answered {code}")
+            raise InferenceFailed(f"llama.cpp returned {code}")
 
     def close(self) -> None:
         """Free the context."""
         if self._context is not None:
             llama_cpp.llama_free(self._context)
             self._context = None
+            self._team.close()

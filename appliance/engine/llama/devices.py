@@ -7,7 +7,7 @@ import ctypes
 from functools import cache
 from pathlib import Path
 
-from appliance.engine.devices import Device
+from appliance.engine.device import Device
 from appliance.engine.llama.library import facts, start
 
 KINDS = {0: "cpu", 1: "gpu", 2: "igpu", 3: "accelerator"}

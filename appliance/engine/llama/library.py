@@ -1,7 +1,7 @@
 """Library: llama.cpp as it is loaded into this process.
 
-Owns its start, its log, and the two ways of calling it: giving up the GIL for what takes long, and
-keeping it for what takes nanoseconds.
+Owns its start, its log, and the two ways to call it: without the GIL what takes long, and with it
+what takes nanoseconds.
 """
 
 import ctypes
@@ -42,21 +42,21 @@ class _LogRoute:
 
 
 _route = llama_cpp.llama_log_callback(_LogRoute())
-# A Python callback inside a computation would wait for the GIL at each line, so the library talks
-# to a native function that ignores its arguments except while a model is loaded or freed.
+# A Python callback inside a computation would wait for the GIL at each line. So the library logs to
+# a native function that ignores its arguments, except while a model is loaded or freed.
 _silent = ctypes.cast(ctypes.CDLL(None).abs, llama_cpp.llama_log_callback)
 
 _library = llama_cpp.llama_cpp._lib  # noqa: SLF001 - published nowhere else
 # PyDLL keeps the GIL: for calls of nanoseconds, giving it up can cost milliseconds.
-_quick = ctypes.PyDLL(_library._name, handle=_library._handle)  # noqa: SLF001
-_quick.llama_get_embeddings_seq.restype = ctypes.c_void_p
-_quick.llama_get_embeddings_seq.argtypes = (ctypes.c_void_p, ctypes.c_int32)
-_quick.llama_set_n_threads.restype = None
-_quick.llama_set_n_threads.argtypes = (ctypes.c_void_p, ctypes.c_int32, ctypes.c_int32)
-_quick.llama_set_embeddings.restype = None
-_quick.llama_set_embeddings.argtypes = (ctypes.c_void_p, ctypes.c_bool)
-_quick.llama_memory_clear.restype = None
-_quick.llama_memory_clear.argtypes = (ctypes.c_void_p, ctypes.c_bool)
+quick = ctypes.PyDLL(_library._name, handle=_library._handle)  # noqa: SLF001
+quick.llama_get_embeddings_seq.restype = ctypes.c_void_p
+quick.llama_get_embeddings_seq.argtypes = (ctypes.c_void_p, ctypes.c_int32)
+quick.llama_set_n_threads.restype = None
+quick.llama_set_n_threads.argtypes = (ctypes.c_void_p, ctypes.c_int32, ctypes.c_int32)
+quick.llama_set_embeddings.restype = None
+quick.llama_set_embeddings.argtypes = (ctypes.c_void_p, ctypes.c_bool)
+quick.llama_memory_clear.restype = None
+quick.llama_memory_clear.argtypes = (ctypes.c_void_p, ctypes.c_bool)
 
 
 @cache
@@ -77,7 +77,7 @@ def build() -> str:
 
 
 def facts() -> dict[str, str]:
-    """Return what can be said of this build."""
+    """Return this build's version, kernels, features and path."""
     path = Path(_library._name).resolve()  # noqa: SLF001 - as above
     cpu = next(path.parent.glob("libggml-cpu.*"), None)
     is_ours = cpu is not None and hasattr(ctypes.CDLL(str(cpu)), "__wrap_llamafile_sgemm")
@@ -93,7 +93,7 @@ def facts() -> dict[str, str]:
 
 @contextmanager
 def heard() -> Iterator[None]:
-    """Route the library's log into ours for the block, in which nothing may be computed."""
+    """Send the library's log to ours during the block, in which nothing may be computed."""
     llama_cpp.llama_log_set(_route, ctypes.c_void_p())
     try:
         yield
@@ -118,19 +118,14 @@ def load_model(path: Path, *, vocabulary_only: bool) -> int:
     return int(handle)
 
 
-def set_threads(context: int, threads: int) -> None:
-    """Compute the context's next calls with so many threads."""
-    _quick.llama_set_n_threads(context, threads, threads)
-
-
 def set_embeddings(context: int, *, on: bool) -> None:
     """Pool the context's next calls, or compute them for the KV cache alone."""
-    _quick.llama_set_embeddings(context, on)
+    quick.llama_set_embeddings(context, on)
 
 
 def clear_memory(memory: int, *, wipe: bool) -> None:
     """Forget every sequence in a KV cache; its bytes stay unless `wipe` (milliseconds)."""
-    _quick.llama_memory_clear(memory, wipe)
+    quick.llama_memory_clear(memory, wipe)
 
 
 def read_rows(context: int, count: int, width: int) -> Matrix:
@@ -139,16 +134,18 @@ def read_rows(context: int, count: int, width: int) -> Matrix:
     Raises:
         InferenceFailed: a row is missing, or has numbers that are not finite.
     """
+    assert count > 0
+    assert width > 0
     out = np.empty((count, width), np.float32)
     row_bytes = width * out.itemsize
     for index in range(count):
-        source = _quick.llama_get_embeddings_seq(context, index)
+        source = quick.llama_get_embeddings_seq(context, index)
         if not source:
             raise InferenceFailed("llama.cpp gave no result for a sequence")
         # The next call overwrites the source: copy now.
         ctypes.memmove(out.ctypes.data + index * row_bytes, source, row_bytes)
     if not np.isfinite(out).all():
-        raise InferenceFailed("the model answered numbers that are not finite")
+        raise InferenceFailed("the model gave numbers that are not finite")
     return out
 
 

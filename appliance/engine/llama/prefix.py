@@ -1,7 +1,7 @@
-"""Prefix: what the sequences of a batch have in common at their beginnings.
+"""Prefix: the beginnings that the sequences of a batch have in common.
 
-Owns the order and the layout in which a common beginning stands once, for all who share it: a tree
-of tokens.
+Owns the order and the layout in which a common prefix is computed once for all sequences that have
+it: a tree of tokens.
 """
 
 from collections.abc import Sequence
@@ -15,17 +15,17 @@ from appliance.sequences.sequence import Tokens
 
 @dataclass(frozen=True, slots=True)
 class PrefixLayout:
-    """A batch, ordered so that whoever shares a beginning stands side by side."""
+    """A batch in an order in which sequences with a common prefix are neighbours."""
 
     order: list[int]
     """Place in the layout to index in the batch."""
     shared: list[int]
-    """Leading tokens of each place that stand with an earlier one; never all of its tokens."""
+    """Leading tokens of each place that an earlier place holds; never all of its tokens."""
 
 
 def layout_shared(tokens: Sequence[Tokens]) -> PrefixLayout:
-    """Return the layout in which each common beginning stands once."""
-    # Any order of whole tokens puts equal beginnings side by side; that of raw bytes is one.
+    """Return the layout in which each common prefix is held once."""
+    # Any order of whole tokens makes equal prefixes neighbours; that of their bytes is one.
     order = sorted(range(len(tokens)), key=lambda index: tokens[index].tobytes())
     shared = [0] * len(order)
     for place in range(1, len(order)):
@@ -39,10 +39,10 @@ def layout_apart(count: int) -> PrefixLayout:
 
 
 def owners(shared: Sequence[int], lengths: Sequence[int], place: int) -> npt.NDArray[np.int32]:
-    """Return how many places, from `place` on, each token that stands at `place` belongs to.
+    """Return to how many places, from `place` on, each token that `place` holds belongs.
 
-    int32[lengths[place] - shared[place]]: a token belongs to every later place whose beginning, and
-    that of all between, reaches beyond it.
+    int32[lengths[place] - shared[place]]: a token belongs to every later place whose common prefix,
+    and that of all places between, reaches beyond it.
     """
     first = shared[place]
     counts = np.ones(lengths[place] - first, np.int32)
@@ -56,7 +56,7 @@ def owners(shared: Sequence[int], lengths: Sequence[int], place: int) -> npt.NDA
 
 
 def _common(one: Tokens, two: Tokens) -> int:
-    """Return the length of the common beginning, less than either length."""
+    """Return the length of the common prefix, less than either length."""
     limit = min(len(one), len(two)) - 1
     if limit == 0 or one[0] != two[0]:
         return 0

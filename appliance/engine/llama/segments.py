@@ -1,7 +1,7 @@
-"""Segments: token types for models that tell two texts apart.
+"""Segments: token types, for models that mark the second of two texts.
 
-Owns the rows that replace token ids. llama.cpp adds token type 0 to every token (its BERT graph
-knows no other), so rows are looked up here, corrected, and passed as embeddings.
+Owns the rows that replace token ids. llama.cpp adds token type 0 to every token (its BERT graph has
+no other), so the rows are looked up and corrected here, and passed as embeddings.
 """
 
 from collections.abc import Sequence

@@ -11,6 +11,9 @@ from appliance.core.errors import InferenceFailed, LoadFailed
 from appliance.engine.llama.library import load_model, pointer
 from appliance.sequences.sequence import Frame
 
+INT32_MAX = 2**31 - 1
+"""The library counts bytes and tokens in 32 bits."""
+
 
 class LlamaTokenizer:
     """One vocabulary, without weights."""
@@ -35,11 +38,12 @@ class LlamaTokenizer:
         return [self._encode(text.encode("utf-8", "replace")) for text in texts]
 
     def frame(self) -> Frame:
-        """Return what the library would put around a text: the file's, or usual for its kind.
+        """Return the tokens that the library would put around a text.
 
         Raises:
-            LoadFailed: the file asks for a token that it does not name.
+            LoadFailed: the file needs a token for it that it does not name.
         """
+        assert self._model
         vocabulary = self._vocabulary
         opening, closing = None, None
         if llama_cpp.llama_vocab_get_add_bos(vocabulary):
@@ -47,11 +51,13 @@ class LlamaTokenizer:
         if llama_cpp.llama_vocab_get_add_eos(vocabulary):
             closing = llama_cpp.llama_vocab_eos(vocabulary)
         if llama_cpp.LLAMA_TOKEN_NULL in (opening, closing):
-            raise LoadFailed("the file wants texts framed by a token that it does not name")
+            raise LoadFailed("the file frames texts with a token that it does not name")
         return Frame(cls=opening, sep=closing)
 
     def _encode(self, text: bytes) -> npt.NDArray[np.int32]:
+        assert self._model
         room = len(text) + 8
+        assert room < INT32_MAX
         tokens = np.empty(room, np.int32)
         count = llama_cpp.llama_tokenize(
             self._vocabulary,

@@ -11,10 +11,13 @@ import llama_cpp
 from appliance.catalog.capacity import DECODERS
 from appliance.core.errors import LoadFailed
 from appliance.engine.backend import Backend, EngineLimits, ModelFacts
+from appliance.engine.llama.affinity import process_cores
 from appliance.engine.llama.decoder import DecoderBackend, adapt
 from appliance.engine.llama.encoder import EncoderBackend
 from appliance.engine.llama.library import heard, load_model
+from appliance.engine.llama.native_threads import NativeThreads
 from appliance.engine.llama.segments import Segments
+from appliance.engine.llama.team import ThreadTeam
 
 POOLING = {"mean": 1, "cls": 2, "last": 3, "rank": 4}
 FLASH_ATTENTION = {None: -1, False: 0, True: 1}
@@ -31,7 +34,7 @@ class LlamaWeights:
     ) -> None:
         """Load the weights.
 
-        `segments` is given for models that tell two texts apart by token types.
+        `segments` is given for models that mark the second of two texts by token types.
 
         Raises:
             LoadFailed: the file cannot be used.
@@ -54,7 +57,7 @@ class LlamaWeights:
         """
         assert self._model
         if self._is_decoder and self._text(f"{self._architecture}.attention.causal") == "false":
-            # What `DecoderBackend` leaves out would be seen by tokens before it.
+            # `DecoderBackend` leaves tokens out that those before them would depend on.
             raise LoadFailed(f"{self._architecture} is served with causal attention only.")
         parameters = self._parameters(limits, flash_attention=flash_attention)
         with heard():
@@ -65,12 +68,13 @@ class LlamaWeights:
         if bool(llama_cpp.llama_get_memory(context)) != self._is_decoder:
             llama_cpp.llama_free(context)
             raise LoadFailed(f"{self._architecture} models are not served; they keep a state.")
+        team = ThreadTeam(int(context), process_cores(), NativeThreads())
         if self._is_decoder:
             return DecoderBackend(
-                int(context), limits=limits, facts=self.facts, pooling=self._pooling
+                int(context), team, limits=limits, facts=self.facts, pooling=self._pooling
             )
         return EncoderBackend(
-            int(context), limits=limits, facts=self.facts, segments=self._segments
+            int(context), team, limits=limits, facts=self.facts, segments=self._segments
         )
 
     def _parameters(

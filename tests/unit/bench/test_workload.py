@@ -3,7 +3,7 @@ import json
 import pytest
 
 from appliance.bench.workload import BODIES, WORKLOADS, bodies, named, texts
-from appliance.engine.tokenizer import reference_tokenizer
+from appliance.engine.reference_tokenizer import reference_tokenizer
 from tests.unit.engine.test_tokenizer import METADATA
 
 

@@ -8,8 +8,8 @@ from appliance.catalog.capacity import (
     UBATCH_TOKENS_MIN,
     sequence_tokens_max,
 )
-from appliance.catalog.header import read_header
-from appliance.engine.loader import engine_limits
+from appliance.catalog.header_parser import read_header
+from appliance.engine.model_limits import engine_limits
 from tests.models import write_tiny_gguf
 
 

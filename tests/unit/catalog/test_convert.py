@@ -8,7 +8,7 @@ from tokenizers import Tokenizer
 
 from appliance.catalog import folder as folders
 from appliance.catalog.convert import convert_folder
-from appliance.catalog.header import read_header
+from appliance.catalog.header_parser import read_header
 from appliance.catalog.weights import read_tensor_f32
 from appliance.core.errors import InvalidModelFile
 from tests.models import (

@@ -4,7 +4,7 @@ import struct
 import pytest
 
 from appliance.catalog import catalog
-from appliance.catalog.header import read_header
+from appliance.catalog.header_parser import read_header
 from appliance.catalog.importer import ModelImporter
 from appliance.core.errors import InvalidCatalog, InvalidModelFile, InvalidRequest
 from appliance.engine.loader import sha256_of

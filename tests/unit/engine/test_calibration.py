@@ -245,7 +245,7 @@ def test_the_starter_is_measured_once_and_remembered(tmp_path, monkeypatch):
     def forbidden(*_, **__):
         raise AssertionError("it was measured again")
 
-    monkeypatch.setattr("appliance.engine.loader.calibrate", forbidden)
+    monkeypatch.setattr("appliance.engine.tuning_choice.calibrate", forbidden)
     again = loader.open_model(starter)
     again.weights.close()
     assert again.tuning == tuning

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,15 @@ import pytest
 
 from appliance.catalog import catalog, importer
 from appliance.catalog.convert import convert_folder
-from appliance.catalog.header import read_header
+from appliance.catalog.header_parser import read_header
 from appliance.core.clock import SystemClock
 from appliance.core.errors import InferenceFailed, InvalidModelFile, LoadFailed
 from appliance.engine.backend import EngineLimits
 from appliance.engine.llama.tokenizer import LlamaTokenizer
 from appliance.engine.llama.weights import LlamaWeights
 from appliance.engine.loader import LlamaLoader, sha256_of
-from appliance.engine.tokenizer import WordPieceTokenizer, reference_tokenizer
+from appliance.engine.reference_tokenizer import reference_tokenizer
+from appliance.engine.tokenizer import WordPieceTokenizer
 from appliance.engine.vectors import l2_normalise
 from appliance.sequences.sequence import Frame, TokenSequence, frame_pair, frame_single
 from appliance.settings import EngineSettings
@@ -548,3 +550,39 @@ def test_the_fallback_frees_its_vocabulary_once(tmp_path):
 
 def test_the_frame_is_the_files(encoder):
     assert encoder.frame == Frame(cls=101, sep=102)
+
+
+# -- what the library would not survive ---------------------------------------------------------
+
+
+def test_a_context_with_less_room_than_its_limits_is_refused(starter):
+    """`llama_encode` aborts over a batch that is larger than the context's ubatch."""
+    from appliance.engine.llama.encoder import EncoderBackend
+
+    small = replace(starter.limits, ubatch_tokens_max=256, max_batch_tokens=256)
+    backend = starter.weights.open_backend(small, flash_attention=None)
+    with pytest.raises(AssertionError):
+        EncoderBackend(
+            backend._context,
+            backend._team,
+            limits=starter.limits,
+            facts=starter.facts,
+            segments=None,
+        )
+    backend.close()
+
+
+def test_a_tokenizer_that_was_closed_is_not_called_again(tmp_path):
+    tokenizer = LlamaTokenizer(write_tiny_gguf(tmp_path / "tiny.gguf", seed=1))
+    tokenizer.close()
+    with pytest.raises(AssertionError):
+        tokenizer.encode(["a"])
+    with pytest.raises(AssertionError):
+        tokenizer.frame()
+
+
+def test_rows_of_no_sequence_are_not_asked_for(starter):
+    from appliance.engine.llama.library import read_rows
+
+    with pytest.raises(AssertionError):
+        read_rows(starter.backend._context, 0, starter.facts.width)

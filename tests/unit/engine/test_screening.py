@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from appliance.catalog import catalog, importer
-from appliance.catalog.header import read_header
+from appliance.catalog.header_parser import read_header
 from appliance.core.errors import InvalidModelFile, LoadFailed
 from appliance.engine import screening
 from appliance.engine.screening import Screening, tried

@@ -9,7 +9,6 @@ import msgspec
 import pytest
 
 from appliance.engine.backend import EngineLimits
-from appliance.engine.loader import overridden
 from appliance.engine.tuning import (
     Tuning,
     default_tuning,
@@ -18,7 +17,6 @@ from appliance.engine.tuning import (
     recall,
     remember,
 )
-from appliance.settings import EngineSettings
 
 LIMITS = EngineLimits(ubatch_tokens_max=512, max_batch_tokens=256, sequences_max=64)
 LONG = EngineLimits(ubatch_tokens_max=8192, max_batch_tokens=256, sequences_max=64)
@@ -178,34 +176,3 @@ def test_a_calibration_holds_for_one_file_pooling_number_of_cores_and_library(tm
     os.utime(model, ns=(1, 1))
     others.append(fingerprint(model, **facts))
     assert len({found, *others}) == 6
-
-
-# -- what the operator chose --------------------------------------------------------------------
-
-
-def test_what_the_operator_does_not_choose_stays():
-    assert overridden(FOUND, EngineSettings(), cores=6) is FOUND
-
-
-@pytest.mark.parametrize(
-    ("chosen", "changes"),
-    [
-        pytest.param({"workers": 2}, {"workers": 2, "threads": 3}, id="workers share the cores"),
-        pytest.param({"workers": 9}, {"workers": 9, "threads": 1}, id="more workers than cores"),
-        pytest.param({"max_batch_tokens": 300}, {"max_batch_tokens": 300}, id="batches"),
-        pytest.param({"flash_attention": "on"}, {"flash_attention": True}, id="flash attention"),
-        pytest.param(
-            {"workers": 1, "max_batch_tokens": 64, "flash_attention": "on"},
-            {"workers": 1, "threads": 6, "max_batch_tokens": 64, "flash_attention": True},
-            id="everything",
-        ),
-    ],
-)
-def test_what_the_operator_chooses_replaces_what_was_found(chosen, changes):
-    found = overridden(FOUND, EngineSettings(**chosen), cores=6)
-    assert found == msgspec.structs.replace(FOUND, **changes, origin="settings")
-
-
-def test_choosing_what_was_found_changes_nothing():
-    same = EngineSettings(workers=3, max_batch_tokens=128, flash_attention="off")
-    assert overridden(FOUND, same, cores=6) is FOUND

@@ -126,3 +126,11 @@ def test_pip_is_told_the_version_and_the_digest_of_what_is_compiled(pip, environ
     install(environment)
     assert pip.is_hashed
     assert pip.wanted == f"{build.ENGINE} --hash=sha256:{build.ENGINE_SHA256}\n"
+
+
+def test_no_more_is_compiled_at_once_than_the_process_has_cores(pip, environment, monkeypatch):
+    """A container with a quota of 3 cores on a machine of 64 has memory for few compilers."""
+    monkeypatch.setattr("appliance.machine.cores", lambda: 3)
+    install(environment)
+    [compiling] = [env for verb, env in pip.calls if verb == "wheel"]
+    assert compiling["CMAKE_BUILD_PARALLEL_LEVEL"] == "3"

@@ -146,7 +146,7 @@ async def running(*backends, tuning=None, weights=None, **options):
     await bounded(engine.loaded)
     opened = [each for each in backends if isinstance(each, FakeBackend)]
     try:
-        await turned(lambda: engine._workers_open == len(opened))
+        await turned(lambda: engine.workers[0] == len(opened))
         yield engine
     finally:
         for backend in opened:
@@ -1321,7 +1321,7 @@ def test_the_first_worker_computes_while_the_others_are_opened():
         two.free()
         await all_of([submit(engine, 1)])
         weights.gates[1].set()
-        await turned(lambda: engine._workers_open == 2)
+        await turned(lambda: engine.workers[0] == 2)
         await asyncio.to_thread(engine.close)
         assert weights.wrongs == []
 

@@ -49,6 +49,7 @@ class BatchSource:
     def add(self, sequences, *, key="k", service_class=ServiceClass.LONG):
         """Queue sequences as the engine does: equal ones are one item."""
         job = self.loop.run_until_complete(self._job(len(sequences), key, service_class))
+        self.queue.admit(job)
         for row, each in enumerate(sequences):
             item = self.queue.items.get(digest_of(each))
             if item is None:
@@ -79,6 +80,7 @@ class BatchSource:
             del self.queue.items[item.digest]
             for job, row in item.waiters:
                 if job.put(row, np.zeros(1, np.float32)):
+                    assert self.queue.release(job)
                     ended.append(job)
         return ended
 
@@ -277,8 +279,18 @@ def test_forgetting_everything_names_everyone_who_waited(source):
     one = source.fill(100, 10)
     two = source.add([each.sequence for each in list(one.items)[:3]], key="other")
     assert source.take()
-    assert source.queue.clear() == {one, two}
+    assert source.queue.clear() == [one, two]
+    assert not source.queue.release(one)
     assert (len(source.queue), source.queue.tokens, source.queue.items) == (0, 0, {})
+
+
+def test_a_job_that_is_over_is_forgotten_with_its_last_text(source):
+    one = source.fill(2, 10)
+    shares = source.add([each.sequence for each in one.items], key="other")
+    shares.cancelled = True
+    one.cancelled = True
+    assert source.take() == []
+    assert source.queue.clear() == []
 
 
 # -- quickness ----------------------------------------------------------------------------------

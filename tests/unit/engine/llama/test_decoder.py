@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from appliance.catalog import catalog, importer
-from appliance.catalog.header import read_header
+from appliance.catalog.header_parser import read_header
 from appliance.core.errors import InferenceFailed, LoadFailed
 from appliance.engine.backend import EngineLimits
 from appliance.engine.llama import decoder

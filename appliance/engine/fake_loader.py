@@ -1,0 +1,46 @@
+"""FakeLoader: opens fake backends, for tests and for trying clients (`serve --fake`)."""
+
+from appliance.catalog.capacity import sequence_tokens_max, vocabulary_size
+from appliance.catalog.header_parser import read_header
+from appliance.catalog.spec import ModelSpec
+from appliance.core.errors import LoadFailed
+from appliance.engine.backend import ModelFacts
+from appliance.engine.fake import FakeBackend, FakeWeights
+from appliance.engine.footprint import footprint
+from appliance.engine.kinds import frame_of
+from appliance.engine.loader import LoadedModel, TextEncoder
+from appliance.engine.model_limits import engine_limits
+from appliance.engine.reference_tokenizer import reference_tokenizer
+from appliance.engine.tuning import default_tuning
+
+
+class FakeLoader:
+    """Opens fake backends with the real file's tokenizer and shape."""
+
+    def __init__(self) -> None:
+        self.opened: list[FakeBackend] = []
+        """Every backend so far, through which a test slows, fails or ends it."""
+
+    def open_model(self, spec: ModelSpec) -> LoadedModel:
+        """Return a fake of the model's shape, with one worker."""
+        header = read_header(spec.path)
+        facts = ModelFacts(
+            vocabulary=vocabulary_size(header),
+            width=1 if spec.entry.pooling == "rank" else header.arch_int("embedding_length"),
+            tokens_max=header.arch_int("context_length"),
+            description="fake",
+        )
+        limits = engine_limits(header, pooling=spec.entry.pooling)
+        backend = FakeBackend(facts, limits)
+        self.opened.append(backend)
+        return LoadedModel(FakeWeights(facts, limits, [backend]), default_tuning(cores=1))
+
+    def open_encoder(self, spec: ModelSpec) -> TextEncoder:
+        """Return the real tokenizer."""
+        header = read_header(spec.path)
+        tokenizer = reference_tokenizer(header.metadata)
+        if tokenizer is None:
+            raise LoadFailed(f"the fake engine has no tokenizer for {spec.path.name}")
+        tokens_max = sequence_tokens_max(header, pooling=spec.entry.pooling)
+        size = footprint(header, pooling=spec.entry.pooling, workers=1)
+        return TextEncoder(tokenizer, frame_of(header), tokens_max, model_bytes=size)
