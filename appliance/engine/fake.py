@@ -45,9 +45,9 @@ class FakeBackend:
         self.gate.wait()
         require_computable(sequences, self.limits, self.facts)
         if self.die:
-            raise EngineDied("the fake engine is set to die")
+            raise EngineDied("the fake engine was told to die")
         if self.refuse:
-            raise InferenceFailed("the fake engine is set to refuse")
+            raise InferenceFailed("the fake engine was told to refuse")
         self.computed.append([len(sequence) for sequence in sequences])
         self.threads.append(threads)
         return np.stack([self._row(sequence) for sequence in sequences])

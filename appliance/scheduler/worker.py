@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from appliance.core.errors import ApplianceError, InferenceFailed
+from appliance.core.errors import InferenceFailed
 from appliance.engine.backend import Backend, EngineLimits
 from appliance.engine.vectors import Matrix
 from appliance.scheduler.job import Item
@@ -106,9 +106,10 @@ class Worker:
             fatal = error
         try:
             backend.close()
-        except ApplianceError:
+        except BaseException:
             log.exception("closing %s failed", self._thread.name)
-        self._on_end(fatal, opened=True)
+        finally:
+            self._on_end(fatal, opened=True)
 
     def _run(self, backend: Backend, batch: Batch) -> None:
         try:

@@ -92,7 +92,7 @@ def facts() -> dict[str, str]:
 
 
 @contextmanager
-def heard() -> Iterator[None]:
+def routed_log() -> Iterator[None]:
     """Send the library's log to ours during the block, in which nothing may be computed."""
     llama_cpp.llama_log_set(_route, ctypes.c_void_p())
     try:
@@ -111,7 +111,7 @@ def load_model(path: Path, *, vocabulary_only: bool) -> int:
     parameters = llama_cpp.llama_model_default_params()
     parameters.n_gpu_layers = -1
     parameters.vocab_only = vocabulary_only
-    with heard():
+    with routed_log():
         handle = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
     if not handle:
         raise LoadFailed(f"{path.name} could not be loaded; the log says why.")

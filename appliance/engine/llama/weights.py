@@ -14,7 +14,7 @@ from appliance.engine.backend import Backend, EngineLimits, ModelFacts
 from appliance.engine.llama.affinity import process_cores
 from appliance.engine.llama.decoder import DecoderBackend, adapt
 from appliance.engine.llama.encoder import EncoderBackend
-from appliance.engine.llama.library import heard, load_model
+from appliance.engine.llama.library import load_model, routed_log
 from appliance.engine.llama.native_threads import NativeThreads
 from appliance.engine.llama.segments import Segments
 from appliance.engine.llama.team import ThreadTeam
@@ -60,7 +60,7 @@ class LlamaWeights:
             # `DecoderBackend` leaves tokens out that those before them would depend on.
             raise LoadFailed(f"{self._architecture} is served with causal attention only.")
         parameters = self._parameters(limits, flash_attention=flash_attention)
-        with heard():
+        with routed_log():
             context = llama_cpp.llama_init_from_model(self._model, parameters)
         if not context:
             raise LoadFailed("the model does not fit in memory; the log says why.")

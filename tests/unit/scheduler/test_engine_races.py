@@ -272,6 +272,34 @@ def test_a_thread_that_cannot_be_started_leaves_the_engine_with_a_worker_less(mo
     asyncio.run(story())
 
 
+class Stuck(Stepped):
+    """Cannot be closed."""
+
+    def close(self):
+        super().close()
+        raise RuntimeError("no")
+
+
+def test_a_backend_that_cannot_be_closed_keeps_no_call_and_no_weights():
+    async def story():
+        backend = Stuck()
+        weights = SteppedWeights(backend)
+        engine = engine_of(weights, tuned(1))
+        await bounded(engine.loaded)
+        [plug] = await plugged(engine, backend)
+        waiting = await awaited(submit(engine, 3))
+        closing = asyncio.create_task(asyncio.to_thread(engine.close))
+        await turned(lambda: engine._closing)
+        backend.free()
+        await bounded(closing)
+        await bounded(plug.result())
+        with pytest.raises(EngineRestarting):
+            await bounded(waiting)
+        assert weights.closed
+
+    asyncio.run(story())
+
+
 # -- what other threads read --------------------------------------------------------------------
 
 
