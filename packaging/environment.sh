@@ -28,7 +28,7 @@ heartbeat() {
         sleep 5
         waited=$((waited + 5))
         if [ $((waited % 30)) -eq 0 ] && kill -0 "$1" 2>/dev/null; then
-            say "still installing after ${waited} s (compiling the engine takes 2 to 10 minutes, once)"
+            say "still installing after ${waited} s"
         fi
     done
 }
@@ -79,7 +79,7 @@ install() {
     fi
     : >"$log"
     if ! "$python" "$root/packaging/engine.py"; then
-        say "taking the engine without our kernels, which is slower"
+        say "compiling the engine without our kernels, which is slower to run (2 to 10 minutes, once)"
     fi
     say "installing"
     # Compiles only where our build failed, and then only what we use: no image encoder.

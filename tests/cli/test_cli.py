@@ -14,12 +14,11 @@ from http.client import HTTPConnection, HTTPException
 
 import httpx2
 import pytest
-from click.testing import CliRunner
 
 from appliance.cli import printing
-from appliance.cli.main import cli
 from appliance.wire.keys import KeyView
 from tests.appliance import bench
+from tests.cli.in_process import at_once
 from tests.models import write_tiny_gguf
 from tests.money.audit import Books
 from tests.server import EMBED, ROOT, Server, free_port
@@ -41,22 +40,6 @@ def gigarouter(*arguments, data_dir=None, env=None, **options):
         env={**os.environ, **(env or {})},
         **options,
     )
-
-
-def at_once(*arguments, data_dir, env=None):
-    """Run a command in this process, as far as its command line goes: many mistakes, little time."""
-    before = os.umask(0o077)
-    try:
-        end = CliRunner().invoke(
-            cli,
-            [*map(str, arguments), "--data-dir", str(data_dir)],
-            env=env,
-            prog_name="gigarouter",
-            catch_exceptions=False,
-        )
-    finally:
-        os.umask(before)
-    return subprocess.CompletedProcess(arguments, end.exit_code, end.stdout, end.stderr)
 
 
 def done(*arguments, **options):

@@ -2,17 +2,15 @@
 
 import json
 import os
-import subprocess
-import sys
 import time
 import tomllib
 
 import pytest
 
 from tests import encoders
+from tests.cli.in_process import at_once
 from tests.hub import TOKEN, standing_in
 from tests.models import write_tiny_bert_folder, write_tiny_gguf
-from tests.server import ROOT
 
 REPO = "owner/tiny-GGUF"
 FILE = "sub/tiny-Q8_0.gguf"
@@ -159,33 +157,19 @@ def test_what_is_no_source_is_one_line(hub, server):
     hub.put("owner/many", "a-Q5_K_M.gguf", b"x")
     hub.put("owner/none", "README.md", b"x")
     hub.put("owner/noise", "noise.gguf", os.urandom(10_000))
-    assert "2 GGUF files; name one: a-Q4_K_M.gguf" in refused(
-        server.cli("models", "add", "owner/many")
-    )
+
+    def said(*arguments, env=None):
+        return refused(at_once("models", *arguments, data_dir=server.data_dir, env=env))
+
+    assert "2 GGUF files; name one: a-Q4_K_M.gguf" in said("add", "owner/many")
+    assert "neither GGUF" in said("add", "owner/none")
+    assert "GGUF" in said("add", "owner/noise")
+    assert "no such repository" in said("add", "owner/absent")
+    assert "built in" in said("pull", "starter-rerank")
+    assert "built in" in said("remove", "starter-rerank")
+    assert "offline is set" in said("add", REPO, env={"HF_HUB_OFFLINE": "1"})
+    # The same line from a process of its own.
     assert "neither GGUF" in refused(server.cli("models", "add", "owner/none"))
-    assert "GGUF" in refused(server.cli("models", "add", "owner/noise"))
-    assert "no such repository" in refused(server.cli("models", "add", "owner/absent"))
-    assert "built in" in refused(server.cli("models", "pull", "starter-rerank"))
-    assert "built in" in refused(server.cli("models", "remove", "starter-rerank"))
-    monkeypatched = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    end = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "appliance",
-            "models",
-            "add",
-            REPO,
-            "--data-dir",
-            str(server.data_dir),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=monkeypatched,
-    )
-    assert "offline is set" in refused(end)
 
 
 def test_a_pull_is_watched_cancelled_and_goes_on_through_the_api(hub, server):
