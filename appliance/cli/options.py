@@ -13,6 +13,7 @@ import click
 
 from appliance import settings
 from appliance.core.errors import ApplianceError
+from appliance.core.text import visible, visible_lines
 from appliance.native.build import BuildFailed
 from appliance.store.datadir import DataDir
 
@@ -44,7 +45,7 @@ class Commands(click.Group):
             click.echo(f"gigarouter: {error.message}", err=True)
             ctx.exit(1)
         except BuildFailed as error:
-            click.echo(f"gigarouter: {error}", err=True)
+            click.echo(f"gigarouter: {visible_lines(str(error))}", err=True)
             ctx.exit(1)
         except UnicodeEncodeError:
             click.echo("gigarouter: an argument is not valid text (UTF-8)", err=True)
@@ -53,5 +54,5 @@ class Commands(click.Group):
             if error.filename is None:
                 raise
             # A path that is not ours to read, or not what we need there.
-            click.echo(f"gigarouter: {error.filename}: {error.strerror}", err=True)
+            click.echo(visible(f"gigarouter: {error.filename}: {error.strerror}"), err=True)
             ctx.exit(1)

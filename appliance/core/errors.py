@@ -8,16 +8,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from appliance.core.text import visible
+
 
 class ApplianceError(Exception):
-    """Root of every error that a caller can provoke or must be told of."""
+    """Root of every error that a caller can provoke or must be told of.
+
+    The message may quote text from outside (a header, a file's metadata, what a library said): it
+    is made visible here, so that no place that shows it has to.
+    """
 
     code: ClassVar[str] = ""
     """Stable, lower-case name that clients switch on; empty on branches."""
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = visible(message)
+        super().__init__(self.message)
         self.param = param
         """The request field at fault, or None."""
 
