@@ -1,9 +1,10 @@
 """Settings: what the operator chose, from a file, the environment and flags, in that order.
 
-Owns every read of the environment.
+Owns every read of the environment, and which variables of other programs are ignored.
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,31 @@ RENAMED = {"engine.lanes": "engine.workers", "engine.bin_tokens": "engine.max_ba
 """Settings by their old names, which are accepted until version 0.3."""
 DATA_DIR = "GIGAROUTER_DATA_DIR"
 CONFIG_FILE = "config.toml"
+
+_SERVICE = PREFIX + "(?:[A-Z0-9_]+_)?"
+"""A service named `gigarouter`, or one whose name begins with `gigarouter-`."""
+_SERVICE_PORT = _SERVICE + r"PORT_\d{1,5}_(?:TCP|UDP|SCTP)"
+_ADDRESS = r"[0-9A-Fa-f.:]+"
+_NUMBER = r"\d{1,5}"
+_PROTOCOL = "tcp|udp|sctp"
+_URL = rf"(?:{_PROTOCOL})://(?:\[{_ADDRESS}\]|[0-9.]+):{_NUMBER}"
+INJECTED = tuple(
+    (re.compile(name), re.compile(value))
+    for name, value in (
+        (_SERVICE + "SERVICE_HOST", _ADDRESS),
+        (_SERVICE + "SERVICE_PORT(?:_[A-Z0-9_]+)?", _NUMBER),
+        (_SERVICE + "PORT", _URL),
+        (_SERVICE_PORT + "(?:_START|_END)?", _URL),
+        (_SERVICE_PORT + "_PROTO", _PROTOCOL),
+        (_SERVICE_PORT + "_PORT(?:_START|_END)?", _NUMBER),
+        (_SERVICE_PORT + "_ADDR", _ADDRESS),
+        (_SERVICE + "NAME", r"/[^/]+/[^/]+"),
+    )
+)
+"""Names and values of the variables that Kubernetes sets for each service of a namespace, and
+Docker for each link (those of Docker are the same, with ranges of ports and the link's name)."""
+_LINK_ENV = re.compile(f"({_SERVICE})ENV_.+")
+"""A variable of the linked container, which Docker passes on beside the link's name."""
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
@@ -83,7 +109,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything an operator can choose; the defaults serve one machine."""
 
     host: str = "127.0.0.1"
-    """Address to bind. Anything but loopback needs at least one key."""
+    """Address to bind, or a name of one. All but loopback needs at least one key."""
     port: Port = 8642
     log_format: Literal["text", "json"] = "text"
     threads: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
@@ -103,13 +129,19 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def data_dir(flag: Path | None) -> Path:
-    """Return the data directory: the flag, else the environment's, else this user's own."""
+    """Return the data directory: the flag, else the environment's, else this user's own.
+
+    Raises:
+        InvalidSettings: the environment's is set and empty, which would be the working directory.
+    """
     if flag is not None:
         return flag.absolute()
-    chosen = os.environ.get(DATA_DIR, "")
-    if chosen:
-        return Path(chosen).absolute()
-    return Path(platformdirs.user_data_dir("gigarouter", appauthor=False))
+    chosen = os.environ.get(DATA_DIR)
+    if chosen is None:
+        return Path(platformdirs.user_data_dir("gigarouter", appauthor=False))
+    if not chosen.strip():
+        raise InvalidSettings("environment", DATA_DIR, "is empty; unset it or name a directory")
+    return Path(chosen).absolute()
 
 
 def cores() -> int:
@@ -184,6 +216,8 @@ def load(directory: Path, flags: Mapping[str, Any]) -> Settings:
     settings = _overlay(settings, _from_environment(), source=PREFIX + "…")
     given = {key: value for key, value in flags.items() if value is not None}
     settings = _overlay(settings, given, source="command line")
+    if not settings.host.strip():
+        raise InvalidSettings("settings", "host", "is empty; the default is 127.0.0.1")
     if bool(settings.tls.cert) != bool(settings.tls.key):
         raise InvalidSettings(str(path), "tls", "needs both cert and key")
     return settings
@@ -238,9 +272,10 @@ def _from_hub_variables() -> dict[str, Any]:
 def _from_environment() -> dict[str, str]:
     known = {_variable(name): name for name in names()}
     known |= {_variable(old): new for old, new in RENAMED.items()}
+    ignored = {DATA_DIR, *injected_variables()}
     found = {}
     for variable, value in os.environ.items():
-        if not variable.startswith(PREFIX) or variable == DATA_DIR:
+        if not variable.startswith(PREFIX) or variable in ignored:
             continue
         if variable not in known:
             raise InvalidSettings(
@@ -248,6 +283,24 @@ def _from_environment() -> dict[str, str]:
             )
         found[known[variable]] = value
     return found
+
+
+def injected_variables() -> list[str]:
+    """Return the variables with our prefix that Kubernetes or Docker set for a service, sorted.
+
+    They are ignored. `GIGAROUTER_PORT` is one of them only while it holds a URL.
+    """
+    ours = {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
+    found = {
+        name
+        for name, value in ours.items()
+        if any(n.fullmatch(name) and v.fullmatch(value) for n, v in INJECTED)
+    }
+    for name in ours:
+        link = _LINK_ENV.fullmatch(name)
+        if link is not None and link[1] + "NAME" in found:
+            found.add(name)
+    return sorted(found)
 
 
 def _variable(name: str) -> str:

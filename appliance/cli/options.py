@@ -22,10 +22,23 @@ F = TypeVar("F", bound=Callable[..., Any])
 DATA_DIR_HELP = "Where everything is kept; also GIGAROUTER_DATA_DIR."
 
 
+class DirectoryPath(click.Path):
+    """A directory's path; an empty one is refused, since it would be the working directory."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path."""
+        if value == "":
+            self.fail("it is empty; name a directory", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def everywhere(command: F) -> F:
     """Give a command the flags that every command has: `directory` and `as_json`."""
 
-    @click.option("--data-dir", type=click.Path(path_type=Path), help=DATA_DIR_HELP)
+    @click.option("--data-dir", type=DirectoryPath(), help=DATA_DIR_HELP)
     @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
     @wraps(command)
     def run(*arguments: Any, data_dir: Path | None, **options: Any) -> Any:

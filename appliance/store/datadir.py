@@ -1,12 +1,13 @@
 """Data directory: where one server keeps everything, and the lock that makes it the only one.
 
-Owns file names and modes (directory 0700, files 0600), the lock, and the note that tells commands
-where the server listens.
+Owns file names and modes (0600; a directory that it makes is 0700), the lock, and the note that
+tells commands where the server listens.
 """
 
 import fcntl
 import os
 import secrets
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -45,10 +46,31 @@ class DataDir:
         self._token = path / "admin.token"
 
     def create(self) -> None:
-        """Make the directories, readable by their owner only."""
+        """Make the directories that are not there, for their owner alone.
+
+        The mode of a directory that exists is its owner's choice and is never changed.
+        """
         for directory in (self.path, self.models):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            directory.chmod(0o700)
+
+    def exposure(self) -> str:
+        """Return in words who besides this user may open the directory; empty: nobody may."""
+        found = self.path.stat()
+        mode = stat.S_IMODE(found.st_mode)
+        words = []
+        if found.st_uid != os.geteuid():
+            words.append(f"it belongs to user {found.st_uid}")
+        if mode & (stat.S_IRWXG | stat.S_IRWXO):
+            words.append(f"others on this machine may open it (mode {mode:04o})")
+        return " and ".join(words)
+
+    def is_of_another_user(self) -> bool:
+        """Say whether another user, who is not root, could replace what is in the directory.
+
+        Root itself uses directories of others, as a container does with a mounted one.
+        """
+        user = os.geteuid()
+        return user != 0 and self.path.stat().st_uid not in (0, user)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
