@@ -43,8 +43,8 @@ HEADER_TIMEOUT_MS = 60_000
 """For a request's head; Granian counts the idle time of a kept connection too, so that a shorter
 one would reset the connections that clients keep for their next call."""
 HEAD_BYTES_MAX = 65_536
-"""Bytes of a request's head, above which 431 is answered; also of a body's piece. Each connection
-may fill it before a key is known."""
+"""Bytes of a request's head, above which 431 is answered (of about twice as many where they arrive
+at once); also of a piece of a body. Each connection may fill this buffer without a key."""
 STOP_SECONDS = 3.0
 """How long Granian may take once no call is in flight: a stalled body holds it for ever."""
 BROKEN_SECONDS = 0.5

@@ -151,6 +151,53 @@ class BodyTooLarge(ApplianceError):
         )
 
 
+class UnsupportedEncoding(ApplianceError):
+    """The body is compressed or otherwise encoded; bodies are read as they are."""
+
+    code = "unsupported_encoding"
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__(
+            f"Content-Encoding {encoding[:100]!r} is not read here; send the body as plain JSON, "
+            "with no encoding or with 'identity'.",
+            param="Content-Encoding",
+        )
+
+
+class UnsupportedCharset(ApplianceError):
+    """The body is said to be in another character set than UTF-8."""
+
+    code = "unsupported_charset"
+
+    def __init__(self, charset: str) -> None:
+        super().__init__(
+            f"The charset {charset[:100]!r} is not read here; JSON is UTF-8.", param="Content-Type"
+        )
+
+
+class UnsupportedTransferCoding(ApplianceError):
+    """The message's framing has another coding than `chunked`."""
+
+    code = "unsupported_transfer_coding"
+
+    def __init__(self, coding: str) -> None:
+        super().__init__(
+            f"Transfer-Encoding {coding[:100]!r} is not read here; only 'chunked' is.",
+            param="Transfer-Encoding",
+        )
+
+
+class ExpectationFailed(ApplianceError):
+    """The request expects of the server what it does not do."""
+
+    code = "expectation_failed"
+
+    def __init__(self, expectation: str) -> None:
+        super().__init__(
+            f"Expect {expectation[:100]!r} cannot be met; '100-continue' can.", param="Expect"
+        )
+
+
 # -- who is asking, and can they pay ----------------------------------------------------------
 
 

@@ -12,7 +12,8 @@ from litestar.di import NamedDependency
 from appliance.api.services import Services
 from appliance.scheduler.engine import Engine
 
-TEXT = "text/plain; version=0.0.4; charset=utf-8"
+TEXT = "text/plain; version=0.0.4"
+"""Litestar adds the charset to text of any kind."""
 
 COUNTERS = {
     "batches": "Calls of the engine.",
