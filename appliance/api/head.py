@@ -37,9 +37,11 @@ def check_head(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandl
         ExpectationFailed: anything but 100-continue is expected.
     """
     headers = connection.headers
-    for name in SINGLE:
-        if len(headers.getall(name, [])) > 1:
-            raise InvalidRequest(f"{name} is there twice; send it once", param=name)
+    names = [name.lower() for name, _ in connection.scope["headers"]]
+    if len(names) != len(set(names)):
+        for name in SINGLE:
+            if names.count(name.lower().encode()) > 1:
+                raise InvalidRequest(f"{name} is there twice; send it once", param=name)
     hosts = headers.getall("host", [])
     if len(hosts) > 1 or (not any(hosts) and not is_http_1_0(connection)):
         raise InvalidRequest("HTTP/1.1 needs one Host header", param="Host")
