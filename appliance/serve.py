@@ -152,9 +152,8 @@ class _Serving:
         self._limits = limits
         self._stop = asyncio.Event()
         scheme = "https" if settings.tls.cert else "http"
-        self._bound = f"{scheme}://{in_url(settings.host)}:{settings.port}"
-        # Commands connect to it: a wildcard address is none to connect to.
-        self._url = f"{scheme}://{in_url(connectable(settings.host))}:{settings.port}"
+        self._url = f"{scheme}://{in_url(settings.host)}:{settings.port}"
+        self._connect_url = f"{scheme}://{in_url(connectable(settings.host))}:{settings.port}"
 
     async def run(self) -> None:
         """Load, listen, and stop when told to."""
@@ -221,8 +220,10 @@ class _Serving:
                 break
             await asyncio.sleep(0.02)
         started = iso(self._clock.wall_us()) or ""
-        self._directory.write_note(ServerNote(url=self._url, pid=os.getpid(), started=started))
-        log.info("listening on %s (data in %s)", self._bound, self._directory.path)
+        self._directory.write_note(
+            ServerNote(self._url, os.getpid(), started, connect_url=self._connect_url)
+        )
+        log.info("listening on %s (data in %s)", self._url, self._directory.path)
 
     def _told_to_stop(self) -> None:
         if self._stop.is_set():

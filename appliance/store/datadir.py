@@ -26,8 +26,11 @@ class ServerNote(msgspec.Struct, frozen=True):
     """`server.json`: how to reach the running server."""
 
     url: str
+    """What the server is bound to, which may be a wildcard address."""
     pid: int
     started: str
+    connect_url: str = ""
+    """Where this machine reaches it; empty in the note of an older server."""
 
 
 class DataDir:

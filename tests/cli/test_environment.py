@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -69,7 +70,8 @@ def test_a_server_is_reached_by_commands_whatever_its_host_is_called(make_server
             break
     assert any("listening on" in line for line in lines), lines
     note = json.loads((server.data_dir / "server.json").read_text())
-    assert httpx2.get(f"{note['url']}/health", timeout=20).status_code == 200
+    assert re.fullmatch(r"http://(127\.0\.0\.1|\[::1\]):\d+", note["connect_url"])
+    assert httpx2.get(f"{note['connect_url']}/health", timeout=20).status_code == 200
     listed = server.cli("keys", "list")
     assert listed.returncode == 0, listed.stderr
     process.terminate()
