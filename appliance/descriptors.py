@@ -15,7 +15,7 @@ SOFT_MAX = 65_536
 CONNECTIONS_MAX = 4096
 """Connections that are accepted at most, idle ones too; calls are bounded by the queue instead."""
 CONNECTIONS_FEW = 512
-"""A server that accepts fewer says so as a warning."""
+"""A server that accepts fewer logs a warning."""
 CONNECTIONS_MIN = 8
 RESERVE_MIN = 48
 """Descriptors that are kept for other than connections: an idle server has about 30 open (measured

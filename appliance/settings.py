@@ -75,7 +75,7 @@ class BackupSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class HubSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[hub]`: where models are fetched from; Hugging Face's own variables are heeded too."""
+    """`[hub]`: where models are fetched from; Hugging Face's own variables count too."""
 
     endpoint: Annotated[str, msgspec.Meta(pattern=r"^https?://[^/\s?#]+[^\s?#]*\Z")] = (
         "https://huggingface.co"
@@ -95,18 +95,18 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     workers: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
     """Contexts of one model, each on a thread of its own."""
     max_batch_tokens: Annotated[int, msgspec.Meta(ge=0, le=65_536)] = 0
-    """Tokens at which a call of the engine is closed."""
+    """Tokens of one batch."""
     flash_attention: Literal["auto", "on", "off"] = "auto"
     cache_mb: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
-    """Memory for vectors of texts that come again; 0: none is kept."""
+    """Megabytes of the cache of vectors, for repeated texts; 0: no cache."""
     memory_mb: Annotated[int, msgspec.Meta(ge=0, le=10_000_000)] = 0
     """What all loaded models together may take; 0: three quarters of the machine's memory."""
     idle_s: Annotated[int, msgspec.Meta(ge=0, le=31_536_000)] = 0
-    """How long a model stays that nobody calls; 0: until another needs its room."""
+    """How long a model without calls stays in memory; 0: until another model needs the memory."""
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Everything an operator can choose; the defaults serve one machine."""
+    """Everything an operator can choose; with the defaults only this machine is served."""
 
     host: str = "127.0.0.1"
     """Address to bind, or a name of one. All but loopback needs at least one key."""
@@ -115,12 +115,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     threads: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
     """Compute threads of one engine; 0: all cores that this process may use."""
     default_wait_s: Annotated[int, msgspec.Meta(ge=0, le=60)] = 0
-    """How long a call to a cold model is held when it sends no `Prefer: wait`; for clients that
-    cannot retry. 0: it gets 503 at once."""
+    """Seconds that a call without `Prefer: wait` waits for its model to load; for clients that
+    cannot retry. 0: it is answered 503 at once."""
     fake_engine: bool = False
     """True: vectors are made up from the text; for trying clients and for tests."""
     failpoint: str = ""
-    """Where the process shall kill itself, like `after_commit:3`; for tests alone."""
+    """A failpoint at which the process kills itself, like `after_commit:3`; for tests alone."""
     engine: EngineSettings = EngineSettings()
     backup: BackupSettings = BackupSettings()
     hub: HubSettings = HubSettings()
@@ -177,7 +177,7 @@ def available_bytes() -> int:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment, for programs that we start."""
+    """Return a copy of the environment, for child processes."""
     return dict(os.environ)
 
 

@@ -121,7 +121,7 @@ def respond(request: Request[Any, Any, Any], error: Exception) -> Response[bytes
     headers |= _headers_of(known, row)
     if isinstance(error, HTTPException):
         headers.update(error.headers or {})  # `allow` of a 405, which RFC 9110 asks for
-    # Jina's clients print `detail`, everyone else `error.message`.
+    # Jina's clients print `detail`, all others `error.message`.
     content = encode({"error": body, "detail": known.message})
     return Response(content, status_code=row.status, media_type="application/json", headers=headers)
 
@@ -146,7 +146,7 @@ def _as_ours(request: Request[Any, Any, Any], error: Exception) -> errors.Applia
     path = request.url.path[:200]
     is_ours = isinstance(error, errors.StoreFailed | errors.InvalidCatalog)
     if is_ours and not path.startswith("/admin/"):
-        log.error("%s", error)  # it names files of this machine
+        log.error("%s", error)  # clients are not told: it names files of this machine
         return errors.InferenceFailed("the operator's log says why")
     if isinstance(error, errors.ApplianceError):
         return error

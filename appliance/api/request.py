@@ -53,7 +53,7 @@ class ClientGone(Exception):
 
 
 def request_id_of(request: AnyRequest) -> str:
-    """Return the client's own request id if it can be shown, else one of ours; always the same."""
+    """Return the client's own request id if it is printable, else a new one; the same each time."""
     known = request.scope["state"].get("request_id")
     if known is None:
         sent = request.headers.get("x-request-id", "")
@@ -77,12 +77,12 @@ def credential_of(request: ASGIConnection[Any, Any, Any, Any]) -> str | None:
 
 
 def note_headers(request: AnyRequest, headers: dict[str, str]) -> None:
-    """Keep headers for the answer, should it become a refusal."""
+    """Keep headers for the answer, in case the request is refused."""
     request.scope["state"]["noted_headers"] = headers
 
 
 def noted_headers(request: AnyRequest) -> dict[str, str]:
-    """Return what was kept for a refusal."""
+    """Return the headers that were kept for a refusal."""
     noted: dict[str, str] = request.scope["state"].get("noted_headers", {})
     return noted
 
@@ -107,12 +107,12 @@ def preferred_wait(request: AnyRequest, limits: Limits) -> int | None:
     Several `Prefer` headers are one list; of several waits the first counts.
     """
     match = _WAIT.search(", ".join(request.headers.getall("prefer", [])))
-    # More digits than any wait we grant are as good as nine of them, and cheaper to read.
+    # Nine digits exceed every wait that is granted; more would only cost time to parse.
     return min(int(match[1][:9]), limits.wait_seconds_max) if match else None
 
 
 def is_dry_run(request: AnyRequest) -> bool:
-    """Say whether the client only wants to know the price.
+    """Say whether only the price is asked for.
 
     Raises:
         InvalidRequest: the header is neither true nor false.
@@ -126,13 +126,13 @@ def is_dry_run(request: AnyRequest) -> bool:
 def idempotency_key_of(
     request: AnyRequest, task: str, tier: Tier, content: bytes
 ) -> IdempotencyKey | None:
-    """Return how this call is known again by its Idempotency-Key, or None if it has none.
+    """Return what identifies this call if it is sent again, or None without an Idempotency-Key.
 
     The fingerprint is keyed by the header's value, which is not kept: from the books alone nobody
     can try out what the body may have been.
 
     Raises:
-        InvalidRequest: the header is empty, too long, or has spaces or other letters than ASCII's.
+        InvalidRequest: the header is empty, too long, or holds other than visible ASCII characters.
     """
     sent = request.headers.get("idempotency-key")
     if sent is None:
@@ -191,7 +191,7 @@ async def _read(request: AnyRequest, limits: Limits) -> bytes:
             while is_more and size <= limits.body_bytes_max:
                 message = await request.receive()
                 if message["type"] != "http.request":
-                    # The client hung up within its body; one that closed only its own side reads.
+                    # The client may have closed only its own side, and can still read this.
                     raise InvalidRequest("The body broke off.")
                 chunks.append(message["body"])
                 size += len(message["body"])
@@ -235,7 +235,7 @@ def is_http_1_0(request: ASGIConnection[Any, Any, Any, Any]) -> bool:
 def _declared_bytes(request: AnyRequest) -> int:
     """Return the length that the body is said to have; 0 where it is not said."""
     length = request.headers.get("content-length", "")
-    # More digits than any limit has are as good as twenty of them.
+    # Twenty digits exceed every limit; more would only cost time to parse.
     return int(length[:20]) if length.isascii() and length.isdigit() else 0
 
 
@@ -269,7 +269,7 @@ async def while_connected(request: AnyRequest, work: Coroutine[Any, Any, T]) -> 
 
 
 class _DisconnectWatcher:
-    """Cancels the task that made it once the client is gone."""
+    """Cancels the task that made it once the client has disconnected."""
 
     def __init__(self, request: AnyRequest) -> None:
         task = asyncio.current_task()

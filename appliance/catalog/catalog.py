@@ -21,9 +21,9 @@ BUILTIN = "builtin:"
 SCHEMA = 1
 MODELS_MAX = 10_000
 NEAR_MAX = 3
-"""Ids that are named to a client that asks for a model that is not there."""
+"""Similar ids that an error about an unknown model names."""
 NEAR_NAMES_MAX = 50
-"""Names that are compared for these: a model has several, and the nearest may be of one model."""
+"""Names from which these are chosen: several of them may be names of one model."""
 
 PACKAGE = Path(__file__).resolve().parent.parent
 STARTER = PACKAGE / "starter"

@@ -1,7 +1,7 @@
-"""Errors: everything that can go wrong on purpose, as types that carry fields.
+"""Errors: every foreseen failure, as a type with fields.
 
-Owns the words a caller reads and the stable `code` of each. It knows no HTTP: statuses live in
-`api/error_responses.py`, one row for each leaf.
+Owns the message that a caller reads and the stable `code` of each type. HTTP statuses are in the
+table of `api/error_responses.py`, one row for each leaf of the tree.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ class ApplianceError(Exception):
     """
 
     code: ClassVar[str] = ""
-    """Stable, lower-case name that clients switch on; empty on branches."""
+    """Stable, lower-case name for programs; empty on types that have subtypes."""
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         self.message = visible(message)
@@ -29,7 +29,7 @@ class ApplianceError(Exception):
 
 
 class RetryableError(ApplianceError):
-    """An error that goes away by itself; `retry_after_s` says when to come back."""
+    """An error that passes by itself; `retry_after_s` says when to try again."""
 
     def __init__(self, message: str, *, retry_after_s: int) -> None:
         super().__init__(message)
@@ -95,7 +95,7 @@ class TokenInputUnsupported(ApplianceError):
 
 
 class WrongTask(ApplianceError):
-    """The model exists but does something else."""
+    """The model exists but is for another task."""
 
     code = "wrong_task"
 
@@ -188,7 +188,7 @@ class UnsupportedTransferCoding(ApplianceError):
 
 
 class ExpectationFailed(ApplianceError):
-    """The request expects of the server what it does not do."""
+    """The request has an `Expect` header with another expectation than `100-continue`."""
 
     code = "expectation_failed"
 
@@ -198,7 +198,7 @@ class ExpectationFailed(ApplianceError):
         )
 
 
-# -- who is asking, and can they pay ----------------------------------------------------------
+# -- the key is wrong, or has no credit -------------------------------------------------------
 
 
 class MissingKey(ApplianceError):
@@ -365,10 +365,10 @@ class LedgerUnavailable(RetryableError):
             retry_after_s=retry_after_s,
         )
         self.reason = reason
-        """SQLite's own words: they name no file."""
+        """SQLite's own message, which names no file."""
 
 
-# -- our side ---------------------------------------------------------------------------------
+# -- the server's side ------------------------------------------------------------------------
 
 
 class InferenceFailed(ApplianceError):
@@ -393,7 +393,7 @@ class LoadFailed(ApplianceError):
 
 
 class InvalidCatalog(ApplianceError):
-    """A catalogue file is wrong; names file, model and key."""
+    """A catalogue file is wrong; the message names file, model and key."""
 
     def __init__(self, path: Path, where: str, reason: str) -> None:
         super().__init__(f"{path}: {where}: {reason}")
@@ -409,13 +409,13 @@ class InvalidModelFile(ApplianceError):
 
 
 class DownloadFailed(ApplianceError):
-    """The hub did not give what was asked for; nothing got its final name."""
+    """The hub did not deliver the file; no file was put at its final name."""
 
     code = "download_failed"
 
 
 class DownloadCancelled(ApplianceError):
-    """Somebody cancelled it; what is there is kept for the next time."""
+    """The download was cancelled; the part that was fetched is kept for the next pull."""
 
     code = "download_failed"
 
@@ -424,7 +424,7 @@ class DownloadCancelled(ApplianceError):
 
 
 class InvalidSettings(ApplianceError):
-    """A setting is unknown or wrong; names where it came from and the key."""
+    """A setting is unknown or wrong; the message names its source and its key."""
 
     def __init__(self, source: str, key: str, reason: str) -> None:
         super().__init__(f"{source}: {key}: {reason}")
@@ -449,7 +449,7 @@ class DownloadNotFound(ApplianceError):
 
 
 class HoldNotOpen(ApplianceError):
-    """A hold was settled or released already; it resolves at most once."""
+    """A hold was settled or released already, and can be neither a second time."""
 
     code = "inference_failed"
 

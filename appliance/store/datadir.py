@@ -34,7 +34,7 @@ class ServerNote(msgspec.Struct, frozen=True):
 
 
 class DataDir:
-    """One data directory; created on first use."""
+    """The paths of one data directory; `create` makes it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
