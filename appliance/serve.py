@@ -75,7 +75,6 @@ def serve(directory: DataDir, settings: Settings) -> int:
     limits = Limits()
     settings = _checked(directory, settings)
     descriptors = raise_limit()
-    log.log(logging.WARNING if descriptors.are_few else logging.INFO, "%s", descriptors)
     with (
         directory.locked(),
         claimed(settings.host, settings.port),
@@ -85,6 +84,7 @@ def serve(directory: DataDir, settings: Settings) -> int:
             raise InvalidSettings(
                 "settings", "host", f"{settings.host} is open to the network; mint a key first"
             )
+        log.log(logging.WARNING if descriptors.are_few else logging.INFO, "%s", descriptors)
         found = books.recovered
         if found.released or found.refunded:
             log.info(

@@ -19,7 +19,7 @@ from appliance.core.errors import DataDirBusy
 
 LOCK_ATTEMPTS = 10
 LOCK_PAUSE_S = 0.01
-"""Whoever asks `is_locked` holds the lock for a moment: that is no reason to refuse."""
+"""`is_locked` takes the lock for a moment, also in other processes: that is no reason to refuse."""
 
 
 class ServerNote(msgspec.Struct, frozen=True):
@@ -57,7 +57,7 @@ class DataDir:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def exposure(self) -> str:
-        """Return in words who besides this user may open the directory; empty: nobody may."""
+        """Return in words how the directory is open to other users; empty: it is not."""
         found = self.path.stat()
         mode = stat.S_IMODE(found.st_mode)
         words = []
