@@ -1,20 +1,21 @@
-"""Logs: standard error, as text or as JSON lines, and the log_buffer that the console reads.
+"""Logs: standard error, as text or as JSON lines, and the buffer that the console reads.
 
-Owns the configuration of `logging`, once in a process. No line ever holds what a client sent:
-neither texts nor keys. Nothing is rotated: journald or the shell does.
+Owns the configuration of `logging`, once in a process. No line holds a text or a key that a client
+sent. Files are not rotated here: journald or the shell does that.
 """
 
 import json
 import logging
 import sys
 
+from appliance.core.text import visible, visible_lines
 from appliance.observe.log_buffer import LogBuffer
 
 NAMES = ("gigarouter", "granian", "_granian")
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line."""
+    """One JSON object a line; its texts are visible, so that printing them is safe too."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as JSON."""
@@ -22,27 +23,28 @@ class JsonFormatter(logging.Formatter):
             "at": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": visible(record.getMessage()),
         }
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            line["exception"] = visible_lines(self.formatException(record.exc_info))
         return json.dumps(line, ensure_ascii=True)
 
 
 class TextFormatter(logging.Formatter):
-    """Time, level, message; control characters made visible."""
+    """Time, level and message in one line, and the lines of a traceback below it."""
 
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
-        """Return one line that cannot steer a terminal."""
-        text = super().formatMessage(record)
-        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record's lines, which cannot steer a terminal."""
+        at = self.formatTime(record, "%H:%M:%S")
+        line = f"{at} {record.levelname:7} {visible(record.getMessage())}"
+        if record.exc_info:
+            # Not the record's own `exc_text`: another handler may have written it.
+            line += "\n" + visible_lines(self.formatException(record.exc_info))
+        return line
 
 
 def configure(log_format: str, *, debug: bool = False) -> LogBuffer:
-    """Send our log to standard error, other libraries' warnings too; return what remembers it."""
+    """Send our log and other libraries' warnings to standard error and to the returned buffer."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     root = logging.getLogger()
@@ -51,7 +53,7 @@ def configure(log_format: str, *, debug: bool = False) -> LogBuffer:
     root.setLevel(logging.WARNING)
     for name in NAMES:
         logging.getLogger(name).setLevel(logging.DEBUG if debug else logging.INFO)
-    # Granian announces itself as experimental and each start and stop, llama.cpp its guesses.
+    # Granian logs each start and stop, and llama.cpp what it guesses about a file.
     for name in () if debug else ("granian", "_granian", "gigarouter.llama"):
         logging.getLogger(name).setLevel(logging.WARNING)
     return log_buffer

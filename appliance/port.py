@@ -1,7 +1,8 @@
-"""Port: the claim to be the only server of ours on a TCP port.
+"""Port: makes sure that one gigarouter alone listens on a TCP port.
 
-Owns the probe and a lock named by the port. Granian listens with SO_REUSEPORT, so that a second
-server would not be refused by the kernel: the two would share the port's clients, silently.
+Owns a check that the port is free and a lock file named by the port. Granian listens with
+SO_REUSEPORT, with which the kernel does not refuse a second server: the two would silently share
+the connections.
 """
 
 import fcntl
@@ -17,10 +18,12 @@ from appliance.core.errors import InvalidSettings
 
 @contextmanager
 def claimed(host: str, port: int) -> Iterator[None]:
-    """Own the port against other servers of this user until the block ends.
+    """Hold the port against other servers of this user until the block ends.
+
+    `host` is a literal address.
 
     Raises:
-        InvalidSettings: someone listens there, or another of our servers is about to.
+        InvalidSettings: a process listens there, or another gigarouter is starting there.
     """
     path = Path(tempfile.gettempdir()) / f"gigarouter-{os.getuid()}-{port}.lock"
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -42,14 +45,14 @@ def claimed(host: str, port: int) -> Iterator[None]:
 
 
 def require_free(host: str, port: int) -> None:
-    """Refuse a port that someone listens on.
+    """Refuse a port on which a process listens.
 
     Raises:
         InvalidSettings: as said.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
-        # Connections of a server that just ended may linger; they are no reason to refuse.
+        # Connections of a server that has just ended may still be closing; that is no conflict.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))

@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 import uvloop
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
@@ -23,25 +24,27 @@ from granian.server.embed import Server
 from appliance import logs
 from appliance.compose import Appliance, open_appliance
 from appliance.core import failpoint
-from appliance.core.address import is_loopback
+from appliance.core.address import connectable, in_url, is_loopback
 from appliance.core.clock import Clock, SystemClock, iso
 from appliance.core.errors import ApplianceError, InvalidSettings, ServerUnreachable
 from appliance.core.limits import Limits
+from appliance.descriptors import CONNECTIONS_MAX, Descriptors, raise_limit
 from appliance.ledger.books import open_books
+from appliance.listen_address import resolved
 from appliance.port import claimed
-from appliance.settings import Settings
+from appliance.settings import Settings, injected_variables
 from appliance.store.database import WAY_OUT
 from appliance.store.datadir import DataDir, ServerNote
 from appliance.store.writer import Writer
 
 log = logging.getLogger("gigarouter.serve")
 
-CONNECTIONS_MAX = 4096
-"""Granian counts connections, idle ones too, and stops accepting silently; calls are bounded by
-the queue instead."""
 HEADER_TIMEOUT_MS = 60_000
 """For a request's head; Granian counts the idle time of a kept connection too, so that a shorter
 one would reset the connections that clients keep for their next call."""
+HEAD_BYTES_MAX = 65_536
+"""Bytes of a request's head, above which 431 is answered (of about twice as many where they arrive
+at once); also of a piece of a body. Each connection may fill this buffer without a key."""
 STOP_SECONDS = 3.0
 """How long Granian may take once no call is in flight: a stalled body holds it for ever."""
 BROKEN_SECONDS = 0.5
@@ -70,6 +73,8 @@ def serve(directory: DataDir, settings: Settings) -> int:
     gc.set_threshold(GARBAGE_MIN)
     clock = SystemClock()
     limits = Limits()
+    settings = _checked(directory, settings)
+    descriptors = raise_limit()
     with (
         directory.locked(),
         claimed(settings.host, settings.port),
@@ -79,6 +84,7 @@ def serve(directory: DataDir, settings: Settings) -> int:
             raise InvalidSettings(
                 "settings", "host", f"{settings.host} is open to the network; mint a key first"
             )
+        log.log(logging.WARNING if descriptors.are_few else logging.INFO, "%s", descriptors)
         found = books.recovered
         if found.released or found.refunded:
             log.info(
@@ -90,11 +96,31 @@ def serve(directory: DataDir, settings: Settings) -> int:
 
         async def run() -> None:
             async with open_appliance(directory, books, settings, limits, log_buffer) as appliance:
-                serving = _Serving(directory, settings, appliance, books.writer, clock, limits)
+                serving = _Serving(
+                    directory, settings, appliance, books.writer, clock, limits, descriptors
+                )
                 await serving.run()
 
         uvloop.run(run())
     return 0
+
+
+def _checked(directory: DataDir, settings: Settings) -> Settings:
+    """Return the settings with a literal address, before anything is opened.
+
+    Raises:
+        InvalidSettings: the host cannot be bound, or the data directory is another user's.
+    """
+    if ignored := injected_variables():
+        log.warning("ignored, as set by Kubernetes or Docker: %s", ", ".join(ignored))
+    settings = msgspec.structs.replace(settings, host=resolved(settings.host))
+    directory.create()
+    exposure = directory.exposure()
+    if directory.is_of_another_user():
+        raise InvalidSettings("settings", "data_dir", f"{directory.path}: {exposure}")
+    if exposure:
+        log.warning("%s: %s", directory.path, exposure)
+    return settings
 
 
 def _arm(text: str) -> None:
@@ -115,7 +141,9 @@ class _Serving:
         writer: Writer,
         clock: Clock,
         limits: Limits,
+        descriptors: Descriptors,
     ) -> None:
+        self._connections_max = descriptors.connections
         self._directory = directory
         self._settings = settings
         self._appliance = appliance
@@ -124,8 +152,8 @@ class _Serving:
         self._limits = limits
         self._stop = asyncio.Event()
         scheme = "https" if settings.tls.cert else "http"
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        self._url = f"{scheme}://{host}:{settings.port}"
+        self._url = f"{scheme}://{in_url(settings.host)}:{settings.port}"
+        self._connect_url = f"{scheme}://{in_url(connectable(settings.host))}:{settings.port}"
 
     async def run(self) -> None:
         """Load, listen, and stop when told to."""
@@ -169,9 +197,12 @@ class _Serving:
             interface=Interfaces.ASGI,
             http=HTTPModes.http1,
             websockets=False,
+            # Granian counts connections, idle ones too, and accepts none above this, silently.
             backlog=CONNECTIONS_MAX,
-            backpressure=CONNECTIONS_MAX,
-            http1_settings=HTTP1Settings(header_read_timeout=HEADER_TIMEOUT_MS),
+            backpressure=self._connections_max,
+            http1_settings=HTTP1Settings(
+                header_read_timeout=HEADER_TIMEOUT_MS, max_buffer_size=HEAD_BYTES_MAX
+            ),
             log_enabled=False,
             ssl_cert=Path(settings.tls.cert) if secure else None,
             ssl_key=Path(settings.tls.key) if secure else None,
@@ -179,7 +210,7 @@ class _Serving:
 
     async def _announce(self, serving: "asyncio.Task[None]") -> None:
         """Tell people and commands where we listen, once we do."""
-        host = "127.0.0.1" if self._settings.host == "0.0.0.0" else self._settings.host  # noqa: S104 - as bound
+        host = connectable(self._settings.host)
         for _ in range(200):
             if serving.done():
                 return
@@ -189,7 +220,9 @@ class _Serving:
                 break
             await asyncio.sleep(0.02)
         started = iso(self._clock.wall_us()) or ""
-        self._directory.write_note(ServerNote(url=self._url, pid=os.getpid(), started=started))
+        self._directory.write_note(
+            ServerNote(self._url, os.getpid(), started, connect_url=self._connect_url)
+        )
         log.info("listening on %s (data in %s)", self._url, self._directory.path)
 
     def _told_to_stop(self) -> None:

@@ -1,9 +1,10 @@
 """Settings: what the operator chose, from a file, the environment and flags, in that order.
 
-Owns every read of the environment.
+Owns every read of the environment, and which variables of other programs are ignored.
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,31 @@ RENAMED = {"engine.lanes": "engine.workers", "engine.bin_tokens": "engine.max_ba
 """Settings by their old names, which are accepted until version 0.3."""
 DATA_DIR = "GIGAROUTER_DATA_DIR"
 CONFIG_FILE = "config.toml"
+
+_SERVICE = PREFIX + "(?:[A-Z0-9_]+_)?"
+"""A service named `gigarouter`, or one whose name begins with `gigarouter-`."""
+_SERVICE_PORT = _SERVICE + r"PORT_\d{1,5}_(?:TCP|UDP|SCTP)"
+_ADDRESS = r"[0-9A-Fa-f.:]+"
+_NUMBER = r"\d{1,5}"
+_PROTOCOL = "tcp|udp|sctp"
+_URL = rf"(?:{_PROTOCOL})://(?:\[{_ADDRESS}\]|[0-9.]+):{_NUMBER}"
+INJECTED = tuple(
+    (re.compile(name), re.compile(value))
+    for name, value in (
+        (_SERVICE + "SERVICE_HOST", _ADDRESS),
+        (_SERVICE + "SERVICE_PORT(?:_[A-Z0-9_]+)?", _NUMBER),
+        (_SERVICE + "PORT", _URL),
+        (_SERVICE_PORT + "(?:_START|_END)?", _URL),
+        (_SERVICE_PORT + "_PROTO", _PROTOCOL),
+        (_SERVICE_PORT + "_PORT(?:_START|_END)?", _NUMBER),
+        (_SERVICE_PORT + "_ADDR", _ADDRESS),
+        (_SERVICE + "NAME", r"/[^/]+/[^/]+"),
+    )
+)
+"""Names and values of the variables that Kubernetes sets for each service of a namespace, and
+Docker for each link (those of Docker are the same, with ranges of ports and the link's name)."""
+_LINK_ENV = re.compile(f"({_SERVICE})ENV_.+")
+"""A variable of the linked container, which Docker passes on beside the link's name."""
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
@@ -49,7 +75,7 @@ class BackupSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class HubSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[hub]`: where models are fetched from; Hugging Face's own variables are heeded too."""
+    """`[hub]`: where models are fetched from; Hugging Face's own variables count too."""
 
     endpoint: Annotated[str, msgspec.Meta(pattern=r"^https?://[^/\s?#]+[^\s?#]*\Z")] = (
         "https://huggingface.co"
@@ -69,32 +95,32 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     workers: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
     """Contexts of one model, each on a thread of its own."""
     max_batch_tokens: Annotated[int, msgspec.Meta(ge=0, le=65_536)] = 0
-    """Tokens at which a call of the engine is closed."""
+    """Tokens of one batch."""
     flash_attention: Literal["auto", "on", "off"] = "auto"
     cache_mb: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
-    """Memory for vectors of texts that come again; 0: none is kept."""
+    """Megabytes of the cache of vectors, for repeated texts; 0: no cache."""
     memory_mb: Annotated[int, msgspec.Meta(ge=0, le=10_000_000)] = 0
     """What all loaded models together may take; 0: three quarters of the machine's memory."""
     idle_s: Annotated[int, msgspec.Meta(ge=0, le=31_536_000)] = 0
-    """How long a model stays that nobody calls; 0: until another needs its room."""
+    """How long a model without calls stays in memory; 0: until another model needs the memory."""
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Everything an operator can choose; the defaults serve one machine."""
+    """Everything an operator can choose; with the defaults only this machine is served."""
 
     host: str = "127.0.0.1"
-    """Address to bind. Anything but loopback needs at least one key."""
+    """Address to bind, or a name of one. All but loopback needs at least one key."""
     port: Port = 8642
     log_format: Literal["text", "json"] = "text"
     threads: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
     """Compute threads of one engine; 0: all cores that this process may use."""
     default_wait_s: Annotated[int, msgspec.Meta(ge=0, le=60)] = 0
-    """How long a call to a cold model is held when it sends no `Prefer: wait`; for clients that
-    cannot retry. 0: it gets 503 at once."""
+    """Seconds that a call without `Prefer: wait` waits for its model to load; for clients that
+    cannot retry. 0: it is answered 503 at once."""
     fake_engine: bool = False
     """True: vectors are made up from the text; for trying clients and for tests."""
     failpoint: str = ""
-    """Where the process shall kill itself, like `after_commit:3`; for tests alone."""
+    """A failpoint at which the process kills itself, like `after_commit:3`; for tests alone."""
     engine: EngineSettings = EngineSettings()
     backup: BackupSettings = BackupSettings()
     hub: HubSettings = HubSettings()
@@ -103,17 +129,23 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def data_dir(flag: Path | None) -> Path:
-    """Return the data directory: the flag, else the environment's, else this user's own."""
+    """Return the data directory: the flag, else the environment's, else this user's own.
+
+    Raises:
+        InvalidSettings: the environment's is set and empty, which would be the working directory.
+    """
     if flag is not None:
         return flag.absolute()
-    chosen = os.environ.get(DATA_DIR, "")
-    if chosen:
-        return Path(chosen).absolute()
-    return Path(platformdirs.user_data_dir("gigarouter", appauthor=False))
+    chosen = os.environ.get(DATA_DIR)
+    if chosen is None:
+        return Path(platformdirs.user_data_dir("gigarouter", appauthor=False))
+    if not chosen.strip():
+        raise InvalidSettings("environment", DATA_DIR, "is empty; unset it or name a directory")
+    return Path(chosen).absolute()
 
 
 def environment() -> dict[str, str]:
-    """Return the environment, for programs that we start."""
+    """Return a copy of the environment, for child processes."""
     return dict(os.environ)
 
 
@@ -152,6 +184,8 @@ def load(directory: Path, flags: Mapping[str, Any]) -> Settings:
     settings = _overlay(settings, _from_environment(), source=PREFIX + "…")
     given = {key: value for key, value in flags.items() if value is not None}
     settings = _overlay(settings, given, source="command line")
+    if not settings.host.strip():
+        raise InvalidSettings("settings", "host", "is empty; the default is 127.0.0.1")
     if bool(settings.tls.cert) != bool(settings.tls.key):
         raise InvalidSettings(str(path), "tls", "needs both cert and key")
     return settings
@@ -206,9 +240,10 @@ def _from_hub_variables() -> dict[str, Any]:
 def _from_environment() -> dict[str, str]:
     known = {_variable(name): name for name in names()}
     known |= {_variable(old): new for old, new in RENAMED.items()}
+    ignored = {DATA_DIR, *injected_variables()}
     found = {}
     for variable, value in os.environ.items():
-        if not variable.startswith(PREFIX) or variable == DATA_DIR:
+        if not variable.startswith(PREFIX) or variable in ignored:
             continue
         if variable not in known:
             raise InvalidSettings(
@@ -216,6 +251,24 @@ def _from_environment() -> dict[str, str]:
             )
         found[known[variable]] = value
     return found
+
+
+def injected_variables() -> list[str]:
+    """Return the variables with our prefix that Kubernetes or Docker set for a service, sorted.
+
+    They are ignored. `GIGAROUTER_PORT` is one of them only while it holds a URL.
+    """
+    ours = {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
+    found = {
+        name
+        for name, value in ours.items()
+        if any(n.fullmatch(name) and v.fullmatch(value) for n, v in INJECTED)
+    }
+    for name in ours:
+        link = _LINK_ENV.fullmatch(name)
+        if link is not None and link[1] + "NAME" in found:
+            found.add(name)
+    return sorted(found)
 
 
 def _variable(name: str) -> str:

@@ -3,9 +3,9 @@
 Owns what becomes of control characters, markup and letters that turn the direction of a line.
 """
 
-import unicodedata
-
 from rich.text import Text
+
+from appliance.core.text import visible
 
 SHOWN_MAX = 200
 """Characters of a name that are looked at."""
@@ -17,10 +17,5 @@ def inert(text: str, *, style: str = "", width: int | None = None) -> Text:
 
 
 def plain(text: str, *, width: int | None = None) -> str:
-    """Return the same as a string: what cannot be seen, or turns lines, becomes a dot."""
-    longest = SHOWN_MAX if width is None else width
-    shown = "".join(
-        "\u00b7" if unicodedata.category(letter) in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"} else letter
-        for letter in text[:longest]
-    )
-    return shown if len(text) <= longest else shown[: max(0, longest - 1)] + "\u2026"
+    """Return the same as a string: what cannot be seen becomes its escape."""
+    return visible(text, chars_max=SHOWN_MAX if width is None else width)

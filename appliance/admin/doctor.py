@@ -10,15 +10,18 @@ import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from appliance import descriptors
 from appliance.accounts.keyring import Keyring
 from appliance.admin.engines import EngineAdmin
 from appliance.admin.models import ModelAdmin
 from appliance.core.address import is_loopback
 from appliance.core.clock import Clock
-from appliance.core.errors import ApplianceError, LoadFailed
+from appliance.core.errors import ApplianceError, InvalidSettings, LoadFailed
+from appliance.descriptors import Descriptors
 from appliance.engine.devices import native_facts
 from appliance.ledger.backup_schedule import BackupSchedule
-from appliance.settings import Settings
+from appliance.listen_address import resolved
+from appliance.settings import Settings, injected_variables
 from appliance.store.datadir import DataDir
 from appliance.wire.doctor import Finding, Report
 from appliance.wire.engines import DeviceView, EngineList
@@ -57,7 +60,8 @@ class Doctor:
     async def report(self) -> Report:
         """Return what a look at everything finds."""
         found = await asyncio.to_thread(of_machine, self._directory)
-        found.append(network(self._settings))
+        found.append(environment(injected_variables()))
+        found.append(await asyncio.to_thread(network, self._settings))
         found.append(keys(has_live=self._keys.has_live(self._clock.wall_us())))
         found.append(books(self._directory))
         found.append(await asyncio.to_thread(self._backups))
@@ -79,7 +83,12 @@ class Doctor:
 
 def of_machine(directory: DataDir) -> list[Finding]:
     """Look at what needs neither books nor settings."""
-    return [files(directory), disk(directory.path), engine(native_facts)]
+    return [
+        files(directory),
+        disk(directory.path),
+        open_files(descriptors.current()),
+        engine(native_facts),
+    ]
 
 
 def refused(error: ApplianceError) -> Finding:
@@ -91,6 +100,13 @@ def files(directory: DataDir) -> Finding:
     """Check that other users of this machine cannot read key hashes, credits or the admin token."""
     if directory.path.exists() and not os.access(directory.path, os.R_OK | os.W_OK | os.X_OK):
         return Finding("files", "fail", f"{directory.path} cannot be used", "check its owner")
+    if directory.path.exists() and directory.path.stat().st_uid != os.geteuid():
+        return Finding(
+            "files",
+            "warn",
+            f"{directory.path}: {directory.exposure()}",
+            f"chown -R to the user of the server: {directory.path}",
+        )
     secret = (directory.path, directory.database, directory.path / "admin.token")
     open_to_others = [
         path.name
@@ -119,6 +135,15 @@ def disk(path: Path) -> Finding:
     return Finding("disk", "ok", said)
 
 
+def open_files(found: Descriptors) -> Finding:
+    """Say how many files and connections a server may have open."""
+    if found.are_few:
+        return Finding(
+            "open files", "warn", str(found), "ulimit -n 65536, or LimitNOFILE= of the service"
+        )
+    return Finding("open files", "ok", str(found))
+
+
 def engine(facts: Callable[[], dict[str, str]]) -> Finding:
     """Say whether llama.cpp can be used, and with which kernels."""
     try:
@@ -133,8 +158,24 @@ def engine(facts: Callable[[], dict[str, str]]) -> Finding:
     return Finding("engine", "ok", said)
 
 
+def environment(ignored: Sequence[str]) -> Finding:
+    """Say which variables with our prefix are not settings and are ignored."""
+    if not ignored:
+        return Finding("environment", "ok", "every variable with our prefix is a setting")
+    return Finding(
+        "environment",
+        "warn",
+        f"ignored, as set by Kubernetes or Docker: {', '.join(ignored)}",
+        "name the service otherwise, or set enableServiceLinks: false",
+    )
+
+
 def network(settings: Settings) -> Finding:
-    """Check from where the server is reached, and whether the connection is encrypted."""
+    """Say who can reach the server, and who can read along."""
+    try:
+        resolved(settings.host)
+    except InvalidSettings as error:
+        return Finding("network", "fail", error.message, "host in config.toml")
     if is_loopback(settings.host):
         return Finding("network", "ok", f"{settings.host} is for this machine alone")
     if not settings.tls.cert:

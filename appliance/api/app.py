@@ -1,4 +1,4 @@
-"""App: every route, and what they are given.
+"""App: every route, and what the routes are given.
 
 Owns the list of routes and the wiring of Litestar.
 """
@@ -6,37 +6,50 @@ Owns the list of routes and the wiring of Litestar.
 from litestar import Litestar, Request, Response
 from litestar.datastructures import MutableScopeHeaders
 from litestar.di import Provide
-from litestar.types import Message, Scope
+from litestar.routes import HTTPRoute
+from litestar.types import Message, Receive, Scope, Send
 
 from appliance.api import error_responses
 from appliance.api.disconnect import ClientGone
 from appliance.api.guard import OperatorGuard
+from appliance.api.head import answer_head, check_head
 from appliance.api.request import AnyRequest, request_id_of
 from appliance.api.routes import account, embeddings, operator, public, rerank
 from appliance.api.services import Services
 
 
-def create_app(services: Services, guard: OperatorGuard) -> Litestar:
+class Application(Litestar):
+    """Litestar, which answers HEAD wherever there is a GET."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # type: ignore[override]  # Litestar's own adds the lifespan's types
+        """Answer one request."""
+        if scope.get("method") == "HEAD":
+            await answer_head(super().__call__, scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
+def create_app(services: Services, guard: OperatorGuard) -> Application:
     """Return the ASGI application."""
-    return Litestar(
+    return Application(
         route_handlers=[
             embeddings.create_embeddings,
             rerank.create_ranking,
             public.list_models,
             public.show_model,
-            public.probe,
             public.openapi,
             public.health,
             account.show_account,
             account.show_current_key,
             operator.operator_router(guard),
         ],
+        guards=[check_head],
         dependencies={"services": Provide(lambda: services, sync_to_thread=False)},
         exception_handlers={
-            ClientGone: _nobody_reads,
+            ClientGone: _client_gone,
             Exception: error_responses.respond,
         },
-        before_send=[_label],
+        before_send=[_complete_headers],
         # Our own document is served; Litestar's would load pages from the network.
         openapi_config=None,
         # Bodies are bounded where they are read, so that the key is checked first.
@@ -45,12 +58,23 @@ def create_app(services: Services, guard: OperatorGuard) -> Litestar:
     )
 
 
-async def _label(message: Message, scope: Scope) -> None:
-    """Put the request id on every answer, whoever made it."""
+async def _complete_headers(message: Message, scope: Scope) -> None:
+    """Put the request id on every answer, and HEAD beside GET into `allow`."""
     if message["type"] == "http.response.start":
         headers = MutableScopeHeaders.from_message(message)
         headers.setdefault("x-request-id", request_id_of(Request(scope)))
+        if "allow" in headers:
+            headers["allow"] = ", ".join(sorted(_allowed(scope, headers["allow"])))
 
 
-def _nobody_reads(_: AnyRequest, __: Exception) -> Response[bytes]:
+def _allowed(scope: Scope, known: str) -> set[str]:
+    """Return the methods of the route: Litestar's OPTIONS leaves some out, and HEAD always."""
+    methods = {each.strip() for each in known.split(",")}
+    for route in scope["litestar_app"].routes:
+        if isinstance(route, HTTPRoute) and route.path_format == scope.get("path_template"):
+            methods.update(route.methods)
+    return methods | {"HEAD"} if "GET" in methods else methods
+
+
+def _client_gone(_: AnyRequest, __: Exception) -> Response[bytes]:
     return Response(b"", status_code=499)  # nginx's number; no client sees it

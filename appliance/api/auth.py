@@ -1,7 +1,6 @@
-"""Auth: whose key a request carries, and whether it is for what is asked.
+"""Auth: from a credential to a live key with the scope that a route needs.
 
-Owns the one way from a credential to a key, whatever the route. It reads no headers: which of them
-counts is said in `request`.
+Owns this check for all routes. Which header holds the credential is decided in `request`.
 """
 
 from typing import Any
@@ -16,7 +15,7 @@ from appliance.core.errors import InsufficientScope, InvalidKey
 
 
 class Authenticator:
-    """Lets keys in, each to what it is for."""
+    """Checks credentials, and counts invalid ones by address."""
 
     def __init__(self, keyring: Keyring, failed_auth: FailedAuthLimiter, clock: Clock) -> None:
         self._keyring = keyring
@@ -31,7 +30,7 @@ class Authenticator:
         Raises:
             MissingKey: there is no text.
             InvalidKey: mistyped, unknown, revoked or expired.
-            TooManyInvalidKeys: the same, and not the first from this address.
+            TooManyInvalidKeys: the same, after too many of them from this address.
             InsufficientScope: it has none of the scopes.
         """
         try:
@@ -45,5 +44,5 @@ class Authenticator:
 
 
 def address(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
-    """Return the address that a request comes from; empty where there is none."""
+    """Return the client's IP address; empty where the transport has none."""
     return connection.client.host if connection.client else ""

@@ -1,6 +1,6 @@
-"""Problems: from an error to a status, a body and headers. The only place with HTTP statuses.
+"""Error responses: from an error to a status, a body and headers.
 
-Owns the error table.
+Owns the error table, which is the only place with HTTP statuses of errors.
 """
 
 import logging
@@ -37,7 +37,7 @@ class Row:
     kind: str
     """OpenAI's `type`."""
     should_retry: bool | None = None
-    """What the OpenAI SDK is told; None: it may decide by the status."""
+    """The header `x-should-retry` for OpenAI's SDK; None: it decides by the status."""
 
 
 _BAD = Row(400, "invalid_request_error")
@@ -67,6 +67,10 @@ TABLE: dict[type[errors.ApplianceError], Row] = {
     errors.DownloadCancelled: Row(502, "server_error", should_retry=False),
     errors.MethodNotAllowed: Row(405, "invalid_request_error"),
     errors.BodyTooLarge: Row(413, "invalid_request_error"),
+    errors.UnsupportedEncoding: Row(415, "invalid_request_error"),
+    errors.UnsupportedCharset: Row(415, "invalid_request_error"),
+    errors.ExpectationFailed: Row(417, "invalid_request_error"),
+    errors.UnsupportedTransferCoding: Row(501, "invalid_request_error", should_retry=False),
     errors.IdempotencyKeyReused: Row(422, "invalid_request_error", should_retry=False),
     errors.IdempotencyKeyInUse: Row(409, "conflict_error", should_retry=True),
     errors.RateLimited: _SLOWER,
@@ -87,7 +91,7 @@ TABLE: dict[type[errors.ApplianceError], Row] = {
 
 
 def status_and_code(error: Exception) -> tuple[int, str]:
-    """Return what a client is answered for an error; 499 stands for one that hung up."""
+    """Return the status and code that answer an error; 499: the client hung up before."""
     if isinstance(error, ClientGone):
         return 499, "client_gone"
     if not isinstance(error, errors.ApplianceError):
@@ -100,38 +104,50 @@ def _row(error: errors.ApplianceError) -> Row:
 
 
 def respond(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """Return the answer for any exception; what is not ours becomes a 500 without details."""
+    """Return the answer for any exception; one of a library becomes a 500 without details."""
     known = _as_ours(request, error)
     row = _row(known)
-    headers = dict(noted_headers(request))
     body: dict[str, Any] = {
         "code": known.code or "inference_failed",
         "message": known.message,
         "type": row.kind,
         "param": known.param,
     }
+    # Caches may keep a 404, 405, 414 or 501 for as long as they like (RFC 9110, section 15.1).
+    headers = {"cache-control": "no-store", **noted_headers(request)}
     if row.status in (429, 503):
         retry_after_s = known.retry_after_s if isinstance(known, errors.RetryableError) else 1
         body["retry_after_s"] = retry_after_s
         headers["retry-after"] = str(retry_after_s)
-    if row.status == 401:  # noqa: PLR2004 - RFC 9110 asks for the challenge
-        headers["www-authenticate"] = "Bearer"
-    if isinstance(known, errors.InsufficientScope):  # RFC 6750 names it
-        headers["www-authenticate"] = f'Bearer error="insufficient_scope", scope="{known.scope}"'
+    headers |= _headers_of(known, row)
     if isinstance(error, HTTPException):
         headers.update(error.headers or {})  # `allow` of a 405, which RFC 9110 asks for
-    if row.should_retry is not None:
-        headers["x-should-retry"] = "true" if row.should_retry else "false"
-    # Jina's clients print `detail`, everyone else `error.message`.
+    # Jina's clients print `detail`, all others `error.message`.
     content = encode({"error": body, "detail": known.message})
     return Response(content, status_code=row.status, media_type="application/json", headers=headers)
+
+
+def _headers_of(error: errors.ApplianceError, row: Row) -> dict[str, str]:
+    """Return the headers that say how a refused request could be made acceptable."""
+    headers = {}
+    if row.status == 401:  # noqa: PLR2004 - RFC 9110 asks for the challenge
+        headers["www-authenticate"] = "Bearer"
+    if isinstance(error, errors.InsufficientScope):  # RFC 6750 names it
+        headers["www-authenticate"] = f'Bearer error="insufficient_scope", scope="{error.scope}"'
+    if isinstance(error, errors.UnsupportedEncoding):  # RFC 9110, section 15.5.16
+        headers["accept-encoding"] = "identity"
+    if isinstance(error, errors.UnsupportedCharset):
+        headers["accept"] = "application/json"
+    if row.should_retry is not None:
+        headers["x-should-retry"] = "true" if row.should_retry else "false"
+    return headers
 
 
 def _as_ours(request: Request[Any, Any, Any], error: Exception) -> errors.ApplianceError:
     path = request.url.path[:200]
     is_ours = isinstance(error, errors.StoreFailed | errors.InvalidCatalog)
     if is_ours and not path.startswith("/admin/"):
-        log.error("%s", error)  # it names files of this machine
+        log.error("%s", error)  # clients are not told: it names files of this machine
         return errors.InferenceFailed("the operator's log says why")
     if isinstance(error, errors.ApplianceError):
         return error

@@ -1,6 +1,6 @@
-"""Guard: who may use the operator's API: this machine, with the admin token or an admin key.
+"""Guard: access to the operator's API, for this machine with the admin token or an admin key.
 
-Owns the answer to "is this the operator?".
+Owns the decision whether a connection is the operator's.
 """
 
 import hmac
@@ -15,7 +15,7 @@ from appliance.core.errors import UnknownPath
 
 
 class OperatorGuard:
-    """Lets the operator in, and nobody else."""
+    """Refuses every connection that is not the operator's."""
 
     def __init__(
         self, token: str, authenticator: Authenticator, *, own_address: str, allow_remote: bool
@@ -23,17 +23,17 @@ class OperatorGuard:
         self._token = token.encode()
         self._authenticator = authenticator
         self._own_address = own_address
-        """What the server is bound to: who comes from there is on this machine."""
+        """What the server is bound to: a client with this address is on this machine."""
         self._allow_remote = allow_remote
 
     def require(self, connection: ASGIConnection[Any, Any, Any, Any]) -> None:
         """Refuse the connection unless it is the operator's.
 
         Raises:
-            UnknownPath: from another machine; such a client is not told that there is anything.
+            UnknownPath: from another machine, which does not learn that the path exists.
             MissingKey: without a token.
             InvalidKey, TooManyInvalidKeys: with another token.
-            InsufficientScope: with a key that is not the operator's.
+            InsufficientScope: with a key without the scope `admin`.
         """
         if not self._is_local(connection) and not self._allow_remote:
             raise UnknownPath(path=connection.url.path[:200], valid=("/v1/models",))
@@ -42,7 +42,7 @@ class OperatorGuard:
             self._authenticator.require(connection, text, "admin")
 
     def require_unless_local(self, connection: ASGIConnection[Any, Any, Any, Any]) -> None:
-        """Let this machine in without a token, and others as the operator.
+        """Accept this machine without a token, and other machines as the operator.
 
         Raises:
             ApplianceError: as for the operator.

@@ -1,6 +1,9 @@
 """Request: reading one request within its bounds.
 
-Owns the request id, the body's limits in bytes and seconds, and the request headers we honour.
+Owns the request id, the body's limits in bytes and seconds, and the request headers that count.
+
+A body is first asked for when its request has been accepted. Until then a client that sent
+`Expect: 100-continue` holds it back: the HTTP server answers 100 as soon as the body is read from.
 """
 
 import asyncio
@@ -12,7 +15,12 @@ from litestar import Request
 from litestar.connection import ASGIConnection
 
 from appliance.core import ids
-from appliance.core.errors import BodyTooLarge, InvalidRequest
+from appliance.core.errors import (
+    BodyTooLarge,
+    InvalidRequest,
+    UnsupportedCharset,
+    UnsupportedEncoding,
+)
 from appliance.core.limits import Limits
 from appliance.ledger.entry import IdempotencyKey
 from appliance.pricing.tariff import Tier
@@ -20,20 +28,23 @@ from appliance.pricing.tariff import Tier
 AnyRequest = Request[Any, Any, Any]
 
 DRAIN_FACTOR = 4
-"""A refused body is read and thrown away up to this many times the limit, so that a client that
-is still sending hears the 413 instead of a broken pipe."""
+"""A refused body of a good key is read and thrown away up to this many times the limit, so that a
+client that is still sending can read the refusal instead of failing with a broken pipe."""
 
 UNREAD_BYTES = 64 * 1024
 UNREAD_SECONDS = 1.0
-"""The same for a body whose key is refused, but strangers are not listened to for long."""
+"""The same bounds for a body whose key is refused."""
 
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}", re.ASCII)
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
+_CHARSET = re.compile(r';\s*charset\s*=\s*"?([^\s;"]*)', re.ASCII | re.IGNORECASE)
+_UTF_8 = {"utf-8", "utf8", "us-ascii", "ascii"}
+"""ASCII is a part of UTF-8."""
 _WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d+)"?\s*(?=[,;]|$)', re.ASCII | re.IGNORECASE)
 
 
 def request_id_of(request: AnyRequest) -> str:
-    """Return the client's own request id if it can be shown, else one of ours; always the same."""
+    """Return the client's own request id if it is printable, else a new one; the same each time."""
     known = request.scope["state"].get("request_id")
     if known is None:
         sent = request.headers.get("x-request-id", "")
@@ -45,8 +56,8 @@ def request_id_of(request: AnyRequest) -> str:
 def credential_of(request: ASGIConnection[Any, Any, Any, Any]) -> str | None:
     """Return the key that the request carries: bearer, else `x-api-key`, else `api-key`.
 
-    The first of these headers counts, whatever it holds: a second channel must not open what the
-    first refused.
+    The first of these headers counts, whatever it holds: what one header is refused for, a second
+    one must not allow.
     """
     headers = request.headers
     authorization = headers.get("authorization")
@@ -57,12 +68,12 @@ def credential_of(request: ASGIConnection[Any, Any, Any, Any]) -> str | None:
 
 
 def note_headers(request: AnyRequest, headers: dict[str, str]) -> None:
-    """Keep headers for the answer, should it become a refusal."""
+    """Keep headers for the answer, in case the request is refused."""
     request.scope["state"]["noted_headers"] = headers
 
 
 def noted_headers(request: AnyRequest) -> dict[str, str]:
-    """Return what was kept for a refusal."""
+    """Return the headers that were kept for a refusal."""
     noted: dict[str, str] = request.scope["state"].get("noted_headers", {})
     return noted
 
@@ -82,14 +93,17 @@ def tier_of(request: AnyRequest) -> Tier:
 
 
 def preferred_wait(request: AnyRequest, limits: Limits) -> int | None:
-    """Return the seconds of `Prefer: wait=N`, capped, or None (RFC 7240: malformed is ignored)."""
-    match = _WAIT.search(request.headers.get("prefer", ""))
-    # More digits than any wait we grant are as good as nine of them, and cheaper to read.
+    """Return the seconds of `Prefer: wait=N`, capped, or None (RFC 7240: malformed is ignored).
+
+    Several `Prefer` headers are one list; of several waits the first counts.
+    """
+    match = _WAIT.search(", ".join(request.headers.getall("prefer", [])))
+    # Nine digits exceed every wait that is granted; more would only cost time to parse.
     return min(int(match[1][:9]), limits.wait_seconds_max) if match else None
 
 
 def is_dry_run(request: AnyRequest) -> bool:
-    """Say whether the client only wants to know the price.
+    """Say whether only the price is asked for.
 
     Raises:
         InvalidRequest: the header is neither true nor false.
@@ -103,13 +117,13 @@ def is_dry_run(request: AnyRequest) -> bool:
 def idempotency_key_of(
     request: AnyRequest, task: str, tier: Tier, content: bytes
 ) -> IdempotencyKey | None:
-    """Return how this call is known again by its Idempotency-Key, or None if it has none.
+    """Return what identifies this call if it is sent again, or None without an Idempotency-Key.
 
-    The fingerprint is keyed by the client's own key, which is not kept: whoever reads the books
-    cannot try out what the body may have been.
+    The fingerprint is keyed by the header's value, which is not kept: from the books alone nobody
+    can try out what the body may have been.
 
     Raises:
-        InvalidRequest: the header is empty, too long, or has spaces or other letters than ASCII's.
+        InvalidRequest: the header is empty, too long, or holds other than visible ASCII characters.
     """
     sent = request.headers.get("idempotency-key")
     if sent is None:
@@ -125,38 +139,50 @@ def idempotency_key_of(
 
 
 async def refuse_large(request: AnyRequest, limits: Limits) -> None:
-    """Refuse a body that says it is too large.
+    """Refuse a body that is declared too large and was not sent yet, before the key is looked at.
+
+    A body that is on its way is refused by `read_body`, which drains it: for a good key alone.
 
     Raises:
         BodyTooLarge: as said.
     """
-    length = request.headers.get("content-length", "")
-    if length.isascii() and length.isdigit() and int(length[:20]) > limits.body_bytes_max:
-        await _discard(request, limits.body_bytes_max * DRAIN_FACTOR, limits.body_seconds_max)
+    if _awaits_continue(request) and _declared_bytes(request) > limits.body_bytes_max:
         raise BodyTooLarge(bytes_max=limits.body_bytes_max)
 
 
 async def discard_unread(request: AnyRequest) -> None:
-    """Read what a client without a good key is still sending, if it is not much."""
+    """Read what a client without a good key is still sending, within small bounds."""
     await _discard(request, UNREAD_BYTES, UNREAD_SECONDS)
 
 
 async def read_body(request: AnyRequest, limits: Limits) -> bytes:
-    """Return the whole body.
+    """Return the whole body; call it once the client's key is known to be good.
 
     Raises:
-        BodyTooLarge: it has more bytes than allowed, whatever its length header said.
+        BodyTooLarge: it has more bytes than allowed, declared or sent.
+        UnsupportedEncoding: it is compressed.
+        UnsupportedCharset: it is said not to be UTF-8.
         InvalidRequest: it took longer than allowed, or broke off.
     """
+    try:
+        _require_readable(request, limits)
+        return await _read(request, limits)
+    except (BodyTooLarge, UnsupportedEncoding, UnsupportedCharset):
+        await _discard(request, limits.body_bytes_max * DRAIN_FACTOR, limits.body_seconds_max)
+        raise
+
+
+async def _read(request: AnyRequest, limits: Limits) -> bytes:
     chunks: list[bytes] = []
     size = 0
+    request.scope["state"]["body_was_asked_for"] = True
     try:
         async with asyncio.timeout(limits.body_seconds_max):
             is_more = True
             while is_more and size <= limits.body_bytes_max:
                 message = await request.receive()
                 if message["type"] != "http.request":
-                    # The client hung up within its body; one that closed only its own side reads.
+                    # The client may have closed only its own side, and can still read this.
                     raise InvalidRequest("The body broke off.")
                 chunks.append(message["body"])
                 size += len(message["body"])
@@ -166,12 +192,56 @@ async def read_body(request: AnyRequest, limits: Limits) -> bytes:
             f"The body did not arrive within {limits.body_seconds_max:g} s."
         ) from None
     if size > limits.body_bytes_max:
-        await _discard(request, limits.body_bytes_max * DRAIN_FACTOR, limits.body_seconds_max)
         raise BodyTooLarge(bytes_max=limits.body_bytes_max)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
+def _require_readable(request: AnyRequest, limits: Limits) -> None:
+    """Refuse by its headers a body that would not be read.
+
+    Raises:
+        BodyTooLarge, UnsupportedEncoding, UnsupportedCharset: as said.
+    """
+    if _declared_bytes(request) > limits.body_bytes_max:
+        raise BodyTooLarge(bytes_max=limits.body_bytes_max)
+    for encoding in tokens_of(request, "content-encoding"):
+        if encoding != "identity":
+            raise UnsupportedEncoding(encoding)
+    charset = _CHARSET.search(request.headers.get("content-type", ""))
+    if charset is not None and charset[1].lower() not in _UTF_8:
+        raise UnsupportedCharset(charset[1])
+
+
+def tokens_of(request: ASGIConnection[Any, Any, Any, Any], name: str) -> list[str]:
+    """Return the members of a header that is a list, in lower case, of all lines of that name."""
+    listed = ",".join(request.headers.getall(name, []))
+    return [token for each in listed.split(",") if (token := each.strip().lower())]
+
+
+def is_http_1_0(request: ASGIConnection[Any, Any, Any, Any]) -> bool:
+    """Say whether the client speaks HTTP/1.0, which knows no expectations."""
+    return request.scope["http_version"] in ("1", "1.0")  # "1" is Granian's
+
+
+def _declared_bytes(request: AnyRequest) -> int:
+    """Return the length that the body is said to have; 0 where it is not said."""
+    length = request.headers.get("content-length", "")
+    # Twenty digits exceed every limit; more would only cost time to parse.
+    return int(length[:20]) if length.isascii() and length.isdigit() else 0
+
+
+def _awaits_continue(request: AnyRequest) -> bool:
+    """Say whether the client holds its body back until the server answers 100."""
+    return (
+        "100-continue" in tokens_of(request, "expect")
+        and not is_http_1_0(request)
+        and not request.scope["state"].get("body_was_asked_for")
+    )
+
+
 async def _discard(request: AnyRequest, left: int, seconds: float) -> None:
+    if _awaits_continue(request):
+        return  # nothing is on its way, and to read would ask for it
     try:
         async with asyncio.timeout(seconds):
             while left > 0:

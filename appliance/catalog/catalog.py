@@ -21,6 +21,9 @@ BUILTIN = "builtin:"
 SCHEMA = 1
 MODELS_MAX = 10_000
 NEAR_MAX = 3
+"""Similar ids that an error about an unknown model names."""
+NEAR_NAMES_MAX = 50
+"""Names from which these are chosen: several of them may be names of one model."""
 
 PACKAGE = Path(__file__).resolve().parent.parent
 STARTER = PACKAGE / "starter"
@@ -53,15 +56,21 @@ class Catalog:
         """Return the model with this id or alias; letter case does not matter.
 
         Raises:
-            ModelNotFound: no model has it; names near ones.
+            ModelNotFound: no model has it; the message names similar ids.
         """
         spec = self._names.get(name) or self._folded.get(name.casefold())
         if spec is None:
-            near = difflib.get_close_matches(
-                name[:200].casefold(), self._folded, n=NEAR_MAX, cutoff=0.5
-            )
-            raise ModelNotFound(model=name[:200], near=[self._folded[n].id for n in near])
+            raise ModelNotFound(model=name[:200], near=self._near(name[:200]))
         return spec
+
+    def _near(self, name: str) -> list[str]:
+        """Return the ids of models with a similar name: those whose file is here, then others."""
+        names = difflib.get_close_matches(
+            name.casefold(), self._folded, n=NEAR_NAMES_MAX, cutoff=0.5
+        )
+        specs = {self._folded[near].id: self._folded[near] for near in names}
+        nearest = sorted(specs.values(), key=lambda spec: not spec.path.exists())
+        return [spec.id for spec in nearest[:NEAR_MAX]]
 
     def resolve(self, name: str, task: TaskKind) -> ModelSpec:
         """Return the model with this name if it does the task.

@@ -42,7 +42,9 @@ def own_side(directory: DataDir, *, path: str, rerank_path: str) -> Iterator[Sid
     with reach(directory) as operator:
         key = operator.do(verbs.MINT, order=MintOrder(name="bench", credit="unlimited"))
         try:
-            yield Side(Target(note.url, path, key.key), rerank_path, EMBED, RERANK)
+            yield Side(
+                Target(note.connect_url or note.url, path, key.key), rerank_path, EMBED, RERANK
+            )
         finally:
             operator.do(verbs.REVOKE, key.id)
 

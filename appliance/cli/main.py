@@ -3,6 +3,7 @@
 Owns the names of commands and flags.
 """
 
+import io
 import logging
 import os
 import subprocess
@@ -18,7 +19,7 @@ from appliance.cli.books import backup, restore
 from appliance.cli.doctor import doctor
 from appliance.cli.keys import keys
 from appliance.cli.models import models
-from appliance.cli.options import Commands, everywhere
+from appliance.cli.options import Commands, DirectoryPath, everywhere
 from appliance.cli.usage import usage
 from appliance.native import build
 from appliance.store.datadir import DataDir
@@ -29,7 +30,7 @@ TERMINAL_AS_IT_WAS = "\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[
 
 @click.group(cls=Commands, invoke_without_command=True)
 @click.version_option(package_name="gigarouter", message="gigarouter %(version)s")
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Of the console.")
+@click.option("--data-dir", type=DirectoryPath(), help="Of the console.")
 @click.pass_context
 def cli(ctx: click.Context, data_dir: Path | None) -> None:
     """Serve embedding and rerank models on this machine, with keys and prepaid credits."""
@@ -207,6 +208,10 @@ def show_engine(*, as_json: bool) -> None:
 def main() -> None:
     """Run the command line and leave with its exit code."""
     os.umask(0o077)  # whatever a command writes is its owner's alone
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # What the terminal's encoding lacks is escaped; it does not end the command.
+            stream.reconfigure(errors="backslashreplace")
     # A command says itself what went wrong; only a server keeps a log.
     logging.getLogger("gigarouter").addHandler(logging.NullHandler())
     cli(prog_name="gigarouter")

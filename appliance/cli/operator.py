@@ -63,7 +63,9 @@ def _enter(directory: DataDir, stack: ExitStack) -> Operator:
         note = directory.read_note()
         # A server that was killed leaves its note behind.
         if note is not None and note.pid == directory.owner():
-            return stack.enter_context(Remote(note.url, directory.admin_token()))
+            return stack.enter_context(
+                Remote(note.connect_url or note.url, directory.admin_token())
+            )
         time.sleep(0.1)
     raise ServerUnreachable(f"a process owns {directory.path} but serves nothing; is it starting?")
 

@@ -13,6 +13,7 @@ import click
 
 from appliance import settings
 from appliance.core.errors import ApplianceError
+from appliance.core.text import visible, visible_lines
 from appliance.native.build import BuildFailed
 from appliance.store.datadir import DataDir
 
@@ -21,10 +22,23 @@ F = TypeVar("F", bound=Callable[..., Any])
 DATA_DIR_HELP = "Where everything is kept; also GIGAROUTER_DATA_DIR."
 
 
+class DirectoryPath(click.Path):
+    """A directory's path; an empty one is refused, since it would be the working directory."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path."""
+        if value == "":
+            self.fail("it is empty; name a directory", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def everywhere(command: F) -> F:
     """Give a command the flags that every command has: `directory` and `as_json`."""
 
-    @click.option("--data-dir", type=click.Path(path_type=Path), help=DATA_DIR_HELP)
+    @click.option("--data-dir", type=DirectoryPath(), help=DATA_DIR_HELP)
     @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
     @wraps(command)
     def run(*arguments: Any, data_dir: Path | None, **options: Any) -> Any:
@@ -44,7 +58,7 @@ class Commands(click.Group):
             click.echo(f"gigarouter: {error.message}", err=True)
             ctx.exit(1)
         except BuildFailed as error:
-            click.echo(f"gigarouter: {error}", err=True)
+            click.echo(f"gigarouter: {visible_lines(str(error))}", err=True)
             ctx.exit(1)
         except UnicodeEncodeError:
             click.echo("gigarouter: an argument is not valid text (UTF-8)", err=True)
@@ -53,5 +67,5 @@ class Commands(click.Group):
             if error.filename is None:
                 raise
             # A path that is not ours to read, or not what we need there.
-            click.echo(f"gigarouter: {error.filename}: {error.strerror}", err=True)
+            click.echo(visible(f"gigarouter: {error.filename}: {error.strerror}"), err=True)
             ctx.exit(1)

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from appliance.core.clock import SystemClock, iso
+from appliance.core.text import visible
 from appliance.wire.books import BackupList
 from appliance.wire.doctor import Report
 from appliance.wire.downloads import DownloadView
@@ -221,13 +222,13 @@ def pairs(facts: dict[str, Any]) -> None:
 
 
 def _inert(text: str) -> str:
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return visible(text)
 
 
 def health(report: Report) -> None:
     """Print findings, a line each, and what to do below."""
     marks = {"ok": "\u2713", "warn": "!", "fail": "\u2717"}
     for each in report.data:
-        click.echo(f"{marks[each.status]} {each.name:8} {each.said}")
+        click.echo(f"{marks[each.status]} {each.name:8} {visible(each.said)}")
         if each.fix:
-            click.echo(f"  {'':8} fix: {each.fix}")
+            click.echo(f"  {'':8} fix: {visible(each.fix)}")

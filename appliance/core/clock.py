@@ -1,7 +1,7 @@
-"""Clock: the one door to time, so that tests can own it.
+"""Clock: the only module that reads the time, so that tests can replace it.
 
-Owns reading the wall clock and the monotonic clock. It knows no sleeping: waiting is done by
-whoever owns the thread or the loop.
+Owns reading the wall clock and the monotonic clock. Sleeping is not part of it: the code that owns
+the thread or the event loop waits.
 """
 
 import time
@@ -10,18 +10,18 @@ from typing import Protocol
 
 MICROSECONDS_PER_DAY = 86_400_000_000
 STEP_BACK_MAX_US = 25 * 3_600_000_000
-"""A time zone mistaken for another, and a little."""
+"""The largest error that a wrong time zone makes is 24 hours; one more for daylight saving."""
 
 
 class Clock(Protocol):
-    """What the appliance asks of time."""
+    """The readings of time that the appliance needs."""
 
     def wall_us(self) -> int:
         """Return microseconds since the Unix epoch, UTC."""
         ...
 
     def monotonic_ns(self) -> int:
-        """Return nanoseconds that never run backwards; the origin has no meaning."""
+        """Return nanoseconds that never decrease; only differences have a meaning."""
         ...
 
 
@@ -33,19 +33,19 @@ class SystemClock:
         return time.time_ns() // 1000
 
     def monotonic_ns(self) -> int:
-        """Return nanoseconds that never run backwards."""
+        """Return nanoseconds that never decrease."""
         return time.perf_counter_ns()
 
 
 class SteadyClock:
     """A clock whose wall time never goes back by up to a day, within one process or between two.
 
-    A day's budget is not renewed, and an expired key not revived, by setting the machine's clock
-    back. What goes back further than `STEP_BACK_MAX_US` was wrong before, and is followed.
+    Setting the machine's clock back neither renews a day's budget nor makes an expired key valid. A
+    step back by more than `STEP_BACK_MAX_US` corrects a clock that was wrong, and is followed.
     """
 
     def __init__(self, clock: Clock, seen_us: int) -> None:
-        """`seen_us` is the latest time that an earlier process knew; 0: none."""
+        """`seen_us` is the latest time that an earlier process recorded; 0: none."""
         self._clock = clock
         self._latest_us = seen_us
 
@@ -57,7 +57,7 @@ class SteadyClock:
         return self._latest_us
 
     def monotonic_ns(self) -> int:
-        """Return nanoseconds that never run backwards."""
+        """Return nanoseconds that never decrease."""
         return self._clock.monotonic_ns()
 
 
@@ -73,15 +73,15 @@ def seconds_to_midnight(wall_us: int) -> int:
 
 
 def stamp(wall_us: int) -> str:
-    """Return a moment as a file's name may hold it: `20260131T235959Z`."""
+    """Return a moment in the form that is used in file names: `20260131T235959Z`."""
     return (iso(wall_us) or "").replace("-", "").replace(":", "")
 
 
 def stamped_us(text: str) -> int:
-    """Return the moment that `stamp` wrote.
+    """Return the microseconds of a text in the form of `stamp`.
 
     Raises:
-        ValueError: it is no such text.
+        ValueError: the text has another form.
     """
     moment = datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     return int(moment.timestamp()) * 1_000_000

@@ -1,29 +1,35 @@
-"""Errors: everything that can go wrong on purpose, as types that carry fields.
+"""Errors: every foreseen failure, as a type with fields.
 
-Owns the words a caller reads and the stable `code` of each. It knows no HTTP: statuses live in
-`api/error_responses.py`, one row for each leaf.
+Owns the message that a caller reads and the stable `code` of each type. HTTP statuses are in the
+table of `api/error_responses.py`, one row for each leaf of the tree.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from appliance.core.text import visible
+
 
 class ApplianceError(Exception):
-    """Root of every error that a caller can provoke or must be told of."""
+    """Root of every error that a caller can provoke or must be told of.
+
+    The message may quote text from outside (a header, a file's metadata, what a library said): it
+    is made visible here, so that no place that shows it has to.
+    """
 
     code: ClassVar[str] = ""
-    """Stable, lower-case name that clients switch on; empty on branches."""
+    """Stable, lower-case name for programs; empty on types that have subtypes."""
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = visible(message)
+        super().__init__(self.message)
         self.param = param
         """The request field at fault, or None."""
 
 
 class RetryableError(ApplianceError):
-    """An error that goes away by itself; `retry_after_s` says when to come back."""
+    """An error that passes by itself; `retry_after_s` says when to try again."""
 
     def __init__(self, message: str, *, retry_after_s: int) -> None:
         super().__init__(message)
@@ -89,7 +95,7 @@ class TokenInputUnsupported(ApplianceError):
 
 
 class WrongTask(ApplianceError):
-    """The model exists but does something else."""
+    """The model exists but is for another task."""
 
     code = "wrong_task"
 
@@ -145,7 +151,54 @@ class BodyTooLarge(ApplianceError):
         )
 
 
-# -- who is asking, and can they pay ----------------------------------------------------------
+class UnsupportedEncoding(ApplianceError):
+    """The body is compressed or otherwise encoded; bodies are read as they are."""
+
+    code = "unsupported_encoding"
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__(
+            f"Content-Encoding {encoding[:100]!r} is not read here; send the body as plain JSON, "
+            "with no encoding or with 'identity'.",
+            param="Content-Encoding",
+        )
+
+
+class UnsupportedCharset(ApplianceError):
+    """The body is said to be in another character set than UTF-8."""
+
+    code = "unsupported_charset"
+
+    def __init__(self, charset: str) -> None:
+        super().__init__(
+            f"The charset {charset[:100]!r} is not read here; JSON is UTF-8.", param="Content-Type"
+        )
+
+
+class UnsupportedTransferCoding(ApplianceError):
+    """The message's framing has another coding than `chunked`."""
+
+    code = "unsupported_transfer_coding"
+
+    def __init__(self, coding: str) -> None:
+        super().__init__(
+            f"Transfer-Encoding {coding[:100]!r} is not read here; only 'chunked' is.",
+            param="Transfer-Encoding",
+        )
+
+
+class ExpectationFailed(ApplianceError):
+    """The request has an `Expect` header with another expectation than `100-continue`."""
+
+    code = "expectation_failed"
+
+    def __init__(self, expectation: str) -> None:
+        super().__init__(
+            f"Expect {expectation[:100]!r} cannot be met; '100-continue' can.", param="Expect"
+        )
+
+
+# -- the key is wrong, or has no credit -------------------------------------------------------
 
 
 class MissingKey(ApplianceError):
@@ -312,10 +365,10 @@ class LedgerUnavailable(RetryableError):
             retry_after_s=retry_after_s,
         )
         self.reason = reason
-        """SQLite's own words: they name no file."""
+        """SQLite's own message, which names no file."""
 
 
-# -- our side ---------------------------------------------------------------------------------
+# -- the server's side ------------------------------------------------------------------------
 
 
 class InferenceFailed(ApplianceError):
@@ -340,7 +393,7 @@ class LoadFailed(ApplianceError):
 
 
 class InvalidCatalog(ApplianceError):
-    """A catalogue file is wrong; names file, model and key."""
+    """A catalogue file is wrong; the message names file, model and key."""
 
     def __init__(self, path: Path, where: str, reason: str) -> None:
         super().__init__(f"{path}: {where}: {reason}")
@@ -356,13 +409,13 @@ class InvalidModelFile(ApplianceError):
 
 
 class DownloadFailed(ApplianceError):
-    """The hub did not give what was asked for; nothing got its final name."""
+    """The hub did not deliver the file; no file was put at its final name."""
 
     code = "download_failed"
 
 
 class DownloadCancelled(ApplianceError):
-    """Somebody cancelled it; what is there is kept for the next time."""
+    """The download was cancelled; the part that was fetched is kept for the next pull."""
 
     code = "download_failed"
 
@@ -371,7 +424,7 @@ class DownloadCancelled(ApplianceError):
 
 
 class InvalidSettings(ApplianceError):
-    """A setting is unknown or wrong; names where it came from and the key."""
+    """A setting is unknown or wrong; the message names its source and its key."""
 
     def __init__(self, source: str, key: str, reason: str) -> None:
         super().__init__(f"{source}: {key}: {reason}")
@@ -396,7 +449,7 @@ class DownloadNotFound(ApplianceError):
 
 
 class HoldNotOpen(ApplianceError):
-    """A hold was settled or released already; it resolves at most once."""
+    """A hold was settled or released already, and can be neither a second time."""
 
     code = "inference_failed"
 

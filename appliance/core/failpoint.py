@@ -1,7 +1,6 @@
-"""Failpoint: a named place at which a test lets the process die.
+"""Failpoint: a named place in the code at which a test kills the process.
 
-Owns which one is armed. It does nothing in a server whose operator armed none: reaching one costs a
-comparison.
+Owns which failpoint is armed. Without an armed one, reaching a failpoint costs one comparison.
 """
 
 import os
@@ -20,14 +19,14 @@ NAMES = (
 """In the order in which a paid call reaches them."""
 
 _armed: dict[str, int] = {}
-"""How often the place is still passed; one at most is armed."""
+"""The armed failpoint, at most one, and the remaining number of times until it kills."""
 
 
 def arm(text: str) -> None:
     """Kill this process the nth time that it reaches a place: `"after_commit:3"`.
 
     Raises:
-        ValueError: no such place, or no number above zero.
+        ValueError: the place is not one of `NAMES`, or the number is not above zero.
     """
     name, _, times = text.partition(":")
     if name not in NAMES or not times.isdecimal() or not int(times):
@@ -37,7 +36,7 @@ def arm(text: str) -> None:
 
 
 def reach(name: str) -> None:
-    """Die here if this is the place and the time; nothing is cleaned up (SIGKILL)."""
+    """Kill this process with SIGKILL if this failpoint is armed and its count is reached."""
     if name in _armed:
         _armed[name] -= 1
         if _armed[name] == 0:

@@ -1,4 +1,4 @@
-"""Ids: names for requests and keys that nobody can guess or collide.
+"""Ids: random names of requests, keys and downloads, which cannot be guessed.
 
 Owns the alphabets.
 """

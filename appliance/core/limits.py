@@ -1,7 +1,6 @@
 """Limits: every bound of the appliance, in one place.
 
-Owns the numbers and the relations between them. It holds no per-key limits: those are facts of a
-key.
+Owns the numbers and the relations between them. Limits of a single key are stored with the key.
 """
 
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ class Limits:
     warming_waiters_max: int = 64
     """Calls that may wait for one model to load."""
     warming_waiters_per_key_max: int = 16
-    """Of one key: it must not keep all others from waiting."""
+    """Calls of one key that may wait for a model, so that one key cannot take all the places."""
     wait_seconds_max: int = 60
     """The longest that `Prefer: wait=N` holds a call."""
     call_seconds_max: float = 600.0

@@ -1,6 +1,6 @@
-"""Units: integer money and token counts, and their exact passage to and from text.
+"""Units: money as integers, and its exact conversion from and to decimal text.
 
-Owns the only arithmetic that turns decimal credits into integers and back.
+Owns the only arithmetic that converts credits to integers and back.
 """
 
 from decimal import Decimal, Inexact, InvalidOperation, localcontext
@@ -11,7 +11,7 @@ Picocredits = NewType("Picocredits", int)
 
 PICOCREDITS_PER_CREDIT = 10**12
 CREDITS_MAX = 1_000_000
-"""The most credits that one amount may carry: nine times below the int64 limit of 9.2 million."""
+"""The most credits of one amount; 64-bit integers hold 9.2 million."""
 
 
 def picocredits(text: str | Decimal) -> Picocredits:
@@ -38,7 +38,7 @@ def picocredits(text: str | Decimal) -> Picocredits:
 def whole_picocredits(amount: Decimal, *, parts: int = 1) -> Picocredits | None:
     """Return one of `parts` equal parts of an amount, or None if it is no whole number."""
     with localcontext() as context:
-        # Decimal arithmetic rounds to 28 digits without a word unless it is told not to.
+        # Without this trap, decimal arithmetic silently rounds to 28 digits.
         context.traps[Inexact] = True
         try:
             scaled = amount * PICOCREDITS_PER_CREDIT / parts
@@ -50,7 +50,7 @@ def whole_picocredits(amount: Decimal, *, parts: int = 1) -> Picocredits | None:
 def credits_of(amount: int) -> Decimal:
     """Return the exact decimal credits of an integer amount, without trailing zeros."""
     whole = Decimal(amount).scaleb(-12).normalize()
-    # normalize() turns 100 into 1E+2; quantize brings the plain form back.
+    # normalize() turns 100 into 1E+2; quantize() restores the plain form.
     return whole.quantize(Decimal(1)) if whole == whole.to_integral_value() else whole
 
 

@@ -1,7 +1,7 @@
-"""LogBuffer: the last lines of the log, kept in memory for whoever looks from elsewhere.
+"""LogBuffer: the last lines of the log, kept in memory for the operator's API.
 
-Owns the lines and their numbers. Bounded: so many lines of so many characters. It writes nothing
-anywhere: `logs.py` does, to standard error.
+Owns the lines and their numbers. Bounded in lines, and in characters of each. Writing them to
+standard error is the work of `logs.py`.
 """
 
 import logging
@@ -9,6 +9,7 @@ import secrets
 from collections import deque
 
 from appliance.core.clock import iso
+from appliance.core.text import visible, visible_lines
 from appliance.wire.logs import LogLine, LogView
 
 LINES_KEPT = 1000
@@ -18,30 +19,30 @@ MICROSECONDS = 1_000_000
 
 
 class LogBuffer(logging.Handler):
-    """Remembers what the program said; any thread may write and read."""
+    """Keeps the last records; any thread may write and read."""
 
     def __init__(self) -> None:
         super().__init__()
         self._lines: deque[LogLine] = deque(maxlen=LINES_KEPT)
         self._last = 0
         self._run = secrets.token_hex(4)
-        """Tells this run's numbers from another one's."""
+        """Distinguishes the numbers of this run from those of another."""
 
     def __repr__(self) -> str:
-        """Say how much is remembered."""
+        """Return the number of lines that are kept."""
         return f"<LogBuffer [{len(self._lines)} lines]>"
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a record; `logging` holds this handler's lock."""
         try:
             self._keep(record)
-        except Exception:  # noqa: BLE001 - whoever logs must not fail of it, as with any handler
+        except Exception:  # noqa: BLE001 - a failure to log is no failure of the caller, as with any handler
             self.handleError(record)
 
     def _keep(self, record: logging.LogRecord) -> None:
-        message = record.getMessage()
+        message = visible(record.getMessage(), chars_max=LINE_CHARS_MAX)
         if record.exc_info:
-            message += f"\n{logging.Formatter().formatException(record.exc_info)}"
+            message += "\n" + visible_lines(logging.Formatter().formatException(record.exc_info))
         self._last += 1
         self._lines.append(
             LogLine(
@@ -56,7 +57,7 @@ class LogBuffer(logging.Handler):
     def after(self, cursor: str) -> LogView:
         """Return the lines that came after a view's cursor, as far as they are kept.
 
-        Any other text, and the cursor of an earlier run, mean that nothing is known yet.
+        Any other text, and the cursor of an earlier run, return every line that is kept.
         """
         run, _, text = cursor.partition("-")
         is_ours = run == self._run and text.isascii() and text.isdigit() and len(text) < DIGITS_MAX
@@ -69,5 +70,5 @@ class LogBuffer(logging.Handler):
             self.release()
 
     def cursor(self, line: LogLine) -> str:
-        """Return what to ask with for the lines after this one."""
+        """Return the cursor for the lines after this one."""
         return f"{self._run}-{line.number}"

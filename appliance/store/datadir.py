@@ -1,12 +1,13 @@
 """Data directory: where one server keeps everything, and the lock that makes it the only one.
 
-Owns file names and modes (directory 0700, files 0600), the lock, and the note that tells commands
-where the server listens.
+Owns file names and modes (0600; a directory that it makes is 0700), the lock, and the note that
+tells commands where the server listens.
 """
 
 import fcntl
 import os
 import secrets
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,19 +19,22 @@ from appliance.core.errors import DataDirBusy
 
 LOCK_ATTEMPTS = 10
 LOCK_PAUSE_S = 0.01
-"""Whoever asks `is_locked` holds the lock for a moment: that is no reason to refuse."""
+"""`is_locked` takes the lock for a moment, also in other processes: that is no reason to refuse."""
 
 
 class ServerNote(msgspec.Struct, frozen=True):
     """`server.json`: how to reach the running server."""
 
     url: str
+    """What the server is bound to, which may be a wildcard address."""
     pid: int
     started: str
+    connect_url: str = ""
+    """Where this machine reaches it; empty in the note of an older server."""
 
 
 class DataDir:
-    """One data directory; created on first use."""
+    """The paths of one data directory; `create` makes it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -45,10 +49,31 @@ class DataDir:
         self._token = path / "admin.token"
 
     def create(self) -> None:
-        """Make the directories, readable by their owner only."""
+        """Make the directories that are not there, for their owner alone.
+
+        The mode of a directory that exists is its owner's choice and is never changed.
+        """
         for directory in (self.path, self.models):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            directory.chmod(0o700)
+
+    def exposure(self) -> str:
+        """Return in words how the directory is open to other users; empty: it is not."""
+        found = self.path.stat()
+        mode = stat.S_IMODE(found.st_mode)
+        words = []
+        if found.st_uid != os.geteuid():
+            words.append(f"it belongs to user {found.st_uid}")
+        if mode & (stat.S_IRWXG | stat.S_IRWXO):
+            words.append(f"others on this machine may open it (mode {mode:04o})")
+        return " and ".join(words)
+
+    def is_of_another_user(self) -> bool:
+        """Say whether another user, who is not root, could replace what is in the directory.
+
+        Root itself uses directories of others, as a container does with a mounted one.
+        """
+        user = os.geteuid()
+        return user != 0 and self.path.stat().st_uid not in (0, user)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -1,6 +1,6 @@
-"""JSON: bytes from a client to a typed body, with a message of its own for each kind of error.
+"""JSON: from a client's bytes to a typed body, with a message for each way of being wrong.
 
-Owns the decoding that never lets a foreign exception escape.
+Owns the decoding, out of which no exception of a library escapes.
 """
 
 import re
@@ -15,6 +15,15 @@ T = TypeVar("T")
 ENCODER = msgspec.json.Encoder(decimal_format="number")
 """Decimals leave as exact numbers."""
 
+_TRUNCATED = "Input data was truncated"
+_UNPAIRED = re.compile(
+    rb"(?<!\\)(?:\\\\)*"  # the backslash below is not itself escaped
+    rb"(\\u[dD](?:"
+    rb"[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+    rb"|[c-fC-F][0-9a-fA-F]{2}(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+    rb"))"
+)
+"""A high surrogate without a low one behind it, or a low one without a high one before it."""
 _AT = re.compile(r" - at `\$\.?([^`]*)`$")
 
 
@@ -36,11 +45,29 @@ def decode(body: bytes | msgspec.Raw, kind: type[T], *, param: str | None = None
         prefix = f"{where}: " if where else ""
         raise InvalidRequest(f"{prefix}{reason}", param=_top(where)) from None
     except msgspec.DecodeError as error:
-        raise InvalidRequest(f"The body is not valid JSON: {error}", param=param) from None
+        raise InvalidRequest(_why_not_json(bytes(body), str(error)), param=param) from None
     except UnicodeDecodeError:
         raise InvalidRequest("The body is not valid UTF-8.", param=param) from None
     except RecursionError:
         raise InvalidRequest("The body is nested too deeply.", param=param) from None
+
+
+def _why_not_json(body: bytes, reason: str) -> str:
+    """Return why a body is not JSON, where the decoder's own reason would mislead.
+
+    The decoder says that input was truncated for all of these.
+    """
+    if not body.strip():
+        return "The body is empty; send a JSON object."
+    surrogate = _UNPAIRED.search(body)
+    if surrogate is not None:
+        return (
+            f"The body is not valid JSON: {surrogate[1].decode('ascii')} is half of a surrogate "
+            "pair and no character; write both halves, or the character itself."
+        )
+    if reason == _TRUNCATED:
+        return "The body is not valid JSON: it ends before the document does."
+    return f"The body is not valid JSON: {reason}"
 
 
 def _top(where: str) -> str | None:

@@ -1,7 +1,4 @@
-"""Logs: lines of the server's log, as the console shows them.
-
-Nothing is rotated:
-"""
+"""Logs: lines of the server's log, as the operator's API returns them."""
 
 import msgspec
 

@@ -1,6 +1,6 @@
-"""Texts: the bulk of a body, checked before it becomes Python objects.
+"""Texts: `input` and `documents`, checked before they become Python objects.
 
-Owns the rules for `input` and `documents`: how many, how large, and which kinds.
+Owns the rules for their number, their size and their kinds.
 """
 
 from typing import Any
@@ -73,8 +73,8 @@ def require_text(text: str, limits: Limits, *, param: str) -> None:
 def _require_count(body: bytes, limits: Limits, *, param: str) -> None:
     """Refuse millions of strings before any of them becomes an object.
 
-    A string has two quotes without a backslash before them, so this never counts more strings
-    than there are. Objects have several strings each; their lists are counted once decoded.
+    A string has two quotes without a backslash before them, so this never counts too many.
+    Objects hold several strings each; a list of objects is counted while it is decoded.
     """
     if b"{" not in body:
         strings = (body.count(b'"') - body.count(b'\\"')) // 2
@@ -92,7 +92,7 @@ def _require_bounds(texts: list[str], limits: Limits, *, param: str) -> None:
             f"{param} has {len(texts)} items; {limits.inputs_max} at most", param=param
         )
     for index, text in enumerate(texts):
-        # len() counts characters; a character has at most 4 bytes.
+        # A character has at most 4 bytes: most texts need not be encoded to be measured.
         if len(text) * 4 > limits.text_bytes_max and len(text.encode()) > limits.text_bytes_max:
             raise InvalidRequest(
                 f"{param}[{index}] is larger than {limits.text_bytes_max} bytes", param=param
@@ -102,8 +102,8 @@ def _require_bounds(texts: list[str], limits: Limits, *, param: str) -> None:
 def _texts_of_objects(body: bytes, limits: Limits, *, param: str, fields: list[str]) -> list[str]:
     """Return the joined fields of objects, and strings as they are.
 
-    The type is made for these fields, so that whatever else an object holds is skipped without
-    becoming Python objects, and decoding ends at the first object too many.
+    The decoded type has these fields alone, so that all other fields are skipped without becoming
+    Python objects, and decoding ends at the first object too many.
     """
     decoded = 0
 

@@ -671,16 +671,16 @@ def test_a_server_that_stops_takes_no_new_call_and_finishes_those_it_has(tmp_pat
 
 
 def test_of_two_faults_the_one_that_is_cheaper_to_find_is_answered(tmp_path: Path) -> None:
-    """Size, key, shape, model, limits, price: each call has the fault named and the next one."""
+    """Key, size, shape, model, limits, price: each call has the fault named and the next one."""
 
     async def story() -> None:
         async with paying(tmp_path, credit="0", limits=TINY, rpm=1) as payer:
             key, none = payer.auth, {"authorization": "Bearer nothing"}
             shapeless = {"model": "no-such-model", "input": []}
             payer.auth = none
-            refused(await payer.post(b"x" * 2_001), 413, "body_too_large")
-            refused(await payer.post(shapeless), 401, "invalid_api_key")
+            refused(await payer.post(b"x" * 2_001), 401, "invalid_api_key")
             payer.auth = key
+            refused(await payer.post(b"x" * 2_001), 413, "body_too_large")
             refused(await payer.post(shapeless), 400, "invalid_request", param="input")
             for _ in range(2):  # also once the key's one request is used up, which these do not
                 answer = await payer.post({**ONE, "model": "no-such-model"})
@@ -984,7 +984,7 @@ async def abandoned(payer: Payer, once: Callable[[], Awaitable[None]], **headers
     async def send(message: Any) -> None:
         sent.append(message)
 
-    named = {**payer.auth, **headers}
+    named = {"host": "x", **payer.auth, **headers}
     scope = {
         "type": "http",
         "asgi": {"version": "3.0"},

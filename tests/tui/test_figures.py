@@ -45,4 +45,4 @@ def test_what_does_not_fit_says_so():
     assert right("12", 0) == ""
     assert plain("x" * 1000, width=400) == "x" * 399 + "\u2026"
     assert plain("x" * 1000) == "x" * 199 + "\u2026"
-    assert plain("\x1b[31m", width=10) == "\u00b7[31m"
+    assert plain("\x1b[31m", width=10) == r"\x1b[31m"

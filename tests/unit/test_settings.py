@@ -202,13 +202,82 @@ def test_the_data_directory_is_the_flag_else_the_environments_else_this_users(
 ):
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
     assert settings.data_dir(None).name == "gigarouter"
-    monkeypatch.setenv("GIGAROUTER_DATA_DIR", "")
-    assert settings.data_dir(None).name == "gigarouter"
     monkeypatch.setenv("GIGAROUTER_DATA_DIR", str(tmp_path / "env"))
     assert settings.data_dir(None) == tmp_path / "env"
     assert settings.data_dir(tmp_path / "flag") == tmp_path / "flag"
     monkeypatch.chdir(tmp_path)
     assert settings.data_dir(Path("here")) == tmp_path / "here"
+
+
+@pytest.mark.parametrize("empty", ["", "  "])
+def test_an_empty_data_directory_is_not_the_working_directory(monkeypatch, empty):
+    monkeypatch.setenv("GIGAROUTER_DATA_DIR", empty)
+    with pytest.raises(InvalidSettings, match="GIGAROUTER_DATA_DIR: is empty"):
+        settings.data_dir(None)
+
+
+def test_an_empty_host_is_refused_by_its_name(load):
+    for chosen in ({"file": 'host = ""'}, {"env": {"GIGAROUTER_HOST": " "}}, {"host": ""}):
+        with pytest.raises(InvalidSettings, match="host: is empty"):
+            load(**chosen)
+
+
+KUBERNETES = {
+    "GIGAROUTER_SERVICE_HOST": "10.0.0.1",
+    "GIGAROUTER_SERVICE_PORT": "8642",
+    "GIGAROUTER_SERVICE_PORT_HTTP": "8642",
+    "GIGAROUTER_PORT": "tcp://10.0.0.1:8642",
+    "GIGAROUTER_PORT_8642_TCP": "tcp://10.0.0.1:8642",
+    "GIGAROUTER_PORT_8642_TCP_PROTO": "tcp",
+    "GIGAROUTER_PORT_8642_TCP_PORT": "8642",
+    "GIGAROUTER_PORT_8642_TCP_ADDR": "10.0.0.1",
+    "GIGAROUTER_PORT_53_UDP": "udp://10.0.0.1:53",
+    # Of a service named gigarouter-metrics.
+    "GIGAROUTER_METRICS_SERVICE_HOST": "fd00::17",
+    "GIGAROUTER_METRICS_PORT": "tcp://[fd00::17]:9090",
+    "GIGAROUTER_METRICS_PORT_9090_TCP_ADDR": "fd00::17",
+}
+DOCKER = {
+    "GIGAROUTER_NAME": "/web/gigarouter",
+    "GIGAROUTER_ENV_PATH": "/usr/bin:/bin",
+    "GIGAROUTER_ENV_GIGAROUTER_PORT": "8642",
+    "GIGAROUTER_PORT_8642_TCP_START": "tcp://172.17.0.2:8642",
+    "GIGAROUTER_PORT_8643_TCP_END": "tcp://172.17.0.2:8643",
+    "GIGAROUTER_PORT_8642_TCP_PORT_START": "8642",
+    "GIGAROUTER_PORT_8643_TCP_PORT_END": "8643",
+}
+
+
+def test_the_variables_of_a_service_or_a_link_of_our_name_are_ignored_and_named(load):
+    chosen = load(env={**KUBERNETES, **DOCKER, "GIGAROUTER_THREADS": "3"})
+    assert chosen == Settings(threads=3)
+    assert settings.injected_variables() == sorted({**KUBERNETES, **DOCKER})
+
+
+def test_a_port_that_is_set_on_purpose_counts_among_the_variables_of_a_service(load):
+    chosen = load(env={**KUBERNETES, "GIGAROUTER_PORT": "1002"})
+    assert chosen.port == 1002
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("GIGAROUTER_PORT", "tcp://"),
+        ("GIGAROUTER_PORT", "http://10.0.0.1:8642"),
+        ("GIGAROUTER_PROT", "tcp://10.0.0.1:8642"),
+        ("GIGAROUTER_SERVICE_HOST", "my host"),
+        ("GIGAROUTER_SERVICE_PORT", "many"),
+        ("GIGAROUTER_SERVICE_HOSTS", "10.0.0.1"),
+        ("GIGAROUTER_PORT_8642", "tcp://10.0.0.1:8642"),
+        ("GIGAROUTER_PORT_8642_TCP_ADR", "10.0.0.1"),
+        ("GIGAROUTER_PORT_HTTP_TCP", "tcp://10.0.0.1:8642"),
+        ("GIGAROUTER_NAME", "gigarouter"),
+        ("GIGAROUTER_ENV_PATH", "/usr/bin"),  # no link's name beside it
+    ],
+)
+def test_what_only_resembles_them_is_still_an_error(load, variable, value):
+    with pytest.raises(InvalidSettings):
+        load(env={variable: value})
 
 
 def test_the_data_directory_is_no_setting(load):

@@ -8,7 +8,8 @@ from appliance.api.request import AnyRequest
 from appliance.api.routes.public import answer
 from appliance.api.services import Services
 
-CSV = "text/csv; charset=utf-8"
+CSV = "text/csv"
+"""Litestar adds the charset to text of any kind."""
 
 
 @get("/usage")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from litestar import Response, get, head
+from litestar import Response, get
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
@@ -37,11 +37,6 @@ async def show_model(
 def openapi() -> Response[bytes]:
     """Describe this API."""
     return Response(document(), status_code=200, media_type=JSON)
-
-
-@head(["/health", "/v1/models"], sync_to_thread=False)
-def probe() -> None:
-    """Answer monitors that send HEAD."""
 
 
 @get("/health")

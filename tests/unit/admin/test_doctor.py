@@ -4,6 +4,7 @@ import pytest
 
 from appliance.admin import doctor
 from appliance.core.errors import InvalidSettings
+from appliance.descriptors import Descriptors
 from appliance.settings import Settings, TlsSettings
 from appliance.store.datadir import DataDir
 from appliance.wire.engines import DeviceView, EngineList, EngineView
@@ -28,6 +29,37 @@ def test_files_that_others_may_open_are_named(tmp_path):
     assert status(found) == "warn"
     assert "admin.token" in found.said
     assert str(directory.path) in found.fix
+
+
+def test_a_directory_of_somebody_else_is_named(tmp_path, monkeypatch):
+    directory = DataDir(tmp_path / "data")
+    directory.create()
+    owner = directory.path.stat().st_uid
+    monkeypatch.setattr(doctor.os, "geteuid", lambda: owner + 1)
+    found = doctor.files(directory)
+    assert status(found) == "warn"
+    assert f"belongs to user {owner}" in found.said
+
+
+def test_variables_of_a_service_of_our_name_are_named():
+    assert status(doctor.environment([])) == "ok"
+    found = doctor.environment(["GIGAROUTER_SERVICE_HOST"])
+    assert status(found) == "warn"
+    assert "GIGAROUTER_SERVICE_HOST" in found.said
+
+
+def test_open_files_are_enough_or_few():
+    assert status(doctor.open_files(Descriptors(65_536, 65_536))) == "ok"
+    found = doctor.open_files(Descriptors(256, 256))
+    assert status(found) == "warn"
+    assert "208 of them connections" in found.said
+
+
+def test_a_host_that_cannot_be_bound_is_a_finding():
+    found = doctor.network(Settings(host="nowhere.invalid"))
+    assert status(found) == "fail"
+    assert "nowhere.invalid" in found.said
+    assert status(doctor.network(Settings(host="localhost"))) == "ok"
 
 
 @pytest.mark.parametrize(("free", "wanted"), [(3 * GB, "ok"), (GB, "warn"), (GB // 10, "fail")])

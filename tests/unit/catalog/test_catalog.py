@@ -414,3 +414,20 @@ def test_a_model_is_resolved_for_its_own_task_alone(shipped):
     assert shipped.resolve(EMBED, "embeddings").id == EMBED
     with pytest.raises(WrongTask, match="is for rerank, not for embeddings"):
         shipped.resolve(RERANK, "embeddings")
+
+
+def test_near_ids_are_distinct_and_those_on_this_machine_come_first(load, tmp_path):
+    def similar(number, *aliases):
+        named = str([f"alike-{number}{alias}" for alias in aliases]).replace("'", '"')
+        return table(id=f'"alike-{number}"', file=f'"{number}.gguf"', aliases=named)
+
+    found = load(similar(1, "a", "b", "c", "d"), similar(2, "a"), similar(3), similar(4))
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "4.gguf").write_bytes(b"")
+    (tmp_path / "models" / "3.gguf").write_bytes(b"")
+    with pytest.raises(ModelNotFound) as refusal:
+        found.find("alike-1x")
+    near = refusal.value.message.partition("Did you mean ")[2].removesuffix("?").split(", ")
+    assert len(near) == len(set(near)) == 3
+    assert set(near[:2]) == {"alike-3", "alike-4"}
+    assert near[2] == "alike-1"

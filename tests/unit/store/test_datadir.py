@@ -1,4 +1,5 @@
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -61,10 +62,27 @@ def test_everything_in_it_is_for_its_owner_only_whatever_the_umask(directory):
         assert mode(path) == 0o600, path
 
 
-def test_a_directory_that_was_open_to_others_is_closed(directory):
-    directory.path.mkdir(parents=True, mode=0o777)
+@pytest.mark.parametrize("chosen", [0o700, 0o750, 0o755, 0o2770])
+def test_the_mode_of_a_directory_that_exists_is_never_changed(directory, chosen):
+    directory.path.mkdir(parents=True)
+    directory.path.chmod(chosen)
     directory.create()
-    assert mode(directory.path) == 0o700
+    directory.admin_token()
+    assert stat.S_IMODE(directory.path.stat().st_mode) == chosen
+    assert mode(directory.models) == 0o700, "what we make is ours alone"
+    assert ("others on this machine" in directory.exposure()) == (chosen != 0o700)
+
+
+def test_a_directory_of_another_user_is_said_and_roots_own_is_no_strangers(directory, monkeypatch):
+    directory.create()
+    owner = directory.path.stat().st_uid
+    assert directory.exposure() == ""
+    assert not directory.is_of_another_user()
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    assert f"belongs to user {owner}" in directory.exposure()
+    assert directory.is_of_another_user() == (owner != 0)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert not directory.is_of_another_user(), "root serves what was mounted for it"
 
 
 def test_one_process_owns_it_and_the_other_learns_which(directory, holder):

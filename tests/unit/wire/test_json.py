@@ -68,7 +68,7 @@ def test_a_part_of_a_body_is_named_by_its_place_in_the_whole(body, where):
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"   ", b"{", b'{"items": [}', b"{'a': 1}", b'{"a": NaN}', b"\x00", b'{"items": []} x'],
+    [b"{", b'{"items": [}', b"{'a': 1}", b'{"a": NaN}', b"\x00", b'{"items": []} x'],
 )
 def test_what_is_no_json_is_said_to_be_none(body):
     assert refused(body).message.startswith("The body is not valid JSON")
@@ -106,3 +106,43 @@ def test_decimals_leave_as_exact_numbers():
 def test_text_of_every_script_arrives_as_it_left():
     text = 'naïve 漢字 😀 \u2028 </script> " \\ \x07'
     assert msgspec.json.decode(encode({"text": text})) == {"text": text}
+
+
+@pytest.mark.parametrize("body", [b"", b" ", b"\r\n\t "])
+def test_an_empty_body_is_said_to_be_empty(body):
+    assert refused(body).message == "The body is empty; send a JSON object."
+
+
+@pytest.mark.parametrize("body", [b'{"items": [', b'{"items', b'{"items": "abc'])
+def test_a_body_that_was_cut_is_said_to_end_too_early(body):
+    assert "ends before the document does" in refused(body).message
+
+
+@pytest.mark.parametrize(
+    ("text", "half"),
+    [
+        (rb"\ud800", r"\ud800"),
+        (rb"ab\uDBFF", r"\uDBFF"),
+        (rb"\ud800\u0041", r"\ud800"),
+        (rb"\udc00 and more", r"\udc00"),
+        (rb"\udc00\ud800", r"\udc00"),
+        (rb"\ud83d\ude00\ude00", r"\ude00"),
+        (rb"\\\\\ud800 and more and more", r"\ud800"),
+    ],
+)
+def test_half_of_a_surrogate_pair_is_named(text, half):
+    for where in (b'{"items": [], "item": {"name": "%s"}}', b'{"items": [], "other": "%s"}'):
+        message = refused(where % text).message
+        assert f"{half} is half of a surrogate pair" in message
+
+
+@pytest.mark.parametrize("text", [rb"\\ud800", rb"\ud83d\ude00", rb"\\\\udc00", "😀".encode()])
+def test_whole_pairs_and_escaped_backslashes_are_no_halves(text):
+    whole = b'{"items": [], "item": {"name": "%s"}}' % text
+    assert decode(whole, Body).item
+    assert "surrogate" not in refused(whole[:-1]).message
+
+
+def test_looking_for_halves_takes_no_long_time_whatever_the_body():
+    for piece in (rb"\\", rb"\ud83d\ude00", b"\\", rb"\u"):
+        refused(b'{"items": "' + piece * (2_000_000 // len(piece)))
