@@ -39,6 +39,7 @@ from appliance.scheduler.residency import Residency
 from appliance.scheduler.threads import ThreadPool
 from appliance.settings import Settings, cores, memory_bytes
 from appliance.store.datadir import DataDir
+from appliance.store.reader import reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +172,8 @@ def _pipeline(
 
 def _charged_today(books: Books) -> Picocredits:
     today = utc_day(books.clock.wall_us())
-    rows = books.writer.call(lambda on: usage.read(on, by="day", since_day=today), durable=False)
+    with reading(books.writer.path) as connection:
+        rows = usage.read(connection, by="day", since_day=today)
     return Picocredits(sum(row.amount for row in rows))
 
 

@@ -32,7 +32,10 @@ from appliance.core.errors import InvalidRequest
 from appliance.core.limits import Limits
 from appliance.core.units import Picocredits, credits_of
 from appliance.ledger import books, ledger
-from appliance.ledger.entry import Balance
+from appliance.ledger.entry import Statement
+from appliance.ledger.transfer import read_statement, read_statements
+from appliance.store.reader import reading
+from appliance.store.write_request import Operation
 from appliance.store.writer import Writer
 from appliance.wire.keys import (
     ExpireOrder,
@@ -123,9 +126,15 @@ class KeyAdmin:
 
     async def all(self) -> KeyList:
         """Return every key, oldest first."""
-        now_us = self._clock.wall_us()
-        keys = list(self._keyring)
-        return KeyList(data=await self._views(keys, now_us))
+        # On another thread: there may be 100,000 keys. Each one in the keyring has its account.
+        return KeyList(
+            data=await asyncio.to_thread(self._list, tuple(self._keyring), self._clock.wall_us())
+        )
+
+    def _list(self, keys: Sequence[Key], now_us: int) -> list[KeyView]:
+        with reading(self._writer.path) as connection:
+            statements = read_statements(connection, now_us)
+        return [_view(key, statements[key.id], now_us) for key in keys]
 
     async def show(self, key_id: str) -> KeyView:
         """Return one key.
@@ -134,15 +143,11 @@ class KeyAdmin:
             KeyNotFound: no key has this id.
         """
         key = self._keyring.get(key_id)
-        now_us = self._clock.wall_us()
-        [view] = await self._views([key], now_us)
-        return view
+        return await asyncio.to_thread(self._show, key, self._clock.wall_us())
 
-    async def _views(self, keys: Sequence[Key], now_us: int) -> list[KeyView]:
-        ids = [key.id for key in keys]
-        balances, uses = books.balances(ids, now_us), books.last_uses(ids)
-        read = await self._writer.run(lambda on: (balances(on), uses(on)), durable=False)
-        return [_view(*each, now_us) for each in zip(keys, *read, strict=True)]
+    def _show(self, key: Key, now_us: int) -> KeyView:
+        with reading(self._writer.path) as connection:
+            return _view(key, read_statement(connection, key.id, now_us), now_us)
 
     async def top_up(self, key_id: str, order: TopUpOrder) -> KeyView:
         """Add credits to a key.
@@ -237,9 +242,14 @@ class KeyAdmin:
             await self._writer.run(lambda connection: keyring.forget(connection, key_id, now_us))
             self._keyring.forget(key_id, now_us)
             # In parts, between which others write; a call in flight may still add one.
-            while await self._writer.run(lambda connection: ledger.forget(connection, key_id)):
-                pass
+            after: int | None = 0
+            while after is not None:
+                after = await self._writer.run(_forget_after(key_id, after))
         return await self.show(key_id)
+
+
+def _forget_after(key_id: str, after: int) -> Operation[int | None]:
+    return lambda connection: ledger.forget(connection, key_id, after=after)
 
 
 def _retired(key: Key, now_us: int, ends_us: int) -> tuple[Retired, ...]:
@@ -260,8 +270,8 @@ def _retired(key: Key, now_us: int, ends_us: int) -> tuple[Retired, ...]:
     return working
 
 
-def _view(key: Key, balance: Balance, used_us: int | None, now_us: int) -> KeyView:
-    limits = key.limits
+def _view(key: Key, statement: Statement, now_us: int) -> KeyView:
+    limits, balance = key.limits, statement.balance
     return KeyView(
         id=key.id,
         name=key.name,
@@ -276,7 +286,7 @@ def _view(key: Key, balance: Balance, used_us: int | None, now_us: int) -> KeyVi
         created=iso(key.created_us) or "",
         expires=iso(key.expires_us),
         revoked=iso(key.revoked_us),
-        last_used=iso(used_us),
+        last_used=iso(statement.charged_us),
         scopes=key.scopes,
         retiring=tuple(iso(old.ends_us) or "" for old in key.retired_at(now_us)),
         forgotten=iso(key.forgotten_us),

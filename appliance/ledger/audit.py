@@ -5,11 +5,13 @@ Nothing is mended here: books that do not agree are closed until a person has lo
 """
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 
 from appliance.core.units import credits_text
 from appliance.ledger import transfer
+from appliance.ledger.wide_sum import total, wide_sum
 from appliance.store.error_class import classify
 
 PROBLEMS_MAX = 10
@@ -17,14 +19,8 @@ PROBLEMS_MAX = 10
 LINKS_AT_START = 100_000
 """How many of the last transfers are hashed again before a server listens: about half a second."""
 
-BALANCES = """
-    WITH sides (account, amount) AS (
-        SELECT debit, -SUM(amount) FROM transfers GROUP BY debit
-        UNION ALL SELECT credit, SUM(amount) FROM transfers GROUP BY credit
-    ), computed (account, amount) AS (SELECT account, SUM(amount) FROM sides GROUP BY account)
-    SELECT id, posted, COALESCE(amount, 0) FROM accounts
-        LEFT JOIN computed ON account = id WHERE posted <> COALESCE(amount, 0)
-"""
+DEBITS = f"SELECT debit, {wide_sum('amount')} FROM transfers GROUP BY debit"  # noqa: S608 - constants
+CREDITS = f"SELECT credit, {wide_sum('amount')} FROM transfers GROUP BY credit"  # noqa: S608 - constants
 HELD = """
     SELECT id, held, COALESCE(amount, 0) FROM accounts
         LEFT JOIN (SELECT account, SUM(amount) AS amount FROM holds GROUP BY account)
@@ -79,12 +75,22 @@ def problems(connection: sqlite3.Connection, *, links: int | None = None) -> lis
         return [f"they cannot be read: {' '.join(str(error).split())}"]
 
 
+def _wrong_balances(connection: sqlite3.Connection) -> Iterator[str]:
+    [halves] = connection.execute(f"SELECT {wide_sum('posted')} FROM accounts")  # noqa: S608 - constants
+    if total(halves):
+        yield f"the accounts sum to {credits_text(total(halves))} credits, not to zero"
+    computed: Counter[str] = Counter()
+    for account, *halves in connection.execute(DEBITS):
+        computed[account] -= total(halves)
+    for account, *halves in connection.execute(CREDITS):
+        computed[account] += total(halves)
+    for account, posted in connection.execute("SELECT id, posted FROM accounts"):
+        if posted != computed[account]:
+            yield f"{account}: its balance is {posted}, its transfers say {computed[account]}"
+
+
 def _problems(connection: sqlite3.Connection, links: int | None) -> Iterator[str]:
-    [(total,)] = connection.execute("SELECT COALESCE(SUM(posted), 0) FROM accounts")
-    if total:
-        yield f"the accounts sum to {credits_text(total)} credits, not to zero"
-    for account, posted, computed in connection.execute(BALANCES):
-        yield f"{account}: its balance is {posted}, its transfers say {computed}"
+    yield from _wrong_balances(connection)
     for account, held, computed in connection.execute(HELD):
         yield f"{account}: {held} are held, its open holds say {computed}"
     for account, by in connection.execute(OVERDRAWN):

@@ -5,7 +5,7 @@ amounts and names arrive checked.
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -17,11 +17,9 @@ from appliance.core.errors import StoreFailed
 from appliance.core.limits import Limits
 from appliance.core.units import Picocredits
 from appliance.ledger import audit, ledger, rollback_guard
-from appliance.ledger.entry import Balance
 from appliance.ledger.recovery import Recovered, recover
 from appliance.ledger.rollback_guard import RollbackGuard
 from appliance.ledger.schema import MIGRATIONS, SMALL
-from appliance.ledger.transfer import last_charge_us, read_balance
 from appliance.store.database import WAY_OUT, has_table, index_problem
 from appliance.store.datadir import DataDir
 from appliance.store.reserve import Reserve
@@ -105,13 +103,3 @@ def top_up(key_id: str, amount: Picocredits, now_us: int) -> Operation[None]:
 def revoke(key_id: str, now_us: int) -> Operation[None]:
     """Write that a key is revoked."""
     return lambda connection: keyring.mark_revoked(connection, key_id, now_us)
-
-
-def balances(key_ids: Sequence[str], now_us: int) -> Operation[list[Balance]]:
-    """Read the balances of keys, in their order."""
-    return lambda connection: [read_balance(connection, key_id, now_us) for key_id in key_ids]
-
-
-def last_uses(key_ids: Sequence[str]) -> Operation[list[int | None]]:
-    """Read when keys were charged last, in their order."""
-    return lambda connection: [last_charge_us(connection, key_id) for key_id in key_ids]

@@ -28,6 +28,15 @@ class Balance:
 
 
 @dataclass(frozen=True, slots=True)
+class Statement:
+    """One key's money at one moment, and when it last bought something."""
+
+    balance: Balance
+    charged_us: int | None
+    """None: it was never charged."""
+
+
+@dataclass(frozen=True, slots=True)
 class Purchase:
     """What a call wants to buy, before it is computed; its price is fixed from here on."""
 

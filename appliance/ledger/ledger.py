@@ -7,6 +7,7 @@ A hold reserves the exact price before anything is computed, so settling can nev
 credit (two-phase transfers, docs.tigerbeetle.com/coding/two-phase-transfers).
 """
 
+import asyncio
 import sqlite3
 
 from appliance.core.clock import Clock, seconds_to_midnight, utc_day
@@ -17,15 +18,17 @@ from appliance.core.errors import (
     InvalidRequest,
 )
 from appliance.core.failpoint import reach
-from appliance.core.units import PICOCREDITS_PER_CREDIT, Picocredits, credits_text
+from appliance.core.units import Picocredits, credits_text
 from appliance.ledger import idempotency, transfer, usage
 from appliance.ledger.entry import Balance, Charge, Hold, IdempotencyKey, Purchase
 from appliance.ledger.schema import ISSUED, REVENUE
-from appliance.ledger.transfer import Transfer, read_balance
+from appliance.ledger.transfer import POSTED_MAX, Transfer, read_balance, with_room
+from appliance.ledger.wide_sum import total, wide_sum
+from appliance.store.reader import reading
+from appliance.store.write_request import Operation, T
 from appliance.store.writer import Writer
 
-POSTED_MAX = 8_000_000 * PICOCREDITS_PER_CREDIT
-"""No account may hold more: int64 ends at 9.2 million credits."""
+INT64_MAX = 2**63 - 1
 
 _HELD = "account, amount, price, tier, each, units, model, request_id"
 
@@ -61,6 +64,7 @@ class Ledger:
             InsufficientCredit: the balance does not cover it.
         """
         now_us = self._clock.wall_us()
+        # In the writer's order: what was asked before it is done before it.
         await self._writer.run(
             lambda connection: require_funds(connection, purchase, now_us), durable=False
         )
@@ -104,9 +108,16 @@ class Ledger:
             KeyNotFound: no account has this id.
         """
         now_us = self._clock.wall_us()
-        return await self._writer.run(
-            lambda connection: read_balance(connection, key_id, now_us), durable=False
-        )
+        return await self._read(lambda connection: read_balance(connection, key_id, now_us))
+
+    async def _read(self, operation: Operation[T]) -> T:
+        """Read on another thread than the writer's; what was committed before is seen."""
+
+        def read() -> T:
+            with reading(self._writer.path) as connection:
+                return operation(connection)
+
+        return await asyncio.to_thread(read)
 
 
 def open_account(connection: sqlite3.Connection, key_id: str, *, unlimited: bool) -> None:
@@ -122,16 +133,32 @@ def grant(connection: sqlite3.Connection, key_id: str, amount: Picocredits, now_
 
     Raises:
         KeyNotFound: no account has this id.
-        InvalidRequest: the account would hold more than `POSTED_MAX`.
+        InvalidRequest: the account would hold more than `POSTED_MAX`; `param` is `credit`.
     """
     assert amount >= 0
-    if read_balance(connection, key_id, now_us).posted + amount > POSTED_MAX:
+    posted = read_balance(connection, key_id, now_us).posted
+    # What is not delivered yet may still be given back.
+    room = min(POSTED_MAX - posted, INT64_MAX - posted - _undelivered(connection, key_id))
+    if amount > room:
         raise InvalidRequest(
-            f"a key holds at most {credits_text(POSTED_MAX)} credits", param="credit"
+            f"credit: a key holds at most {credits_text(POSTED_MAX)} credits, and this one has "
+            f"room for {credits_text(max(0, room))}; add at most that, or mint another key",
+            param="credit",
         )
-    transfer.write(connection, Transfer(0, "grant", ISSUED, key_id, amount, now_us), None)
-    transfer.move(connection, ISSUED, now_us=now_us, posted=-amount)
+    issued = with_room(connection, ISSUED, amount)
+    transfer.write(connection, Transfer(0, "grant", issued, key_id, amount, now_us), None)
+    transfer.move(connection, issued, now_us=now_us, posted=-amount)
     transfer.move(connection, key_id, now_us=now_us, posted=amount)
+
+
+def _undelivered(connection: sqlite3.Connection, key_id: str) -> int:
+    """Return what a key paid for calls whose answers are not handed over yet."""
+    row = connection.execute(
+        f"SELECT {wide_sum('amount')} FROM undelivered CROSS JOIN transfers USING (seq)"  # noqa: S608 - constants
+        " WHERE debit = ?",
+        (key_id,),
+    ).fetchone()
+    return total(row)
 
 
 def require_funds(connection: sqlite3.Connection, purchase: Purchase, now_us: int) -> None:
@@ -140,6 +167,8 @@ def require_funds(connection: sqlite3.Connection, purchase: Purchase, now_us: in
     Raises:
         DailyBudgetExceeded: the day's budget does not cover it.
         InsufficientCredit: the balance does not cover it.
+        InvalidRequest: the balance of an unlimited key would be below `-POSTED_MAX`, or more than
+            `POSTED_MAX` would be spent on this day.
     """
     balance = read_balance(connection, purchase.key_id, now_us)
     budget = purchase.daily_budget
@@ -148,6 +177,14 @@ def require_funds(connection: sqlite3.Connection, purchase: Purchase, now_us: in
     if not balance.unlimited and balance.available < purchase.amount:
         raise InsufficientCredit(
             required=credits_text(purchase.amount), available=credits_text(balance.available)
+        )
+    today = balance.spent_today + balance.held + purchase.amount
+    if balance.available - purchase.amount < -POSTED_MAX or today > POSTED_MAX:
+        raise InvalidRequest(
+            f"this key has spent {credits_text(POSTED_MAX)} credits, all that one key's account "
+            "can hold; the operator mints another key, or adds credit to this one"
+            if today <= POSTED_MAX
+            else f"a key spends at most {credits_text(POSTED_MAX)} credits a day"
         )
 
 
@@ -181,11 +218,12 @@ def settle_hold(
 ) -> Charge:
     """Turn a hold into a charge."""
     account, amount, price, tier, each, units, model, request_id = _resolve(connection, hold)
+    revenue = with_room(connection, REVENUE, amount)
     row = Transfer(
         0,
         "charge",
         account,
-        REVENUE,
+        revenue,
         amount,
         now_us,
         hold.id,
@@ -200,7 +238,7 @@ def settle_hold(
     balance = transfer.move(
         connection, account, now_us=now_us, posted=-amount, held=-amount, spent=amount
     )
-    transfer.move(connection, REVENUE, now_us=now_us, posted=amount)
+    transfer.move(connection, revenue, now_us=now_us, posted=amount)
     usage.add(connection, row)
     connection.execute("INSERT INTO undelivered (seq) VALUES (?)", (seq,))
     if idempotency_key is not None:
@@ -236,15 +274,22 @@ def refund(connection: sqlite3.Connection, seq: int, kind: str, now_us: int) -> 
     return True
 
 
-def forget(connection: sqlite3.Connection, key_id: str, *, rows_max: int = 1000) -> bool:
-    """Remove the request ids from some of a key's charges; return whether any may be left."""
+def forget(
+    connection: sqlite3.Connection, key_id: str, *, after: int = 0, rows_max: int = 1000
+) -> int | None:
+    """Remove the request ids from a key's charges later than `after`, some of them at a time.
+
+    Returns the number of the last one that was looked at, or None when there are no more.
+    """
     connection.execute("DELETE FROM repeats WHERE account = ?", (key_id,))
-    changed = connection.execute(
-        "UPDATE transfers SET request_id = NULL WHERE seq IN (SELECT seq FROM transfers"
-        " WHERE debit = ? AND request_id IS NOT NULL LIMIT ?)",
-        (key_id, rows_max),
-    ).rowcount
-    return changed == rows_max
+    seqs = connection.execute(
+        "SELECT seq FROM transfers WHERE debit = ? AND seq > ? ORDER BY seq LIMIT ?",
+        (key_id, after, rows_max),
+    ).fetchall()
+    connection.executemany(
+        "UPDATE transfers SET request_id = NULL WHERE seq = ? AND request_id IS NOT NULL", seqs
+    )
+    return int(seqs[-1][0]) if len(seqs) == rows_max else None
 
 
 def _resolve(

@@ -8,6 +8,8 @@ and can do neither. So the WAL-reset bug of SQLite before 3.51.3 (sqlite.org/wal
 which needs two, cannot happen with any SQLite, and none is refused for its version.
 """
 
+import logging
+import shutil
 import sqlite3
 import zlib
 from collections.abc import Callable, Sequence
@@ -18,13 +20,19 @@ import sqlite_utils
 from sqlite_utils import Migrations
 
 from appliance.core.errors import StoreFailed
+from appliance.store.datadir import sync_directory, sync_file
 from appliance.store.reader import open_read_only
+
+log = logging.getLogger("gigarouter.store")
 
 APPLICATION_ID = 0x67723031
 """`gr01` in the file's header: a foreign file is never touched."""
 
 MIGRATED = "_sqlite_migrations"
 """Where sqlite-utils notes the steps that were run."""
+
+COPY_LEAVES_BYTES = 64 * 1024 * 1024
+"""A copy that is made before a migration leaves this, and the room that the steps may need."""
 
 WAY_OUT = "restore a backup with: gigarouter restore FILE"
 
@@ -35,12 +43,18 @@ Inspection = Callable[[sqlite3.Connection], None]
 
 
 def connect(
-    path: Path, migrations: Sequence[Migration], inspect: Inspection = lambda _: None
+    path: Path,
+    migrations: Sequence[Migration],
+    inspect: Inspection = lambda _: None,
+    *,
+    copy_before_migrating: bool = False,
 ) -> sqlite3.Connection:
     """Open or create the file and bring its tables up to date.
 
-    What exists is looked at first, through a connection that cannot write. The connection commits
-    nothing by itself: writers say `BEGIN IMMEDIATE`. It may be used by one thread at a time.
+    What exists is looked at first, through a connection that cannot write. With
+    `copy_before_migrating=True` a database of an older version is copied beside itself before its
+    tables change. The connection commits nothing by itself: writers say `BEGIN IMMEDIATE`. It may
+    be used by one thread at a time.
 
     Raises:
         StoreFailed: the file is damaged, foreign, newer than this program, or cannot be opened.
@@ -57,7 +71,7 @@ def connect(
             if connection.execute("PRAGMA page_count").fetchone()[0] == 0:
                 connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             _configure(connection)
-            _migrate(connection, path, migrations)
+            _migrate(connection, path, migrations, copies=copy_before_migrating)
         except BaseException:
             connection.close()
             raise
@@ -152,7 +166,7 @@ def _configure(connection: sqlite3.Connection) -> None:
         "secure_delete = ON",
         # Without it INSERT OR REPLACE deletes rows behind the back of their triggers.
         "recursive_triggers = ON",
-        # The writer folds the log itself: SQLite's own hook hides a flush that fails meanwhile.
+        # The writer runs the checkpoints: SQLite's own hook hides a flush that fails meanwhile.
         "wal_autocheckpoint = 0",
         # macOS: fsync alone does not reach the platter.
         "fullfsync = ON",
@@ -161,7 +175,9 @@ def _configure(connection: sqlite3.Connection) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[Migration]) -> None:
+def _migrate(
+    connection: sqlite3.Connection, path: Path, migrations: Sequence[Migration], *, copies: bool
+) -> None:
     # Without execute_plugins=False sqlite-utils loads whatever plugins the environment holds.
     database = sqlite_utils.Database(connection, execute_plugins=False, strict=True)
     steps = Migrations("gigarouter")
@@ -172,10 +188,39 @@ def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[Mi
     if applied - known:
         raise StoreFailed(f"{path} was written by a newer gigarouter; upgrade to open it.")
     if known - applied:
+        if applied and copies:
+            _keep_copy(connection, path, max(applied))
         connection.execute("PRAGMA user_version = 0")  # a crash meanwhile leaves no wrong mark
         steps.apply(database)
     if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
         connection.execute(f"PRAGMA user_version = {tables_mark(connection)}")
+
+
+def _keep_copy(connection: sqlite3.Connection, path: Path, last_step: str) -> None:
+    """Copy a database beside itself, for the older program; without room for it, log that."""
+    copy = path.with_name(f"{path.name}.after-{last_step}")
+    if copy.exists():
+        return  # of a start that was cut off
+    [(size,)] = connection.execute(
+        "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
+    )
+    if shutil.disk_usage(path.parent).free < 2 * size + COPY_LEAVES_BYTES:
+        log.warning("%s is brought up to date without a copy: the disk has no room for it", path)
+        return
+    part = path.with_name(f"{copy.name}.part")
+    part.unlink(missing_ok=True)
+    part.touch(mode=0o600)
+    try:
+        with closing(sqlite3.connect(part, isolation_level=None)) as target:
+            target.execute("PRAGMA synchronous = OFF")  # flushed once, when it is whole
+            connection.backup(target)
+            target.execute("PRAGMA journal_mode = DELETE")
+        sync_file(part)
+        part.replace(copy)
+        sync_directory(path.parent)
+    finally:
+        part.unlink(missing_ok=True)
+    log.info("the tables are brought up to date; as they were they are kept in %s", copy)
 
 
 def _on_connection(

@@ -4,10 +4,13 @@ Owns one file of the data directory that is nothing but allocated space, and whe
 give it up.
 """
 
+import logging
 import os
 from pathlib import Path
 
 from appliance.core.clock import Clock
+
+log = logging.getLogger("gigarouter.store")
 
 PAUSE_S = 2
 """Between two tries to take the reserve back."""
@@ -36,8 +39,12 @@ class Reserve:
         return self._allocate()
 
     def give_up(self) -> None:
-        """Give the space back to the disk."""
-        self._path.unlink(missing_ok=True)
+        """Give the space back to the disk, if the disk lets it go."""
+        try:
+            self._path.unlink(missing_ok=True)
+        except OSError as error:
+            # A disk that became read-only. The write that needs the space fails and says so.
+            log.warning("the reserve %s could not be given up: %s", self._path, error)
 
     def take_back(self) -> bool:
         """Try to have the reserve again, every few seconds at most; return whether it is there."""
@@ -46,6 +53,13 @@ class Reserve:
             return False
         self._next_ns = now_ns + PAUSE_S * 1_000_000_000
         return self._allocate()
+
+    def is_there(self) -> bool:
+        """Say whether the space is set aside now."""
+        try:
+            return self._is_whole()
+        except OSError:
+            return False
 
     def _is_whole(self) -> bool:
         try:

@@ -47,11 +47,13 @@ class SyncReply:
 
     def done(self, result: Any) -> None:
         """Wake the thread."""
-        self.future.set_result(result)
+        if not self.future.done():
+            self.future.set_result(result)
 
     def failed(self, error: BaseException) -> None:
         """Raise in the thread."""
-        self.future.set_exception(error)
+        if not self.future.done():
+            self.future.set_exception(error)
 
 
 class AsyncReply:
