@@ -121,7 +121,7 @@ async def open_appliance(
         Events(),
     )
     app = create_app(services, _guard(directory, authenticator, settings))
-    chores = (schedule, AuditSchedule(directory, books.writer), residency)
+    chores = (schedule, AuditSchedule(directory, books), residency)
     async with _running(chores, downloads, billing, residency, threads):
         yield Appliance(app, pipeline, residency, admin, models, loader)
 

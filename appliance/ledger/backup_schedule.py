@@ -7,6 +7,7 @@ and shown, and tried again when the next one is due.
 import asyncio
 import logging
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from appliance.core.clock import Clock, stamp, stamped_us
@@ -62,7 +63,9 @@ class BackupSchedule:
         files = self.files()
         if not files:
             return START_PAUSE_S
-        made_us = stamped_us(files[-1].name.removeprefix("gigarouter-").removesuffix(".db"))
+        made_us = files[-1].stat().st_mtime_ns // 1000
+        with suppress(ValueError):  # digits that are no date
+            made_us = stamped_us(files[-1].name.removeprefix("gigarouter-").removesuffix(".db"))
         age_s = (self._clock.wall_us() - made_us) / 1e6
         # A clock that was changed makes no backup late, nor two in a row.
         return min(interval_s, max(START_PAUSE_S, interval_s - age_s))
@@ -85,6 +88,10 @@ class BackupSchedule:
             self.failures += 1
             self.last_error = str(error)
             log.error("the scheduled backup failed: %s", error)  # noqa: TRY400 - it says enough
+        except Exception as error:
+            self.failures += 1
+            self.last_error = repr(error)
+            log.exception("the scheduled backup failed")
         else:
             self.last_error = None
 

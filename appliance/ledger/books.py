@@ -17,6 +17,7 @@ from appliance.core.errors import StoreFailed
 from appliance.core.limits import Limits
 from appliance.core.units import Picocredits
 from appliance.ledger import audit, ledger, rollback_guard
+from appliance.ledger.audit_record import AuditRecord
 from appliance.ledger.recovery import Recovered, recover
 from appliance.ledger.rollback_guard import RollbackGuard
 from appliance.ledger.schema import MIGRATIONS, SMALL
@@ -36,6 +37,7 @@ class Books:
     clock: Clock
     """Never behind what the books have seen."""
     recovered: Recovered
+    audited: AuditRecord
 
 
 @contextmanager
@@ -61,7 +63,8 @@ def open_books(directory: DataDir, clock: Clock, limits: Limits) -> Iterator[Boo
             now_us = steady.wall_us()
             recovered = writer.call(lambda connection: recover(connection, now_us))
             keys = writer.call(keyring.load, durable=False)
-            yield Books(writer, Keyring(keys, keys_max=limits.keys_max), steady, recovered)
+            ring = Keyring(keys, keys_max=limits.keys_max)
+            yield Books(writer, ring, steady, recovered, AuditRecord(opened_us=now_us))
         finally:
             writer.close()
 

@@ -68,11 +68,18 @@ class DeliveryAcks:
         marks, self._marks = self._marks, []
         try:
             await self._writer.run(lambda connection: mark(connection, marks), durable=False)
-            self._failing = False
         except ApplianceError as error:
-            self._failing = True
-            self._marks = marks + self._marks
+            self._keep(marks)
             log.warning("deliveries are not written yet: %s", error)
+        except Exception:
+            self._keep(marks)
+            log.exception("deliveries are not written yet")
+        else:
+            self._failing = False
+
+    def _keep(self, marks: list[int]) -> None:
+        self._failing = True
+        self._marks = marks + self._marks
 
 
 def mark(connection: sqlite3.Connection, seqs: list[int]) -> None:

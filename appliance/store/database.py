@@ -34,6 +34,9 @@ MIGRATED = "_sqlite_migrations"
 COPY_LEAVES_BYTES = 64 * 1024 * 1024
 """A copy that is made before a migration leaves this, and the room that the steps may need."""
 
+LOG_KEPT_BYTES = 16 * 1024 * 1024
+"""To which the log's file is cut when it begins again."""
+
 WAY_OUT = "restore a backup with: gigarouter restore FILE"
 
 Migration = tuple[str, Callable[[sqlite3.Connection], None]]
@@ -168,6 +171,8 @@ def _configure(connection: sqlite3.Connection) -> None:
         "recursive_triggers = ON",
         # The writer runs the checkpoints: SQLite's own hook hides a flush that fails meanwhile.
         "wal_autocheckpoint = 0",
+        # A log that grew while a reader held it gives its space back afterwards.
+        f"journal_size_limit = {LOG_KEPT_BYTES}",
         # macOS: fsync alone does not reach the platter.
         "fullfsync = ON",
         "checkpoint_fullfsync = ON",

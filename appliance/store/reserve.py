@@ -54,13 +54,6 @@ class Reserve:
         self._next_ns = now_ns + PAUSE_S * 1_000_000_000
         return self._allocate()
 
-    def is_there(self) -> bool:
-        """Say whether the space is set aside now."""
-        try:
-            return self._is_whole()
-        except OSError:
-            return False
-
     def _is_whole(self) -> bool:
         try:
             found = self._path.stat()
