@@ -62,7 +62,7 @@ class KeyAdmin:
         self._clock = clock
         self._limits = limits
         self._changing = asyncio.Lock()
-        """One change of a key after the other: each starts from what the last one left."""
+        """Held while a key is changed: each change starts from the result of the one before."""
 
     async def mint(self, order: MintOrder) -> MintedKey:
         """Make a key and its account, and return the plaintext, once.
@@ -163,7 +163,7 @@ class KeyAdmin:
         return await self.show(key_id)
 
     async def revoke(self, key_id: str) -> KeyView:
-        """Refuse a key from now on, in memory first, then durably.
+        """Refuse a key from now on: in memory at once, then durably.
 
         Raises:
             KeyNotFound: no key has this id.
@@ -200,7 +200,7 @@ class KeyAdmin:
             await self._writer.run(
                 lambda connection: keyring.write_credentials(connection, rotated)
             )
-            # It may have been revoked meanwhile, and stays so.
+            # It may have been revoked during the write, and stays revoked.
             key = self._keyring.get(key_id)
             rotated = replace(rotated, revoked_us=key.revoked_us)
             self._keyring.add(rotated)
@@ -231,7 +231,7 @@ class KeyAdmin:
         return await self.show(key_id)
 
     async def forget(self, key_id: str) -> KeyView:
-        """Revoke a key and remove what tells whose it is; its books stay.
+        """Revoke a key and remove what identifies its holder; its transfers stay.
 
         Raises:
             KeyNotFound: no key has this id.
@@ -241,7 +241,7 @@ class KeyAdmin:
         async with self._changing:
             await self._writer.run(lambda connection: keyring.forget(connection, key_id, now_us))
             self._keyring.forget(key_id, now_us)
-            # In parts, between which others write; a call in flight may still add one.
+            # In parts, so that calls can be written between them; a call in flight may add a row.
             after: int | None = 0
             while after is not None:
                 after = await self._writer.run(_forget_after(key_id, after))

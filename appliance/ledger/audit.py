@@ -1,7 +1,7 @@
-"""Audit: the books held against themselves.
+"""Audit: the books compared with themselves.
 
-Owns every relation between transfers, holds, balances and sums that must hold at any moment.
-Nothing is mended here: books that do not agree are closed until a person has looked.
+Owns every relation between transfers, holds, balances and sums that is true at any moment. Nothing
+is repaired here: books that do not agree are closed until the operator has decided what to do.
 """
 
 import sqlite3
@@ -15,7 +15,7 @@ from appliance.ledger.wide_sum import total, wide_sum
 from appliance.store.error_class import classify
 
 PROBLEMS_MAX = 10
-"""Named in one report; the first is what matters."""
+"""Problems named in one report."""
 LINKS_AT_START = 100_000
 """How many of the last transfers are hashed again before a server listens: about half a second."""
 
@@ -59,13 +59,13 @@ SPENT = """
 
 
 def problems(connection: sqlite3.Connection, *, links: int | None = None) -> list[str]:
-    """Return what is wrong in the books, a line each; an empty list says that they agree.
+    """Return what is wrong in the books, one line each; an empty list if they agree.
 
-    With `links` only so many of the last transfers are hashed again, and sums of days are left
-    for another time: that much can be asked before a server listens.
+    With `links` only so many of the last transfers are hashed again, and the sums of days are not
+    compared: that is short enough for the start of a server.
 
     Raises:
-        sqlite3.Error: the database cannot be read now, for no fault of its own.
+        sqlite3.Error: the database cannot be read now, but is not damaged.
     """
     try:
         return list(islice(_problems(connection, links), PROBLEMS_MAX))

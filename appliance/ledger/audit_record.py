@@ -1,6 +1,6 @@
-"""AuditRecord: when the books of this process were audited last, and what came of it.
+"""AuditRecord: when the open books were audited last, and the result.
 
-Owns what the schedule of audits leaves for those who ask how the books are.
+Owns the state that the audit schedule writes and `gigarouter doctor` reads.
 """
 
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class AuditRecord:
-    """Written by the schedule, read by `gigarouter doctor`."""
+    """The last audit of the books of one process."""
 
     opened_us: int
     """When the books were opened, which audits balances and the last transfers."""
     whole_us: int | None = None
-    """When all of them were audited and agreed; None: not yet."""
+    """When they were last audited entirely and agreed; None: not yet."""
     problem: str | None = None
     """The first thing that did not agree."""
     error: str | None = None

@@ -1,7 +1,7 @@
-"""AuditSchedule: the whole audit, once an hour, while the server serves.
+"""AuditSchedule: the whole audit, once an hour, while the server runs.
 
-Owns when it runs and what follows. Books that do not agree are closed: the server stops, as it
-would not have started.
+Owns when it runs and what follows. Books that do not agree are closed and the server stops, because
+it would not start with such books either.
 """
 
 import asyncio

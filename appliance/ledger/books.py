@@ -1,7 +1,7 @@
-"""Books: the store, opened, audited and recovered, and the operator's operations on it.
+"""Books: the database, opened, audited and recovered, and the operator's operations on it.
 
-Owns the order of opening and the pairing of a key's row with its account. It checks no words:
-amounts and names arrive checked.
+Owns the order of opening, and that a key's row and its account are written together. Names and
+amounts were validated before.
 """
 
 import sqlite3
@@ -30,23 +30,23 @@ from appliance.store.writer import Writer
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """The store, opened and recovered, with every key in memory."""
+    """The open database, and every key in memory."""
 
     writer: Writer
     keyring: Keyring
     clock: Clock
-    """Never behind what the books have seen."""
+    """Never earlier than the last time in the books."""
     recovered: Recovered
     audited: AuditRecord
 
 
 @contextmanager
 def open_books(directory: DataDir, clock: Clock, limits: Limits) -> Iterator[Books]:
-    """Open the store of a locked data directory; close it at the end of the block.
+    """Open the database of a locked data directory; close it at the end of the block.
 
     Raises:
-        StoreFailed: the database is damaged, foreign, missing, behind its head, newer than this
-            program, or its books do not agree.
+        StoreFailed: the database is damaged, another program's, missing, behind its rollback guard,
+            newer than this program, or its books do not agree.
     """
     rollback_guard.require_database(directory.database, directory.rollback_guard)
     with RollbackGuard(directory.rollback_guard) as file:
@@ -70,10 +70,10 @@ def open_books(directory: DataDir, clock: Clock, limits: Limits) -> Iterator[Boo
 
 
 def _inspect(connection: sqlite3.Connection, directory: DataDir, file: RollbackGuard) -> None:
-    """Refuse books that lack what was written, or that do not agree with themselves."""
+    """Refuse books that were rolled back, are damaged, or do not agree."""
     file.require(connection, directory.database)
     if not has_table(connection, "transfers"):
-        return  # older than double entry, or its making was cut off
+        return  # older than double entry, or interrupted while it was created
     verdicts = (index_problem(connection, table) for table in SMALL if has_table(connection, table))
     found = [verdict for verdict in verdicts if verdict != "ok"]
     found = found or audit.problems(connection, links=audit.LINKS_AT_START)
@@ -87,7 +87,7 @@ def _inspect(connection: sqlite3.Connection, directory: DataDir, file: RollbackG
 
 
 def mint(key: Key, granted: Picocredits, now_us: int) -> Operation[None]:
-    """Write a key, its account and its first credits, all or nothing."""
+    """Write a key, its account and its first grant, all of them or none."""
 
     def write(connection: sqlite3.Connection) -> None:
         keyring.insert(connection, key)

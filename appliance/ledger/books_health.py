@@ -1,6 +1,6 @@
-"""BooksHealth: how the books of a running process are, as far as it can be seen in a moment.
+"""BooksHealth: the state of open books, as far as it can be read in seconds.
 
-Owns the look: through a connection that cannot write, and at the files beside the database.
+Owns what is read: the database, through a connection that cannot write, and the files beside it.
 """
 
 import sqlite3
@@ -16,37 +16,37 @@ from appliance.store.datadir import DataDir
 from appliance.store.reader import reading
 
 QUICK_BYTES = 256_000_000
-"""Above it only the tables that do not grow with every call are checked: all of it takes longer
-than a person waits, and the audit of each hour does it."""
+"""Size of the database above which only the tables that do not grow with every call are checked:
+the rest takes minutes, and the hourly audit covers it."""
 
 
 @dataclass(frozen=True, slots=True)
 class BooksHealth:
-    """What one look found."""
+    """What was found at one moment."""
 
     bytes: int
     log_bytes: int
     has_reserve: bool
-    """The space that is kept back for a full disk is there."""
+    """The reserve for a full disk is allocated."""
     broken: str | None
-    """Why nothing is written any more."""
+    """Why every write is refused; None: writes are accepted."""
     damage: str | None
     """What SQLite finds wrong in the file."""
     guard_seq: int
-    """The last transfer that the rollback guard remembers; 0: none."""
+    """The last transfer that the rollback guard recorded; 0: none."""
     guard_agrees: bool
     """The books have that transfer."""
     last_seq: int
     """The last transfer of the books."""
     audited_us: int
-    """When they were last known to agree."""
+    """When the last audit found that they agree."""
     audit_problem: str | None
     audit_error: str | None
 
 
 def look(directory: DataDir, books: Books) -> BooksHealth:
-    """Look at open books; not for the loop's thread."""
-    # First the guard: it is written after the books, so that they must have what it remembers.
+    """Return the state of open books; blocks for up to some seconds."""
+    # The guard first: it is written after a commit, so that the books must have its transfer.
     found = rollback_guard.read(directory.rollback_guard)
     guard_seq, guard_hash = (0, None) if found is None else found.tip
     damage, last_seq, agrees = None, 0, True

@@ -1,7 +1,7 @@
 """Ledger: what may happen to money: grants, holds, settlement, release and refund.
 
-Owns the rules of each, one operation of the writer's thread apiece. It knows no prices: amounts
-arrive as exact integers.
+Owns the rules of each; each is one operation of the writer. It knows no prices: amounts are exact
+integers.
 
 A hold reserves the exact price before anything is computed, so settling can never fail for lack of
 credit (two-phase transfers, docs.tigerbeetle.com/coding/two-phase-transfers).
@@ -64,7 +64,7 @@ class Ledger:
             InsufficientCredit: the balance does not cover it.
         """
         now_us = self._clock.wall_us()
-        # In the writer's order: what was asked before it is done before it.
+        # On the writer's thread, because its result depends on the holds before it in the queue.
         await self._writer.run(
             lambda connection: require_funds(connection, purchase, now_us), durable=False
         )
@@ -72,8 +72,8 @@ class Ledger:
     async def settle(self, hold: Hold, idempotency_key: IdempotencyKey | None = None) -> Charge:
         """Charge a hold; it is on the disk when this returns.
 
-        The charge is refunded when the process ends before `delivered` is told of it. With
-        `idempotency_key` the call is known again for a day.
+        The charge is refunded if the process ends before its delivery was recorded (see
+        `DeliveryAcks`). With `idempotency_key` a repetition of the call is recognized for a day.
 
         Raises:
             HoldNotOpen: it was settled or released already.
@@ -86,7 +86,7 @@ class Ledger:
         return charge
 
     async def release(self, hold: Hold) -> None:
-        """Give a hold back; the call costs nothing.
+        """Release a hold; the call costs nothing.
 
         Raises:
             HoldNotOpen: it was settled or released already.
@@ -97,7 +97,7 @@ class Ledger:
         )
 
     async def refund(self, seq: int) -> None:
-        """Give a charge back whose answer could not be handed over; the second time is nothing."""
+        """Refund a charge whose answer was not delivered; a second time changes nothing."""
         now_us = self._clock.wall_us()
         await self._writer.run(lambda connection: refund(connection, seq, "refund", now_us))
 
@@ -121,7 +121,7 @@ class Ledger:
 
 
 def open_account(connection: sqlite3.Connection, key_id: str, *, unlimited: bool) -> None:
-    """Start the books of a new key."""
+    """Open the account of a new key."""
     connection.execute(
         "INSERT INTO accounts (id, key_id, kind) VALUES (?1, ?1, ?2)",
         (key_id, "unlimited" if unlimited else "prepaid"),
@@ -137,7 +137,7 @@ def grant(connection: sqlite3.Connection, key_id: str, amount: Picocredits, now_
     """
     assert amount >= 0
     posted = read_balance(connection, key_id, now_us).posted
-    # What is not delivered yet may still be given back.
+    # A charge that is not delivered yet may still be refunded.
     room = min(POSTED_MAX - posted, INT64_MAX - posted - _undelivered(connection, key_id))
     if amount > room:
         raise InvalidRequest(
@@ -152,7 +152,7 @@ def grant(connection: sqlite3.Connection, key_id: str, amount: Picocredits, now_
 
 
 def _undelivered(connection: sqlite3.Connection, key_id: str) -> int:
-    """Return what a key paid for calls whose answers are not handed over yet."""
+    """Return the sum of a key's charges whose answers are not delivered yet."""
     row = connection.execute(
         f"SELECT {wide_sum('amount')} FROM undelivered CROSS JOIN transfers USING (seq)"  # noqa: S608 - constants
         " WHERE debit = ?",
@@ -162,7 +162,7 @@ def _undelivered(connection: sqlite3.Connection, key_id: str) -> int:
 
 
 def require_funds(connection: sqlite3.Connection, purchase: Purchase, now_us: int) -> None:
-    """Refuse a purchase that the key cannot pay for today.
+    """Refuse a purchase that the key cannot pay for now.
 
     Raises:
         DailyBudgetExceeded: the day's budget does not cover it.
@@ -189,7 +189,7 @@ def require_funds(connection: sqlite3.Connection, purchase: Purchase, now_us: in
 
 
 def open_hold(connection: sqlite3.Connection, purchase: Purchase, now_us: int) -> Hold:
-    """Reserve the price of a call; reading and writing happen in one transaction."""
+    """Reserve the price of a call; the check and the hold are one transaction."""
     require_funds(connection, purchase, now_us)
     transfer.move(connection, purchase.key_id, now_us=now_us, held=purchase.amount)
     cursor = connection.execute(
@@ -216,7 +216,7 @@ def settle_hold(
     now_us: int,
     idempotency_key: IdempotencyKey | None = None,
 ) -> Charge:
-    """Turn a hold into a charge."""
+    """Charge a hold."""
     account, amount, price, tier, each, units, model, request_id = _resolve(connection, hold)
     revenue = with_room(connection, REVENUE, amount)
     row = Transfer(
@@ -248,13 +248,13 @@ def settle_hold(
 
 
 def release_hold(connection: sqlite3.Connection, hold: Hold, now_us: int) -> None:
-    """Give a hold back."""
+    """Release a hold."""
     account, amount, *_ = _resolve(connection, hold)
     transfer.move(connection, account, now_us=now_us, held=-amount)
 
 
 def refund(connection: sqlite3.Connection, seq: int, kind: str, now_us: int) -> bool:
-    """Give an undelivered charge back; return whether it still was one."""
+    """Refund an undelivered charge; return whether it was still undelivered."""
     if not connection.execute("DELETE FROM undelivered WHERE seq = ?", (seq,)).rowcount:
         return False
     charge = Transfer(*connection.execute(f"{transfer.SELECT} WHERE seq = ?", (seq,)).fetchone())
@@ -277,9 +277,9 @@ def refund(connection: sqlite3.Connection, seq: int, kind: str, now_us: int) -> 
 def forget(
     connection: sqlite3.Connection, key_id: str, *, after: int = 0, rows_max: int = 1000
 ) -> int | None:
-    """Remove the request ids from a key's charges later than `after`, some of them at a time.
+    """Remove the request ids from up to `rows_max` of a key's charges later than `after`.
 
-    Returns the number of the last one that was looked at, or None when there are no more.
+    Returns the `after` of the next part, or None if there are no more.
     """
     connection.execute("DELETE FROM repeats WHERE account = ?", (key_id,))
     seqs = connection.execute(

@@ -1,11 +1,11 @@
 """Schema: the tables of the books.
 
-Owns the promises that the database itself keeps: integers only; a transfer has two sides, never
-changes and never goes; a charge is its units times its price; a hold is resolved at most once; a
-prepaid balance is never below zero.
+Owns the invariants that the database itself enforces: integers only; a transfer has two sides and
+is never changed or deleted; a charge is its units times its price; a hold is resolved at most once;
+a prepaid balance is never below zero.
 
-A hold is a row while it is open, and no row afterwards: settling deletes it and writes the charge
-that carries its number, which is unique.
+A hold is a row while it is open: settling deletes it and writes the charge with its id, which is
+unique among charges.
 """
 
 import sqlite3
@@ -33,7 +33,7 @@ SMALL = (
     "repeats",
     "usage_days",
 )
-"""Tables that do not grow with every call for ever: they can be looked at in full at a start."""
+"""Tables that do not grow with every call: they can be checked entirely at a start."""
 
 TABLES = (
     """
@@ -164,7 +164,7 @@ TABLES = (
     BEGIN SELECT RAISE(ABORT, 'a hold resolves, it does not change'); END
     """,
 )
-"""Only a request id may go from a transfer: it may be the client's own word (see `forget`)."""
+"""Only a transfer's request id may be removed: the client may have chosen it (see `forget`)."""
 
 
 SERIES = (
@@ -178,7 +178,7 @@ INDEXES = (
     "CREATE INDEX usage_days_account ON usage_days (account, day)",
     "CREATE INDEX credentials_key ON credentials (key_id)",
 )
-"""For what is asked of one key: its usage of every day, and its older credentials."""
+"""For reads of one key: its usage of every day, and its older credentials."""
 
 
 def _keys_and_ledger(connection: sqlite3.Connection) -> None:

@@ -1,8 +1,7 @@
 """Transfer: money from one account to another, chained to the transfer before it.
 
-Owns the only SQL that writes transfers and moves balances, and the hash chain: each row's hash
-covers the row and the hash before it, so that a row that was changed, or one that is gone from the
-middle, is found.
+Owns the only SQL that writes transfers and changes balances, and the hash chain: each row's hash
+covers the row and the hash before it, so that a changed row or one that is missing is found.
 """
 
 import hashlib
@@ -20,23 +19,23 @@ from appliance.store.database import has_table
 from appliance.store.error_class import numbers_of_64_bits
 
 GENESIS = bytes(32)
-"""What the first transfer's hash covers in place of one before it."""
+"""The hash before the first transfer."""
 
 
 class Transfer(NamedTuple):
-    """One row, in the order in which its hash covers it; `request_id` may be forgotten."""
+    """One row, in the order in which it is hashed; without `request_id`, which may be removed."""
 
     seq: int
     kind: str
     debit: str
-    """The account that the money leaves."""
+    """The account whose balance decreases."""
     credit: str
-    """The account that it reaches."""
+    """The account whose balance increases."""
     amount: int
     at_us: int
     hold_id: int | None = None
     refunds: int | None = None
-    """The charge that is given back."""
+    """The charge that is refunded."""
     price: int | None = None
     tier: str | None = None
     each: int | None = None
@@ -63,7 +62,7 @@ _SPENT = """
         WHERE usage_days.day = :day AND account = accounts.id
     ) END
 """
-"""What an account spent on a day; the sum is asked for once a day, or when the clock was set."""
+"""What an account spent on a day; the sum is computed only if the account's day is another one."""
 _CHARGED = "(SELECT at_us FROM transfers WHERE debit = accounts.id ORDER BY seq DESC LIMIT 1)"
 _BALANCE = f"posted, held, {_SPENT}, kind = 'unlimited'"
 MOVE = f"""
@@ -123,7 +122,7 @@ def move(
     held: int = 0,
     spent: int = 0,
 ) -> Balance:
-    """Change an account's cached balance by what was written beside it; return what it is now."""
+    """Change an account's balance by what its transfers and holds say; return the new balance."""
     with numbers_of_64_bits():
         row = connection.execute(
             MOVE,
@@ -186,9 +185,9 @@ def with_room(connection: sqlite3.Connection, series: str, amount: int) -> str:
 
 
 def broken_links(connection: sqlite3.Connection, *, after: int = 0) -> Iterator[int]:
-    """Yield the number of each transfer later than `after` that is not what was written.
+    """Yield the number of each transfer later than `after` whose hash does not fit.
 
-    A number that is missing breaks the link of the next one.
+    A missing transfer is reported as the one after it.
     """
     before, expected = hash_of(connection, after) or GENESIS, after + 1
     rows = connection.execute(

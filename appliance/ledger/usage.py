@@ -1,7 +1,7 @@
-"""Usage: what was sold, by key, model and day, kept as sums so that it stays quick.
+"""Usage: what was sold, by key, model and day, kept as sums.
 
-Owns the table `usage_days`, to which every charge and refund is added in its own transaction.
-It reads no transfers: ten million of them take seconds.
+Owns the table `usage_days`, to which every charge and refund is added in its own transaction, so
+that no report reads the transfers.
 """
 
 import sqlite3
@@ -28,7 +28,7 @@ TAKE_BACK = """
 """
 GROUPS: dict[By, str] = {"day": "day", "model": "model", "key": "account"}
 ROWS_MAX = 100_000
-"""Of one answer."""
+"""Rows of one report."""
 READ = f"""
     WITH sold (grouped, model, calls, units, refunds, high, low, refunded_high, refunded_low) AS (
         SELECT {{group}}, model, SUM(calls), SUM(units), SUM(refunds),
@@ -42,12 +42,12 @@ READ = f"""
         SUM(high), SUM(low), SUM(refunded_high), SUM(refunded_low), SUM(refunds)
     FROM sold GROUP BY 1 ORDER BY 1 LIMIT :rows
 """  # noqa: S608 - constants
-"""One model is sold by the token or by the document, so that its unit is asked for once a group."""
+"""A model is sold by the token or by the document: its unit is looked up once for each group."""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Calls that were answered and charged, summed over a group. Refunds are within them."""
+    """Charged calls, summed over a group; those that were refunded are included."""
 
     group: str | int
     """A UTC day since the epoch, a model's id or a key's id."""
@@ -57,9 +57,9 @@ class Usage:
     amount: int
     """Picocredits charged."""
     refunds: int
-    """How many of the calls were given back."""
+    """How many of the calls were refunded."""
     refunded: int
-    """Picocredits given back."""
+    """Picocredits refunded."""
 
 
 def add(connection: sqlite3.Connection, charge: Transfer) -> None:

@@ -1,8 +1,7 @@
 """WideSum: sums of amounts that may need more than 64 bits.
 
-Owns the two halves in which SQL adds and Python puts together. SQLite's own SUM ends with an error
-as soon as a sum of integers leaves int64, which is 9.2 million credits; the sales of all keys over
-all time may be more.
+Owns how such a sum is split: SQL adds two parts, Python combines them. SQLite's SUM of integers
+raises an error beyond int64, which is 9.2 million credits; all sales together may be more.
 """
 
 from collections.abc import Sequence
@@ -11,14 +10,14 @@ HALF = 1_000_000_000
 
 
 def wide_sum(expression: str) -> str:
-    """Return the SQL of two sums, one column each: of whole multiples of `HALF`, and of the rest.
+    """Return the SQL of two columns: the sum of whole multiples of `HALF`, and that of the rest.
 
-    Neither leaves int64 below nine billion rows.
+    Neither exceeds int64 below nine billion rows.
     """
     return f"COALESCE(SUM(({expression}) / {HALF}), 0), COALESCE(SUM(({expression}) % {HALF}), 0)"
 
 
 def total(halves: Sequence[int]) -> int:
-    """Return the sum that two columns of `wide_sum` make."""
+    """Return the sum of the two columns of `wide_sum`."""
     high, low = halves
     return high * HALF + low

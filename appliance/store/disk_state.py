@@ -1,10 +1,9 @@
-"""DiskState: what the writer knows of its disk: whether it is full, and whether it has failed.
+"""DiskState: whether the database's disk is full, and whether it has failed.
 
-Owns what follows from each error. A full disk is survived: the reserve is given up, what was begun
-is finished in its space, and nothing new begins until it could be taken back. A disk that fails is
-not: after a failed flush the kernel forgets the pages, so that a second try would report success
-for what is lost (wiki.postgresql.org/wiki/Fsync_Errors). The books are then broken for good, and
-the process that has them open must stop.
+Owns what follows from each error. On a full disk the reserve is given up: calls in flight are
+finished in its space, and new ones are refused until it can be allocated again. A disk that fails
+ends the process: after a failed flush the kernel drops the pages, so that a second flush would
+report success for data that is lost (wiki.postgresql.org/wiki/Fsync_Errors).
 """
 
 import logging
@@ -22,28 +21,28 @@ class Spare(Protocol):
     """Disk space that is kept back; see `Reserve`."""
 
     def prepare(self) -> bool:
-        """Have it at a start; return whether there is room."""
+        """Allocate it at a start; return whether there is room."""
 
     def give_up(self) -> None:
-        """Give it back to the disk."""
+        """Free the space."""
 
     def take_back(self) -> bool:
-        """Try to have it again; return whether it is there."""
+        """Try to allocate it again; return whether it is allocated."""
 
 
 class DiskState:
     """The disk under one database; changed by the writer's thread, read by every thread."""
 
     def __init__(self, reserve: Spare) -> None:
-        """Take the reserve, or note that the disk is full."""
+        """Allocate the reserve; without room for it the disk counts as full."""
         self._reserve = reserve
         self.is_full = not reserve.prepare()
-        """True: the reserve was given up, and only what was begun is finished."""
+        """True: the reserve was given up, and only essential operations run."""
         self.broken: Future[str] = Future()
         """Done with the reason when the database cannot be trusted any more."""
 
     def __repr__(self) -> str:
-        """Say which of the three states it is."""
+        """Show the state."""
         return f"<DiskState [{self.word}]>"
 
     @property
@@ -52,12 +51,12 @@ class DiskState:
         return "broken" if self.broken.done() else "short of space" if self.is_full else "open"
 
     def fail(self, error: BaseException) -> None:
-        """Let nothing be written any more. The first reason is kept."""
+        """Refuse every operation from now on; the first error is kept as the reason."""
         if not self.broken.done():
             self.broken.set_result(str(error) or type(error).__name__)
 
     def require_whole(self) -> None:
-        """Refuse to go on after a failure.
+        """Refuse an operation after a failure.
 
         Raises:
             LedgerUnavailable: the disk has failed.
@@ -66,7 +65,7 @@ class DiskState:
             raise LedgerUnavailable(self.broken.result())
 
     def make_room(self, error: sqlite3.Error) -> bool:
-        """Give up the reserve if the disk is full; return whether another try has more room."""
+        """Give up the reserve if the disk is full; return whether a second try has more room."""
         if self.is_full or classify(error) != "full":
             return False
         self.is_full = True
@@ -75,13 +74,13 @@ class DiskState:
         return not self.broken.done()
 
     def look_for_room(self) -> None:
-        """Take the reserve back once there is space again."""
+        """Allocate the reserve again once there is space."""
         if self.is_full and not self.broken.done() and self._reserve.take_back():
             self.is_full = False
             log.info("there is space on the disk again: new calls are served")
 
     def refusal(self, error: BaseException) -> RetryableError:
-        """Return how a failed transaction is reported; decide whether it was the last one."""
+        """Return the error for the callers of a failed transaction; a fatal one is kept."""
         if isinstance(error, RetryableError):
             return error
         error_class = classify(error)

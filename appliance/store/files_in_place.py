@@ -18,7 +18,7 @@ class FilesInPlace:
         """Refuse to write into a file that was removed or replaced: it will never be read.
 
         Raises:
-            RuntimeError: as said.
+            RuntimeError: one of them was removed or replaced.
         """
         for number, path in enumerate(self._paths):
             inode = _inode(path)

@@ -1,8 +1,8 @@
 """Writer: the one thread that writes to the database, and its natural group commit.
 
 Owns the connection, the queue of write requests and the order of commits. While one commit is on
-its way to the disk the queue fills; everything in it becomes the next transaction. What becomes of
-a transaction on a disk that is full or fails is `disk_state.py`'s.
+its way to the disk the queue fills; everything in it becomes the next transaction. `disk_state.py`
+decides what follows from an error of the disk.
 """
 
 import asyncio
@@ -33,15 +33,15 @@ from appliance.store.write_request import AsyncReply, Operation, Reply, SyncRepl
 log = logging.getLogger("gigarouter.store")
 
 BATCH_MAX = 512
-"""Operations in one transaction: bounds how long the first of them waits for its commit."""
+"""Operations in one transaction; bounds how long the first of them waits for its commit."""
 CLOSE_SECONDS = 30.0
-"""How long the disk may take to finish what waits."""
+"""How long `close` waits for the operations in the queue."""
 
 Outcome = tuple[Reply, Any, BaseException | None]
 
 
 class Writer:
-    """Runs operations one after the other, each in or out as a whole."""
+    """Runs operations one after the other, each of them entirely or not at all."""
 
     def __init__(
         self,
@@ -55,8 +55,8 @@ class Writer:
     ) -> None:
         """Open the database.
 
-        `inspect` may refuse one that exists before anything is changed; `committed` is called on
-        the writer's thread after each commit, before its replies, and must not raise.
+        `inspect` may refuse an existing database before it is changed; `committed` is called on the
+        writer's thread after each commit, before its replies, and must not raise.
 
         Raises:
             StoreFailed: the database cannot be opened, or was refused.
@@ -76,7 +76,7 @@ class Writer:
         self._thread.start()
 
     def __repr__(self) -> str:
-        """Say how much waits and whether writing still works."""
+        """Show the length of the queue and the state of the disk."""
         is_closed = self._closed and not self.broken.done()
         state = "closed" if is_closed else self._disk.word
         return f"<Writer [{self._mailbox.qsize()} waiting | {state}]>"
@@ -92,7 +92,7 @@ class Writer:
         return self._disk.is_full
 
     def call(self, operation: Operation[T], *, durable: bool = True, essential: bool = True) -> T:
-        """Run an operation and wait for its commit on this thread.
+        """Run an operation and block until its commit.
 
         Raises:
             QueueFull: too many operations wait.
@@ -109,10 +109,9 @@ class Writer:
     ) -> T:
         """Run an operation and await its commit.
 
-        With `durable=False` the commit is safe against the death of this process but not against
-        the loss of power, and costs no disk flush. With `essential=False` the operation begins
-        something new, and is refused while the disk is full. Cancelling the await does not undo the
-        operation.
+        With `durable=False` the commit survives the end of this process but perhaps not a loss of
+        power, and costs no disk flush. With `essential=False` the operation is refused while the
+        disk is full. Cancelling the await does not undo the operation.
 
         Raises:
             QueueFull: too many operations wait.
@@ -125,11 +124,11 @@ class Writer:
         return result
 
     def fail_permanently(self, reason: str) -> None:
-        """Let nothing be written any more, because what is there cannot be trusted."""
+        """Refuse every operation from now on, because the content cannot be relied on."""
         self._disk.fail(StoreFailed(reason))
 
     def close(self) -> None:
-        """Finish what waits, copy the write-ahead log into the file, and close it."""
+        """Finish the queue, copy the write-ahead log into the file, and close it."""
         if self._closed:
             return
         self._closed = True
@@ -151,8 +150,8 @@ class Writer:
     def _work(self) -> None:
         """Serve the queue until it is closed.
 
-        The thread outlives every error: whatever is raised breaks the writer, and what waits now
-        or later is refused instead of waiting for ever.
+        No error ends the thread: any error that is not handled below marks the database as broken,
+        and every request, now or later, is refused instead of waiting for ever.
         """
         last = False
         while not last:
@@ -174,7 +173,7 @@ class Writer:
             self._disk.fail(error)
 
     def _collect(self) -> tuple[list[WriteRequest], bool]:
-        """Wait for requests and take all that are there; say whether they are the last."""
+        """Wait for requests and take all in the queue; return whether they are the last."""
         batch: list[WriteRequest] = []
         try:
             request = self._mailbox.get(timeout=PAUSE_S if self._disk.is_full else None)
@@ -228,7 +227,7 @@ class Writer:
         except Exception as error:
             if isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.IntegrityError):
                 raise  # the database itself is in trouble: the whole transaction goes
-            # A refusal, or a bug in one operation, which must not stop the books.
+            # A refusal, or a bug in one operation: the others of the batch go on.
             self._connection.execute("ROLLBACK TO operation")
             self._connection.execute("RELEASE operation")
             is_too_large = isinstance(error, OverflowError)  # a number that could not be bound
