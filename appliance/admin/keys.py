@@ -5,7 +5,6 @@ else durable first.
 """
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
 
@@ -126,12 +125,12 @@ class KeyAdmin:
 
     async def all(self) -> KeyList:
         """Return every key, oldest first."""
-        # On another thread: there may be 100,000 keys. Each one in the keyring has its account.
-        return KeyList(
-            data=await asyncio.to_thread(self._list, tuple(self._keyring), self._clock.wall_us())
-        )
+        # On another thread: there may be 100,000 keys.
+        return KeyList(data=await asyncio.to_thread(self._list, self._clock.wall_us()))
 
-    def _list(self, keys: Sequence[Key], now_us: int) -> list[KeyView]:
+    def _list(self, now_us: int) -> list[KeyView]:
+        # The keys first: an account is committed before its key is in the keyring.
+        keys = tuple(self._keyring)
         with reading(self._writer.path) as connection:
             statements = read_statements(connection, now_us)
         return [_view(key, statements[key.id], now_us) for key in keys]
