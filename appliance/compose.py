@@ -42,6 +42,7 @@ from appliance.scheduler.residency import Residency
 from appliance.scheduler.threads import ThreadPool
 from appliance.settings import Settings
 from appliance.store.datadir import DataDir
+from appliance.store.reader import reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,7 @@ async def open_appliance(
         Events(),
     )
     app = create_app(services, _guard(directory, authenticator, settings))
-    chores = (schedule, AuditSchedule(directory, books.writer), residency)
+    chores = (schedule, AuditSchedule(directory, books), residency)
     async with _running(chores, downloads, billing, residency, threads):
         yield Appliance(app, pipeline, residency, admin, models, loader)
 
@@ -177,7 +178,8 @@ def _pipeline(
 
 def _charged_today(books: Books) -> Picocredits:
     today = utc_day(books.clock.wall_us())
-    rows = books.writer.call(lambda on: usage.read(on, by="day", since_day=today), durable=False)
+    with reading(books.writer.path) as connection:
+        rows = usage.read(connection, by="day", since_day=today)
     return Picocredits(sum(row.amount for row in rows))
 
 

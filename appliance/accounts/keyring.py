@@ -1,4 +1,4 @@
-"""Keyring: every key in memory, looked up by digest, and its rows in the store.
+"""Keyring: every key in memory, found by its digest, and its rows in the database.
 
 Owns the tables `keys` and `credentials` and the only SQL that touches them.
 """
@@ -45,7 +45,7 @@ CREDENTIALS = (
     ) STRICT
     """,
 )
-"""Scopes, and the older credentials of rotated keys; the newest one stands in `keys`."""
+"""Scopes, and the older credentials of rotated keys; the newest one is in `keys`."""
 
 COLUMNS = (
     "id, name, digest, hint, unlimited, rpm, tpm, concurrency, daily_budget, models, "
@@ -55,7 +55,7 @@ SELECT = f"SELECT {COLUMNS} FROM keys"  # noqa: S608 - a constant
 INSERT = f"INSERT INTO keys ({COLUMNS}) VALUES ({', '.join('?' * 15)})"  # noqa: S608
 
 FORGOTTEN = "forgotten"
-"""What stands in the place of a name that was removed."""
+"""The name of a key whose own name was removed."""
 
 
 class Keyring:
@@ -66,12 +66,12 @@ class Keyring:
         self._by_digest: dict[bytes, Key] = {}
         self._keys_max = keys_max
         self.on_revoked: Callable[[str], None] = lambda _: None
-        """Told the id of a key that was just revoked."""
+        """Called with the id of a key that was just revoked."""
         for key in keys:
             self.add(key)
 
     def __repr__(self) -> str:
-        """Count what is held."""
+        """Show how many keys there are."""
         return f"<Keyring [{len(self._by_id)} keys]>"
 
     def __iter__(self) -> Iterator[Key]:
@@ -89,7 +89,7 @@ class Keyring:
             raise MissingKey
         if not credential.is_well_formed(text):
             raise InvalidKey
-        # Looking up a digest leaks no timing about the key itself.
+        # The time of a lookup depends on the digest and says nothing of the plaintext.
         digest = credential.digest(text)
         key = self._by_digest.get(digest)
         if key is None or not key.accepts(digest, now_us):
@@ -97,10 +97,10 @@ class Keyring:
         return key
 
     def require_live(self, key: Key, now_us: int) -> None:
-        """Refuse a key that was revoked or has expired since it was let in.
+        """Refuse a key that was revoked or has expired since its call was accepted.
 
         Raises:
-            InvalidKey: as said.
+            InvalidKey: it is not live any more.
         """
         if not self.get(key.id).is_live(now_us):
             raise InvalidKey
@@ -117,11 +117,11 @@ class Keyring:
             raise KeyNotFound(key_id) from None
 
     def has_live(self, now_us: int) -> bool:
-        """Say whether anyone could call."""
+        """Return whether any key is live."""
         return any(key.is_live(now_us) for key in self._by_id.values())
 
     def add(self, key: Key) -> None:
-        """Hold a key that the store already has, in the place of what was known of it."""
+        """Add a key that is in the database, or replace the entry of its id."""
         known = self._by_id.get(key.id)
         for digest in known.digests() if known else ():
             del self._by_digest[digest]
@@ -130,16 +130,16 @@ class Keyring:
             self._by_digest[digest] = key
 
     def require_room(self) -> None:
-        """Refuse another key when the ring is full.
+        """Refuse another key when there are `keys_max`.
 
         Raises:
-            InvalidRequest: `keys_max` keys exist.
+            InvalidRequest: there is no room for another one.
         """
         if len(self._by_id) >= self._keys_max:
             raise InvalidRequest(f"this store holds {self._keys_max} keys at most")
 
     def forget(self, key_id: str, now_us: int) -> Key:
-        """Drop what tells whose key it is; the caller has made it durable.
+        """Remove what identifies a key's holder; the caller has made it durable.
 
         Raises:
             KeyNotFound: no key has this id.
@@ -151,7 +151,7 @@ class Keyring:
         return key
 
     def revoke(self, key_id: str, now_us: int) -> Key:
-        """Refuse the key from now on; the caller makes it durable.
+        """Refuse a key from now on; the caller makes it durable.
 
         Raises:
             KeyNotFound: no key has this id.
@@ -165,12 +165,12 @@ class Keyring:
 
 
 def add_credentials(connection: sqlite3.Connection) -> None:
-    """Bring the tables of the first release up to date: a step of `MIGRATIONS`."""
+    """Add scopes and older credentials to the first tables: a step of `MIGRATIONS`."""
     execute_statements(connection, CREDENTIALS)
 
 
 def load(connection: sqlite3.Connection) -> list[Key]:
-    """Return every key in the store."""
+    """Return every key in the database."""
     retired: dict[str, list[Retired]] = {}
     rows = connection.execute("SELECT key_id, digest, ends_us FROM credentials ORDER BY rowid")
     for key_id, digest, ends_us in rows:
@@ -182,7 +182,7 @@ def load(connection: sqlite3.Connection) -> list[Key]:
 
 
 def problems(connection: sqlite3.Connection) -> list[str]:
-    """Return why the keys cannot be read, or nothing if they can."""
+    """Return why the keys cannot be read; an empty list if they can."""
     try:
         load(connection)
     except (ValueError, AssertionError) as error:
@@ -217,7 +217,7 @@ def insert(connection: sqlite3.Connection, key: Key) -> None:
 
 
 def mark_revoked(connection: sqlite3.Connection, key_id: str, now_us: int) -> None:
-    """Write that a key is revoked; the first time counts."""
+    """Write that a key is revoked; a second time changes nothing."""
     connection.execute(
         "UPDATE keys SET revoked_us = ? WHERE id = ? AND revoked_us IS NULL", (now_us, key_id)
     )
@@ -241,10 +241,10 @@ def write_expiry(connection: sqlite3.Connection, key_id: str, expires_us: int | 
 
 
 def forget(connection: sqlite3.Connection, key_id: str, now_us: int) -> None:
-    """Revoke a key and remove what tells whose it is; the first time counts."""
+    """Revoke a key and remove what identifies its holder; a second time changes nothing."""
     mark_revoked(connection, key_id, now_us)
     connection.execute("DELETE FROM credentials WHERE key_id = ?", (key_id,))
-    # Nobody has a text with this digest.
+    # No plaintext with this digest is known.
     connection.execute(
         "UPDATE keys SET name = ?, hint = '', digest = randomblob(32), forgotten_us = ?"
         " WHERE id = ? AND forgotten_us IS NULL",

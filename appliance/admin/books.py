@@ -1,6 +1,6 @@
-"""Books: what an operator does with the books as a whole: back them up.
+"""Books: the operator's backups of the books.
 
-Owns what is shown of backups.
+Owns what is shown of a backup.
 """
 
 import asyncio
@@ -24,11 +24,11 @@ class BooksAdmin:
 
     @property
     def failures(self) -> int:
-        """How many scheduled backups failed since the server started."""
+        """Scheduled backups that failed since the server started."""
         return self._schedule.failures
 
     async def back_up(self, order: BackupOrder) -> BackupView:
-        """Write a copy of the books as they are now, checked.
+        """Write a copy of the books as they are now, and check it.
 
         Raises:
             InvalidRequest: the path cannot be used; `param` is `path`.
@@ -42,7 +42,7 @@ class BooksAdmin:
         return BackupView(path=order.path, bytes=size, created=iso(self._clock.wall_us()) or "")
 
     async def backups(self) -> BackupList:
-        """Return the backups that the server made by itself."""
+        """Return the backups that the schedule made."""
         return BackupList(
             every_h=self._schedule.every_h,
             keep=self._schedule.keep,

@@ -7,11 +7,10 @@ import asyncio
 import os
 import shutil
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from appliance import descriptors
-from appliance.accounts.keyring import Keyring
 from appliance.admin.engines import EngineAdmin
 from appliance.admin.models import ModelAdmin
 from appliance.core.address import is_loopback
@@ -20,8 +19,11 @@ from appliance.core.errors import ApplianceError, InvalidSettings, LoadFailed
 from appliance.descriptors import Descriptors
 from appliance.engine.devices import native_facts
 from appliance.ledger.backup_schedule import BackupSchedule
+from appliance.ledger.books import Books
+from appliance.ledger.books_health import BooksHealth, look
 from appliance.listen_address import resolved
 from appliance.settings import Settings, injected_variables
+from appliance.store.database import WAY_OUT
 from appliance.store.datadir import DataDir
 from appliance.wire.doctor import Finding, Report
 from appliance.wire.engines import DeviceView, EngineList
@@ -33,7 +35,14 @@ DISK_FULL_BYTES = GB // 5
 MEMORY_LOW_BYTES = GB
 FULL = 0.9
 """Of the room for models, from which on little is left."""
+US_PER_MIN = 60_000_000
 US_PER_H = 3_600_000_000
+AUDIT_OLD_US = 3 * US_PER_H
+"""Three audits were missed."""
+LOG_LARGE_BYTES = 64_000_000
+"""Sixteen times as long as it is when no program reads the books for long."""
+GUARD_BEHIND_MAX = 1_000
+"""Transfers that may be committed between the looks at both files."""
 
 
 class Doctor:
@@ -42,7 +51,7 @@ class Doctor:
     def __init__(
         self,
         directory: DataDir,
-        keys: Keyring,
+        books: Books,
         models: ModelAdmin,
         engines: EngineAdmin,
         schedule: BackupSchedule,
@@ -50,7 +59,7 @@ class Doctor:
         clock: Clock,
     ) -> None:
         self._directory = directory
-        self._keys = keys
+        self._books = books
         self._models = models
         self._engines = engines
         self._schedule = schedule
@@ -62,8 +71,9 @@ class Doctor:
         found = await asyncio.to_thread(of_machine, self._directory)
         found.append(environment(injected_variables()))
         found.append(await asyncio.to_thread(network, self._settings))
-        found.append(keys(has_live=self._keys.has_live(self._clock.wall_us())))
-        found.append(books(self._directory))
+        now_us = self._clock.wall_us()
+        found.append(keys(has_live=self._books.keyring.has_live(now_us)))
+        found += books(await asyncio.to_thread(look, self._directory, self._books), now_us)
         found.append(await asyncio.to_thread(self._backups))
         found += models((await self._models.all()).data)
         found += await self._memory()
@@ -198,10 +208,46 @@ def keys(*, has_live: bool) -> Finding:
     return Finding("keys", "warn", "no live key: nobody may call", "gigarouter keys mint NAME")
 
 
-def books(directory: DataDir) -> Finding:
-    """Say how the books are: whoever asks has opened them, and opening audits."""
-    size = directory.database.stat().st_size if directory.database.exists() else 0
-    return Finding("books", "ok", f"{size / 1e6:.1f} MB; audited when opened and each hour")
+def books(health: BooksHealth, now_us: int) -> list[Finding]:
+    """Say how the books are, a finding for each thing that is wrong; one finding if nothing is."""
+    found = [*_books_failures(health), *_books_warnings(health, now_us)]
+    if found:
+        return found
+    age_min = max(0, now_us - health.audited_us) // US_PER_MIN
+    said = f"{health.bytes / 1e6:.1f} MB, log {health.log_bytes / 1e6:.1f} MB"
+    return [Finding("books", "ok", f"{said}; they agreed {age_min} minutes ago")]
+
+
+def _books_failures(health: BooksHealth) -> Iterator[Finding]:
+    if health.damage is not None:
+        yield Finding("books", "fail", f"the database is damaged: {health.damage}", WAY_OUT)
+    if not health.guard_agrees:
+        said = f"transfer {health.guard_seq}, which was written, is not in them"
+        yield Finding("books", "fail", said, WAY_OUT)
+    if health.audit_problem is not None:
+        yield Finding("books", "fail", f"they do not agree: {health.audit_problem}", WAY_OUT)
+    elif health.broken is not None:
+        fix = f"check the disk and start the server again; if it refuses, {WAY_OUT}"
+        yield Finding("books", "fail", f"they are closed: {health.broken}", fix)
+
+
+def _books_warnings(health: BooksHealth, now_us: int) -> Iterator[Finding]:
+    if health.audit_error is not None:
+        said = f"the last audit could not be done: {health.audit_error}"
+        yield Finding("books", "warn", said, "the log says more; a start of the server audits too")
+    elif now_us - health.audited_us > AUDIT_OLD_US:
+        said = f"the last audit is {(now_us - health.audited_us) // US_PER_H} hours old"
+        yield Finding("books", "warn", said, "start the server again: a start audits")
+    if not health.has_reserve:
+        fix = "free some: until then no new call is served"
+        yield Finding("books", "warn", "the disk has no room for their reserve", fix)
+    if health.log_bytes > LOG_LARGE_BYTES:
+        said = f"their log is {health.log_bytes / 1e6:.0f} MB long, because a program reads them"
+        yield Finding("books", "warn", said, "end the program that holds gigarouter.db open")
+    behind = health.last_seq - health.guard_seq
+    if health.guard_agrees and behind > GUARD_BEHIND_MAX:
+        said = f"ledger.head is {behind} transfers behind: a rollback would not be noticed"
+        yield Finding("books", "warn", said, "check that ledger.head can be written")
 
 
 def backups(every_h: int, age_us: int | None, last_error: str | None) -> Finding:

@@ -5,7 +5,6 @@ else durable first.
 """
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
 
@@ -32,7 +31,10 @@ from appliance.core.errors import InvalidRequest
 from appliance.core.limits import Limits
 from appliance.core.units import Picocredits, credits_of
 from appliance.ledger import books, ledger
-from appliance.ledger.entry import Balance
+from appliance.ledger.entry import Statement
+from appliance.ledger.transfer import read_statement, read_statements
+from appliance.store.reader import reading
+from appliance.store.write_request import Operation
 from appliance.store.writer import Writer
 from appliance.wire.keys import (
     ExpireOrder,
@@ -59,7 +61,7 @@ class KeyAdmin:
         self._clock = clock
         self._limits = limits
         self._changing = asyncio.Lock()
-        """One change of a key after the other: each starts from what the last one left."""
+        """Held while a key is changed: each change starts from the result of the one before."""
 
     async def mint(self, order: MintOrder) -> MintedKey:
         """Make a key and its account, and return the plaintext, once.
@@ -123,9 +125,15 @@ class KeyAdmin:
 
     async def all(self) -> KeyList:
         """Return every key, oldest first."""
-        now_us = self._clock.wall_us()
-        keys = list(self._keyring)
-        return KeyList(data=await self._views(keys, now_us))
+        # On another thread: there may be 100,000 keys.
+        return KeyList(data=await asyncio.to_thread(self._list, self._clock.wall_us()))
+
+    def _list(self, now_us: int) -> list[KeyView]:
+        # The keys first: an account is committed before its key is in the keyring.
+        keys = tuple(self._keyring)
+        with reading(self._writer.path) as connection:
+            statements = read_statements(connection, now_us)
+        return [_view(key, statements[key.id], now_us) for key in keys]
 
     async def show(self, key_id: str) -> KeyView:
         """Return one key.
@@ -134,15 +142,11 @@ class KeyAdmin:
             KeyNotFound: no key has this id.
         """
         key = self._keyring.get(key_id)
-        now_us = self._clock.wall_us()
-        [view] = await self._views([key], now_us)
-        return view
+        return await asyncio.to_thread(self._show, key, self._clock.wall_us())
 
-    async def _views(self, keys: Sequence[Key], now_us: int) -> list[KeyView]:
-        ids = [key.id for key in keys]
-        balances, uses = books.balances(ids, now_us), books.last_uses(ids)
-        read = await self._writer.run(lambda on: (balances(on), uses(on)), durable=False)
-        return [_view(*each, now_us) for each in zip(keys, *read, strict=True)]
+    def _show(self, key: Key, now_us: int) -> KeyView:
+        with reading(self._writer.path) as connection:
+            return _view(key, read_statement(connection, key.id, now_us), now_us)
 
     async def top_up(self, key_id: str, order: TopUpOrder) -> KeyView:
         """Add credits to a key.
@@ -158,7 +162,7 @@ class KeyAdmin:
         return await self.show(key_id)
 
     async def revoke(self, key_id: str) -> KeyView:
-        """Refuse a key from now on, in memory first, then durably.
+        """Refuse a key from now on: in memory at once, then durably.
 
         Raises:
             KeyNotFound: no key has this id.
@@ -195,7 +199,7 @@ class KeyAdmin:
             await self._writer.run(
                 lambda connection: keyring.write_credentials(connection, rotated)
             )
-            # It may have been revoked meanwhile, and stays so.
+            # It may have been revoked during the write, and stays revoked.
             key = self._keyring.get(key_id)
             rotated = replace(rotated, revoked_us=key.revoked_us)
             self._keyring.add(rotated)
@@ -226,7 +230,7 @@ class KeyAdmin:
         return await self.show(key_id)
 
     async def forget(self, key_id: str) -> KeyView:
-        """Revoke a key and remove what tells whose it is; its books stay.
+        """Revoke a key and remove what identifies its holder; its transfers stay.
 
         Raises:
             KeyNotFound: no key has this id.
@@ -236,10 +240,15 @@ class KeyAdmin:
         async with self._changing:
             await self._writer.run(lambda connection: keyring.forget(connection, key_id, now_us))
             self._keyring.forget(key_id, now_us)
-            # In parts, between which others write; a call in flight may still add one.
-            while await self._writer.run(lambda connection: ledger.forget(connection, key_id)):
-                pass
+            # In parts, so that calls can be written between them; a call in flight may add a row.
+            after: int | None = 0
+            while after is not None:
+                after = await self._writer.run(_forget_after(key_id, after))
         return await self.show(key_id)
+
+
+def _forget_after(key_id: str, after: int) -> Operation[int | None]:
+    return lambda connection: ledger.forget(connection, key_id, after=after)
 
 
 def _retired(key: Key, now_us: int, ends_us: int) -> tuple[Retired, ...]:
@@ -260,8 +269,8 @@ def _retired(key: Key, now_us: int, ends_us: int) -> tuple[Retired, ...]:
     return working
 
 
-def _view(key: Key, balance: Balance, used_us: int | None, now_us: int) -> KeyView:
-    limits = key.limits
+def _view(key: Key, statement: Statement, now_us: int) -> KeyView:
+    limits, balance = key.limits, statement.balance
     return KeyView(
         id=key.id,
         name=key.name,
@@ -276,7 +285,7 @@ def _view(key: Key, balance: Balance, used_us: int | None, now_us: int) -> KeyVi
         created=iso(key.created_us) or "",
         expires=iso(key.expires_us),
         revoked=iso(key.revoked_us),
-        last_used=iso(used_us),
+        last_used=iso(statement.charged_us),
         scopes=key.scopes,
         retiring=tuple(iso(old.ends_us) or "" for old in key.retired_at(now_us)),
         forgotten=iso(key.forgotten_us),

@@ -66,7 +66,7 @@ class OperatorApi:
             engines=engines,
             books=BooksAdmin(directory, schedule, clock),
             usage=UsageAdmin(directory, keyring, clock),
-            doctor=Doctor(directory, keyring, model_admin, engines, schedule, settings, clock),
+            doctor=Doctor(directory, books, model_admin, engines, schedule, settings, clock),
         )
 
 

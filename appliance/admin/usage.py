@@ -1,6 +1,6 @@
-"""Usage: what an operator is told of what was sold, by day, model or key.
+"""Usage: the operator's report of what was sold, by day, model or key.
 
-Owns the words of the question and the shape of the answer.
+Owns the parameters of the report and its shape.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ ALL = "all"
 GROUPS: tuple[By, ...] = ("day", "model", "key")
 COLUMNS = ("group", "name", "calls", "tokens", "documents", "credits", "refunds", "refunded")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet would take for a formula at the beginning of a cell."""
+"""A spreadsheet reads a cell that begins with one of these as a formula."""
 
 
 class UsageAdmin:
@@ -38,10 +38,11 @@ class UsageAdmin:
     async def report(self, by: str, since: str, key_id: str, model: str) -> UsageReport:
         """Return what was sold since `7d`, `12w` or `all`, to one key or to `all`, of one model.
 
-        A model is named as it was when it was called; one that is gone from the catalogue too.
+        A model has the name that it had when it was called, also one that is no longer in the
+        catalogue.
 
         Raises:
-            InvalidRequest: a word of the question is wrong; `param` names it.
+            InvalidRequest: a parameter is wrong; `param` names it.
             KeyNotFound: no key has this id.
         """
         group = next((known for known in GROUPS if known == by), None)
@@ -60,7 +61,7 @@ class UsageAdmin:
         )
 
     async def days(self, key_id: str) -> list[Usage]:
-        """Return what a key ever used, by day."""
+        """Return all that a key ever used, by day."""
         return await asyncio.to_thread(self._read, "day", 0, key_id, ALL)
 
     def _since_day(self, since: str) -> int:
@@ -75,7 +76,7 @@ class UsageAdmin:
             raise InvalidRequest(
                 f"since is 'all' or like 7d (units: {units}), not {since[:50]!r}", param="since"
             )
-        # The day that has just begun counts as one.
+        # Today counts as one of the days.
         days = -(-seconds // 86_400)
         return max(0, utc_day(self._clock.wall_us()) - days + 1)
 

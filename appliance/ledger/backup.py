@@ -1,7 +1,7 @@
-"""Backup: a copy of the books that is known to be good, and the way back from one.
+"""Backup: a checked copy of the books, and its restoration.
 
-Owns making, checking and restoring copies. A copy is one file, whole and audited before it gets its
-name.
+Owns making, checking and restoring copies. A copy is one file, complete and audited before it gets
+its name.
 """
 
 import os
@@ -20,17 +20,17 @@ from appliance.store.datadir import DataDir, sync_directory, sync_file
 from appliance.store.reader import open_read_only, reading
 
 KEPT_FREE_BYTES = 64 * 1024 * 1024
-"""A copy onto the disk of the books leaves this to the books."""
+"""Free space that a copy on the same disk leaves to the books."""
 SIDES = ("-wal", "-shm", "-journal")
-"""What SQLite puts beside a database."""
+"""The files that SQLite creates beside a database."""
 
 
 def back_up(directory: DataDir, target: Path, *, overwrite: bool = False) -> int:
-    """Copy the books as they are now, whether a server runs or not; return the copy's bytes.
+    """Copy the books as they are now, with a running server or without; return the copy's bytes.
 
     Raises:
-        InvalidRequest: there is a file of this name, or it cannot be one; `param` is `path`.
-        StoreFailed: the copy could not be made, or is not good; nothing of it is left.
+        InvalidRequest: the path exists or cannot be used; `param` is `path`.
+        StoreFailed: the copy could not be made or failed its check, and was removed.
     """
     _require_place(directory, target, overwrite=overwrite)
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
@@ -50,12 +50,12 @@ def back_up(directory: DataDir, target: Path, *, overwrite: bool = False) -> int
 
 
 def restore(directory: DataDir, source: Path, now_us: int) -> Path | None:
-    """Put a backup in the place of the books of a locked data directory.
+    """Replace the books of a locked data directory by a backup.
 
-    The books that were there are kept beside it; returns where, or None when there were none.
+    The replaced books are kept beside it; returns their path, or None if there were none.
 
     Raises:
-        StoreFailed: the backup is not good; nothing was changed.
+        StoreFailed: the backup failed its check; nothing was changed.
     """
     database = directory.database
     part = database.with_name(f"{database.name}.part")
@@ -63,14 +63,14 @@ def restore(directory: DataDir, source: Path, now_us: int) -> Path | None:
     try:
         require_ours(source)
         _copy(source, part)
-        # One made by an older program is brought up to date, as a start would do.
+        # A backup of an older version is migrated, as a start would do.
         connect(part, MIGRATIONS).close()
         _require_good(part)
         sync_file(part)
         aside = _set_aside(database, now_us)
         part.replace(database)
         sync_directory(database.parent)
-        # Last: until then a start is refused, because the books lack what the head remembers.
+        # Last: until then the rollback guard refuses a start.
         with closing(open_read_only(database)) as books:
             rollback_guard.write(directory.rollback_guard, books, now_us)
     except (StoreFailed, sqlite3.Error, OSError, UnicodeDecodeError) as error:
@@ -105,7 +105,7 @@ def _require_room(database: Path, folder: Path) -> None:
 
 
 def _copy(source: Path, part: Path) -> None:
-    """Copy one moment of a database to a new file that needs nothing beside it."""
+    """Copy one snapshot of a database to a new file that needs no log beside it."""
     os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     with (
         reading(source) as books,
@@ -120,7 +120,7 @@ def _copy(source: Path, part: Path) -> None:
 
 
 def _require_good(copy: Path) -> None:
-    """Refuse a copy that is damaged, or whose books do not add up."""
+    """Refuse a copy that is damaged, or whose books do not agree."""
     require_ours(copy)
     with closing(open_read_only(copy)) as books:
         [(verdict,)] = books.execute("PRAGMA integrity_check(1)").fetchall()
@@ -135,19 +135,19 @@ def _require_good(copy: Path) -> None:
 
 
 def _set_aside(database: Path, now_us: int) -> Path | None:
-    """Give the books another name, their log with them; the old name stays until it is replaced."""
+    """Give the books and their log another name; the old name stays until it is replaced."""
     if not database.exists():
         return None
     aside = database.with_name(f"{database.name}.replaced-{stamp(now_us)}")
     if aside.exists():
         raise StoreFailed(f"{aside} exists.")
-    # First the log: beside other books than its own it would be folded into them.
+    # First the log: SQLite would copy it into whatever database has this name.
     for side in SIDES:
         if _beside(database, side).exists():
             _beside(database, side).replace(_beside(aside, side))
     try:
         os.link(database, aside)
-    except OSError:  # a file system without links: for a moment there are no books at all
+    except OSError:  # a file system without hard links: for a moment there is no database
         database.replace(aside)
     sync_directory(database.parent)
     return aside

@@ -1,12 +1,13 @@
-"""BackupSchedule: the backups that a server makes by itself.
+"""BackupSchedule: the backups that a server makes regularly.
 
-Owns when one is due, the names in `backups/`, and which of them go. A backup that fails is logged
-and shown, and tried again when the next one is due.
+Owns when one is due, the names in `backups/`, and which of them are removed. A failed backup is
+logged and shown, and tried again when the next one is due.
 """
 
 import asyncio
 import logging
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from appliance.core.clock import Clock, stamp, stamped_us
@@ -18,9 +19,9 @@ from appliance.store.datadir import DataDir
 log = logging.getLogger("gigarouter.backup")
 
 START_PAUSE_S = 60.0
-"""A server that has just started has better things to do."""
+"""Before the first backup: a server that has just started loads its models."""
 NAME = re.compile(r"gigarouter-\d{8}T\d{6}Z\.db")
-"""What the schedule makes; whatever else lies in the directory is left alone."""
+"""The names of scheduled backups; other files in the directory are never removed."""
 
 
 class BackupSchedule:
@@ -31,40 +32,42 @@ class BackupSchedule:
         self._settings = settings
         self._clock = clock
         self.last_error: str | None = None
-        """Why the last one failed; None: it did not."""
+        """Why the last one failed; None: it succeeded, or there was none."""
         self.failures = 0
         """Since the server started."""
 
     def __repr__(self) -> str:
-        """Say how often, and how the last one went."""
+        """Show the interval and the last result."""
         return f"<BackupSchedule [every {self._settings.every_h} h | {self.last_error or 'ok'}]>"
 
     @property
     def every_h(self) -> int:
-        """Hours between two; 0: none is made."""
+        """Hours between two backups; 0: none is made."""
         return self._settings.every_h
 
     @property
     def keep(self) -> int:
-        """How many are kept."""
+        """How many backups are kept."""
         return self._settings.keep
 
     def files(self) -> list[Path]:
-        """Return the backups that are there, oldest first."""
+        """Return the existing backups, oldest first."""
         folder = self._directory.backups
         if not folder.is_dir():
             return []
         return sorted(path for path in folder.iterdir() if NAME.fullmatch(path.name))
 
     def due_in_s(self) -> float:
-        """Return how long to wait for the next one."""
+        """Return the seconds until the next backup."""
         interval_s = self.every_h * 3600.0
         files = self.files()
         if not files:
             return START_PAUSE_S
-        made_us = stamped_us(files[-1].name.removeprefix("gigarouter-").removesuffix(".db"))
+        made_us = files[-1].stat().st_mtime_ns // 1000
+        with suppress(ValueError):  # digits that are no date
+            made_us = stamped_us(files[-1].name.removeprefix("gigarouter-").removesuffix(".db"))
         age_s = (self._clock.wall_us() - made_us) / 1e6
-        # A clock that was changed makes no backup late, nor two in a row.
+        # Bounded on both sides: the clock may have been set since.
         return min(interval_s, max(START_PAUSE_S, interval_s - age_s))
 
     async def run(self) -> None:
@@ -85,6 +88,10 @@ class BackupSchedule:
             self.failures += 1
             self.last_error = str(error)
             log.error("the scheduled backup failed: %s", error)  # noqa: TRY400 - it says enough
+        except Exception as error:
+            self.failures += 1
+            self.last_error = repr(error)
+            log.exception("the scheduled backup failed")
         else:
             self.last_error = None
 
@@ -93,6 +100,6 @@ class BackupSchedule:
         folder.mkdir(mode=0o700, exist_ok=True)
         back_up(self._directory, folder / f"gigarouter-{stamp(self._clock.wall_us())}.db")
         for part in folder.glob(".gigarouter-*.part*"):
-            part.unlink()  # of a backup that a crash cut off
+            part.unlink()  # of a backup that a crash interrupted
         for old in self.files()[: -self.keep]:
             old.unlink()

@@ -1,4 +1,4 @@
-"""Billing: everything that a paid call needs of the books, in one hand.
+"""Billing: everything that a paid call needs of the books.
 
 Owns nothing but the grouping.
 """
@@ -16,7 +16,7 @@ from appliance.store.writer import Writer
 
 @dataclass(frozen=True, slots=True)
 class Billing:
-    """The books as a call meets them."""
+    """The parts of the ledger that a paid call uses."""
 
     ledger: Ledger
     holds: Holds

@@ -1,11 +1,11 @@
-"""Books: the store, opened, audited and recovered, and the operator's operations on it.
+"""Books: the database, opened, audited and recovered, and the operator's operations on it.
 
-Owns the order of opening and the pairing of a key's row with its account. It checks no words:
-amounts and names arrive checked.
+Owns the order of opening, and that a key's row and its account are written together. Names and
+amounts were validated before.
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -17,11 +17,10 @@ from appliance.core.errors import StoreFailed
 from appliance.core.limits import Limits
 from appliance.core.units import Picocredits
 from appliance.ledger import audit, ledger, rollback_guard
-from appliance.ledger.entry import Balance
+from appliance.ledger.audit_record import AuditRecord
 from appliance.ledger.recovery import Recovered, recover
 from appliance.ledger.rollback_guard import RollbackGuard
 from appliance.ledger.schema import MIGRATIONS, SMALL
-from appliance.ledger.transfer import last_charge_us, read_balance
 from appliance.store.database import WAY_OUT, has_table, index_problem
 from appliance.store.datadir import DataDir
 from appliance.store.reserve import Reserve
@@ -31,22 +30,23 @@ from appliance.store.writer import Writer
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """The store, opened and recovered, with every key in memory."""
+    """The open database, and every key in memory."""
 
     writer: Writer
     keyring: Keyring
     clock: Clock
-    """Never behind what the books have seen."""
+    """Never earlier than the last time in the books."""
     recovered: Recovered
+    audited: AuditRecord
 
 
 @contextmanager
 def open_books(directory: DataDir, clock: Clock, limits: Limits) -> Iterator[Books]:
-    """Open the store of a locked data directory; close it at the end of the block.
+    """Open the database of a locked data directory; close it at the end of the block.
 
     Raises:
-        StoreFailed: the database is damaged, foreign, missing, behind its head, newer than this
-            program, or its books do not agree.
+        StoreFailed: the database is damaged, another program's, missing, behind its rollback guard,
+            newer than this program, or its books do not agree.
     """
     rollback_guard.require_database(directory.database, directory.rollback_guard)
     with RollbackGuard(directory.rollback_guard) as file:
@@ -63,16 +63,17 @@ def open_books(directory: DataDir, clock: Clock, limits: Limits) -> Iterator[Boo
             now_us = steady.wall_us()
             recovered = writer.call(lambda connection: recover(connection, now_us))
             keys = writer.call(keyring.load, durable=False)
-            yield Books(writer, Keyring(keys, keys_max=limits.keys_max), steady, recovered)
+            ring = Keyring(keys, keys_max=limits.keys_max)
+            yield Books(writer, ring, steady, recovered, AuditRecord(opened_us=now_us))
         finally:
             writer.close()
 
 
 def _inspect(connection: sqlite3.Connection, directory: DataDir, file: RollbackGuard) -> None:
-    """Refuse books that lack what was written, or that do not agree with themselves."""
+    """Refuse books that were rolled back, are damaged, or do not agree."""
     file.require(connection, directory.database)
     if not has_table(connection, "transfers"):
-        return  # older than double entry, or its making was cut off
+        return  # older than double entry, or interrupted while it was created
     verdicts = (index_problem(connection, table) for table in SMALL if has_table(connection, table))
     found = [verdict for verdict in verdicts if verdict != "ok"]
     found = found or audit.problems(connection, links=audit.LINKS_AT_START)
@@ -86,7 +87,7 @@ def _inspect(connection: sqlite3.Connection, directory: DataDir, file: RollbackG
 
 
 def mint(key: Key, granted: Picocredits, now_us: int) -> Operation[None]:
-    """Write a key, its account and its first credits, all or nothing."""
+    """Write a key, its account and its first grant, all of them or none."""
 
     def write(connection: sqlite3.Connection) -> None:
         keyring.insert(connection, key)
@@ -105,13 +106,3 @@ def top_up(key_id: str, amount: Picocredits, now_us: int) -> Operation[None]:
 def revoke(key_id: str, now_us: int) -> Operation[None]:
     """Write that a key is revoked."""
     return lambda connection: keyring.mark_revoked(connection, key_id, now_us)
-
-
-def balances(key_ids: Sequence[str], now_us: int) -> Operation[list[Balance]]:
-    """Read the balances of keys, in their order."""
-    return lambda connection: [read_balance(connection, key_id, now_us) for key_id in key_ids]
-
-
-def last_uses(key_ids: Sequence[str]) -> Operation[list[int | None]]:
-    """Read when keys were charged last, in their order."""
-    return lambda connection: [last_charge_us(connection, key_id) for key_id in key_ids]

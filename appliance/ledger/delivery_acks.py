@@ -1,8 +1,8 @@
-"""DeliveryAcks: which charges' answers were handed over.
+"""DeliveryAcks: which charges' answers were delivered.
 
-Owns the marks that keep a charge from being refunded when the process ends. They are written a
-moment later, many at once, so that a call does not wait for them; what a crash catches between the
-two is refunded although it was delivered: the customer's gain.
+Owns the acknowledgements without which a charge is refunded when the process ends. They are written
+some milliseconds later, many at once, so that no call waits for them. If one is lost in a crash,
+its charge is refunded although the answer was delivered, in the customer's favour.
 """
 
 import asyncio
@@ -16,13 +16,13 @@ from appliance.store.writer import Writer
 log = logging.getLogger("gigarouter.delivery_acks")
 
 PAUSE_S = 0.01
-"""How long marks are gathered."""
+"""How long acknowledgements are collected before they are written."""
 RETRY_S = 5.0
-"""While the store fails."""
+"""The same, after a write that failed."""
 
 
 class DeliveryAcks:
-    """Marks charges as delivered; call on the loop's thread."""
+    """Marks charges as delivered; for the event loop's thread only."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
@@ -32,17 +32,17 @@ class DeliveryAcks:
         self._failing = False
 
     def __repr__(self) -> str:
-        """Count what is not written yet."""
+        """Show how many are not written yet."""
         return f"<DeliveryAcks [{len(self._marks)} waiting]>"
 
     def add(self, seq: int) -> None:
-        """Note that a charge's answer was handed over."""
+        """Record that a charge's answer was delivered."""
         self._marks.append(seq)
         if self._timer is None and self._writing is None:
             self._wait(PAUSE_S)
 
     async def close(self) -> None:
-        """Write what waits."""
+        """Write what is not written yet."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -68,15 +68,22 @@ class DeliveryAcks:
         marks, self._marks = self._marks, []
         try:
             await self._writer.run(lambda connection: mark(connection, marks), durable=False)
-            self._failing = False
         except ApplianceError as error:
-            self._failing = True
-            self._marks = marks + self._marks
+            self._keep(marks)
             log.warning("deliveries are not written yet: %s", error)
+        except Exception:
+            self._keep(marks)
+            log.exception("deliveries are not written yet")
+        else:
+            self._failing = False
+
+    def _keep(self, marks: list[int]) -> None:
+        self._failing = True
+        self._marks = marks + self._marks
 
 
 def mark(connection: sqlite3.Connection, seqs: list[int]) -> None:
-    """Write that charges' answers were handed over."""
+    """Write that charges' answers were delivered."""
     connection.execute(
         "DELETE FROM undelivered WHERE seq IN (SELECT value FROM json_each(?))",
         (json.dumps(seqs),),

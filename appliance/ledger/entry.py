@@ -1,6 +1,6 @@
-"""Entry: what the books say, as it crosses from the writer's thread to everyone else.
+"""Entry: the values that the ledger takes and returns.
 
-Owns the frozen shapes of purchases, holds, charges and balances.
+Owns the immutable shapes of purchases, holds, charges, balances and statements.
 """
 
 from dataclasses import dataclass
@@ -28,8 +28,17 @@ class Balance:
 
 
 @dataclass(frozen=True, slots=True)
+class Statement:
+    """One key's balance at one moment, and the time of its last charge."""
+
+    balance: Balance
+    charged_us: int | None
+    """None: it was never charged."""
+
+
+@dataclass(frozen=True, slots=True)
 class Purchase:
-    """What a call wants to buy, before it is computed; its price is fixed from here on."""
+    """What a call buys, before it is computed; its price does not change afterwards."""
 
     key_id: str
     request_id: str
@@ -40,7 +49,7 @@ class Purchase:
     each: Picocredits
     """For one of them."""
     price: int
-    """The version of the price list that says so."""
+    """The version of the price list with this price."""
     daily_budget: Picocredits | None
 
     @property
@@ -51,7 +60,7 @@ class Purchase:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Reserved credits; settle or release it, once."""
+    """Reserved credits; it is settled or released exactly once."""
 
     id: int
     key_id: str
@@ -60,12 +69,12 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyKey:
-    """How a call is known again when its client sends it twice; holds nothing of its content."""
+    """Identifies a call that its client may send twice; contains nothing of its content."""
 
     token: bytes
     """SHA-256 of the client's Idempotency-Key."""
     fingerprint: bytes
-    """What is equal exactly when the bodies are, 32 bytes."""
+    """Of the body: equal exactly if the bodies are, 32 bytes."""
 
 
 @dataclass(frozen=True, slots=True)

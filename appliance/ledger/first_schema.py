@@ -1,6 +1,6 @@
-"""First schema: the tables of the first books, and their passage to double entry.
+"""First schema: the tables of the first version, and their conversion to double entry.
 
-Owns what only a store made by the first version needs.
+Owns what only a database made by the first version needs.
 """
 
 import sqlite3
@@ -58,7 +58,7 @@ TABLES = (
 
 @dataclass(frozen=True, slots=True)
 class OldBooks:
-    """What the first tables held."""
+    """The content of the first tables."""
 
     accounts: list[Any]
     entries: list[Any]
@@ -66,7 +66,7 @@ class OldBooks:
 
 
 def take(connection: sqlite3.Connection) -> OldBooks:
-    """Return everything that the first tables hold, and drop them. Open holds cost nothing."""
+    """Return the content of the first tables, and drop them; open holds are released."""
     accounts = connection.execute("SELECT key_id, unlimited FROM accounts").fetchall()
     entries = connection.execute(
         "SELECT kind, key_id, amount, at_us, hold_id, tier, units, model, request_id"
@@ -80,7 +80,7 @@ def take(connection: sqlite3.Connection) -> OldBooks:
 
 
 def rewrite(connection: sqlite3.Connection, old: OldBooks) -> None:
-    """Write the first books again as transfers, with the balances that follow from them."""
+    """Write the content of the first tables as transfers, and the balances that follow."""
     connection.executemany(
         "INSERT INTO accounts (id, key_id, kind) VALUES (?1, ?1, ?2)",
         [(key, "unlimited" if unlimited else "prepaid") for key, unlimited in old.accounts],
@@ -96,7 +96,7 @@ def rewrite(connection: sqlite3.Connection, old: OldBooks) -> None:
         transfer.move(connection, credit, now_us=at_us, posted=amount)
         if kind == "charge":
             usage.add(connection, row)
-    # A hold's number is never given twice.
+    # A hold's id is never used twice.
     connection.execute(
         "INSERT INTO sqlite_sequence (name, seq) VALUES ('holds', ?)", (old.holds_max,)
     )

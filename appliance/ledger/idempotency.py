@@ -1,9 +1,8 @@
 """IdempotencyStore: calls that their clients may send twice and pay for once.
 
-Owns the table `repeats`: which charge answered an Idempotency-Key, for a day, and nothing of what
-was asked or answered (draft-ietf-httpapi-idempotency-key-header-07; as with Stripe's second
-version, only success is remembered). It computes nothing: a repeated call is computed again, free
-of charge.
+Owns the table `repeats`: which charge belongs to an Idempotency-Key, for a day, and nothing of the
+request or its answer (draft-ietf-httpapi-idempotency-key-header-07; only successful calls are
+recorded). A repeated call is computed again, free of charge.
 """
 
 import sqlite3
@@ -18,11 +17,11 @@ from appliance.ledger.transfer import read_balance
 from appliance.store.writer import Writer
 
 KEPT_US = 24 * 3_600 * 1_000_000
-"""How long a key is remembered."""
+"""How long an Idempotency-Key is kept."""
 
 
 class IdempotencyStore:
-    """Tells first calls from repeated ones."""
+    """Distinguishes first calls from repeated ones."""
 
     def __init__(self, writer: Writer, clock: Clock) -> None:
         self._writer = writer
@@ -60,7 +59,7 @@ class IdempotencyStore:
 def find(
     connection: sqlite3.Connection, key_id: str, idempotency_key: IdempotencyKey, now_us: int
 ) -> Charge | None:
-    """Return the charge of the first call, or None if there is none that is remembered."""
+    """Return the charge of the first call, or None if none is recorded."""
     row = connection.execute(
         "SELECT fingerprint, seq, amount, until_us FROM repeats JOIN transfers USING (seq)"
         " WHERE account = ? AND token = ?",
@@ -81,7 +80,7 @@ def keep(
     seq: int,
     now_us: int,
 ) -> None:
-    """Remember which charge answers this call; what is older than a day is forgotten."""
+    """Record the charge of this call; entries that are older than a day are deleted."""
     connection.execute("DELETE FROM repeats WHERE until_us <= ?", (now_us,))
     connection.execute(
         "INSERT INTO repeats (account, token, fingerprint, seq, until_us) VALUES (?, ?, ?, ?, ?)",
@@ -90,5 +89,5 @@ def keep(
 
 
 def drop(connection: sqlite3.Connection, seq: int) -> None:
-    """Forget the call of a charge that was given back: its repetition is charged."""
+    """Delete the entry of a charge that was refunded: its repetition is charged."""
     connection.execute("DELETE FROM repeats WHERE seq = ?", (seq,))

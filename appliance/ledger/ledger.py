@@ -1,12 +1,13 @@
 """Ledger: what may happen to money: grants, holds, settlement, release and refund.
 
-Owns the rules of each, one operation of the writer's thread apiece. It knows no prices: amounts
-arrive as exact integers.
+Owns the rules of each; each is one operation of the writer. It knows no prices: amounts are exact
+integers.
 
 A hold reserves the exact price before anything is computed, so settling can never fail for lack of
 credit (two-phase transfers, docs.tigerbeetle.com/coding/two-phase-transfers).
 """
 
+import asyncio
 import sqlite3
 
 from appliance.core.clock import Clock, seconds_to_midnight, utc_day
@@ -17,15 +18,17 @@ from appliance.core.errors import (
     InvalidRequest,
 )
 from appliance.core.failpoint import reach
-from appliance.core.units import PICOCREDITS_PER_CREDIT, Picocredits, credits_text
+from appliance.core.units import Picocredits, credits_text
 from appliance.ledger import idempotency, transfer, usage
 from appliance.ledger.entry import Balance, Charge, Hold, IdempotencyKey, Purchase
 from appliance.ledger.schema import ISSUED, REVENUE
-from appliance.ledger.transfer import Transfer, read_balance
+from appliance.ledger.transfer import POSTED_MAX, Transfer, read_balance, with_room
+from appliance.ledger.wide_sum import total, wide_sum
+from appliance.store.reader import reading
+from appliance.store.write_request import Operation, T
 from appliance.store.writer import Writer
 
-POSTED_MAX = 8_000_000 * PICOCREDITS_PER_CREDIT
-"""No account may hold more: int64 ends at 9.2 million credits."""
+INT64_MAX = 2**63 - 1
 
 _HELD = "account, amount, price, tier, each, units, model, request_id"
 
@@ -61,6 +64,7 @@ class Ledger:
             InsufficientCredit: the balance does not cover it.
         """
         now_us = self._clock.wall_us()
+        # On the writer's thread, because its result depends on the holds before it in the queue.
         await self._writer.run(
             lambda connection: require_funds(connection, purchase, now_us), durable=False
         )
@@ -68,8 +72,8 @@ class Ledger:
     async def settle(self, hold: Hold, idempotency_key: IdempotencyKey | None = None) -> Charge:
         """Charge a hold; it is on the disk when this returns.
 
-        The charge is refunded when the process ends before `delivered` is told of it. With
-        `idempotency_key` the call is known again for a day.
+        The charge is refunded if the process ends before its delivery was recorded (see
+        `DeliveryAcks`). With `idempotency_key` a repetition of the call is recognized for a day.
 
         Raises:
             HoldNotOpen: it was settled or released already.
@@ -82,7 +86,7 @@ class Ledger:
         return charge
 
     async def release(self, hold: Hold) -> None:
-        """Give a hold back; the call costs nothing.
+        """Release a hold; the call costs nothing.
 
         Raises:
             HoldNotOpen: it was settled or released already.
@@ -93,7 +97,7 @@ class Ledger:
         )
 
     async def refund(self, seq: int) -> None:
-        """Give a charge back whose answer could not be handed over; the second time is nothing."""
+        """Refund a charge whose answer was not delivered; a second time changes nothing."""
         now_us = self._clock.wall_us()
         await self._writer.run(lambda connection: refund(connection, seq, "refund", now_us))
 
@@ -104,13 +108,20 @@ class Ledger:
             KeyNotFound: no account has this id.
         """
         now_us = self._clock.wall_us()
-        return await self._writer.run(
-            lambda connection: read_balance(connection, key_id, now_us), durable=False
-        )
+        return await self._read(lambda connection: read_balance(connection, key_id, now_us))
+
+    async def _read(self, operation: Operation[T]) -> T:
+        """Read on another thread than the writer's; what was committed before is seen."""
+
+        def read() -> T:
+            with reading(self._writer.path) as connection:
+                return operation(connection)
+
+        return await asyncio.to_thread(read)
 
 
 def open_account(connection: sqlite3.Connection, key_id: str, *, unlimited: bool) -> None:
-    """Start the books of a new key."""
+    """Open the account of a new key."""
     connection.execute(
         "INSERT INTO accounts (id, key_id, kind) VALUES (?1, ?1, ?2)",
         (key_id, "unlimited" if unlimited else "prepaid"),
@@ -122,24 +133,42 @@ def grant(connection: sqlite3.Connection, key_id: str, amount: Picocredits, now_
 
     Raises:
         KeyNotFound: no account has this id.
-        InvalidRequest: the account would hold more than `POSTED_MAX`.
+        InvalidRequest: the account would hold more than `POSTED_MAX`; `param` is `credit`.
     """
     assert amount >= 0
-    if read_balance(connection, key_id, now_us).posted + amount > POSTED_MAX:
+    posted = read_balance(connection, key_id, now_us).posted
+    # A charge that is not delivered yet may still be refunded.
+    room = min(POSTED_MAX - posted, INT64_MAX - posted - _undelivered(connection, key_id))
+    if amount > room:
         raise InvalidRequest(
-            f"a key holds at most {credits_text(POSTED_MAX)} credits", param="credit"
+            f"credit: a key holds at most {credits_text(POSTED_MAX)} credits, and this one has "
+            f"room for {credits_text(max(0, room))}; add at most that, or mint another key",
+            param="credit",
         )
-    transfer.write(connection, Transfer(0, "grant", ISSUED, key_id, amount, now_us), None)
-    transfer.move(connection, ISSUED, now_us=now_us, posted=-amount)
+    issued = with_room(connection, ISSUED, amount)
+    transfer.write(connection, Transfer(0, "grant", issued, key_id, amount, now_us), None)
+    transfer.move(connection, issued, now_us=now_us, posted=-amount)
     transfer.move(connection, key_id, now_us=now_us, posted=amount)
 
 
+def _undelivered(connection: sqlite3.Connection, key_id: str) -> int:
+    """Return the sum of a key's charges whose answers are not delivered yet."""
+    row = connection.execute(
+        f"SELECT {wide_sum('amount')} FROM undelivered CROSS JOIN transfers USING (seq)"  # noqa: S608 - constants
+        " WHERE debit = ?",
+        (key_id,),
+    ).fetchone()
+    return total(row)
+
+
 def require_funds(connection: sqlite3.Connection, purchase: Purchase, now_us: int) -> None:
-    """Refuse a purchase that the key cannot pay for today.
+    """Refuse a purchase that the key cannot pay for now.
 
     Raises:
         DailyBudgetExceeded: the day's budget does not cover it.
         InsufficientCredit: the balance does not cover it.
+        InvalidRequest: the balance of an unlimited key would be below `-POSTED_MAX`, or more than
+            `POSTED_MAX` would be spent on this day.
     """
     balance = read_balance(connection, purchase.key_id, now_us)
     budget = purchase.daily_budget
@@ -149,10 +178,18 @@ def require_funds(connection: sqlite3.Connection, purchase: Purchase, now_us: in
         raise InsufficientCredit(
             required=credits_text(purchase.amount), available=credits_text(balance.available)
         )
+    today = balance.spent_today + balance.held + purchase.amount
+    if balance.available - purchase.amount < -POSTED_MAX or today > POSTED_MAX:
+        raise InvalidRequest(
+            f"this key has spent {credits_text(POSTED_MAX)} credits, all that one key's account "
+            "can hold; the operator mints another key, or adds credit to this one"
+            if today <= POSTED_MAX
+            else f"a key spends at most {credits_text(POSTED_MAX)} credits a day"
+        )
 
 
 def open_hold(connection: sqlite3.Connection, purchase: Purchase, now_us: int) -> Hold:
-    """Reserve the price of a call; reading and writing happen in one transaction."""
+    """Reserve the price of a call; the check and the hold are one transaction."""
     require_funds(connection, purchase, now_us)
     transfer.move(connection, purchase.key_id, now_us=now_us, held=purchase.amount)
     cursor = connection.execute(
@@ -179,13 +216,14 @@ def settle_hold(
     now_us: int,
     idempotency_key: IdempotencyKey | None = None,
 ) -> Charge:
-    """Turn a hold into a charge."""
+    """Charge a hold."""
     account, amount, price, tier, each, units, model, request_id = _resolve(connection, hold)
+    revenue = with_room(connection, REVENUE, amount)
     row = Transfer(
         0,
         "charge",
         account,
-        REVENUE,
+        revenue,
         amount,
         now_us,
         hold.id,
@@ -200,7 +238,7 @@ def settle_hold(
     balance = transfer.move(
         connection, account, now_us=now_us, posted=-amount, held=-amount, spent=amount
     )
-    transfer.move(connection, REVENUE, now_us=now_us, posted=amount)
+    transfer.move(connection, revenue, now_us=now_us, posted=amount)
     usage.add(connection, row)
     connection.execute("INSERT INTO undelivered (seq) VALUES (?)", (seq,))
     if idempotency_key is not None:
@@ -210,13 +248,13 @@ def settle_hold(
 
 
 def release_hold(connection: sqlite3.Connection, hold: Hold, now_us: int) -> None:
-    """Give a hold back."""
+    """Release a hold."""
     account, amount, *_ = _resolve(connection, hold)
     transfer.move(connection, account, now_us=now_us, held=-amount)
 
 
 def refund(connection: sqlite3.Connection, seq: int, kind: str, now_us: int) -> bool:
-    """Give an undelivered charge back; return whether it still was one."""
+    """Refund an undelivered charge; return whether it was still undelivered."""
     if not connection.execute("DELETE FROM undelivered WHERE seq = ?", (seq,)).rowcount:
         return False
     charge = Transfer(*connection.execute(f"{transfer.SELECT} WHERE seq = ?", (seq,)).fetchone())
@@ -236,15 +274,22 @@ def refund(connection: sqlite3.Connection, seq: int, kind: str, now_us: int) -> 
     return True
 
 
-def forget(connection: sqlite3.Connection, key_id: str, *, rows_max: int = 1000) -> bool:
-    """Remove the request ids from some of a key's charges; return whether any may be left."""
+def forget(
+    connection: sqlite3.Connection, key_id: str, *, after: int = 0, rows_max: int = 1000
+) -> int | None:
+    """Remove the request ids from up to `rows_max` of a key's charges later than `after`.
+
+    Returns the `after` of the next part, or None if there are no more.
+    """
     connection.execute("DELETE FROM repeats WHERE account = ?", (key_id,))
-    changed = connection.execute(
-        "UPDATE transfers SET request_id = NULL WHERE seq IN (SELECT seq FROM transfers"
-        " WHERE debit = ? AND request_id IS NOT NULL LIMIT ?)",
-        (key_id, rows_max),
-    ).rowcount
-    return changed == rows_max
+    seqs = connection.execute(
+        "SELECT seq FROM transfers WHERE debit = ? AND seq > ? ORDER BY seq LIMIT ?",
+        (key_id, after, rows_max),
+    ).fetchall()
+    connection.executemany(
+        "UPDATE transfers SET request_id = NULL WHERE seq = ? AND request_id IS NOT NULL", seqs
+    )
+    return int(seqs[-1][0]) if len(seqs) == rows_max else None
 
 
 def _resolve(

@@ -1,7 +1,7 @@
-"""Prices: every price that was ever asked, numbered.
+"""Prices: every price that was ever charged, as numbered versions.
 
-Owns the table `prices` and which version a model's calls are charged by now. A hold carries its
-version, so that a price which changes meanwhile is for new calls only.
+Owns the table `prices` and the current version of each model. A hold records its version, so that
+a changed price applies to new calls only.
 """
 
 import sqlite3
@@ -16,7 +16,7 @@ Listed = tuple[str, int, int]
 
 
 class Prices:
-    """The versions of today."""
+    """The current version of each model's price."""
 
     def __init__(self, writer: Writer, clock: Clock) -> None:
         self._writer = writer
@@ -24,12 +24,12 @@ class Prices:
         self._current: dict[str, tuple[Tariff, int]] = {}
 
     async def version(self, model: str, tariff: Tariff) -> int:
-        """Return the version that says this tariff; a new one if the last said another."""
+        """Return the version with this tariff; a new one if the model's last one differs."""
         known = self._current.get(model)
         if known is not None and known[0] == tariff:
             return known[1]
         now_us = self._clock.wall_us()
-        # The hold that refers to it comes later through the same mailbox: no flush is needed.
+        # The hold that refers to it is written later, by the same writer: no flush is needed.
         version = await self._writer.run(
             lambda connection: publish(connection, model, tariff, now_us), durable=False
         )
@@ -38,7 +38,7 @@ class Prices:
 
 
 def publish(connection: sqlite3.Connection, model: str, tariff: Tariff, now_us: int) -> int:
-    """Return the version of a model's tariff, written if its last version says another price."""
+    """Return the version of a model's tariff; it is written if the last one differs."""
     listed = _listed(tariff)
     last = connection.execute(
         "SELECT version, unit, realtime, batch FROM prices WHERE model = ?"

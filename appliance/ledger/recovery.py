@@ -1,7 +1,7 @@
-"""Recovery: what a new process owes to the calls of the last one.
+"""Recovery: the calls that the last process did not finish.
 
-Owns the end of every hold and of every undelivered charge that a crash left behind. Runs before the
-first call; no timer is needed, because the process that opened them is gone.
+Owns the release of every hold and the refund of every undelivered charge that a crash left. Runs
+before the first call; no timer is needed, because the process that opened them has ended.
 """
 
 import sqlite3
@@ -12,12 +12,12 @@ from appliance.ledger.ledger import refund
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What was found, and ended."""
+    """What was released and refunded."""
 
     released: int
-    """Holds of calls that were cut off; they cost nothing."""
+    """Holds of calls that were interrupted; they cost nothing."""
     refunded: int
-    """Charges whose answers were perhaps never handed over; given back as `crash_refund`."""
+    """Charges whose answers were perhaps not delivered; refunded as `crash_refund`."""
 
 
 def recover(connection: sqlite3.Connection, now_us: int) -> Recovered:

@@ -1,9 +1,9 @@
-"""GuardRecord: the last transfer, remembered outside the database.
+"""RollbackGuard: the last transfer, recorded outside the database.
 
-Owns the file `ledger.head`, written after each commit that moved money. A database that does not
-have that transfer has lost some: its log was cut off, or an old copy took its place. Also remembers
-the time, so that a clock that was set back is noticed. It is never flushed: it may lag behind the
-database after a loss of power, and that is no loss.
+Owns the file `ledger.head`, written after each commit that moved money. A database without that
+transfer has lost some: its log was truncated, or it was replaced by an older copy. The file records
+the time too, so that a clock that was set back is noticed. It is never flushed: after a loss of
+power it may be behind the database, which does no harm.
 """
 
 import os
@@ -23,7 +23,7 @@ MAGIC = "gigarouter-ledger-1"
 
 @dataclass(frozen=True, slots=True)
 class GuardRecord:
-    """What the file says."""
+    """The content of the file."""
 
     tip: ChainTip
     seen_us: int
@@ -31,17 +31,17 @@ class GuardRecord:
 
 
 class RollbackGuard:
-    """The file, held open."""
+    """The open file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.found = read(path)
-        """What it said when it was opened; None: nothing, or nothing readable."""
+        """Its content when it was opened; None: there was none, or it was not readable."""
         self._written: ChainTip | None = None
         self._handle: int | None = None
 
     def __enter__(self) -> Self:
-        """Leave the file as it is: there is none until a commit is through."""
+        """Do not create the file: that is done after the first commit."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -51,10 +51,10 @@ class RollbackGuard:
             self._handle = None
 
     def require(self, connection: sqlite3.Connection, database: Path) -> None:
-        """Refuse a database that lacks the transfer which the file remembers.
+        """Refuse a database that lacks the recorded transfer.
 
         Raises:
-            StoreFailed: as said.
+            StoreFailed: the transfer is missing or differs.
         """
         if self.found is None or self.found.tip.seq == 0:
             return
@@ -66,8 +66,8 @@ class RollbackGuard:
             )
 
     def follow(self, connection: sqlite3.Connection, now_us: int) -> None:
-        """Remember the database's last transfer; call after a commit."""
-        # A disk that is full or gone must not undo a commit that is through.
+        """Record the database's last transfer; call after a commit."""
+        # An error here must not fail operations that are committed.
         with suppress(OSError, sqlite3.Error):
             last = chain_tip(connection)
             if last == self._written:
@@ -80,10 +80,10 @@ class RollbackGuard:
 
 
 def require_database(database: Path, head: Path) -> None:
-    """Refuse to begin new books where others were.
+    """Refuse to create new books where others were.
 
     Raises:
-        StoreFailed: the database is missing and its head is not.
+        StoreFailed: the database is missing and `ledger.head` is not.
     """
     if head.exists() and not (database.exists() and database.stat().st_size):
         raise StoreFailed(
@@ -93,7 +93,7 @@ def require_database(database: Path, head: Path) -> None:
 
 
 def read(path: Path) -> GuardRecord | None:
-    """Return what a file says, or None if it says nothing that can be read."""
+    """Return the content of a file, or None if it is missing or not readable."""
     with suppress(OSError, ValueError):
         text = path.read_text("ascii")
         body, _, check = text.rstrip("\n").rpartition(" ")
@@ -104,7 +104,7 @@ def read(path: Path) -> GuardRecord | None:
 
 
 def write(path: Path, connection: sqlite3.Connection, now_us: int) -> None:
-    """Make the file say what a restored database holds."""
+    """Record the last transfer of a restored database."""
     with RollbackGuard(path) as file:
         file.follow(connection, now_us)
 

@@ -1,11 +1,11 @@
 """Schema: the tables of the books.
 
-Owns the promises that the database itself keeps: integers only; a transfer has two sides, never
-changes and never goes; a charge is its units times its price; a hold is resolved at most once; a
-prepaid balance is never below zero.
+Owns the invariants that the database itself enforces: integers only; a transfer has two sides and
+is never changed or deleted; a charge is its units times its price; a hold is resolved at most once;
+a prepaid balance is never below zero.
 
-A hold is a row while it is open, and no row afterwards: settling deletes it and writes the charge
-that carries its number, which is unique.
+A hold is a row while it is open: settling deletes it and writes the charge with its id, which is
+unique among charges.
 """
 
 import sqlite3
@@ -17,7 +17,11 @@ from appliance.store.database import Migration, execute_statements
 ISSUED = "issued"
 """The account that grants come from; below zero by all that was ever granted."""
 REVENUE = "revenue"
-"""The account that charges go to."""
+"""The account that charges go to.
+
+Each of the two is the first of a series: when it is full the next one is opened (`issued-2`,
+`revenue-2`), because one balance is an int64, which ends at 9.2 million credits.
+"""
 
 SMALL = (
     "keys",
@@ -29,7 +33,7 @@ SMALL = (
     "repeats",
     "usage_days",
 )
-"""Tables that do not grow with every call for ever: they can be looked at in full at a start."""
+"""Tables that do not grow with every call: they can be checked entirely at a start."""
 
 TABLES = (
     """
@@ -160,7 +164,21 @@ TABLES = (
     BEGIN SELECT RAISE(ABORT, 'a hold resolves, it does not change'); END
     """,
 )
-"""Only a request id may go from a transfer: it may be the client's own word (see `forget`)."""
+"""Only a transfer's request id may be removed: the client may have chosen it (see `forget`)."""
+
+
+SERIES = (
+    ("debit = 'issued')", "debit = 'issued' OR debit GLOB 'issued-[0-9]*')"),
+    ("credit = 'revenue')", "credit = 'revenue' OR credit GLOB 'revenue-[0-9]*')"),
+    ("debit = 'revenue')", "debit = 'revenue' OR debit GLOB 'revenue-[0-9]*')"),
+)
+"""What m004 changes in the rules of `transfers`: where grants come from and charges go to."""
+
+INDEXES = (
+    "CREATE INDEX usage_days_account ON usage_days (account, day)",
+    "CREATE INDEX credentials_key ON credentials (key_id)",
+)
+"""For reads of one key: its usage of every day, and its older credentials."""
 
 
 def _keys_and_ledger(connection: sqlite3.Connection) -> None:
@@ -173,9 +191,28 @@ def _double_entry(connection: sqlite3.Connection) -> None:
     first_schema.rewrite(connection, old)
 
 
+def _series_of_system_accounts(connection: sqlite3.Connection) -> None:
+    """Let grants and charges use a series of accounts, without writing ten million rows again.
+
+    A wider CHECK changes no row, so the text of the table is replaced, in SQLite's own procedure
+    for this (sqlite.org/lang_altertable.html#otheralter).
+    """
+    [(text,)] = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'transfers'")
+    for before, after in SERIES:
+        assert text.count(before) == 1, text
+        text = text.replace(before, after)
+    [(version,)] = connection.execute("PRAGMA schema_version").fetchall()
+    connection.execute("PRAGMA writable_schema = ON")
+    connection.execute("UPDATE sqlite_master SET sql = ? WHERE name = 'transfers'", (text,))
+    connection.execute(f"PRAGMA schema_version = {version + 1}")
+    connection.execute("PRAGMA writable_schema = RESET")
+    execute_statements(connection, INDEXES)
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     ("m001_keys_and_ledger", _keys_and_ledger),
     ("m002_double_entry", _double_entry),
     ("m003_credentials", keyring.add_credentials),
+    ("m004_series_of_system_accounts", _series_of_system_accounts),
 )
 """Every step from an empty file to today's tables, oldest first; steps are only ever added."""

@@ -1,8 +1,7 @@
 """Transfer: money from one account to another, chained to the transfer before it.
 
-Owns the only SQL that writes transfers and moves balances, and the hash chain: each row's hash
-covers the row and the hash before it, so that a row that was changed, or one that is gone from the
-middle, is found.
+Owns the only SQL that writes transfers and changes balances, and the hash chain: each row's hash
+covers the row and the hash before it, so that a changed row or one that is missing is found.
 """
 
 import hashlib
@@ -14,28 +13,29 @@ import msgspec
 
 from appliance.core.clock import utc_day
 from appliance.core.errors import KeyNotFound
-from appliance.core.units import Picocredits
-from appliance.ledger.entry import Balance
+from appliance.core.units import PICOCREDITS_PER_CREDIT, Picocredits
+from appliance.ledger.entry import Balance, Statement
 from appliance.store.database import has_table
+from appliance.store.error_class import numbers_of_64_bits
 
 GENESIS = bytes(32)
-"""What the first transfer's hash covers in place of one before it."""
+"""The hash before the first transfer."""
 
 
 class Transfer(NamedTuple):
-    """One row, in the order in which its hash covers it; `request_id` may be forgotten."""
+    """One row, in the order in which it is hashed; without `request_id`, which may be removed."""
 
     seq: int
     kind: str
     debit: str
-    """The account that the money leaves."""
+    """The account whose balance decreases."""
     credit: str
-    """The account that it reaches."""
+    """The account whose balance increases."""
     amount: int
     at_us: int
     hold_id: int | None = None
     refunds: int | None = None
-    """The charge that is given back."""
+    """The charge that is refunded."""
     price: int | None = None
     tier: str | None = None
     each: int | None = None
@@ -62,7 +62,8 @@ _SPENT = """
         WHERE usage_days.day = :day AND account = accounts.id
     ) END
 """
-"""What an account spent on a day; the sum is asked for once a day, or when the clock was set."""
+"""What an account spent on a day; the sum is computed only if the account's day is another one."""
+_CHARGED = "(SELECT at_us FROM transfers WHERE debit = accounts.id ORDER BY seq DESC LIMIT 1)"
 _BALANCE = f"posted, held, {_SPENT}, kind = 'unlimited'"
 MOVE = f"""
     UPDATE accounts SET posted = posted + :posted, held = held + :held,
@@ -71,9 +72,23 @@ MOVE = f"""
 """  # noqa: S608 - constants
 
 
+BALANCE = f"SELECT {_BALANCE} FROM accounts WHERE id = :id AND kind <> 'system'"  # noqa: S608 - constants
+STATEMENTS = f"SELECT id, {_CHARGED}, {_BALANCE} FROM accounts WHERE kind <> 'system'"  # noqa: S608 - constants
+POSTED_MAX = 8_000_000 * PICOCREDITS_PER_CREDIT
+"""No balance is further from zero: int64 ends at 9.2 million credits."""
+WITH_ROOM = """
+    SELECT id FROM accounts
+    WHERE id >= :first AND id < :first || '.' AND kind = 'system' AND abs(posted) <= :posted_max
+    LIMIT 1
+"""
+"""One of a series of accounts (`issued`, `issued-2`); '.' follows '-' in the order of text."""
+
+
 def chain_tip(connection: sqlite3.Connection) -> ChainTip:
     """Return the last transfer, number 0 when there is none."""
-    row = connection.execute("SELECT seq, hash FROM transfers ORDER BY seq DESC LIMIT 1").fetchone()
+    row = connection.execute(
+        "SELECT seq, hash FROM transfers WHERE seq = (SELECT MAX(seq) FROM transfers)"
+    ).fetchone()
     return ChainTip(0, GENESIS) if row is None else ChainTip(*row)
 
 
@@ -107,11 +122,12 @@ def move(
     held: int = 0,
     spent: int = 0,
 ) -> Balance:
-    """Change an account's cached balance by what was written beside it; return what it is now."""
-    row = connection.execute(
-        MOVE,
-        {"posted": posted, "held": held, "spent": spent, "day": utc_day(now_us), "id": account},
-    ).fetchone()
+    """Change an account's balance by what its transfers and holds say; return the new balance."""
+    with numbers_of_64_bits():
+        row = connection.execute(
+            MOVE,
+            {"posted": posted, "held": held, "spent": spent, "day": utc_day(now_us), "id": account},
+        ).fetchone()
     assert row is not None, account
     return _balance(row)
 
@@ -122,19 +138,56 @@ def read_balance(connection: sqlite3.Connection, key_id: str, now_us: int) -> Ba
     Raises:
         KeyNotFound: no account has this id.
     """
-    row = connection.execute(
-        f"SELECT {_BALANCE} FROM accounts WHERE key_id = :id",  # noqa: S608 - constants
-        {"day": utc_day(now_us), "id": key_id},
-    ).fetchone()
+    row = connection.execute(BALANCE, {"day": utc_day(now_us), "id": key_id}).fetchone()
     if row is None:
         raise KeyNotFound(key_id)
     return _balance(row)
 
 
-def broken_links(connection: sqlite3.Connection, *, after: int = 0) -> Iterator[int]:
-    """Yield the number of each transfer later than `after` that is not what was written.
+def read_statement(connection: sqlite3.Connection, key_id: str, now_us: int) -> Statement:
+    """Return a key's balance and when it was charged last.
 
-    A number that is missing breaks the link of the next one.
+    Raises:
+        KeyNotFound: no account has this id.
+    """
+    row = connection.execute(
+        f"{STATEMENTS} AND id = :id", {"day": utc_day(now_us), "id": key_id}
+    ).fetchone()
+    if row is None:
+        raise KeyNotFound(key_id)
+    return Statement(_balance(row[2:]), row[1])
+
+
+def read_statements(connection: sqlite3.Connection, now_us: int) -> dict[str, Statement]:
+    """Return the statement of every key, by its id."""
+    rows = connection.execute(STATEMENTS, {"day": utc_day(now_us)})
+    return {row[0]: Statement(_balance(row[2:]), row[1]) for row in rows}
+
+
+def with_room(connection: sqlite3.Connection, series: str, amount: int) -> str:
+    """Return a system account that can take or give an amount: `series`, or a later one of it.
+
+    The next one of the series is opened if all others are full.
+    """
+    assert 0 <= amount <= POSTED_MAX
+    found: tuple[str] | None = connection.execute(
+        WITH_ROOM, {"first": series, "posted_max": POSTED_MAX - amount}
+    ).fetchone()
+    if found is not None:
+        return found[0]
+    [(count,)] = connection.execute(
+        "SELECT COUNT(*) FROM accounts WHERE id >= ?1 AND id < ?1 || '.' AND kind = 'system'",
+        (series,),
+    )
+    opened = f"{series}-{count + 1}"
+    connection.execute("INSERT INTO accounts (id, kind) VALUES (?, 'system')", (opened,))
+    return opened
+
+
+def broken_links(connection: sqlite3.Connection, *, after: int = 0) -> Iterator[int]:
+    """Yield the number of each transfer later than `after` whose hash does not fit.
+
+    A missing transfer is reported as the one after it.
     """
     before, expected = hash_of(connection, after) or GENESIS, after + 1
     rows = connection.execute(
@@ -146,14 +199,6 @@ def broken_links(connection: sqlite3.Connection, *, after: int = 0) -> Iterator[
         if transfer.seq != expected or found != chained(before, transfer):
             yield transfer.seq
         before, expected = found, transfer.seq + 1
-
-
-def last_charge_us(connection: sqlite3.Connection, key_id: str) -> int | None:
-    """Return when a key was charged last, or None."""
-    row = connection.execute(
-        "SELECT at_us FROM transfers WHERE debit = ? ORDER BY seq DESC LIMIT 1", (key_id,)
-    ).fetchone()
-    return None if row is None else int(row[0])
 
 
 def _balance(row: tuple[int, int, int, int]) -> Balance:

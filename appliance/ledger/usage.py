@@ -1,15 +1,18 @@
-"""Usage: what was sold, by key, model and day, kept as sums so that it stays quick.
+"""Usage: what was sold, by key, model and day, kept as sums.
 
-Owns the table `usage_days`, to which every charge and refund is added in its own transaction.
-It reads no transfers: ten million of them take seconds.
+Owns the table `usage_days`, to which every charge and refund is added in its own transaction, so
+that no report reads the transfers.
 """
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from appliance.core.clock import utc_day
 from appliance.ledger.transfer import Transfer
+from appliance.ledger.wide_sum import total, wide_sum
+from appliance.store.error_class import numbers_of_64_bits
 
 By = Literal["day", "model", "key"]
 
@@ -25,12 +28,26 @@ TAKE_BACK = """
 """
 GROUPS: dict[By, str] = {"day": "day", "model": "model", "key": "account"}
 ROWS_MAX = 100_000
-"""Of one answer."""
+"""Rows of one report."""
+READ = f"""
+    WITH sold (grouped, model, calls, units, refunds, high, low, refunded_high, refunded_low) AS (
+        SELECT {{group}}, model, SUM(calls), SUM(units), SUM(refunds),
+            {wide_sum("amount")}, {wide_sum("refunded")}
+        FROM usage_days WHERE {{chosen}} GROUP BY 1, 2
+    )
+    SELECT grouped, SUM(calls), SUM(units),
+        SUM(CASE WHEN EXISTS (
+            SELECT 1 FROM prices WHERE prices.model = sold.model AND unit = 'document'
+        ) THEN units ELSE 0 END),
+        SUM(high), SUM(low), SUM(refunded_high), SUM(refunded_low), SUM(refunds)
+    FROM sold GROUP BY 1 ORDER BY 1 LIMIT :rows
+"""  # noqa: S608 - constants
+"""A model is sold by the token or by the document: its unit is looked up once for each group."""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Calls that were answered and charged, summed over a group. Refunds are within them."""
+    """Charged calls, summed over a group; those that were refunded are included."""
 
     group: str | int
     """A UTC day since the epoch, a model's id or a key's id."""
@@ -40,24 +57,23 @@ class Usage:
     amount: int
     """Picocredits charged."""
     refunds: int
-    """How many of the calls were given back."""
+    """How many of the calls were refunded."""
     refunded: int
-    """Picocredits given back."""
+    """Picocredits refunded."""
 
 
 def add(connection: sqlite3.Connection, charge: Transfer) -> None:
     """Count a charge on the day of its transfer."""
-    connection.execute(
-        ADD,
-        (
-            utc_day(charge.at_us),
-            charge.debit,
-            charge.model,
-            charge.tier,
-            charge.units,
-            charge.amount,
-        ),
+    row = (
+        utc_day(charge.at_us),
+        charge.debit,
+        charge.model,
+        charge.tier,
+        charge.units,
+        charge.amount,
     )
+    with numbers_of_64_bits():
+        connection.execute(ADD, row)
 
 
 def take_back(connection: sqlite3.Connection, charge: Transfer) -> None:
@@ -78,18 +94,26 @@ def read(
     model: str | None = None,
 ) -> list[Usage]:
     """Return the sums since a UTC day, of one account or model or of all, in their order."""
+    chosen = ["day >= :since"]
+    if account is not None:
+        chosen.append("account = :account")
+    if model is not None:
+        chosen.append("model = :model")
     rows = connection.execute(
-        f"""
-        WITH units (model, unit) AS (SELECT model, MIN(unit) FROM prices GROUP BY model)
-        SELECT {GROUPS[by]}, SUM(calls),
-            SUM(CASE WHEN unit = 'document' THEN 0 ELSE usage_days.units END),
-            SUM(CASE WHEN unit = 'document' THEN usage_days.units ELSE 0 END),
-            SUM(amount), SUM(refunds), SUM(refunded)
-        FROM usage_days LEFT JOIN units USING (model)
-        WHERE day >= :since AND (:account IS NULL OR account = :account)
-            AND (:model IS NULL OR usage_days.model = :model)
-        GROUP BY 1 ORDER BY 1 LIMIT :rows
-        """,  # noqa: S608 - constants
+        READ.format(group=GROUPS[by], chosen=" AND ".join(chosen)),
         {"since": since_day, "account": account, "model": model, "rows": ROWS_MAX},
     )
-    return [Usage(*row) for row in rows]
+    return [_usage(row) for row in rows]
+
+
+def _usage(row: Sequence[Any]) -> Usage:
+    group, calls, units, documents, *amounts, refunds = row
+    return Usage(
+        group,
+        calls,
+        tokens=units - documents,
+        documents=documents,
+        amount=total(amounts[:2]),
+        refunds=refunds,
+        refunded=total(amounts[2:]),
+    )

@@ -1,13 +1,21 @@
-"""Database: one SQLite file, opened the one safe way.
+"""Database: one SQLite file and the settings with which it is opened.
 
-Owns pragmas, the identity of the file and its migrations' execution. It knows nothing of keys or
-money: tables come from whoever owns their meaning.
+Owns the pragmas, the file's identity and the running of migrations. It knows nothing of keys or
+money: the tables are defined in `accounts` and `ledger`.
 
-Exactly one connection writes and checkpoints, the writer's; all others come from `store/reader.py`
-and can do neither. So the WAL-reset bug of SQLite before 3.51.3 (sqlite.org/wal.html#walresetbug),
-which needs two, cannot happen with any SQLite, and none is refused for its version.
+Exactly one connection writes and runs checkpoints, the writer's; all others come from
+`store/reader.py` and can do neither. The WAL-reset bug of SQLite before 3.51.3
+(sqlite.org/wal.html#walresetbug) needs two such connections, so that no version is refused.
+
+This module is the only one that imports sqlite-utils, and uses its `Migrations` alone: named steps,
+each in a transaction of its own, recorded in the database. Rows are read and written with the
+standard library's `sqlite3`: a paid call needs `RETURNING`, `ON CONFLICT DO UPDATE` and savepoints,
+which are SQL either way, and `db.query` doubles the time of a short read because it builds a
+dictionary for each row. Listings and CSV are made of typed structs, not of rows.
 """
 
+import logging
+import shutil
 import sqlite3
 import zlib
 from collections.abc import Callable, Sequence
@@ -18,29 +26,44 @@ import sqlite_utils
 from sqlite_utils import Migrations
 
 from appliance.core.errors import StoreFailed
+from appliance.store.datadir import sync_directory, sync_file
 from appliance.store.reader import open_read_only
 
+log = logging.getLogger("gigarouter.store")
+
 APPLICATION_ID = 0x67723031
-"""`gr01` in the file's header: a foreign file is never touched."""
+"""`gr01` in the file's header: a file without it is refused and not changed."""
 
 MIGRATED = "_sqlite_migrations"
-"""Where sqlite-utils notes the steps that were run."""
+"""The table in which sqlite-utils records the steps that were run."""
+
+COPY_LEAVES_BYTES = 64 * 1024 * 1024
+"""Free space that must be left besides twice the database's size, for a copy and a migration."""
+
+LOG_KEPT_BYTES = 16 * 1024 * 1024
+"""The log's file is truncated to this when it is written from its beginning again."""
 
 WAY_OUT = "restore a backup with: gigarouter restore FILE"
 
 Migration = tuple[str, Callable[[sqlite3.Connection], None]]
 """A stable name and the step, run once in a transaction of its own."""
 Inspection = Callable[[sqlite3.Connection], None]
-"""Looks at a database that is open for reading; may raise `StoreFailed`."""
+"""Checks a database that is open for reading; may raise `StoreFailed`."""
 
 
 def connect(
-    path: Path, migrations: Sequence[Migration], inspect: Inspection = lambda _: None
+    path: Path,
+    migrations: Sequence[Migration],
+    inspect: Inspection = lambda _: None,
+    *,
+    copy_before_migrating: bool = False,
 ) -> sqlite3.Connection:
     """Open or create the file and bring its tables up to date.
 
-    What exists is looked at first, through a connection that cannot write. The connection commits
-    nothing by itself: writers say `BEGIN IMMEDIATE`. It may be used by one thread at a time.
+    A file that exists is checked first, through a connection that cannot write. With
+    `copy_before_migrating=True` a database of an older version is copied beside itself before its
+    tables change. The connection commits nothing by itself: writers say `BEGIN IMMEDIATE`. It may
+    be used by one thread at a time.
 
     Raises:
         StoreFailed: the file is damaged, foreign, newer than this program, or cannot be opened.
@@ -49,7 +72,7 @@ def connect(
         if path.exists() and path.stat().st_size > 0:
             require_ours(path)
             _require_whole(path, inspect)
-        # Before SQLite opens it: the log and its index get the mode of the file.
+        # Before SQLite opens it: the log and its index are created with the file's mode.
         path.touch(mode=0o600)
         path.chmod(0o600)
         connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=5)
@@ -57,14 +80,14 @@ def connect(
             if connection.execute("PRAGMA page_count").fetchone()[0] == 0:
                 connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             _configure(connection)
-            _migrate(connection, path, migrations)
+            _migrate(connection, path, migrations, copies=copy_before_migrating)
         except BaseException:
             connection.close()
             raise
     except OSError as error:
         raise StoreFailed(f"{path} cannot be written: {error.strerror}.") from error
     except UnicodeDecodeError as error:
-        # SQLite quotes what it stumbles over, and bytes that were damaged are no text.
+        # SQLite's message quotes the damaged bytes, and these are not valid UTF-8.
         raise StoreFailed(f"{path} is damaged; nothing was changed; {WAY_OUT}") from error
     except sqlite3.Error as error:
         found = " ".join(str(error).split())
@@ -73,11 +96,11 @@ def connect(
 
 
 def require_ours(path: Path) -> None:
-    """Refuse a foreign file without touching it or its log.
+    """Refuse a file of another program without changing it or its log.
 
     Raises:
-        StoreFailed: it is not one of ours.
-        sqlite3.Error: it is no database at all.
+        StoreFailed: it is another program's database.
+        sqlite3.Error: it is no database.
     """
     with closing(open_read_only(path, untouched=True)) as reader:
         found = reader.execute("PRAGMA application_id").fetchone()[0]
@@ -86,7 +109,7 @@ def require_ours(path: Path) -> None:
 
 
 def _require_whole(path: Path, inspect: Inspection) -> None:
-    """Refuse a damaged file; a connection that writes would fold its log into it on closing."""
+    """Refuse a damaged file before a connection that writes copies its log into it."""
     try:
         with closing(open_read_only(path)) as reader:
             verdict = reader.execute("PRAGMA quick_check(1)").fetchone()[0]
@@ -95,9 +118,9 @@ def _require_whole(path: Path, inspect: Inspection) -> None:
             if verdict == "ok":
                 inspect(reader)
     except sqlite3.OperationalError as error:
-        # What sqlite3 itself finds wrong, as text that is none, bears no name.
+        # An error of the sqlite3 module itself has no SQLite name.
         if getattr(error, "sqlite_errorname", None) == "SQLITE_READONLY_ROLLBACK":
-            return  # its making was cut off; opening it undoes that
+            return  # it was being created when the process ended; opening it rolls that back
         raise
     if verdict != "ok":
         raise StoreFailed(
@@ -113,18 +136,18 @@ def _verdict_on_tables(reader: sqlite3.Connection) -> str:
 
 
 def index_problem(connection: sqlite3.Connection, table: str) -> str:
-    """Return why a table and its indexes do not agree, or `ok`: the quick check looks at neither.
+    """Return why a table and its indexes do not agree, or `ok`.
 
-    It takes time in proportion to the table.
+    The quick check does not compare them. This takes time in proportion to the table.
     """
     return str(connection.execute(f"PRAGMA integrity_check({table})").fetchone()[0])
 
 
 def tables_mark(connection: sqlite3.Connection) -> int:
-    """Return a checksum over the text of every table, index and trigger, and what made them.
+    """Return a checksum over the text of every table, index and trigger, and the steps that ran.
 
-    It stands in the file's `user_version`. SQLite believes what it reads there: a letter that was
-    flipped in a rule would go unnoticed.
+    It is kept in the file's `user_version`. Without it a damaged byte in the text of a constraint
+    would change that constraint unnoticed.
     """
     texts = connection.execute(
         "SELECT CAST(sql AS BLOB) FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name"
@@ -150,18 +173,22 @@ def _configure(connection: sqlite3.Connection) -> None:
         "synchronous = FULL",
         "foreign_keys = ON",
         "secure_delete = ON",
-        # Without it INSERT OR REPLACE deletes rows behind the back of their triggers.
+        # Without it INSERT OR REPLACE deletes rows without running their triggers.
         "recursive_triggers = ON",
-        # The writer folds the log itself: SQLite's own hook hides a flush that fails meanwhile.
+        # The writer runs the checkpoints: SQLite's own hook hides a flush that fails meanwhile.
         "wal_autocheckpoint = 0",
-        # macOS: fsync alone does not reach the platter.
+        # A log that grew during a long read is truncated when it is restarted.
+        f"journal_size_limit = {LOG_KEPT_BYTES}",
+        # macOS: fsync alone leaves the data in the drive's cache.
         "fullfsync = ON",
         "checkpoint_fullfsync = ON",
     ):
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[Migration]) -> None:
+def _migrate(
+    connection: sqlite3.Connection, path: Path, migrations: Sequence[Migration], *, copies: bool
+) -> None:
     # Without execute_plugins=False sqlite-utils loads whatever plugins the environment holds.
     database = sqlite_utils.Database(connection, execute_plugins=False, strict=True)
     steps = Migrations("gigarouter")
@@ -172,10 +199,41 @@ def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[Mi
     if applied - known:
         raise StoreFailed(f"{path} was written by a newer gigarouter; upgrade to open it.")
     if known - applied:
-        connection.execute("PRAGMA user_version = 0")  # a crash meanwhile leaves no wrong mark
+        if applied and copies:
+            _keep_copy(connection, path, max(applied))
+        connection.execute(
+            "PRAGMA user_version = 0"
+        )  # a crash during the steps must not leave an old mark
         steps.apply(database)
     if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
         connection.execute(f"PRAGMA user_version = {tables_mark(connection)}")
+
+
+def _keep_copy(connection: sqlite3.Connection, path: Path, last_step: str) -> None:
+    """Copy a database beside itself, readable by the older version; log if there is no room."""
+    copy = path.with_name(f"{path.name}.after-{last_step}")
+    if copy.exists():
+        return  # made by an earlier start that ended before the migration
+    [(size,)] = connection.execute(
+        "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
+    )
+    if shutil.disk_usage(path.parent).free < 2 * size + COPY_LEAVES_BYTES:
+        log.warning("%s is brought up to date without a copy: the disk has no room for it", path)
+        return
+    part = path.with_name(f"{copy.name}.part")
+    part.unlink(missing_ok=True)
+    part.touch(mode=0o600)
+    try:
+        with closing(sqlite3.connect(part, isolation_level=None)) as target:
+            target.execute("PRAGMA synchronous = OFF")  # flushed once, when it is whole
+            connection.backup(target)
+            target.execute("PRAGMA journal_mode = DELETE")
+        sync_file(part)
+        part.replace(copy)
+        sync_directory(path.parent)
+    finally:
+        part.unlink(missing_ok=True)
+    log.info("the tables are brought up to date; as they were they are kept in %s", copy)
 
 
 def _on_connection(

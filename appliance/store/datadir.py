@@ -19,7 +19,7 @@ from appliance.core.errors import DataDirBusy
 
 LOCK_ATTEMPTS = 10
 LOCK_PAUSE_S = 0.01
-"""`is_locked` takes the lock for a moment, also in other processes: that is no reason to refuse."""
+"""`is_locked` takes the lock for a moment, which must not make a start fail."""
 
 
 class ServerNote(msgspec.Struct, frozen=True):
@@ -77,10 +77,10 @@ class DataDir:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Own the directory until the block ends; the kernel frees it when the process dies.
+        """Hold the directory's lock until the block ends; the kernel frees it if the process dies.
 
         Raises:
-            DataDirBusy: another process owns it.
+            DataDirBusy: another process holds it.
         """
         self.create()
         handle = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -94,12 +94,12 @@ class DataDir:
             os.close(handle)
 
     def is_locked(self) -> bool:
-        """Say whether some process owns the directory now."""
+        """Return whether a process holds the directory's lock now."""
         if not self._lock.exists():
             return False
         handle = os.open(self._lock, os.O_RDWR | os.O_CLOEXEC)
         try:
-            # Shared: two that ask at the same time do not take each other for the owner.
+            # Shared: two concurrent calls of this function do not block each other.
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
             return True
@@ -109,12 +109,12 @@ class DataDir:
             os.close(handle)
 
     def busy(self) -> DataDirBusy:
-        """Return the error that names the process which owns the directory."""
+        """Return the error that names the process which holds the lock."""
         owner = self.owner()
         return DataDirBusy(self.path, "" if owner is None else f" (process {owner})")
 
     def owner(self) -> int | None:
-        """Return the process that owned the directory last, or None when none ever did."""
+        """Return the process id that held the lock last, or None if none ever did."""
         with suppress(OSError, ValueError):
             return int(self._lock.read_text().strip())
         return None
@@ -131,17 +131,17 @@ class DataDir:
         return token
 
     def write_note(self, note: ServerNote) -> None:
-        """Tell commands where the server listens."""
+        """Write where the server listens, for commands."""
         write_private(self._note, msgspec.json.encode(note) + b"\n")
 
     def read_note(self) -> ServerNote | None:
-        """Return where the server listens, or None when no readable note is there."""
+        """Return where the server listens, or None if there is no readable `server.json`."""
         with suppress(OSError, msgspec.DecodeError):
             return msgspec.json.decode(self._note.read_bytes(), type=ServerNote)
         return None
 
     def remove_note(self) -> None:
-        """Forget the server; it is stopping."""
+        """Remove `server.json`: the server is stopping."""
         self._note.unlink(missing_ok=True)
 
 

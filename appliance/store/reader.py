@@ -1,12 +1,15 @@
-"""Reader: short-lived connections for reads that are too long for the writer's thread.
+"""Reader: short-lived connections for everything that is only read.
 
-Owns how such a connection is opened: read-only, at one moment of the database, on the thread that
-uses it. It keeps none open: a reader holds the log, which cannot begin again before it.
+Owns how such a connection is opened: read-only, with one snapshot of the database, on the thread
+that uses it. None is kept open: the log cannot be restarted while a reader needs it.
 
 This is safe beside the one writer. SQLite opens the file for reading only, so that the connection
-can neither write nor fold the log nor delete it on closing (all of these need a lock that such a
-handle cannot take), and in the log's mode readers and the writer never wait for each other. The
-WAL-reset bug needs two connections that write or fold; there is still one.
+can neither write nor run a checkpoint nor delete the log on closing (each needs a lock that such a
+handle cannot take), and in WAL mode readers and the writer never wait for each other. The WAL-reset
+bug needs two connections that write or run checkpoints; there is still one.
+
+What a caller's own write committed before is in the snapshot: a commit is in the log when its reply
+arrives.
 """
 
 import sqlite3
@@ -22,7 +25,7 @@ BUSY_SECONDS = 5.0
 
 @contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """Yield a connection that sees the database as it is now, until the block ends.
+    """Yield a connection with a snapshot of the database as it is now, until the block ends.
 
     Raises:
         StoreFailed: it cannot be opened or read.
@@ -38,8 +41,8 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
 def open_read_only(path: Path, *, untouched: bool = False) -> sqlite3.Connection:
     """Open a database for reading.
 
-    With `untouched=True` not even its log is looked at, and nothing is made beside it: for a file
-    that may be anybody's, or that nobody writes.
+    With `untouched=True` the log is not read and no file is created beside it: for a file that may
+    belong to another program, or that no process writes.
 
     Raises:
         sqlite3.Error: it cannot be opened.

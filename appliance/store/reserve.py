@@ -1,19 +1,21 @@
-"""Reserve: disk space kept back, so that a full disk stops new calls and loses none.
+"""Reserve: allocated disk space, so that calls in flight can be finished on a full disk.
 
-Owns one file of the data directory that is nothing but allocated space, and when to take it and
-give it up.
+Owns one file of the data directory that holds nothing, and when it is allocated and removed.
 """
 
+import logging
 import os
 from pathlib import Path
 
 from appliance.core.clock import Clock
 
+log = logging.getLogger("gigarouter.store")
+
 PAUSE_S = 2
-"""Between two tries to take the reserve back."""
+"""Seconds between two tries to allocate the reserve again."""
 HEADROOM = 4
-"""The reserve is taken only where a quarter of it is left beside it: taking the last free block
-would only fill the disk again."""
+"""The reserve is allocated only if a quarter of its size stays free: allocating the last free block
+would fill the disk again."""
 
 
 class Reserve:
@@ -26,9 +28,9 @@ class Reserve:
         self._next_ns = clock.monotonic_ns()
 
     def prepare(self) -> bool:
-        """Have the reserve at the start of a server; return whether there is room for it.
+        """Allocate the reserve at the start of a server; return whether there is room for it.
 
-        On a disk that is full already it is given up, so that there is room to open the database.
+        On a disk that is full already it is removed, so that there is room to open the database.
         """
         if self._is_whole() and self._free() >= self._size // HEADROOM:
             return True
@@ -36,11 +38,15 @@ class Reserve:
         return self._allocate()
 
     def give_up(self) -> None:
-        """Give the space back to the disk."""
-        self._path.unlink(missing_ok=True)
+        """Free the space; an error is logged, because the caller handles one already."""
+        try:
+            self._path.unlink(missing_ok=True)
+        except OSError as error:
+            # For example on a disk that became read-only: the next write fails with its own error.
+            log.warning("the reserve %s could not be given up: %s", self._path, error)
 
     def take_back(self) -> bool:
-        """Try to have the reserve again, every few seconds at most; return whether it is there."""
+        """Try to allocate it again, every `PAUSE_S` at most; return whether that succeeded."""
         now_ns = self._clock.monotonic_ns()
         if now_ns < self._next_ns:
             return False
@@ -76,7 +82,7 @@ class Reserve:
 
 
 def allocate(handle: int, size: int) -> None:
-    """Make the disk set `size` bytes aside for an open, empty file.
+    """Allocate `size` bytes for an open, empty file.
 
     Raises:
         OSError: there is no room.

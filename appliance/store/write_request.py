@@ -1,6 +1,6 @@
-"""WriteRequest: an operation on its way to the writer, and where its end is reported.
+"""WriteRequest: an operation in the writer's queue, and where its result is reported.
 
-Owns the two ways of waiting: a thread that blocks and a coroutine that awaits.
+Owns the two kinds of caller: a thread that blocks and a coroutine that awaits.
 """
 
 import asyncio
@@ -13,15 +13,15 @@ from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], T]
-"""Reads and writes inside the writer's transaction; raising undoes this operation alone. It may be
-run twice, so that it must do nothing but that."""
+"""Reads and writes inside the writer's transaction; raising undoes this operation alone. It may run
+twice, so that it must have no other effect."""
 
 
 class Reply(Protocol):
-    """Where an operation's end is reported, on the writer's thread."""
+    """Where an operation's result is reported, on the writer's thread."""
 
     def done(self, result: Any) -> None:
-        """Take the result of an operation whose commit is through."""
+        """Take the result of an operation that was committed."""
 
     def failed(self, error: BaseException) -> None:
         """Take the error of an operation that changed nothing."""
@@ -29,33 +29,35 @@ class Reply(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WriteRequest:
-    """What to do, how surely, and whom to tell."""
+    """An operation, its guarantees, and where its result goes."""
 
     operation: Operation[Any]
     reply: Reply
     durable: bool
-    """Its commit is flushed to the disk before the reply."""
+    """True: the commit is flushed to the disk before the reply."""
     essential: bool
-    """It finishes something that was begun: it may use the reserve of a full disk."""
+    """True: it belongs to a call in flight, and may use the reserve of a full disk."""
 
 
 class SyncReply:
-    """Reports to a thread that waits."""
+    """Reports to a blocked thread."""
 
     def __init__(self) -> None:
         self.future: Future[Any] = Future()
 
     def done(self, result: Any) -> None:
         """Wake the thread."""
-        self.future.set_result(result)
+        if not self.future.done():
+            self.future.set_result(result)
 
     def failed(self, error: BaseException) -> None:
         """Raise in the thread."""
-        self.future.set_exception(error)
+        if not self.future.done():
+            self.future.set_exception(error)
 
 
 class AsyncReply:
-    """Reports to a coroutine; one that was cancelled is left alone."""
+    """Reports to a coroutine; one that was cancelled gets nothing."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -70,7 +72,7 @@ class AsyncReply:
         self._tell(None, error)
 
     def _tell(self, result: Any, error: BaseException | None) -> None:
-        # A loop that has ended meanwhile refuses: nobody waits any more.
+        # The loop may be closed by now; then its coroutines are gone too.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._finish, result, error)
 

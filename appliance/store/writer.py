@@ -1,13 +1,8 @@
-"""Writer: the one thread that owns the database, and its natural group commit.
+"""Writer: the one thread that writes to the database, and its natural group commit.
 
-Owns the connection, the mailbox, the order of commits, and what becomes of them when the disk is
-full or fails. While one commit is on its way to the disk the mailbox fills; everything in it
-becomes the next transaction.
-
-A full disk is survived: the reserve is given up, what was begun is finished in its space, and
-nothing new begins until it could be taken back. A disk that fails is not: after a failed flush the
-kernel forgets the pages, and trying again would lie (wiki.postgresql.org/wiki/Fsync_Errors). The
-writer is then broken for good, and whoever runs it must stop.
+Owns the connection, the queue of write requests and the order of commits. While one commit is on
+its way to the disk the queue fills; everything in it becomes the next transaction. `disk_state.py`
+decides what follows from an error of the disk.
 """
 
 import asyncio
@@ -17,38 +12,36 @@ import sqlite3
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from appliance.core.errors import (
-    ApplianceError,
+    InvalidRequest,
     LedgerUnavailable,
     QueueFull,
-    RetryableError,
     StorageFull,
     StoreFailed,
 )
+from appliance.store.checkpointer import Checkpointer
 from appliance.store.database import Inspection, Migration, connect
-from appliance.store.error_class import classify
-from appliance.store.log import Log
-from appliance.store.reserve import PAUSE_S, Reserve
+from appliance.store.disk_state import DiskState, Spare
+from appliance.store.error_class import TOO_LARGE, classify
+from appliance.store.files_in_place import FilesInPlace
+from appliance.store.reserve import PAUSE_S
 from appliance.store.write_request import AsyncReply, Operation, Reply, SyncReply, T, WriteRequest
 
 log = logging.getLogger("gigarouter.store")
 
 BATCH_MAX = 512
-"""Operations in one transaction: bounds how long the first of them waits for its commit."""
-FRAMES_MAX = 1_000
-"""Pages in the log above which it is folded into the database: 4 MiB."""
+"""Operations in one transaction; bounds how long the first of them waits for its commit."""
 CLOSE_SECONDS = 30.0
-"""How long the disk may take to finish what waits."""
+"""How long `close` waits for the operations in the queue."""
 
 Outcome = tuple[Reply, Any, BaseException | None]
 
 
 class Writer:
-    """Runs operations one after the other, each in or out as a whole."""
+    """Runs operations one after the other, each of them entirely or not at all."""
 
     def __init__(
         self,
@@ -56,50 +49,50 @@ class Writer:
         migrations: Sequence[Migration],
         *,
         writes_max: int,
-        reserve: Reserve,
+        reserve: Spare,
         inspect: Inspection = lambda _: None,
         committed: Inspection = lambda _: None,
     ) -> None:
         """Open the database.
 
-        `inspect` may refuse one that exists before anything is changed; `committed` is called on
-        the writer's thread after each commit, before its replies, and must not raise.
+        `inspect` may refuse an existing database before it is changed; `committed` is called on the
+        writer's thread after each commit, before its replies, and must not raise.
 
         Raises:
             StoreFailed: the database cannot be opened, or was refused.
         """
+        self.path = path
+        """For readers, which open connections of their own."""
         self._committed = committed
-        self._reserve = reserve
-        self._short = not reserve.prepare()
-        """True: the disk is full, and only what was begun is finished."""
-        self._connection = connect(path, migrations, inspect)
-        [(page_bytes,)] = self._connection.execute("PRAGMA page_size")
-        self._path, self._inode = path, path.stat().st_ino
-        self._log = Log(path, page_bytes=page_bytes)
+        self._disk = DiskState(reserve)
+        self._connection = connect(path, migrations, inspect, copy_before_migrating=True)
+        self._files = FilesInPlace(path)
+        self._checkpointer = Checkpointer(self._connection)
         self._writes_max = writes_max
         self._mailbox: queue.SimpleQueue[WriteRequest | None] = queue.SimpleQueue()
         self._synchronous = "FULL"
-        self.broken: Future[str] = Future()
-        """Done when the disk failed, with the reason: nothing is ever acknowledged again."""
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="ledger-writer", daemon=True)
         self._thread.start()
 
     def __repr__(self) -> str:
-        """Say how much waits and whether writing still works."""
-        state = (
-            "broken"
-            if self.broken.done()
-            else "closed"
-            if self._closed
-            else "short of space"
-            if self._short
-            else "open"
-        )
+        """Show the length of the queue and the state of the disk."""
+        is_closed = self._closed and not self.broken.done()
+        state = "closed" if is_closed else self._disk.word
         return f"<Writer [{self._mailbox.qsize()} waiting | {state}]>"
 
+    @property
+    def broken(self) -> Future[str]:
+        """Done when the disk failed, with the reason: no commit is acknowledged any more."""
+        return self._disk.broken
+
+    @property
+    def is_short(self) -> bool:
+        """Whether the disk is full, so that nothing new begins."""
+        return self._disk.is_full
+
     def call(self, operation: Operation[T], *, durable: bool = True, essential: bool = True) -> T:
-        """Run an operation and wait for its commit on this thread.
+        """Run an operation and block until its commit.
 
         Raises:
             QueueFull: too many operations wait.
@@ -116,10 +109,9 @@ class Writer:
     ) -> T:
         """Run an operation and await its commit.
 
-        With `durable=False` the commit is safe against the death of this process but not against
-        the loss of power, and costs no disk flush. With `essential=False` the operation begins
-        something new, and is refused while the disk is full. Cancelling the await does not undo the
-        operation.
+        With `durable=False` the commit survives the end of this process but perhaps not a loss of
+        power, and costs no disk flush. With `essential=False` the operation is refused while the
+        disk is full. Cancelling the await does not undo the operation.
 
         Raises:
             QueueFull: too many operations wait.
@@ -132,11 +124,11 @@ class Writer:
         return result
 
     def fail_permanently(self, reason: str) -> None:
-        """Let nothing be written any more, because what is there cannot be trusted."""
-        self._break(StoreFailed(reason))
+        """Refuse every operation from now on, because the content cannot be relied on."""
+        self._disk.fail(StoreFailed(reason))
 
     def close(self) -> None:
-        """Finish what waits, fold the write-ahead log into the file, and close it."""
+        """Finish the queue, copy the write-ahead log into the file, and close it."""
         if self._closed:
             return
         self._closed = True
@@ -146,33 +138,45 @@ class Writer:
             log.error("the disk does not answer; what waits for it was not acknowledged")
 
     def _post(self, request: WriteRequest) -> None:
-        if self.broken.done():
-            raise LedgerUnavailable(self.broken.result())
+        self._disk.require_whole()
         if self._closed:
             raise LedgerUnavailable("it is closed")
-        if self._short and not request.essential:
+        if self._disk.is_full and not request.essential:
             raise StorageFull
         if self._mailbox.qsize() >= self._writes_max:
             raise QueueFull(retry_after_s=1)
         self._mailbox.put(request)
 
     def _work(self) -> None:
+        """Serve the queue until it is closed.
+
+        No error ends the thread: any error that is not handled below marks the database as broken,
+        and every request, now or later, is refused instead of waiting for ever.
+        """
         last = False
         while not last:
-            batch, last = self._collect()
-            if self._short and self._reserve.take_back():
-                self._short = False
-                log.info("there is space on the disk again: new calls are served")
-            if batch:
-                self._commit(batch)
-        self._log.close()
-        self._connection.close()
+            batch: list[WriteRequest] = []
+            try:
+                batch, last = self._collect()
+                self._disk.look_for_room()
+                if batch:
+                    self._commit(batch)
+            except BaseException as error:
+                log.exception("the writer failed")
+                self._disk.fail(error)
+                for request in batch:
+                    request.reply.failed(LedgerUnavailable(self.broken.result()))
+        try:
+            self._connection.close()
+        except sqlite3.Error as error:
+            log.exception("closing the database failed")
+            self._disk.fail(error)
 
     def _collect(self) -> tuple[list[WriteRequest], bool]:
-        """Wait for requests and take all that are there; say whether they are the last."""
+        """Wait for requests and take all in the queue; return whether they are the last."""
         batch: list[WriteRequest] = []
         try:
-            request = self._mailbox.get(timeout=PAUSE_S if self._short else None)
+            request = self._mailbox.get(timeout=PAUSE_S if self._disk.is_full else None)
             while request is not None:
                 batch.append(request)
                 if len(batch) == BATCH_MAX:
@@ -184,16 +188,16 @@ class Writer:
 
     def _commit(self, batch: list[WriteRequest]) -> None:
         try:
-            if self.broken.done():
-                raise LedgerUnavailable(self.broken.result())  # noqa: TRY301 - refused like the rest
+            self._disk.require_whole()
             try:
                 outcomes = self._transact(batch)
             except sqlite3.Error as error:
                 if not self._made_room(error):
                     raise
                 outcomes = self._transact(batch)
-        except Exception as error:  # noqa: BLE001 - whatever it is, everyone who waits must hear
-            refusal = self._refusal(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, each request is answered
+            self._undo()
+            refusal = self._disk.refusal(error)
             for request in batch:
                 request.reply.failed(refusal)
             return
@@ -202,10 +206,10 @@ class Writer:
                 reply.done(result)
             else:
                 reply.failed(problem)
-        self._fold()
+        self._checkpoint()
 
     def _transact(self, batch: list[WriteRequest]) -> list[Outcome]:
-        self._require_in_place()
+        self._files.require()
         self._flush_on_commit(any(request.durable for request in batch))
         self._connection.execute("BEGIN IMMEDIATE")
         outcomes = [(request.reply, *self._apply(request)) for request in batch]
@@ -213,30 +217,21 @@ class Writer:
         self._committed(self._connection)
         return outcomes
 
-    def _require_in_place(self) -> None:
-        """Write nothing into a file that was removed or replaced: nobody would ever read it."""
-        with suppress(OSError):
-            if self._path.stat().st_ino == self._inode and not self._log.is_removed():
-                return
-        raise RuntimeError("the database or its log was removed or replaced")
-
     def _apply(self, request: WriteRequest) -> tuple[Any, BaseException | None]:
         """Run one operation so that its failure undoes it and nothing else."""
-        if self._short and not request.essential:
+        if self._disk.is_full and not request.essential:
             return None, StorageFull()
         self._connection.execute("SAVEPOINT operation")
         try:
             result = request.operation(self._connection)
-        except (ApplianceError, sqlite3.IntegrityError) as error:
+        except Exception as error:
+            if isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.IntegrityError):
+                raise  # the database itself is in trouble: the whole transaction goes
+            # A refusal, or a bug in one operation: the others of the batch go on.
             self._connection.execute("ROLLBACK TO operation")
             self._connection.execute("RELEASE operation")
-            return None, error
-        except sqlite3.Error:
-            raise  # the database itself is in trouble: the whole transaction goes
-        except Exception as error:  # noqa: BLE001 - a bug in one operation must not stop the books
-            self._connection.execute("ROLLBACK TO operation")
-            self._connection.execute("RELEASE operation")
-            return None, error
+            is_too_large = isinstance(error, OverflowError)  # a number that could not be bound
+            return None, InvalidRequest(TOO_LARGE) if is_too_large else error
         self._connection.execute("RELEASE operation")
         return result, None
 
@@ -246,53 +241,31 @@ class Writer:
             self._connection.execute(f"PRAGMA synchronous = {wanted}")
             self._synchronous = wanted
 
-    def _fold(self) -> None:
-        """Fold a long log into the database; what was committed is safe without that."""
+    def _checkpoint(self) -> None:
+        """Copy a long log into the database; what was committed is safe without that."""
         if self.broken.done():
             return
         try:
-            if not self._log.has_frames(FRAMES_MAX):
-                return
-            try:
-                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-            except sqlite3.Error as error:
-                # In the space of the reserve, or at the next commit: until then the log grows.
-                if not self._made_room(error) and classify(error) != "full":
-                    raise
+            self._checkpointer.run_if_due(self._connection)
         except Exception as error:  # noqa: BLE001 - it decides whether the disk can be trusted
-            self._refusal(error)
+            if isinstance(error, sqlite3.Error) and (
+                # In the space of the reserve, or at the next commit: until then the log grows.
+                self._made_room(error) or classify(error) == "full"
+            ):
+                return
+            self._undo()
+            self._disk.refusal(error)
 
     def _made_room(self, error: sqlite3.Error) -> bool:
         """Give up the reserve if the disk is full; return whether another try has more room."""
-        if classify(error) != "full" or self._short:
+        if self._disk.is_full or classify(error) != "full":
             return False
         self._undo()
-        self._short = True
-        self._reserve.give_up()
-        log.warning("the disk is full: new calls are refused until there is space")
-        return not self.broken.done()
-
-    def _refusal(self, error: Exception) -> RetryableError:
-        """Return what those hear whose transaction failed; decide whether it was the last one."""
-        if isinstance(error, RetryableError):
-            return error
-        self._undo()
-        error_class = classify(error)
-        if error_class == "full":
-            return StorageFull()
-        if error_class == "fatal":
-            self._break(error)
-        elif not self.broken.done():
-            log.warning("nothing was written: %s", error)
-        return LedgerUnavailable(str(error))
+        return self._disk.make_room(error)
 
     def _undo(self) -> None:
         if self._connection.in_transaction:
             try:
                 self._connection.execute("ROLLBACK")
             except sqlite3.Error as error:
-                self._break(error)
-
-    def _break(self, error: Exception) -> None:
-        if not self.broken.done():
-            self.broken.set_result(str(error) or type(error).__name__)
+                self._disk.fail(error)

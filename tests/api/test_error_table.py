@@ -17,8 +17,8 @@ import pytest
 from appliance.accounts import credential
 from appliance.core.limits import Limits
 from appliance.core.units import picocredits
-from appliance.ledger import books
 from appliance.ledger.entry import Balance
+from appliance.ledger.transfer import read_balance
 from appliance.tasks.embed import EmbedTask
 from appliance.wire.keys import MintedKey
 from tests.api import contract
@@ -65,9 +65,9 @@ class Payer:
 
     async def balance(self) -> Balance:
         now_us = self.bench.clock.wall_us()
-        read = books.balances([self.minted.id], now_us)
-        [balance] = await self.bench.books.writer.run(read, durable=False)
-        return balance
+        return await self.bench.books.writer.run(
+            lambda connection: read_balance(connection, self.minted.id, now_us), durable=False
+        )
 
     async def until_balance(self, wanted: Callable[[Balance], bool]) -> Balance:
         async with asyncio.timeout(DEADLINE_S):

@@ -99,7 +99,7 @@ def test_books_that_no_longer_agree_are_closed_while_the_server_runs(tmp_path):
     async def scenario():
         async with bench(tmp_path / "data") as on:
             minted = await on.mint()
-            watch = AuditSchedule(on.directory, on.books.writer)
+            watch = AuditSchedule(on.directory, on.books)
             await sold(on)
             await watch.once()
             assert not on.books.writer.broken.done()

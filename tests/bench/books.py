@@ -1,9 +1,9 @@
 """What the books cost a call, how many they take a second, and how long their questions take.
 
-    .venv/bin/python -m tests.bench.books [--calls 5000] [--folder DIR]
+    .venv/bin/python -m tests.bench.books [--calls 5000] [--keys 20] [--folder DIR]
 
 Through the whole pipeline with the fake engine, in this process; the database is on the disk of
-DIR (a temporary folder unless it is given).
+DIR (a temporary folder unless it is given), and has so many other keys.
 """
 
 import argparse
@@ -82,8 +82,9 @@ class NoBooks:
         return
 
 
-async def measure(folder: Path, calls: int) -> None:
+async def measure(folder: Path, calls: int, keys: int) -> None:
     async with bench(folder / "data") as on:
+        on.books.writer.call(lambda connection: _many_keys(connection, keys))
         minted = await on.mint()
         load = Load(on, on.books.keyring.get(minted.id))
         await load.together(CLIENTS * 2)
@@ -120,6 +121,19 @@ async def measure(folder: Path, calls: int) -> None:
     _say(f"usage by day over {sum(row.calls for row in rows):,} calls: {asked:.3f} s")
 
 
+def _many_keys(connection, keys: int) -> None:
+    names = [f"key_{number:06d}" for number in range(keys)]
+    connection.executemany(
+        "INSERT INTO keys (id, name, digest, hint, unlimited, created_us)"
+        " VALUES (?, 'n', randomblob(32), 'h', 0, 0)",
+        [(name,) for name in names],
+    )
+    connection.executemany(
+        "INSERT INTO accounts (id, key_id, kind) VALUES (?1, ?1, 'prepaid')",
+        [(name,) for name in names],
+    )
+
+
 def _many_days(connection) -> None:
     [(account,)] = connection.execute(
         "SELECT id FROM accounts WHERE kind <> 'system' LIMIT 1"
@@ -152,10 +166,11 @@ def _say(text: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--calls", type=int, default=5000)
+    parser.add_argument("--keys", type=int, default=20)
     parser.add_argument("--folder", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        asyncio.run(measure(Path(folder), options.calls))
+        asyncio.run(measure(Path(folder), options.calls, options.keys))
 
 
 if __name__ == "__main__":

@@ -7,10 +7,13 @@ import random
 import pytest
 
 from appliance.engine import screening
-from tests.bench import crowd, equality, flood, mutants, peers, soak
+from appliance.ledger import transfer
+from appliance.store.datadir import DataDir
+from tests.bench import crowd, equality, flood, large_books, mutants, peers, soak
 from tests.bench.flood import Flood, Round, Side
 from tests.bench.load import percentile
 from tests.bench.reference import vectors_of
+from tests.money.audit import Books
 
 INPUTS, DISTINCT, CONNECTIONS = 600, 200, 16
 FLOOD_TEXTS = 80
@@ -156,3 +159,32 @@ def test_mutated_model_files_end_in_a_verdict_and_take_nobody_with_them(tmp_path
     assert seen.ends["refused by its header"] > 10
     assert seen.ends["passed"] > 0
     assert seen.slowest_s < screening.SECONDS
+
+
+# -- large books ----------------------------------------------------------------------------------
+
+
+def test_large_books_are_right_and_are_written_once(tmp_path):
+    directory = DataDir(tmp_path / "data")
+    assert large_books.make(directory, keys=2_000, transfers=20_000) > 0
+    books = Books(directory.path)
+    assert books.problems == []
+    assert books.grants == 2_000
+    assert sum(books.charges.values()) == 18_000
+    assert len(books.posted) == 2_000
+    assert large_books.make(directory, keys=2_000, transfers=20_000) == 0
+    figures = asyncio.run(large_books.measure(directory, calls=20))
+    assert (figures.listed, figures.problems) == (2_000, 0)
+    assert 0 < figures.operations_ms < figures.commits_ms
+    assert "list of 2,000 keys" in large_books.table(figures)
+    # Its own calls are in the books, and these are still right.
+    again = Books(directory.path)
+    assert again.problems == []
+    assert sum(again.charges.values()) == 18_000 + 40
+
+
+def test_grants_beyond_one_issuing_account_come_from_the_next():
+    history = large_books.History(large_books.ISSUED_KEYS + 1, large_books.ISSUED_KEYS + 1)
+    assert history.posted["issued"] >= -transfer.POSTED_MAX
+    assert history.posted["issued-2"] == -large_books.GRANTED
+    assert sum(history.posted.values()) == 0

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from appliance.core.clock import SystemClock
 from appliance.core.errors import LedgerUnavailable, StoreFailed
-from appliance.store import writer as module
+from appliance.store import checkpointer
 from appliance.store.reserve import Reserve
 from appliance.store.writer import Writer
 
@@ -74,7 +74,7 @@ def trial(folder, *, sync, write, durable):
 
 if __name__ == "__main__":
     LIBRARY = ctypes.CDLL(None)
-    module.FRAMES_MAX = 10  # the log is folded often: that flushes too
+    checkpointer.FRAMES_MAX = 10  # the log is folded often: that flushes too
     folder, count = Path(sys.argv[1]), int(sys.argv[2])
     mixed = lambda number: number % 3 == 0  # noqa: E731 - as holds and settlements come
     for n in range(1, count + 1):

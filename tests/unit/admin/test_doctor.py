@@ -1,10 +1,13 @@
 """Each check gives one finding, and says what to do where something is to be done."""
 
+from dataclasses import replace
+
 import pytest
 
 from appliance.admin import doctor
 from appliance.core.errors import InvalidSettings
 from appliance.descriptors import Descriptors
+from appliance.ledger.books_health import BooksHealth
 from appliance.settings import Settings, TlsSettings
 from appliance.store.datadir import DataDir
 from appliance.wire.engines import DeviceView, EngineList, EngineView
@@ -111,6 +114,53 @@ def test_somebody_may_call_or_nobody():
 def test_backups_are_young_enough(every_h, age_h, error, wanted):
     age_us = None if age_h is None else age_h * HOUR_US
     assert status(doctor.backups(every_h, age_us, error)) == wanted
+
+
+WELL = BooksHealth(
+    bytes=12_300_000,
+    log_bytes=1_000_000,
+    has_reserve=True,
+    broken=None,
+    damage=None,
+    guard_seq=7,
+    guard_agrees=True,
+    last_seq=7,
+    audited_us=0,
+    audit_problem=None,
+    audit_error=None,
+)
+
+
+def test_books_that_are_well_say_when_they_last_agreed():
+    [found] = doctor.books(WELL, HOUR_US)
+    assert status(found) == "ok"
+    assert found.said == "12.3 MB, log 1.0 MB; they agreed 60 minutes ago"
+
+
+@pytest.mark.parametrize(
+    ("change", "wanted", "said", "fix"),
+    [
+        ({"damage": "row 3 missing"}, "fail", "row 3 missing", "restore"),
+        ({"guard_agrees": False}, "fail", "transfer 7", "restore"),
+        ({"audit_problem": "A: overdrawn"}, "fail", "A: overdrawn", "restore"),
+        ({"broken": "disk I/O error"}, "fail", "disk I/O error", "check the disk"),
+        ({"audit_error": "busy"}, "warn", "busy", "log"),
+        ({"audited_us": -3 * HOUR_US}, "warn", "4 hours old", "start the server again"),
+        ({"has_reserve": False}, "warn", "reserve", "free some"),
+        ({"log_bytes": 65_000_000}, "warn", "65 MB", "end the program"),
+        ({"last_seq": 2_000}, "warn", "1993 transfers behind", "ledger.head"),
+    ],
+)
+def test_what_is_wrong_with_the_books_has_a_finding_with_its_fix(change, wanted, said, fix):
+    [found] = doctor.books(replace(WELL, **change), HOUR_US)
+    assert status(found) == wanted
+    assert said in found.said
+    assert fix in found.fix
+
+
+def test_several_things_are_said_one_by_one_and_the_worst_first():
+    found = doctor.books(replace(WELL, damage="x", has_reserve=False), HOUR_US)
+    assert [status(each) for each in found] == ["fail", "warn"]
 
 
 def test_models_that_can_be_called_and_files_that_are_bad():

@@ -33,7 +33,7 @@ def tamper(directory):
 def test_books_that_agree_stay_open_and_are_looked_at_again(opened, monkeypatch):
     directory, books = opened
     monkeypatch.setattr(module, "EVERY_S", 0.001)
-    watch, seen = AuditSchedule(directory, books.writer), []
+    watch, seen = AuditSchedule(directory, books), []
     once = watch.once
     monkeypatch.setattr(watch, "once", lambda: (seen.append(1), once())[1])
 
@@ -53,17 +53,33 @@ def test_books_that_agree_stay_open_and_are_looked_at_again(opened, monkeypatch)
 def test_books_that_do_not_agree_are_closed_with_the_first_reason(opened, caplog):
     directory, books = opened
     tamper(directory)
-    asyncio.run(AuditSchedule(directory, books.writer).once())
+    asyncio.run(AuditSchedule(directory, books).once())
     assert "the books do not agree (the accounts sum to" in books.writer.broken.result()
     assert "revenue: its balance is 5, its transfers say 0" in caplog.text
 
 
 def test_a_database_that_cannot_be_read_now_is_said_and_tried_again(opened, caplog, monkeypatch):
     directory, books = opened
-    watch = AuditSchedule(directory, books.writer)
+    watch = AuditSchedule(directory, books)
     monkeypatch.setattr(
         module, "reading", lambda _: (_ for _ in ()).throw(module.StoreFailed("busy"))
     )
     asyncio.run(watch.once())
     assert "the books could not be audited: busy" in caplog.text
     assert not books.writer.broken.done()
+
+
+def test_any_error_of_an_audit_is_said_and_the_schedule_goes_on(opened, caplog, monkeypatch):
+    directory, books = opened
+    watch = AuditSchedule(directory, books)
+    monkeypatch.setattr(
+        module.audit, "problems", lambda _: (_ for _ in ()).throw(RuntimeError("a bug"))
+    )
+    asyncio.run(watch.once())
+    assert "a bug" in caplog.text
+    assert books.audited.error == "RuntimeError('a bug')"
+    assert not books.writer.broken.done()
+    monkeypatch.undo()
+    asyncio.run(watch.once())
+    assert books.audited.error is None
+    assert books.audited.whole_us == books.clock.wall_us()

@@ -143,3 +143,19 @@ def test_failures_are_counted_and_forgotten_by_the_next_success(directory, clock
     assert (schedule.failures, schedule.last_error) == (2, None)
     assert directory.backups.stat().st_mode & 0o777 == 0o700
     assert repr(schedule) == "<BackupSchedule [every 24 h | ok]>"
+
+
+def test_digits_that_are_no_date_do_not_end_the_schedule(directory, clock):
+    directory.backups.mkdir()
+    (directory.backups / "gigarouter-99999999T999999Z.db").touch()
+    assert START_PAUSE_S <= scheduled(directory, clock).due_in_s() <= 24 * 3_600
+
+
+def test_any_error_of_a_backup_is_counted_and_the_schedule_goes_on(directory, clock, monkeypatch):
+    schedule = scheduled(directory, clock)
+    monkeypatch.setattr(module, "back_up", lambda *_: (_ for _ in ()).throw(RuntimeError("a bug")))
+    asyncio.run(schedule.once())
+    assert (schedule.failures, schedule.last_error) == (1, "RuntimeError('a bug')")
+    monkeypatch.undo()
+    asyncio.run(schedule.once())
+    assert schedule.last_error is None

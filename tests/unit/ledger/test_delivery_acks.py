@@ -16,13 +16,14 @@ class Store:
         self.connection.execute("CREATE TABLE undelivered (seq INTEGER PRIMARY KEY)")
         self.connection.executemany("INSERT INTO undelivered VALUES (?)", [(n,) for n in range(9)])
         self.writes, self.failures = 0, 0
+        self.error = StoreFailed("the disk is full")
 
     async def run(self, operation, *, durable):
         assert not durable
         self.writes += 1
         if self.failures:
             self.failures -= 1
-            raise StoreFailed("the disk is full")
+            raise self.error
         return operation(self.connection)
 
     @property
@@ -117,3 +118,16 @@ def test_a_store_that_fails_is_left_alone_for_longer_and_one_that_works_is_not(m
 
     asyncio.run(story())
     assert pauses == [0, 0.001, 0.001, 0]
+
+
+def test_marks_outlive_an_error_of_any_kind(soon, caplog):
+    async def story():
+        store = Store()
+        store.failures, store.error = 2, RuntimeError("a bug")
+        marks = DeliveryAcks(store)
+        marks.add(1)
+        await until(lambda: store.left == [0, 2, 3, 4, 5, 6, 7, 8])
+        await marks.close()
+
+    asyncio.run(story())
+    assert "a bug" in caplog.text

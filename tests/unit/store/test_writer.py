@@ -2,6 +2,7 @@ import asyncio
 import sqlite3
 import threading
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -13,9 +14,12 @@ from appliance.core.errors import (
     QueueFull,
     StorageFull,
 )
+from appliance.store.checkpointer import FRAMES_MAX
 from appliance.store.database import execute_statements
+from appliance.store.error_class import numbers_of_64_bits
 from appliance.store.reserve import Reserve
-from appliance.store.writer import BATCH_MAX, FRAMES_MAX, Writer
+from appliance.store.writer import BATCH_MAX, Writer
+from tests.appliance import HandClock
 
 PATIENCE_S = 30
 
@@ -401,7 +405,7 @@ def test_those_who_wait_behind_the_failure_are_refused_as_well(tmp_path):
 
 
 def test_a_flush_that_fails_while_the_log_is_folded_is_as_final(tmp_path, monkeypatch):
-    monkeypatch.setattr("appliance.store.writer.FRAMES_MAX", 1)
+    monkeypatch.setattr("appliance.store.checkpointer.FRAMES_MAX", 1)
     path = tmp_path / "notes.db"
     writer = Writer(path, MIGRATIONS, writes_max=100, reserve=reserve_in(tmp_path))
     fold = "PRAGMA wal_checkpoint(PASSIVE)"
@@ -512,6 +516,111 @@ def test_the_log_is_folded_before_it_is_long_whatever_its_size(writer, tmp_path)
     page, header = 4_096, 24
     assert log.stat().st_size < 1.1 * FRAMES_MAX * (page + header)
     assert (tmp_path / "notes.db").stat().st_size > 2 * FRAMES_MAX * page
+
+
+# -- the thread never ends unseen -----------------------------------------------------------------
+
+
+def within(seconds, operation):
+    """Return what an operation comes to; a writer that is gone would let it wait for ever."""
+    ends = []
+
+    def work():
+        try:
+            ends.append(operation())
+        except BaseException as error:  # noqa: BLE001 - the test looks at it
+            ends.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    assert ends, "nobody answers"
+    return ends[0]
+
+
+def test_a_disk_that_becomes_read_only_while_it_is_full_does_not_stop_the_thread(
+    tmp_path, monkeypatch
+):
+    """Nothing can be allocated there, and what is there cannot be removed."""
+    clock = HandClock()
+    real = Reserve(tmp_path / "reserve", 64 * 1024, clock)
+    writer = Writer(tmp_path / "notes.db", MIGRATIONS, writes_max=10, reserve=real)
+    monkeypatch.setattr("appliance.store.writer.PAUSE_S", 0.01)
+    fill_up(writer)
+    with pytest.raises(StorageFull):
+        writer.call(note("x" * 1_000_000))
+    assert "short of space" in repr(writer)
+
+    def read_only(*_, **__):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("appliance.store.reserve.os.open", read_only)
+    monkeypatch.setattr(Path, "unlink", read_only)
+    clock.advance(60)
+    assert within(PATIENCE_S / 10, lambda: writer.call(texts)) == []
+    monkeypatch.undo()
+    writer.close()
+    assert not writer.broken.done()
+
+
+@pytest.mark.parametrize("error", [OSError(30, "Read-only file system"), SystemExit(1)])
+def test_whatever_the_thread_meets_breaks_the_writer_and_refuses_what_waits(spare, error):
+    writer = spare.writer
+    fill_up(writer)
+    writer.call(note("x" * 10_000))
+
+    def fails():
+        raise error
+
+    spare.take_back = fails
+    assert isinstance(within(PATIENCE_S / 10, lambda: writer.call(note("a"))), LedgerUnavailable)
+    assert writer.broken.result(PATIENCE_S)
+    assert isinstance(within(PATIENCE_S / 10, lambda: writer.call(note("b"))), LedgerUnavailable)
+
+
+def test_an_operation_that_ends_its_thread_is_answered_like_every_other_of_its_batch(tmp_path):
+    writer = Writer(tmp_path / "notes.db", MIGRATIONS, writes_max=100, reserve=reserve_in(tmp_path))
+    ends = within(
+        PATIENCE_S / 5,
+        lambda: asyncio.run(all_of(writer, [note("a"), throw(SystemExit(3)), note("b")])),
+    )
+    assert [type(end) for end in ends] == [LedgerUnavailable] * 3
+    assert writer.broken.result(0) == "3"
+    writer.close()
+    assert on_disk(tmp_path / "notes.db") == []
+
+
+def _bound(connection):
+    connection.execute("INSERT INTO notes (id, text) VALUES (?, 'a')", (2**63,))
+
+
+def _summed(connection):
+    with numbers_of_64_bits():
+        connection.execute("INSERT INTO replies VALUES (9223372036854775807 + 1)")
+
+
+@pytest.mark.parametrize("problem", [_bound, _summed])
+def test_a_number_of_more_than_64_bits_is_the_requests_fault_and_undone_alone(writer, problem):
+    ends = asyncio.run(
+        all_of(writer, [note("before"), note_then("undone", problem), note("after")])
+    )
+    assert isinstance(ends[1], InvalidRequest)
+    assert "larger than the books can hold" in ends[1].message
+    assert writer.call(texts) == ["before", "after"]
+
+
+def test_a_log_or_a_database_that_was_replaced_is_written_to_no_more(tmp_path):
+    for number, name in enumerate(("notes.db", "notes.db-wal")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        writer = Writer(folder / "notes.db", MIGRATIONS, writes_max=9, reserve=reserve_in(folder))
+        assert writer.call(note("kept")) == 1
+        content = (folder / name).read_bytes()
+        (folder / name).rename(folder / "aside")
+        (folder / name).write_bytes(content)
+        with pytest.raises(LedgerUnavailable, match="removed or replaced"):
+            writer.call(note("lost"))
+        writer.close()
 
 
 # -- bounds, cancelling, closing --------------------------------------------------------------
