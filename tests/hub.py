@@ -220,7 +220,8 @@ def standing_in():
         for _ in range(2):
             kind = type("Bound", (Handler,), {"hub": hub, "elsewhere": address})
             server = Quiet(("127.0.0.1", 0), kind)
-            threading.Thread(target=server.serve_forever, daemon=True).start()
+            # It looks for its end twice a second otherwise, and each test waits for that.
+            threading.Thread(target=server.serve_forever, args=(0.005,), daemon=True).start()
             servers.append(server)
             # By another name than the hub itself, so that it is another host.
             address = f"http://localhost:{server.server_port}"
