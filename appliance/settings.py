@@ -100,7 +100,8 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cache_mb: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
     """Megabytes of the cache of vectors, for repeated texts; 0: no cache."""
     memory_mb: Annotated[int, msgspec.Meta(ge=0, le=10_000_000)] = 0
-    """What all loaded models together may take; 0: three quarters of the machine's memory."""
+    """What all loaded models together may take; 0: three quarters of the memory
+    that this process may use, its container's limit included."""
     idle_s: Annotated[int, msgspec.Meta(ge=0, le=31_536_000)] = 0
     """How long a model without calls stays in memory; 0: until another model needs the memory."""
 
@@ -113,7 +114,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     port: Port = 8642
     log_format: Literal["text", "json"] = "text"
     threads: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
-    """Compute threads of one engine; 0: all cores that this process may use."""
+    """Compute threads of one engine; 0: all cores that this process may use, by its
+    affinity and its container's CPU quota."""
     default_wait_s: Annotated[int, msgspec.Meta(ge=0, le=60)] = 0
     """Seconds that a call without `Prefer: wait` waits for its model to load; for clients that
     cannot retry. 0: it is answered 503 at once."""

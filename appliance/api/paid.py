@@ -1,6 +1,6 @@
 """Paid: the HTTP side of a call that costs money.
 
-Owns the order of refusal (size of the body, key, shape of the body, then the pipeline's own order)
+Owns the order of refusal (key, size of the body, shape of the body, then the pipeline's own order)
 and the headers of an answer. A route admits a request, makes a task of its body, and has the task
 answered:
 
