@@ -3,7 +3,7 @@
 Owns units and rounding.
 """
 
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 
 KILO = 1000.0
 HUNDRED = 100.0
@@ -39,17 +39,26 @@ def ms(value: float) -> str:
 
 
 def money(value: Decimal | str | None) -> str:
-    """Return credits with as many digits as matter; None is unlimited."""
+    """Return credits with as many digits as matter; None is unlimited, `?` is no amount."""
     if value is None:
         return "unlimited"
-    amount = Decimal(value)
-    if amount == 0:
-        return "0"
+    amount = _amount(value)
+    if amount is None or amount == 0:
+        return "?" if amount is None else "0"
     if abs(amount) >= 1:
         return f"{amount:,.2f}"
     if abs(amount) >= Decimal("0.0001"):
         return f"{amount:.3g}"
     return f"{amount * 1_000_000:.3g}\u00b5"  # millionths, as on a supermarket's shelf
+
+
+def _amount(value: Decimal | str) -> Decimal | None:
+    """Return an amount as a number; None for what a server should not have sent."""
+    try:
+        amount = Decimal(value)
+    except InvalidOperation:
+        return None
+    return amount if amount.is_finite() else None
 
 
 def duration(seconds: float) -> str:

@@ -15,8 +15,9 @@ from appliance.bench.comparison import Figures, Result, Side, compare
 from appliance.bench.driver import Target
 from appliance.bench.workload import WORKLOADS, Workload, named
 from appliance.catalog.catalog import load, shipped_path
-from appliance.cli import printing, verbs
+from appliance.cli import printing
 from appliance.cli.operator import reach
+from appliance.client import verbs
 from appliance.core.clock import SystemClock
 from appliance.core.errors import ServerUnreachable
 from appliance.engine.loader import LlamaLoader
@@ -34,7 +35,7 @@ def own_side(directory: DataDir, *, path: str, rerank_path: str) -> Iterator[Sid
     Raises:
         ServerUnreachable: none runs.
     """
-    note = directory.read_note() if directory.is_locked() else None
+    note = directory.server()
     if note is None:
         raise ServerUnreachable(
             f"no server runs for {directory.path}; start one, or give --url and --key"

@@ -100,10 +100,10 @@ def console(
     flags = {"url": url, "token-file": token_file, "web-port": web_port}
     given = [f"--{name}={value}" for name, value in flags.items() if value is not None]
     given += ["--web"] * web
-    # A program of its own, and not a thing that this one imports: it may die of anything, and
-    # whoever is left sets the terminal right.
-    program = [sys.executable, "-m", "tui", "--data-dir", str(directory.path), *given]
-    code = subprocess.call(program)  # noqa: S603 - our own
+    # A process of its own: whatever the console dies of, this one sets the terminal right.
+    # -P: no module of the current folder is run in the place of one of ours.
+    program = [sys.executable, "-P", "-m", "tui", "--data-dir", str(directory.path), *given]
+    code = subprocess.call(program, env=settings.environment())  # noqa: S603 - our own
     if code < 0:
         sys.stdout.write(TERMINAL_AS_IT_WAS)
         sys.stdout.flush()

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
-from appliance.cli import printing, verbs
+from appliance.cli import printing
 from appliance.cli.operator import reach
 from appliance.cli.options import Commands, everywhere
+from appliance.client import verbs
 from appliance.core.errors import DownloadCancelled, DownloadFailed
 from appliance.store.datadir import DataDir
 from appliance.wire.downloads import HubModelOrder

@@ -15,7 +15,9 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Label, Static
 
-from tui.inert import inert
+from tui.inert import inert, plain
+
+QUESTION_CHARS_MAX = 600
 
 
 class Confirm(ModalScreen[bool]):
@@ -33,7 +35,7 @@ class Confirm(ModalScreen[bool]):
     def compose(self) -> ComposeResult:
         """Lay out the question and its answers."""
         with Vertical(classes="dialog"):
-            yield Label(inert(self._question))
+            yield Static(inert_block(plain(self._question, width=QUESTION_CHARS_MAX)))
             with Horizontal(classes="buttons"):
                 yield Button(f"{self._no} (n)", id="no")
                 yield Button(f"{self._yes} (y)", id="yes", variant="warning")

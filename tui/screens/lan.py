@@ -20,7 +20,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from appliance.core.address import is_loopback
-from tui.gateway import AdminClient
+from tui.connection import Connection
 from tui.inert import plain
 from tui.screens.dialogs import Confirm, Field, Form
 
@@ -28,6 +28,8 @@ LOOPBACK = "127.0.0.1"
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - it is what the screen is about
 HALVES = {(0, 0): "\u2588", (0, 1): "\u2580", (1, 0): "\u2584", (1, 1): " "}
 """Light and dark squares, two above each other, drawn light."""
+PORT_MAX = 65_535
+CERTIFICATE_S = 30.0
 DAYS = 825
 """As long as clients accept a certificate."""
 
@@ -44,7 +46,7 @@ class Lan(Widget):
     class Changed(Message):
         """The server must start again to follow `config.toml`."""
 
-    def __init__(self, client: AdminClient, data_dir: Path | None) -> None:
+    def __init__(self, client: Connection, data_dir: Path | None) -> None:
         super().__init__()
         self._client, self._data_dir = client, data_dir
 
@@ -59,7 +61,7 @@ class Lan(Widget):
     def show(self, *, has_key: bool) -> None:
         """Draw how things are."""
         self._has_key = has_key
-        url = self._client.gateway.url
+        url = self._client.url
         is_open = self._is_open()
         text = Text()
         text.append("This server is ")
@@ -90,8 +92,7 @@ class Lan(Widget):
         self.query_one("#lan", Static).update(text)
 
     def _is_open(self) -> bool:
-        host = self._client.gateway.url.partition("://")[2].rpartition(":")[0].strip("[]")
-        return not is_loopback(host)
+        return not is_loopback(address_of(self._client.url)[0])
 
     @work(group="lan")
     async def action_open(self) -> None:
@@ -101,11 +102,12 @@ class Lan(Widget):
                 "Mint a key first" if self._data_dir else "Change it over there", severity="error"
             )
             return
+        host, port = address_of(self._client.url)
         form = Form(
             "Open to the network",
             [
-                Field("host", "Address to bind", EVERYWHERE),
-                Field("port", "Port", "8642"),
+                Field("host", "Address to bind", host if self._is_open() else EVERYWHERE),
+                Field("port", "Port", port),
                 Field("tls", "TLS: new, none or CERT,KEY", "new"),
             ],
             done="Open",
@@ -121,18 +123,32 @@ class Lan(Widget):
             return
         try:
             cert, key = self._certificate(given["tls"])
-            write(self._data_dir, host=given["host"], port=int(given["port"]), cert=cert, key=key)
+            self._write(given["host"], given["port"], cert, key)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             self.notify(plain(str(error)), severity="error", timeout=10)
-            return
-        self.post_message(self.Changed())
 
     @work(group="lan")
     async def action_close(self) -> None:
         """Go back to loopback."""
-        if self._data_dir is not None and self._is_open():
-            write(self._data_dir, host=LOOPBACK, port=None, cert="", key="")
-            self.post_message(self.Changed())
+        if self._data_dir is None or not self._is_open():
+            return
+        try:
+            self._write(LOOPBACK, address_of(self._client.url)[1], "", "")
+        except (OSError, ValueError) as error:
+            self.notify(plain(str(error)), severity="error", timeout=10)
+
+    def _write(self, host: str, port: str, cert: str, key: str) -> None:
+        """Write the settings, and say that they changed.
+
+        Raises:
+            OSError: the file cannot be read or written.
+            ValueError: it is no TOML, or the port is none.
+        """
+        assert self._data_dir is not None
+        if not port.isascii() or not port.isdecimal() or not 0 < int(port) <= PORT_MAX:
+            raise ValueError(f"{port!r} is not a port: 1 to {PORT_MAX}")
+        write(self._data_dir, host=host, port=int(port), cert=cert, key=key)
+        self.post_message(self.Changed())
 
     def _certificate(self, wanted: str) -> tuple[str, str]:
         if wanted == "none":
@@ -145,6 +161,12 @@ class Lan(Widget):
             return cert.strip(), key.strip()
         assert self._data_dir is not None
         return make_certificate(self._data_dir / "tls", own_address())
+
+
+def address_of(url: str) -> tuple[str, str]:
+    """Return host and port of a server's address, as they stand there."""
+    host, _, port = url.partition("://")[2].rpartition(":")
+    return host.strip("[]"), port
 
 
 def own_address() -> str:
@@ -193,18 +215,18 @@ def make_certificate(folder: Path, address: str) -> tuple[str, str]:
         ],
         check=True,
         capture_output=True,
+        timeout=CERTIFICATE_S,
     )
     key.chmod(0o600)
     return str(cert), str(key)
 
 
-def write(data_dir: Path, *, host: str, port: int | None, cert: str, key: str) -> None:
+def write(data_dir: Path, *, host: str, port: int, cert: str, key: str) -> None:
     """Write address and certificate into `config.toml`; the rest of it stays."""
     path = data_dir / "config.toml"
     document = tomlkit.parse(path.read_text("utf-8")) if path.exists() else tomlkit.document()
     document["host"] = host
-    if port is not None:
-        document["port"] = port
+    document["port"] = port
     if cert or "tls" in document:
         document["tls"] = {"cert": cert, "key": key}
     part = path.with_name("config.toml.part")

@@ -12,11 +12,13 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import DataTable, Label, Static
 
+from appliance.client import verbs
+from appliance.core.errors import ServerUnreachable
 from appliance.wire.downloads import DownloadView, HubModelOrder
-from appliance.wire.engines import EngineList, EngineView
-from appliance.wire.models import ModelView
+from appliance.wire.engines import EngineList, EngineView, PinOrder
+from appliance.wire.models import AliasOrder, ModelOrder, ModelView, PriceOrder
 from tui import figures
-from tui.gateway import AdminClient, Lost, Refused
+from tui.connection import Connection
 from tui.inert import plain
 from tui.screens.dialogs import Confirm, Field, Form
 from tui.screens.model import RUNNING, detail_of, row_of, subject_of
@@ -54,7 +56,7 @@ class Models(Pane):
         Binding("enter", "page", "Page", show=False, tooltip="What this model did, and for whom"),
     ]
 
-    def __init__(self, client: AdminClient) -> None:
+    def __init__(self, client: Connection) -> None:
         super().__init__()
         self._client = client
         self._models: dict[str, ModelView] = {}
@@ -110,14 +112,17 @@ class Models(Pane):
         """Fetch the model."""
         model = self._chosen()
         if model is not None:
-            self.order(f"Fetching {plain(model.id)}", lambda: self._client.pull(model.id))
+            self.order(
+                f"Fetching {plain(model.id)}",
+                lambda: self._client.do(verbs.PULL_MODEL, order=ModelOrder(model.id)),
+            )
 
     def action_cancel(self) -> None:
         """End its download."""
         model = self._chosen()
         download = self._downloads.get(model.id) if model else None
         if download is not None and download.state in RUNNING:
-            self.order("Cancelled", lambda: self._client.cancel(download.id))
+            self.order("Cancelled", lambda: self._client.do(verbs.CANCEL_DOWNLOAD, download.id))
 
     def action_load(self) -> None:
         """Bring it into memory, or free it."""
@@ -125,9 +130,15 @@ class Models(Pane):
         if model is None:
             return
         if model.loaded:
-            self.order(f"{plain(model.id)} is free", lambda: self._client.unload(model.id))
+            self.order(
+                f"{plain(model.id)} is free",
+                lambda: self._client.do(verbs.UNLOAD_MODEL, order=ModelOrder(model.id)),
+            )
         else:
-            self.order(f"{plain(model.id)} is loaded", lambda: self._client.load(model.id))
+            self.order(
+                f"{plain(model.id)} is loaded",
+                lambda: self._client.do(verbs.LOAD_MODEL, order=ModelOrder(model.id)),
+            )
 
     def action_pin(self) -> None:
         """Keep it in memory, or no longer."""
@@ -136,7 +147,8 @@ class Models(Pane):
             engine = self._engines.get(model.id)
             on = not (engine is not None and engine.pinned)
             self.order(
-                "Pinned" if on else "No longer pinned", lambda: self._client.pin(model.id, on=on)
+                "Pinned" if on else "No longer pinned",
+                lambda: self._client.do(verbs.PIN_MODEL, order=PinOrder(model.id, on)),
             )
 
     def action_verify(self) -> None:
@@ -148,8 +160,8 @@ class Models(Pane):
     @work(group="verb")
     async def _verify(self, model: str) -> None:
         try:
-            found = await self._client.verify(model)
-        except (Lost, Refused) as error:
+            found = await self._client.do(verbs.VERIFY_MODEL, order=ModelOrder(model))
+        except ServerUnreachable as error:
             self.refused(error)
             return
         good = {True: "is what the catalogue names", None: "has no sha256 in the catalogue"}
@@ -167,7 +179,10 @@ class Models(Pane):
             return
         asked = Confirm(f"Remove the file of {plain(model.id)}?", yes="Remove")
         if await self.app.push_screen_wait(asked):
-            self.order(f"{plain(model.id)} is removed", lambda: self._client.remove(model.id))
+            self.order(
+                f"{plain(model.id)} is removed",
+                lambda: self._client.do(verbs.REMOVE_MODEL, order=ModelOrder(model.id)),
+            )
 
     @work(group="verb")
     async def action_add(self) -> None:
@@ -186,7 +201,8 @@ class Models(Pane):
         repo, _, file = given["repo"].partition(":")
         order = HubModelOrder(repo=repo, file=file or None, id=given["id"] or None)
         self.order(
-            f"{plain(repo)} is in the catalogue: p pulls it", lambda: self._client.add(order)
+            f"{plain(repo)} is in the catalogue: p pulls it",
+            lambda: self._client.do(verbs.ADD_FROM_HUB, order=order),
         )
 
     @work(group="verb")
@@ -205,12 +221,16 @@ class Models(Pane):
         )
         if given is not None and given["price"] != price:
             self.order(
-                "New calls pay the new price", lambda: self._client.price(model.id, given["price"])
+                "New calls pay the new price",
+                lambda: self._client.do(
+                    verbs.PRICE_MODEL, order=PriceOrder(model.id, given["price"])
+                ),
             )
         if given is not None and given["aliases"] != names:
             wanted = [name.strip() for name in given["aliases"].split(",") if name.strip()]
             self.order(
-                f"{plain(model.id)} has other names", lambda: self._client.alias(model.id, wanted)
+                f"{plain(model.id)} has other names",
+                lambda: self._client.do(verbs.ALIAS_MODEL, order=AliasOrder(model.id, wanted)),
             )
 
     def on_data_table_row_selected(self) -> None:

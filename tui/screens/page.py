@@ -17,10 +17,12 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Label, Static
 
+from appliance.client import verbs
+from appliance.core.errors import ServerUnreachable
 from appliance.wire.stats import CallView
 from appliance.wire.usage import UsageReport
 from tui import figures
-from tui.gateway import AdminClient, Lost, Refused
+from tui.connection import Connection
 from tui.inert import inert, plain
 
 CALLS_SHOWN = 8
@@ -47,7 +49,7 @@ class Page(ModalScreen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter,q", "leave", "Close")]
 
-    def __init__(self, client: AdminClient, subject: Subject) -> None:
+    def __init__(self, client: Connection, subject: Subject) -> None:
         super().__init__()
         self._client, self._subject = client, subject
 
@@ -74,10 +76,10 @@ class Page(ModalScreen[None]):
     async def _read(self) -> None:
         its = self._subject
         try:
-            days = await self._client.usage("day", "14d", key=its.key, model=its.model)
-            others = await self._client.usage(its.other, ALL, key=its.key, model=its.model)
-            stats = await self._client.stats()
-        except (Lost, Refused) as error:
+            days = await self._client.do(verbs.USAGE, "day", "14d", its.key, its.model)
+            others = await self._client.do(verbs.USAGE, its.other, ALL, its.key, its.model)
+            stats = await self._client.do(verbs.STATS, "60")
+        except ServerUnreachable as error:
             self.query_one("#by-day", Static).update(Text(plain(str(error)), style="bold red"))
             return
         self.query_one("#by-day", Static).update(_bars(days, "the last 14 days"))

@@ -14,7 +14,7 @@ from textual.coordinate import Coordinate
 from textual.widget import Widget
 from textual.widgets import DataTable
 
-from tui.gateway import Lost, Refused
+from appliance.core.errors import ServerUnreachable
 from tui.inert import plain
 
 REFUSAL_S = 8.0
@@ -45,6 +45,8 @@ class Pane(Widget):
     def __init__(self) -> None:
         super().__init__()
         self._laid_out: list[tuple[str, int]] = []
+        self._shown: list[tuple[int, Column]] = []
+        """Columns of the table as it stands, and where each is in `COLUMNS`."""
         self._drawn: dict[str, tuple[Text, ...]] = {}
 
     def on_mount(self) -> None:
@@ -55,16 +57,14 @@ class Pane(Widget):
         """Have as many columns as there is room for."""
         self._lay_out()
 
-    def _shown(self) -> list[tuple[int, Column]]:
-        room = self.app.size.width
-        return [(n, column) for n, column in enumerate(self.COLUMNS) if column.since <= room]
-
     def _lay_out(self) -> None:
-        is_wide = self.app.size.width >= WIDE_FROM
-        wanted = [(c.title, (is_wide and c.wide) or c.width) for _, c in self._shown()]
+        room = self.app.size.width
+        shown = [(n, column) for n, column in enumerate(self.COLUMNS) if column.since <= room]
+        wanted = [(c.title, (room >= WIDE_FROM and c.wide) or c.width) for _, c in shown]
         if wanted == self._laid_out:
             return
-        self._laid_out = wanted
+        # Kept: a row that is filled before the next layout has the columns of the table.
+        self._laid_out, self._shown = wanted, shown
         table, rows, chosen = self.query_one(DataTable), self._drawn, self.under_cursor()
         table.clear(columns=True)
         for title, width in wanted:
@@ -83,11 +83,11 @@ class Pane(Widget):
         if list(rows) != list(self._drawn):
             table.clear()
             for key, cells in rows.items():
-                table.add_row(*(cells[n] for n, _ in self._shown()), key=key)
+                table.add_row(*(cells[n] for n, _ in self._shown), key=key)
             self._go_to(chosen)
         else:
             for key, cells in rows.items():
-                for n, column in self._shown():
+                for n, column in self._shown:
                     if cells[n] != self._drawn[key][n]:
                         table.update_cell(key, column.title, cells[n])
         self._drawn = {key: tuple(cells) for key, cells in rows.items()}
@@ -113,7 +113,7 @@ class Pane(Widget):
         """Ask the server for something; whatever takes long may be left."""
         try:
             await verb()
-        except (Lost, Refused) as error:
+        except ServerUnreachable as error:
             self.refused(error)
         else:
             self.notify(what)

@@ -3,7 +3,7 @@
 Owns the one dialog that does both on a single key press.
 """
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from rich.text import Text
 from textual import on, work
@@ -13,12 +13,14 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Button, Label, Static
 
+from appliance.client import verbs
+from appliance.core.errors import ServerUnreachable
 from appliance.wire.engines import EngineList
 from appliance.wire.keys import MintOrder
 from appliance.wire.models import ModelView
 from tui import figures
+from tui.connection import Connection
 from tui.fit import size_of, suggested
-from tui.gateway import AdminClient, Lost, Refused
 from tui.inert import inert, plain
 from tui.screens.dialogs import inert_block, snippets
 from tui.screens.trial import outcome
@@ -36,7 +38,7 @@ class Welcome(ModalScreen[None]):
         Binding("escape", "leave", "Close"),
     ]
 
-    def __init__(self, client: AdminClient, models: list[ModelView], engines: EngineList) -> None:
+    def __init__(self, client: Connection, models: list[ModelView], engines: EngineList) -> None:
         super().__init__()
         self._client, self._models, self._engines = client, models, engines
         self._starter = next((m.id for m in models if m.available and m.task == "embeddings"), "")
@@ -80,22 +82,23 @@ class Welcome(ModalScreen[None]):
     @work(exclusive=True, group="welcome")
     async def _begin(self) -> None:
         try:
-            minted = await self._client.mint(MintOrder(name="me", credit="unlimited"))
+            minted = await self._client.do(
+                verbs.MINT, order=MintOrder(name="me", credit="unlimited")
+            )
             self._key = minted.key
             secret = self.query_one("#secret", Static)
             secret.add_class("secret")
             secret.update(inert(minted.key))
             self.query_one("#first-call", Static).update("calling\u2026")
-            body: dict[str, Any] = {"model": self._starter, "input": [WORDS]}
-            tried = await self._client.gateway.call(minted.key, "/v1/embeddings", body)
-        except (Lost, Refused) as error:
+            found = await self._client.embed(minted.key, self._starter, [WORDS])
+        except ServerUnreachable as error:
             self.query_one("#first-call", Static).update(Text(plain(str(error)), style="bold red"))
             return
         said = Text("Your key, shown this once (c copies it). It works:\n", style="bold")
-        said.append(outcome(tried))
+        said.append(outcome(found))
         self.query_one("#first-call", Static).update(said)
-        found = snippets(self._client.gateway.url, minted.key, self._starter)
-        how = "\n\n".join(f"{name}\n{text}" for name, text in found.items())
+        ways = snippets(self._client.url, minted.key, self._starter)
+        how = "\n\n".join(f"{name}\n{text}" for name, text in ways.items())
         how_pane = self.query_one("#how", Static)
         how_pane.add_class("snippet")
         how_pane.update(inert_block(how))
