@@ -215,14 +215,25 @@ class Console(App[None]):
             log = self._base(Log)
             log.show(await self.client.do(verbs.LOG, log.cursor))
             if not self._checked:
-                log.check(await self.client.do(verbs.DOCTOR))
                 self._checked = True
+                self._check()
         else:
             keys = (await self.client.do(verbs.LIST_KEYS)).data
             self._base(Keys).show(keys)
             self._base(Lan).show(has_key=any(key.revoked is None for key in keys))
         if not self._welcomed:
             await self._welcome()
+
+    @work(exclusive=True, group="check")
+    async def _check(self) -> None:
+        """Look at the server's health: beside the polls, for it may take longer than they may."""
+        try:
+            report = await self.client.do(verbs.DOCTOR)
+            self._base(Log).check(report)
+        except ServerUnreachable:
+            self._checked = False  # the next poll says why
+        except (NoMatches, ScreenStackError):
+            pass  # the screen went away meanwhile: it is the end
 
     def _base(self, kind: type[W]) -> W:
         """Return a pane, whatever dialog is over it."""

@@ -57,7 +57,9 @@ def _enter(directory: DataDir, stack: ExitStack) -> Operator:
         if note is not None:
             # Imported late: the HTTP client takes a tenth of a second.
             from appliance.client.caller import Caller  # noqa: PLC0415
+            from appliance.client.local_server import LocalServer  # noqa: PLC0415
 
-            return stack.enter_context(Caller(note.url, directory.admin_token()))
+            token = LocalServer(directory.path).token()
+            return stack.enter_context(Caller(note.url, token))
         time.sleep(0.1)
     raise ServerUnreachable(f"a process owns {directory.path} but serves nothing; is it starting?")

@@ -3,6 +3,7 @@
 Owns `config.toml`'s address and certificate, and the warnings, which are true.
 """
 
+import asyncio
 import shutil
 import socket
 import subprocess
@@ -92,7 +93,8 @@ class Lan(Widget):
         self.query_one("#lan", Static).update(text)
 
     def _is_open(self) -> bool:
-        return not is_loopback(address_of(self._client.url)[0])
+        host = address_of(self._client.url)[0]
+        return bool(host) and not is_loopback(host)
 
     @work(group="lan")
     async def action_open(self) -> None:
@@ -122,7 +124,7 @@ class Lan(Widget):
         ):
             return
         try:
-            cert, key = self._certificate(given["tls"])
+            cert, key = await asyncio.to_thread(self._certificate, given["tls"])
             self._write(given["host"], given["port"], cert, key)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             self.notify(plain(str(error)), severity="error", timeout=10)
