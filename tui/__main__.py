@@ -10,7 +10,7 @@ HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH1
 
 
 def _is_elsewhere(entry: str) -> bool:
-    """Say whether an entry of the path is another folder than the current one, or our own."""
+    """Return whether an entry of the path may stay: it is not the current folder, or holds us."""
     if not os.path.isabs(entry):  # noqa: PTH117 - as above
         return not os.path.isdir(entry or ".")  # noqa: PTH112 - as above; import hooks have names
     return entry == HOME or entry != os.getcwd()  # noqa: PTH109 - as above
@@ -59,7 +59,7 @@ def _remote(url: str, token_file: Path) -> AsyncCaller:
 
 
 def _serve(port: int) -> None:
-    """Serve this same command, without its flag."""
+    """Serve the console that this command line describes, in a browser."""
     try:
         from tui.web import serve  # noqa: PLC0415 - an extra that few install
     except ImportError:

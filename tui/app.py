@@ -1,6 +1,6 @@
-"""App: the console: tabs, what keeps them up to date, and the server behind it.
+"""App: the console: its tabs, the polls that keep them up to date, and the server's life cycle.
 
-Owns polling, the connection's state, and the question at the end.
+Owns polling, the status line, and the questions before a server is stopped.
 """
 
 import asyncio
@@ -40,12 +40,12 @@ from tui.screens.welcome import Welcome
 W = TypeVar("W", bound=Widget)
 
 POLL_S = 0.5
-"""Two looks a second: calm to read, and nothing beside a call's cost to the server."""
+"""Seconds between two polls; one costs the server far less than a call."""
 END_SHOWN_S = 20.0
-"""How long it is shown that a server ended by itself, or did not stop."""
+"""Seconds that a notification about the end of a server is shown."""
 STARTER = "all-minilm-l6-v2"
 FOCUSED = ("Home", "DataTable", "Lan", "RichLog")
-"""What takes the keys in each tab."""
+"""Widgets that have the keyboard focus when their tab is opened."""
 TABS = ("home", "models", "keys", "lan", "log")
 HIGH_CONTRAST = Theme(
     name="high-contrast",
@@ -64,15 +64,15 @@ HIGH_CONTRAST = Theme(
 
 
 class Base(Screen[None]):
-    """What dialogs stand on."""
+    """The screen below all dialogs."""
 
     AUTO_FOCUS = ""
-    """The open tab takes the keys by itself, and not the row of tabs."""
+    """None: the open tab takes the focus, and not the row of tabs."""
 
     def on_resize(self, event: events.Resize) -> None:
-        """Drop a size that is not the terminal's any more.
+        """Ignore a size that the terminal no longer has.
 
-        Laying out posts the size again: two sizes on their way would follow each other for ever.
+        A layout posts its size again, so that two pending sizes would alternate for ever.
         """
         if event.size != self.app.size:
             event.prevent_default()
@@ -116,16 +116,16 @@ class Console(App[None]):
         timeout: float | None = None,
         markup: bool = True,
     ) -> None:
-        """Say something in a corner, as it is: names and refusals hold what others wrote."""
+        """Show a notification without markup: names and refusals contain text of others."""
         del markup
         super().notify(message, title=title, severity=severity, timeout=timeout, markup=False)
 
     def get_default_screen(self) -> Base:
-        """Return what dialogs stand on."""
+        """Return the screen below all dialogs."""
         return Base(id="_default")
 
     def compose(self) -> ComposeResult:
-        """Lay out the status line over the tabs."""
+        """Lay out the status line above the tabs."""
         yield Label("starting\u2026", id="status")
         with TabbedContent(initial="tab-home", id="tabs"):
             with TabPane("1 Throughput", id="tab-home"):
@@ -141,7 +141,7 @@ class Console(App[None]):
         yield Footer()
 
     def on_mount(self) -> None:
-        """Find or start the server, and begin to look."""
+        """Find or start the server, and start to poll."""
         self.register_theme(HIGH_CONTRAST)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGHUP):
@@ -167,12 +167,12 @@ class Console(App[None]):
             self._is_changing = False
         self._look()
 
-    # -- looking -------------------------------------------------------------------------------
+    # -- polls ---------------------------------------------------------------------------------
 
     def _look(self) -> None:
-        """Look, unless the last look is not over: a slow server is not asked twice."""
+        """Poll, unless the last poll still runs: polls of a slow server do not pile up."""
         if os.getppid() != self._starter_pid:
-            self.exit()  # the process that showed us is gone: nobody sees or types any more
+            self.exit()  # the process that started the console is gone, and its terminal with it
         end = self.server.unexpected_end() if self.server else None
         if end is not None:
             self.notify(end, severity="error", timeout=END_SHOWN_S)
@@ -195,7 +195,7 @@ class Console(App[None]):
         except ServerUnreachable as error:
             self._say(f"refused: {plain(str(error))}", lost=True)
         except (NoMatches, ScreenStackError):
-            pass  # the screen went away meanwhile: it is the end
+            pass  # the console is closing
         finally:
             self._looking = False
 
@@ -226,17 +226,17 @@ class Console(App[None]):
 
     @work(exclusive=True, group="check")
     async def _check(self) -> None:
-        """Look at the server's health: beside the polls, for it may take longer than they may."""
+        """Ask for the health check, which may take longer than a poll and does not hold it up."""
         try:
             report = await self.client.do(verbs.DOCTOR)
             self._base(Log).check(report)
         except ServerUnreachable:
             self._checked = False  # the next poll says why
         except (NoMatches, ScreenStackError):
-            pass  # the screen went away meanwhile: it is the end
+            pass  # the console is closing
 
     def _base(self, kind: type[W]) -> W:
-        """Return a pane, whatever dialog is over it."""
+        """Return a pane of the base screen, also while a dialog covers it."""
         if not self.screen_stack:
             raise NoMatches("the console is closing")
         return self.screen_stack[0].query_one(kind)
@@ -258,7 +258,7 @@ class Console(App[None]):
         )
 
     async def _gone(self, reason: str) -> None:
-        """Say that the server is away, and follow it if it came back elsewhere."""
+        """Show why the server does not answer, and connect again if its address changed."""
         self._say(f"{plain(reason)} (trying again)", lost=True)
         if self.server is not None and not self._lost:
             self._base(Log).show_file(self.server.tail())
@@ -266,14 +266,14 @@ class Console(App[None]):
         await self._follow()
 
     async def _follow(self) -> None:
-        """Ask the server that serves the data directory now, if it listens elsewhere."""
+        """Connect to the server that owns the data directory now, if its address is another one."""
         note = self.server.note() if self.server else None
         if note is not None and self.server is not None and note.url != self.client.url:
             with suppress(ServerUnreachable):
                 await self.client.use(self.server.caller(note))
 
     async def on_unmount(self) -> None:
-        """Let go of the server's connections."""
+        """Close the connections to the server."""
         await self.client.close()
 
     def _say(self, text: str, *, lost: bool = False) -> None:
@@ -282,29 +282,29 @@ class Console(App[None]):
                 label.update(inert(text), layout=False)
                 label.set_class(lost, "lost")
 
-    # -- what people do ------------------------------------------------------------------------
+    # -- actions -------------------------------------------------------------------------------
 
     @on(TabbedContent.TabActivated)
     def tab_changed(self) -> None:
-        """Look at once at what was opened."""
+        """Poll at once for the tab that was opened."""
         self._checked = False
         self._look()
 
     @on(Home.SpanChanged)
     def span_changed(self, event: Home.SpanChanged) -> None:
-        """Ask for another history."""
+        """Poll at once for the history of another span."""
         self._span_s = event.span_s
         self._look()
 
     @on(Log.CheckWanted)
     def check_again(self) -> None:
-        """Look at the server's health with the next look."""
+        """Run the health check with the next poll."""
         self._checked = False
 
     @on(Lan.Changed)
     @work(exclusive=True, group="server")
     async def address_changed(self) -> None:
-        """Start the server again, so that it follows its settings."""
+        """Restart the server, so that it reads its settings again."""
         server = self.server
         if server is None:
             return
@@ -321,7 +321,7 @@ class Console(App[None]):
         self._connect()
 
     async def _may_stop(self, server: LocalServer, note: ServerNote) -> bool:
-        """Ask before a server is stopped that this console did not start."""
+        """Ask whether a server may be stopped that this console did not start."""
         question = (
             f"This console did not start the server: it is {server.description(note)}. "
             "Stop it, and start one with the new settings in its place?"
@@ -336,19 +336,19 @@ class Console(App[None]):
             self._is_changing = False
 
     def action_tab(self, name: str) -> None:
-        """Go to a tab."""
+        """Open a tab."""
         self.query_one(TabbedContent).active = f"tab-{name}"
         self._focus_inside()
 
     def _focus_inside(self) -> None:
-        """Give the keys to what the open tab shows, and not to the row of tabs."""
+        """Focus the content of the open tab, and not the row of tabs."""
         tab = self._base(TabbedContent).active
         inside = self.query(", ".join(f"#{tab} {kind}" for kind in FOCUSED))
         if inside:
             inside.first().focus()
 
     def action_help(self) -> None:
-        """Show or hide every key of what is in focus."""
+        """Show or hide the keys of the focused widget."""
         if self.screen.query("HelpPanel"):
             self.action_hide_help_panel()
         else:
@@ -356,7 +356,7 @@ class Console(App[None]):
 
     @work(group="leave")
     async def action_leave(self) -> None:
-        """Quit; a server that this console started may stay."""
+        """Quit, after asking whether a server that this console started keeps running."""
         server = self.server
         if server is not None and server.is_ours():
             stays = await self.push_screen_wait(

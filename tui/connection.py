@@ -1,7 +1,6 @@
-"""Connection: the server that the console looks at, which may be none for a while.
+"""Connection: the server of the console, which may be missing for a while.
 
-Screens hold one connection for their whole life; which caller stands behind it changes when the
-server starts, or comes back at another address.
+Screens keep one connection. Its caller is replaced when the server starts or its address changes.
 """
 
 from typing import Protocol, TypeVar
@@ -16,7 +15,7 @@ T = TypeVar("T")
 
 
 class Caller(Protocol):
-    """What screens ask of a server: `appliance.client.caller.AsyncCaller`, or a test's own."""
+    """Requests of screens: `appliance.client.caller.AsyncCaller`, or a test's own."""
 
     url: str
 
@@ -28,7 +27,7 @@ class Caller(Protocol):
         """Send a request of the operator's API and return its answer.
 
         Raises:
-            ServerUnreachable: it did not come, or was no.
+            ServerUnreachable: there is no answer, or it is a refusal.
         """
         ...
 
@@ -49,16 +48,16 @@ class Connection:
 
     @property
     def is_open(self) -> bool:
-        """Whether there is a server to ask."""
+        """Whether there is a server to send requests to."""
         return self._caller is not None
 
     @property
     def url(self) -> str:
-        """Where the server listens, as it says itself."""
+        """The address of the server, as it is in its note."""
         return "no server yet" if self._caller is None else self._caller.url
 
     async def use(self, caller: Caller) -> None:
-        """Ask another server from now on."""
+        """Send all requests to another server from now on."""
         before, self._caller = self._caller, caller
         if before is not None:
             await before.close()
@@ -72,7 +71,7 @@ class Connection:
         """Send a request of the operator's API and return its answer.
 
         Raises:
-            ServerUnreachable: it did not come, or was no.
+            ServerUnreachable: there is no answer, or it is a refusal.
         """
         return await self._require().do(verb, *names, order=order)
 

@@ -1,4 +1,4 @@
-"""Figures: numbers as people read them.
+"""Figures: numbers as short text.
 
 Owns units and rounding.
 """
@@ -7,7 +7,7 @@ from decimal import Decimal, InvalidOperation
 
 KILO = 1000.0
 HUNDRED = 100.0
-"""From here on decimals say nothing."""
+"""From this value on no decimals are shown."""
 
 
 def size(count: float) -> str:
@@ -20,7 +20,7 @@ def size(count: float) -> str:
 
 
 def number(value: float) -> str:
-    """Return a rate or a count in at most five characters or so, with the digits that matter."""
+    """Return a rate or a count in about five characters, with its leading digits."""
     if 0 < abs(value) < 1:
         return f"{value:.2g}"
     for unit in ("", "k", "M", "G"):
@@ -39,7 +39,7 @@ def ms(value: float) -> str:
 
 
 def money(value: Decimal | str | None) -> str:
-    """Return credits with as many digits as matter; None is unlimited, `?` is no amount."""
+    """Return credits with their leading digits; None is `unlimited`, and no number is `?`."""
     if value is None:
         return "unlimited"
     amount = _amount(value)
@@ -49,11 +49,11 @@ def money(value: Decimal | str | None) -> str:
         return f"{amount:,.2f}"
     if abs(amount) >= Decimal("0.0001"):
         return f"{amount:.3g}"
-    return f"{amount * 1_000_000:.3g}\u00b5"  # millionths, as on a supermarket's shelf
+    return f"{amount * 1_000_000:.3g}\u00b5"  # millionths
 
 
 def _amount(value: Decimal | str) -> Decimal | None:
-    """Return an amount as a number; None for what a server should not have sent."""
+    """Return an amount as a finite number, or None if it is none."""
     try:
         amount = Decimal(value)
     except InvalidOperation:
@@ -75,6 +75,6 @@ def duration(seconds: float) -> str:
 
 
 def bar(share: float, width: int) -> str:
-    """Return a bar of so many characters, full from the left."""
+    """Return a bar of `width` characters, filled from the left; `share` is 0 to 1."""
     full = round(max(0.0, min(1.0, share)) * width)
     return "\u2588" * full + "\u2591" * (width - full)

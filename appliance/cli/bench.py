@@ -1,6 +1,6 @@
-"""Bench: the command that measures this server, a peer, and the raw engine.
+"""Bench: `gigarouter bench`: measures this server, another one, and the engine without a server.
 
-Owns its flags and its table.
+Owns the table that it prints.
 """
 
 import asyncio
@@ -30,10 +30,10 @@ RERANK = "gigarouter/starter-rerank"
 
 @contextmanager
 def own_side(directory: DataDir, *, path: str, rerank_path: str) -> Iterator[Side]:
-    """Yield the running server of this data directory with a key that is revoked at the end.
+    """Yield the running server of this data directory, with a key that is revoked at the end.
 
     Raises:
-        ServerUnreachable: none runs.
+        ServerUnreachable: no server runs.
     """
     note = directory.server()
     if note is None:
@@ -57,7 +57,7 @@ def run(
     rounds: int,
     as_json: bool,
 ) -> None:
-    """Measure, and print each workload as soon as it is done."""
+    """Measure one server or two in turn, and print each workload when it is done."""
 
     async def collect() -> list[Result]:
         found = []
@@ -77,7 +77,7 @@ def run(
 def run_ceiling(
     directory: DataDir, workloads: Sequence[Workload], *, seconds: float, as_json: bool
 ) -> None:
-    """Measure the raw engine as the server would tune it, and print it."""
+    """Measure the engine in this process, tuned as a server would, and print the rates."""
     spec = load(shipped_path(), directory.catalog, directory.models).find(EMBED)
     clock = SystemClock()
     given = settings.load(directory.path, {})

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Act = Callable[..., Coroutine[Any, Any, Any]]
-"""Takes the names, then the order if there is one."""
+"""Takes the names as text, then the order if the verb has one."""
 
 ACTS: "Mapping[Verb[Any], Callable[[OperatorApi], Act]]" = {
     verbs.MINT: lambda admin: admin.keys.mint,
@@ -53,20 +53,20 @@ ACTS: "Mapping[Verb[Any], Callable[[OperatorApi], Act]]" = {
     verbs.DOCTOR: lambda admin: admin.doctor.report,
     verbs.USAGE: lambda admin: admin.usage.report,
 }
-"""Every verb but `STATS` and `LOG`, which are about a running server alone."""
+"""Every verb except `STATS` and `LOG`, which describe a running server."""
 
 
 class Local:
-    """Acts on the data directory itself."""
+    """An operator that works on the data directory in this process."""
 
     def __init__(self, admin: "OperatorApi") -> None:
         self._admin = admin
 
     def do(self, verb: Verb[T], *names: str, order: msgspec.Struct | None = None) -> T:
-        """Call the method that the verb is paired with.
+        """Return what the method answers that the verb is paired with.
 
         Raises:
-            ApplianceError: it refuses.
+            ApplianceError: the method refuses.
         """
         arguments = names if order is None else (*names, order)
         return cast("T", asyncio.run(ACTS[verb](self._admin)(*arguments)))
@@ -74,7 +74,7 @@ class Local:
 
 @contextmanager
 def opened(directory: DataDir) -> Iterator[Local]:
-    """Yield what acts on a data directory, under its lock.
+    """Yield an operator of a data directory, which is locked until the end of the block.
 
     Raises:
         DataDirBusy: another process owns it.

@@ -1,6 +1,6 @@
 """Main: the command line `gigarouter`.
 
-Owns the names of commands and flags.
+Owns the names of its commands and their flags.
 """
 
 import logging
@@ -24,7 +24,7 @@ from appliance.native import build
 from appliance.store.datadir import DataDir
 
 TERMINAL_AS_IT_WAS = "\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[0m\r\n"
-"""The ordinary screen, a cursor, no mouse, no bracketed paste, no colour."""
+"""Escape sequences: the ordinary screen, a cursor, no mouse, no bracketed paste, no colour."""
 
 
 @click.group(cls=Commands, invoke_without_command=True)
@@ -63,7 +63,7 @@ def serve(
     fake: bool | None,
 ) -> None:
     """Run the server until SIGTERM or Ctrl-C."""
-    del as_json  # it prints nothing on standard output
+    del as_json  # this command prints no result
     if directory.is_locked():
         raise directory.busy()
     # Imported late: the server's libraries take half a second that no other command needs.
@@ -96,11 +96,11 @@ def console(
     web_port: int | None,
 ) -> None:
     """Show the console: what the server does, models, keys, the network. The default command."""
-    del as_json  # it draws
+    del as_json  # this command prints no result
     flags = {"url": url, "token-file": token_file, "web-port": web_port}
     given = [f"--{name}={value}" for name, value in flags.items() if value is not None]
     given += ["--web"] * web
-    # A process of its own: whatever the console dies of, this one sets the terminal right.
+    # A process of its own: if the console crashes or is killed, this one restores the terminal.
     # -P: no module of the current folder is run in the place of one of ours.
     program = [sys.executable, "-P", "-m", "tui", "--data-dir", str(directory.path), *given]
     code = subprocess.call(program, env=settings.environment())  # noqa: S603 - our own
@@ -206,7 +206,7 @@ def show_engine(*, as_json: bool) -> None:
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
-    os.umask(0o077)  # whatever a command writes is its owner's alone
-    # A command says itself what went wrong; only a server keeps a log.
+    os.umask(0o077)  # files that a command writes are readable by their owner only
+    # Commands print their errors themselves; only a server writes a log.
     logging.getLogger("gigarouter").addHandler(logging.NullHandler())
     cli(prog_name="gigarouter")

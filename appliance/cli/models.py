@@ -72,7 +72,7 @@ def add(
 
 
 def _is_repository(source: str) -> bool:
-    """Say whether a source is on the hub: `owner/name`, and no file of this name is here."""
+    """Return whether a source is a repository of the hub: `owner/name`, and not a file here."""
     return REPOSITORY.fullmatch(source) is not None and not Path(source).exists()
 
 

@@ -1,7 +1,7 @@
-"""Operator: the one way in which commands act on an appliance.
+"""Operator: how commands reach an appliance, with a running server or without one.
 
-Owns the choice: the running server through its admin API, or, without one, the data directory
-under its lock. The result is the same.
+Owns the choice between the two: the admin API of the server that runs, or the data directory under
+its lock. The results are the same.
 """
 
 import time
@@ -19,17 +19,17 @@ from appliance.store.datadir import DataDir
 T = TypeVar("T")
 
 STARTING_ATTEMPTS = 50
-"""Tries, a tenth of a second apart, while another command works or a server does not listen yet."""
+"""Tries, 0.1 s apart, while another command works or a server does not listen yet."""
 
 
 class Operator(Protocol):
-    """Does the verbs of `appliance.client.verbs`."""
+    """Carries out the verbs of `appliance.client.verbs`."""
 
     def do(self, verb: Verb[T], *names: str, order: msgspec.Struct | None = None) -> T:
         """Return what the verb answers.
 
         Raises:
-            ApplianceError: it was refused, or the server does not answer.
+            ApplianceError: the verb was refused, or the server does not answer.
         """
         ...
 
@@ -50,7 +50,7 @@ def _enter(directory: DataDir, stack: ExitStack) -> Operator:
     """Wait until the directory is free or its server listens, whichever comes first."""
     for _ in range(STARTING_ATTEMPTS):
         if not directory.is_locked():
-            # Another command may be quicker.
+            # Another command may take the lock first.
             with suppress(DataDirBusy):
                 return stack.enter_context(opened(directory))
         note = directory.server()

@@ -1,7 +1,7 @@
-"""Options: what every command has in common: its flags, and errors as one line.
+"""Options: what all commands share: two flags, and errors printed as one line.
 
-Owns the exit codes: 0 done, 1 failed (one line on standard error says why and what to do), 2 wrong
-usage.
+Owns the exit codes: 0 done; 1 failed, with the reason and the remedy in one line on standard error;
+2 wrong usage.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ DATA_DIR_HELP = "Where everything is kept; also GIGAROUTER_DATA_DIR."
 
 
 def everywhere(command: F) -> F:
-    """Give a command the flags that every command has: `directory` and `as_json`."""
+    """Add `--data-dir` and `--json` to a command, which receives `directory` and `as_json`."""
 
     @click.option("--data-dir", type=click.Path(path_type=Path), help=DATA_DIR_HELP)
     @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
@@ -34,7 +34,7 @@ def everywhere(command: F) -> F:
 
 
 class Commands(click.Group):
-    """Turns our errors into one line and exit code 1."""
+    """A group of commands whose errors end as one line and exit code 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
@@ -52,6 +52,6 @@ class Commands(click.Group):
         except OSError as error:
             if error.filename is None:
                 raise
-            # A path that is not ours to read, or not what we need there.
+            # A path that cannot be read, or is not the kind of file that is needed.
             click.echo(f"gigarouter: {error.filename}: {error.strerror}", err=True)
             ctx.exit(1)

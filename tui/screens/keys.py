@@ -1,6 +1,6 @@
-"""Keys: who may call, what they have left, and which key press does what to one.
+"""Keys: the tab with all keys, their balances and limits.
 
-Owns the table and the dialogs of minting, topping up, rotating and revoking.
+Owns the table, and the dialogs of minting, topping up, rotating and revoking.
 """
 
 from collections.abc import Awaitable
@@ -72,7 +72,7 @@ class Keys(Pane):
         yield Label("", id="keys-hint", classes="hint")
 
     def show(self, keys: list[KeyView]) -> None:
-        """Draw the keys as they are now; the cursor stays on its key."""
+        """Draw keys; the cursor stays on its key."""
         self._keys = {key.id: key for key in keys}
         self._draw()
 
@@ -89,7 +89,7 @@ class Keys(Pane):
         )
 
     def action_all(self) -> None:
-        """Show revoked keys too, or no longer."""
+        """Show or hide revoked keys."""
         self._with_ended = not self._with_ended
         self._draw()
 

@@ -1,6 +1,6 @@
-"""LAN: from this machine alone to the network, and back.
+"""LAN: the tab that opens the server to the network, and closes it again.
 
-Owns `config.toml`'s address and certificate, and the warnings, which are true.
+Owns address, port and certificate in `config.toml`, and the warnings about them.
 """
 
 import asyncio
@@ -28,15 +28,15 @@ from tui.screens.dialogs import Confirm, Field, Form
 LOOPBACK = "127.0.0.1"
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - it is what the screen is about
 HALVES = {(0, 0): "\u2588", (0, 1): "\u2580", (1, 0): "\u2584", (1, 1): " "}
-"""Light and dark squares, two above each other, drawn light."""
+"""Characters for two squares of a QR code, the upper and the lower one; 1 is dark."""
 PORT_MAX = 65_535
 CERTIFICATE_S = 30.0
 DAYS = 825
-"""As long as clients accept a certificate."""
+"""Days that a certificate is valid; clients refuse a longer time."""
 
 
 class Lan(Widget):
-    """Where the server listens, and how teammates reach it."""
+    """The address of the server, and how teammates reach it."""
 
     can_focus = True
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -45,22 +45,22 @@ class Lan(Widget):
     ]
 
     class Changed(Message):
-        """The server must start again to follow `config.toml`."""
+        """`config.toml` changed; the server reads it when it starts."""
 
     def __init__(self, client: Connection, data_dir: Path | None) -> None:
         super().__init__()
         self._client, self._data_dir = client, data_dir
 
     def compose(self) -> ComposeResult:
-        """Lay out one page of text."""
+        """Lay out the page."""
         yield Static(id="lan")
 
     def on_mount(self) -> None:
-        """Draw it."""
+        """Draw the page before the first poll."""
         self.show(has_key=True)
 
     def show(self, *, has_key: bool) -> None:
-        """Draw how things are."""
+        """Draw address, certificate and warnings; `has_key`: a live key exists."""
         self._has_key = has_key
         url = self._client.url
         is_open = self._is_open()
@@ -98,7 +98,7 @@ class Lan(Widget):
 
     @work(group="lan")
     async def action_open(self) -> None:
-        """Ask for an address and a certificate; write them and start again."""
+        """Ask for address, port and certificate, and write them."""
         if self._data_dir is None or not self._has_key:
             self.notify(
                 "Mint a key first" if self._data_dir else "Change it over there", severity="error"
@@ -131,7 +131,7 @@ class Lan(Widget):
 
     @work(group="lan")
     async def action_close(self) -> None:
-        """Go back to loopback."""
+        """Write the loopback address, without a certificate."""
         if self._data_dir is None or not self._is_open():
             return
         try:
@@ -140,11 +140,11 @@ class Lan(Widget):
             self.notify(plain(str(error)), severity="error", timeout=10)
 
     def _write(self, host: str, port: str, cert: str, key: str) -> None:
-        """Write the settings, and say that they changed.
+        """Write the settings, and post that they changed.
 
         Raises:
             OSError: the file cannot be read or written.
-            ValueError: it is no TOML, or the port is none.
+            ValueError: the file is not TOML, or the port is not valid.
         """
         assert self._data_dir is not None
         if not port.isascii() or not port.isdecimal() or not 0 < int(port) <= PORT_MAX:
@@ -166,13 +166,13 @@ class Lan(Widget):
 
 
 def address_of(url: str) -> tuple[str, str]:
-    """Return host and port of a server's address, as they stand there."""
+    """Return host and port of a URL; both are empty where there is none."""
     host, _, port = url.partition("://")[2].rpartition(":")
     return host.strip("[]"), port
 
 
 def own_address() -> str:
-    """Return this machine's address on the network, as far as it knows."""
+    """Return this machine's address on the network, or loopback if it has none."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))  # a documentation address: nothing is sent
@@ -182,10 +182,10 @@ def own_address() -> str:
 
 
 def make_certificate(folder: Path, address: str) -> tuple[str, str]:
-    """Make a certificate of one's own for an address, with the `openssl` command.
+    """Make a self-signed certificate for an address; return the paths of certificate and key.
 
     Raises:
-        ValueError: there is no such command.
+        ValueError: there is no `openssl` command.
         OSError: the folder cannot be written.
     """
     program = shutil.which("openssl")
@@ -224,7 +224,7 @@ def make_certificate(folder: Path, address: str) -> tuple[str, str]:
 
 
 def write(data_dir: Path, *, host: str, port: int, cert: str, key: str) -> None:
-    """Write address and certificate into `config.toml`; the rest of it stays."""
+    """Write address, port and certificate into `config.toml`, and keep the rest of the file."""
     path = data_dir / "config.toml"
     document = tomlkit.parse(path.read_text("utf-8")) if path.exists() else tomlkit.document()
     document["host"] = host
@@ -243,7 +243,7 @@ def _with_host(url: str, host: str) -> str:
 
 
 def _qr(text: str) -> str:
-    """Return a QR code in half blocks, dark on light whatever the theme."""
+    """Return a QR code in half blocks, dark on light in every theme."""
     rows = [list(row) for row in segno.make(text, micro=False, error="l").matrix]
     width = len(rows[0])
     padded = [[0] * width, *rows, [0] * width]

@@ -1,7 +1,6 @@
-"""Models: the catalogue, what of it is here, and what is on its way.
+"""Models: the tab with the catalogue, what of it is here, and the downloads.
 
-Owns the table, and which verb a key press asks for. It talks to nobody: the console's client does,
-in workers.
+Owns the table, and the pairing of key presses with verbs.
 """
 
 from typing import ClassVar
@@ -64,7 +63,7 @@ class Models(Pane):
         self._engines: dict[str, EngineView] = {}
 
     def compose(self) -> ComposeResult:
-        """Lay out the table over what is known of one row."""
+        """Lay out the table above the details of one model."""
         yield DataTable(id="models", cursor_type="row", zebra_stripes=True)
         yield Static(id="model-detail", classes="detail")
         yield Label("", id="devices", classes="hint")
@@ -72,7 +71,7 @@ class Models(Pane):
     def show(
         self, models: list[ModelView], downloads: list[DownloadView], engines: EngineList
     ) -> None:
-        """Draw what is here now; the cursor stays on its model."""
+        """Draw models with their downloads and engines; the cursor stays on its model."""
         self._models = {model.id: model for model in models}
         self._downloads = {each.model: each for each in downloads}
         self._engines = {each.model: each for each in engines.data}
@@ -95,7 +94,7 @@ class Models(Pane):
         return self._models.get(self.under_cursor())
 
     def on_data_table_row_highlighted(self) -> None:
-        """Show what is known of the row under the cursor."""
+        """Show the details of the model under the cursor."""
         self._show_detail()
 
     def _show_detail(self) -> None:
@@ -109,7 +108,7 @@ class Models(Pane):
     # -- verbs ---------------------------------------------------------------------------------
 
     def action_pull(self) -> None:
-        """Fetch the model."""
+        """Start to fetch the model."""
         model = self._chosen()
         if model is not None:
             self.order(
@@ -118,14 +117,14 @@ class Models(Pane):
             )
 
     def action_cancel(self) -> None:
-        """End its download."""
+        """Cancel its download."""
         model = self._chosen()
         download = self._downloads.get(model.id) if model else None
         if download is not None and download.state in RUNNING:
             self.order("Cancelled", lambda: self._client.do(verbs.CANCEL_DOWNLOAD, download.id))
 
     def action_load(self) -> None:
-        """Bring it into memory, or free it."""
+        """Load the model, or unload it."""
         model = self._chosen()
         if model is None:
             return
@@ -141,7 +140,7 @@ class Models(Pane):
             )
 
     def action_pin(self) -> None:
-        """Keep it in memory, or no longer."""
+        """Pin the model in memory, or unpin it."""
         model = self._chosen()
         if model is not None:
             engine = self._engines.get(model.id)
@@ -152,7 +151,7 @@ class Models(Pane):
             )
 
     def action_verify(self) -> None:
-        """Hash its file."""
+        """Check its file against the catalogue."""
         model = self._chosen()
         if model is not None:
             self._verify(model.id)
@@ -173,7 +172,7 @@ class Models(Pane):
 
     @work(group="verb")
     async def action_remove(self) -> None:
-        """Remove its file, after a question."""
+        """Remove its file, after a confirmation."""
         model = self._chosen()
         if model is None:
             return
@@ -207,7 +206,7 @@ class Models(Pane):
 
     @work(group="verb")
     async def action_edit(self) -> None:
-        """Change what it costs, and its other names."""
+        """Change its price and its aliases."""
         model = self._chosen()
         if model is None:
             return
@@ -244,7 +243,7 @@ class Models(Pane):
             self.app.push_screen(Page(self._client, subject_of(model, self._engines.get(model.id))))
 
     def action_try(self) -> None:
-        """Open the pane that tries a model."""
+        """Open the dialog that tries the model."""
         model = self._chosen()
         if model is not None:
             self.app.push_screen(Trial(self._client, model))

@@ -1,6 +1,6 @@
-"""Page: one key or one model: what is known of it, and what it did by day.
+"""Page: a dialog about one key or one model: its facts, its usage, its last calls.
 
-Owns the dialog. Whose page it is says what is asked for.
+A `Subject` says which one, and what to ask the server for.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,20 +32,20 @@ ALL = "all"
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Whose page it is."""
+    """The key or the model that a page is about."""
 
     name: str
     facts: Sequence[tuple[str, str]]
     other: str
-    """What its use is split by: `model` or `key`."""
+    """The second grouping of its usage: `model` or `key`."""
     is_its: Callable[[CallView], bool]
     key: str = ALL
-    """A key's id."""
+    """The id of the key, or all keys."""
     model: str = ALL
 
 
 class Page(ModalScreen[None]):
-    """What it did, by day and by what it did it with."""
+    """Facts, usage by day and by the other grouping, and the last calls."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter,q", "leave", "Close")]
 
@@ -54,7 +54,7 @@ class Page(ModalScreen[None]):
         self._client, self._subject = client, subject
 
     def compose(self) -> ComposeResult:
-        """Lay out facts over usage."""
+        """Lay out facts above usage."""
         with VerticalScroll(classes="dialog"):
             yield Label(inert(self._subject.name), classes="heading")
             yield Static(id="facts")
@@ -63,7 +63,7 @@ class Page(ModalScreen[None]):
             yield Static(id="of-calls")
 
     def on_mount(self) -> None:
-        """Read what it did."""
+        """Draw the facts, and ask for the usage."""
         facts = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
         for name, value in self._subject.facts:
             facts.add_row(

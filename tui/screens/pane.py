@@ -1,7 +1,7 @@
-"""Pane: a table of things, and verbs for the one under the cursor.
+"""Pane: a tab with one table, and actions on the row under the cursor.
 
-Owns what the tabs with tables share: columns for the width that there is, which row is meant, that
-nothing is drawn again that did not change, and how an order to the server ends.
+Owns what such tabs share: columns that depend on the width, the row under the cursor, updates of
+changed cells only, and how the result of an order is shown.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -18,11 +18,11 @@ from appliance.core.errors import ServerUnreachable
 from tui.inert import plain
 
 REFUSAL_S = 8.0
-"""How long a refusal stays to be read."""
+"""Seconds that a refusal is shown."""
 WIDE_FROM = 120
-"""Cells of the terminal, from which there is more beside each other."""
+"""Width of the terminal in cells from which more is shown side by side."""
 TALL_FROM = 32
-"""Lines of the terminal, from which there is more below each other."""
+"""Height of the terminal in lines from which more is shown below each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,9 @@ class Column:
     title: str
     width: int
     wide: int = 0
-    """Cells where there is much room; 0: as ever."""
+    """Width in cells on a wide terminal; 0: the same."""
     since: int = 0
-    """Cells of the terminal from which on it is shown."""
+    """Width of the terminal from which the column is shown."""
 
 
 class Pane(Widget):
@@ -46,15 +46,15 @@ class Pane(Widget):
         super().__init__()
         self._laid_out: list[tuple[str, int]] = []
         self._shown: list[tuple[int, Column]] = []
-        """Columns of the table as it stands, and where each is in `COLUMNS`."""
+        """The columns that the table has now, each with its index in `COLUMNS`."""
         self._drawn: dict[str, tuple[Text, ...]] = {}
 
     def on_mount(self) -> None:
-        """Name the columns."""
+        """Add the columns."""
         self._lay_out()
 
     def on_resize(self) -> None:
-        """Have as many columns as there is room for."""
+        """Show as many columns as the new width allows."""
         self._lay_out()
 
     def _lay_out(self) -> None:
@@ -63,7 +63,7 @@ class Pane(Widget):
         wanted = [(c.title, (room >= WIDE_FROM and c.wide) or c.width) for _, c in shown]
         if wanted == self._laid_out:
             return
-        # Kept: a row that is filled before the next layout has the columns of the table.
+        # Kept, because rows may be filled at a new size before its layout.
         self._laid_out, self._shown = wanted, shown
         table, rows, chosen = self.query_one(DataTable), self._drawn, self.under_cursor()
         table.clear(columns=True)
@@ -74,11 +74,11 @@ class Pane(Widget):
         self._go_to(chosen)
 
     def width_of(self, title: str) -> int:
-        """Return the cells of a column as it is laid out now."""
+        """Return the width of a column in cells."""
         return dict(self._laid_out)[title]
 
     def fill(self, rows: Mapping[str, Sequence[Text]]) -> None:
-        """Draw rows, each a cell for every one of `COLUMNS`; the cursor stays on its row."""
+        """Draw rows by key, each with a cell for all of `COLUMNS`; the cursor stays on its row."""
         table, chosen = self.query_one(DataTable), self.under_cursor()
         if list(rows) != list(self._drawn):
             table.clear()
@@ -98,19 +98,19 @@ class Pane(Widget):
             table.move_cursor(row=table.get_row_index(key))
 
     def under_cursor(self) -> str:
-        """Return the key of the row that is meant; empty where there is none."""
+        """Return the key of the row under the cursor, or an empty text if there is none."""
         table = self.query_one(DataTable)
         if not table.row_count or not table.is_valid_row_index(table.cursor_row):
             return ""
         return str(table.coordinate_to_cell_key(Coordinate(table.cursor_row, 0)).row_key.value)
 
     def refused(self, error: Exception) -> None:
-        """Say why the server did not do it."""
+        """Show why the server did not do it."""
         self.notify(plain(str(error)), severity="error", timeout=REFUSAL_S)
 
     @work(group="verb")
     async def order(self, what: str, verb: Callable[[], Awaitable[object]]) -> None:
-        """Ask the server for something; whatever takes long may be left."""
+        """Send an order, and show its result; the person may go on meanwhile."""
         try:
             await verb()
         except ServerUnreachable as error:

@@ -1,6 +1,6 @@
-"""Trial: a model tried with a person's own texts.
+"""Trial: a dialog that tries a model with texts of the person.
 
-Owns the pane, and a key of its own that is revoked when it is left.
+Owns a key of its own, which is revoked when the dialog closes.
 """
 
 import math
@@ -24,11 +24,11 @@ from tui.connection import Connection
 from tui.inert import inert, plain
 
 SHOWN = 8
-"""Numbers of a vector, and documents of a ranking."""
+"""Numbers of a vector, or documents of a ranking, that are shown."""
 
 
 class Trial(ModalScreen[None]):
-    """Two texts and their cosine, or a query over lines."""
+    """Two texts and their cosine, or a query and documents."""
 
     AUTO_FOCUS = "Input"
 
@@ -43,7 +43,7 @@ class Trial(ModalScreen[None]):
         self._key: tuple[str, str] | None = None
 
     def compose(self) -> ComposeResult:
-        """Lay out the texts over what comes back."""
+        """Lay out the inputs above the answer."""
         is_rerank = self._model.task == "rerank"
         with VerticalScroll(classes="dialog"):
             yield Label(inert(f"Try {self._model.id}"), classes="heading")
@@ -62,7 +62,7 @@ class Trial(ModalScreen[None]):
 
     @on(Input.Submitted)
     def action_run(self) -> None:
-        """Ask the model."""
+        """Send the texts to the model."""
         self.query_one("#outcome", Static).update("asking\u2026")
         self._ask()
 
@@ -100,7 +100,7 @@ class Trial(ModalScreen[None]):
 
 
 def outcome(found: Vectors | Ranking) -> Text:
-    """Return what a call gave, in a few lines."""
+    """Return the answer to a paid call, in a few lines."""
     text = Text()
     if isinstance(found, Ranking):
         for hit in found.hits[:SHOWN]:

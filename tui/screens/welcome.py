@@ -1,7 +1,4 @@
-"""Welcome: the first minute: a key, a call that works, and what to run next.
-
-Owns the one dialog that does both on a single key press.
-"""
+"""Welcome: the dialog of a first start: it mints a key and makes a call with one key press."""
 
 from typing import ClassVar
 
@@ -30,7 +27,7 @@ SUGGESTED_MAX = 4
 
 
 class Welcome(ModalScreen[None]):
-    """What is here, the first key, and the first call."""
+    """What this machine has, the first key, and the first call."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "begin", "Mint a key and try it"),
@@ -45,7 +42,7 @@ class Welcome(ModalScreen[None]):
         self._key = ""
 
     def compose(self) -> ComposeResult:
-        """Lay out what is here over what can be done."""
+        """Lay out devices and models above the first key and call."""
         with VerticalScroll(classes="dialog"):
             yield Label("Welcome to gigarouter", classes="heading")
             yield Static(self._here(), id="here")
@@ -72,7 +69,7 @@ class Welcome(ModalScreen[None]):
 
     @on(Button.Pressed, "#begin")
     def action_begin(self) -> None:
-        """Mint a key and call with it."""
+        """Mint a key and make a call with it; the second time, close."""
         if not self._key:
             self.query_one("#secret", Static).update("minting\u2026")
             self._begin()
@@ -105,12 +102,12 @@ class Welcome(ModalScreen[None]):
         self.query_one("#begin", Button).label = "Done (enter)"
 
     def action_copy(self) -> None:
-        """Put the key into the terminal's clipboard."""
+        """Copy the key to the terminal's clipboard."""
         if self._key:
             self.app.copy_to_clipboard(self._key)
             self.notify("Copied")
 
     @on(Button.Pressed, "#close")
     def action_leave(self) -> None:
-        """Close, and forget the key."""
+        """Close the dialog; the plaintext is not kept."""
         self.dismiss(None)
