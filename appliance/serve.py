@@ -49,6 +49,8 @@ CLOSE_SECONDS = 5.0
 """How long models, downloads and threads may take to end, once no call is in flight."""
 BOOKS_SECONDS = 2.0
 """How long the books may take to close after that, before the process ends all the same."""
+NATIVE_SECONDS = 8.0
+"""How long after that the process ends even if native code keeps every Python thread waiting."""
 STANDARD_ERROR = 2
 BROKEN_SECONDS = 0.5
 """How long calls in flight may take to be told that the books are closed."""
@@ -135,7 +137,7 @@ class StopDeadline:
         with suppress(OSError, ValueError):
             # Needs neither a Python thread nor the GIL, for the case that native code keeps both.
             faulthandler.dump_traceback_later(
-                seconds + 2 * BOOKS_SECONDS, exit=True, file=STANDARD_ERROR
+                seconds + NATIVE_SECONDS, exit=True, file=STANDARD_ERROR
             )
 
     def _end(self) -> None:

@@ -113,8 +113,3 @@ def target(verb: Verb[T], names: tuple[str, ...]) -> str:
     if not verb.query:
         return path
     return f"{path}?{urlencode(dict(zip(verb.query, names[count:], strict=True)))}"
-
-
-def known() -> dict[str, Verb[object]]:
-    """Return every verb of this table by its name."""
-    return {name: each for name, each in globals().items() if isinstance(each, Verb)}

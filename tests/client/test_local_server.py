@@ -16,6 +16,7 @@ from appliance.client import local_server as module
 from appliance.client.errors import DidNotStart, DidNotStop
 from appliance.client.local_server import LocalServer
 from appliance.client.process import ProcessHandle, command_line, end_of
+from appliance.store import datadir
 from appliance.store.datadir import DataDir, ServerNote
 from tests.server import ROOT, Server, free_port
 
@@ -117,6 +118,19 @@ def test_the_kernels_word_counts_where_the_file_names_a_stranger(folder, strange
         asyncio.run(LocalServer(folder).stop(note))
         assert stranger.poll() is None
         assert process.poll() is None
+
+
+@pytest.mark.parametrize("lines", [None, "", "1: POSIX  ADVISORY  WRITE 1 00:01:2 0 EOF\n", "x\n"])
+def test_where_the_kernel_says_nothing_the_file_is_believed_while_it_is_locked(
+    folder, monkeypatch, tmp_path, lines
+):
+    told = tmp_path / "locks"
+    if lines is not None:
+        told.write_text(lines)
+    monkeypatch.setattr(datadir, "LOCKS", told)
+    with holder(folder) as process:
+        assert LocalServer(folder).note().pid == process.pid
+    assert LocalServer(folder).note() is None
 
 
 def test_a_command_that_owns_the_directory_is_no_server(folder):
