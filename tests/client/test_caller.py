@@ -1,6 +1,8 @@
 """Whatever a server answers, a caller raises one family of errors, and in time."""
 
 import asyncio
+import os
+import signal
 import socket
 import threading
 from contextlib import contextmanager, suppress
@@ -187,3 +189,24 @@ def test_the_caller_without_a_loop_asks_again_and_again_and_raises_the_same():
 
 def test_neither_caller_shows_its_token():
     assert "secret" not in repr(AsyncCaller("http://127.0.0.1:1", "secret"))
+
+
+def test_a_command_that_is_interrupted_can_still_send_its_last_request():
+    """`models pull` cancels its download after Ctrl-C."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve():
+            silent, _ = listener.accept()
+            silent.recv(65_536)
+            os.kill(os.getpid(), signal.SIGINT)
+            with silent, listener.accept()[0] as second:
+                second.recv(65_536)
+                second.sendall(http(200, b'{"data": []}'))
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        with Caller(f"http://127.0.0.1:{listener.getsockname()[1]}", "token") as caller:
+            with pytest.raises(KeyboardInterrupt):
+                caller.do(verbs.LIST_KEYS)
+            assert caller.do(verbs.LIST_KEYS).data == []
+        thread.join(5)

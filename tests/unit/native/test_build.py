@@ -27,9 +27,9 @@ class Pip:
         monkeypatch.setattr(build.subprocess, "run", self.run)
 
     def run(self, command, *, env=None, **_options):
-        if command[1:3] != ["-m", "pip"]:
+        if command[1:4] != ["-P", "-m", "pip"]:
             return subprocess.CompletedProcess(command, 0, "yes", "")
-        self.calls.append((command[4], env))
+        self.calls.append((command[5], env))
         if self.fails:
             lines = "".join(f"line {number}\n" for number in range(100))
             return subprocess.CompletedProcess(command, 1, lines, "error: no such compiler")
