@@ -196,6 +196,9 @@ class Console(App[None]):
             self._say(f"refused: {plain(str(error))}", lost=True)
         except (NoMatches, ScreenStackError):
             pass  # the console is closing
+        except (ArithmeticError, LookupError, ValueError) as error:
+            # Of the right types, and without sense: no amount, an empty unit, a number beyond all.
+            self._say(f"the server's answer cannot be shown: {plain(repr(error))}", lost=True)
         finally:
             self._looking = False
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 from contextlib import asynccontextmanager
+from decimal import Decimal
 
 import pytest
 from textual.widgets import Input, Static
@@ -13,10 +14,11 @@ from textual.widgets import Input, Static
 from appliance.client import verbs
 from appliance.client.caller import AsyncCaller
 from appliance.client.local_server import LocalServer
+from appliance.wire.models import PriceView
 from tests.cli.test_cli import gigarouter
 from tests.client.test_caller import answering, http
 from tests.server import Server, free_port
-from tests.tui.fake import FakeServer
+from tests.tui.fake import FakeServer, key, model
 from tests.tui.test_stories import settled, text_of
 from tui import app as module
 from tui import figures
@@ -142,6 +144,30 @@ def test_a_trial_whose_answer_is_not_ours_says_so(body):
                         in str(app.screen.query_one("#outcome", Static).render())
                     ),
                 )
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("tab", "change"),
+    [
+        ("3", lambda server: server.keys.append(key("odd", credit=Decimal("NaN")))),
+        ("2", lambda server: server.models.append(model("odd", pricing=PriceView(1, 1, "")))),
+        ("2", lambda server: server.models.append(model("odd", params=10**400))),
+    ],
+    ids=["no amount", "no unit", "a number beyond all"],
+)
+def test_an_answer_without_sense_is_said_and_the_console_goes_on(tab, change):
+    async def story():
+        server = FakeServer()
+        async with console(caller=server) as (app, pilot):
+            await up(app, pilot)
+            change(server)
+            await pilot.press(tab)
+            await settled(pilot, lambda: "cannot be shown" in status(app))
+            server.keys.pop()
+            server.models[:] = [each for each in server.models if each.id != "odd"]
+            await up(app, pilot)
 
     asyncio.run(story())
 

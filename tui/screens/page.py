@@ -80,12 +80,20 @@ class Page(ModalScreen[None]):
             others = await self._client.do(verbs.USAGE, its.other, ALL, its.key, its.model)
             stats = await self._client.do(verbs.STATS, "60")
         except ServerUnreachable as error:
-            self.query_one("#by-day", Static).update(Text(plain(str(error)), style="bold red"))
+            self._fail(str(error))
             return
-        self.query_one("#by-day", Static).update(_bars(days, "the last 14 days"))
-        self.query_one("#by-other", Static).update(_bars(others, f"by {its.other}"))
-        calls = [call for call in stats.recent if its.is_its(call)][:CALLS_SHOWN]
-        self.query_one("#of-calls", Static).update(_calls(calls))
+        try:
+            by_day, by_other = _bars(days, "the last 14 days"), _bars(others, f"by {its.other}")
+            calls = _calls([call for call in stats.recent if its.is_its(call)][:CALLS_SHOWN])
+        except (ArithmeticError, LookupError, ValueError) as error:  # as in the console's polls
+            self._fail(f"the server's answer cannot be shown: {error!r}")
+            return
+        self.query_one("#by-day", Static).update(by_day)
+        self.query_one("#by-other", Static).update(by_other)
+        self.query_one("#of-calls", Static).update(calls)
+
+    def _fail(self, reason: str) -> None:
+        self.query_one("#by-day", Static).update(Text(plain(reason), style="bold red"))
 
     def action_leave(self) -> None:
         """Close the page."""
