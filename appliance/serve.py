@@ -5,6 +5,7 @@ port have one server.
 """
 
 import asyncio
+import faulthandler
 import gc
 import logging
 import os
@@ -47,8 +48,15 @@ HEAD_BYTES_MAX = 65_536
 at once); also of a piece of a body. Each connection may fill this buffer without a key."""
 STOP_SECONDS = 3.0
 """How long Granian may take once no call is in flight: a stalled body holds it for ever."""
+CLOSE_SECONDS = 5.0
+"""How long models, downloads and threads may take to end, once no call is in flight."""
+BOOKS_SECONDS = 2.0
+"""How long the books may take to close after that, before the process ends all the same."""
+NATIVE_SECONDS = 8.0
+"""How long after that the process ends even if native code keeps every Python thread waiting."""
+STANDARD_ERROR = 2
 BROKEN_SECONDS = 0.5
-"""How long calls in flight may take to hear that the books are closed."""
+"""How long calls in flight may take to be told that the books are closed."""
 SWITCH_INTERVAL_S = 0.001
 """How soon a thread that waits for the GIL gets it; five times sooner than Python's own."""
 
@@ -130,6 +138,49 @@ def _arm(text: str) -> None:
         raise InvalidSettings("settings", "failpoint", str(error)) from None
 
 
+class StopDeadline:
+    """Ends the process when stopping takes longer than it may.
+
+    Python waits at its end for threads that compute, try a model file or download, and some of
+    them take minutes. Nothing that they do then is worth the wait: what was acknowledged is in the
+    books, and the books are closed first.
+    """
+
+    def __init__(self, directory: DataDir, writer: Writer) -> None:
+        self._directory = directory
+        self._writer = writer
+        self._timer: threading.Timer | None = None
+        self.exit_code = 0
+        """Of a process that is ended here with its books closed."""
+
+    def within(self, seconds: float) -> None:
+        """End the process so many seconds from now, in the place of what was said before."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True  # Python must not wait for it, too
+        self._timer.start()
+        with suppress(OSError, ValueError):
+            # Needs neither a Python thread nor the GIL, for the case that native code keeps both.
+            faulthandler.dump_traceback_later(
+                seconds + NATIVE_SECONDS, exit=True, file=STANDARD_ERROR
+            )
+
+    def _end(self) -> None:
+        """Say what runs, close the books and leave; on the timer's thread."""
+        running = [each for each in threading.enumerate() if each is not threading.current_thread()]
+        names = ", ".join(f"{each.name} (0x{each.ident or 0:016x})" for each in running)
+        log.error("stopping took too long, and the process ends now; still running: %s", names)
+        with suppress(OSError, ValueError):
+            faulthandler.dump_traceback(file=STANDARD_ERROR)
+        closing = threading.Thread(target=self._writer.close, daemon=True)
+        closing.start()
+        closing.join(BOOKS_SECONDS)
+        with suppress(OSError):
+            self._directory.remove_note()
+        os._exit(1 if closing.is_alive() or self._writer.broken.done() else self.exit_code)
+
+
 class _Serving:
     """One run of the server."""
 
@@ -151,6 +202,9 @@ class _Serving:
         self._clock = clock
         self._limits = limits
         self._stop = asyncio.Event()
+        self._was_asked = False
+        """SIGTERM or Ctrl-C came."""
+        self._deadline = StopDeadline(directory, writer)
         scheme = "https" if settings.tls.cert else "http"
         self._url = f"{scheme}://{in_url(settings.host)}:{settings.port}"
         self._connect_url = f"{scheme}://{in_url(connectable(settings.host))}:{settings.port}"
@@ -158,14 +212,17 @@ class _Serving:
     async def run(self) -> None:
         """Load, listen, and stop when told to."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._told_to_stop)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN:  # nohup: a closed terminal is no reason
+                loop.add_signal_handler(number, self._told_to_stop, number)
         self._writer.broken.add_done_callback(self._books_closed)
         server = self._server()
         preloading = asyncio.create_task(self._appliance.preload())
         stopping = asyncio.create_task(self._stop.wait())
         await asyncio.wait((preloading, stopping), return_when=asyncio.FIRST_COMPLETED)
         if not preloading.done():
+            log.info("stopping before the first models are loaded")
+            self._deadline.within(CLOSE_SECONDS)
             preloading.cancel()
             return
         preloading.result()
@@ -225,11 +282,18 @@ class _Serving:
         )
         log.info("listening on %s (data in %s)", self._url, self._directory.path)
 
-    def _told_to_stop(self) -> None:
-        if self._stop.is_set():
-            log.warning("told to stop twice: stopping without waiting")
-            os._exit(1)
-        self._stop.set()
+    def _told_to_stop(self, number: signal.Signals) -> None:
+        # A terminal that closes sends SIGHUP more than once, and systemd adds one to its SIGTERM.
+        if number != signal.SIGHUP:
+            if self._was_asked:
+                log.warning("told to stop twice: stopping without waiting")
+                os._exit(1)
+            self._was_asked = True
+        if not self._stop.is_set():
+            self._deadline.within(
+                self._limits.drain_seconds_max + STOP_SECONDS + CLOSE_SECONDS,
+            )
+            self._stop.set()
 
     def _books_closed(self, broken: "Future[str]") -> None:
         """Stop at once, on the writer's thread: nothing can be acknowledged any more."""
@@ -250,6 +314,8 @@ class _Serving:
         pipeline = self._appliance.pipeline
         pipeline.draining = True
         if serving.done():
+            self._deadline.exit_code = 1  # it ended by itself
+            self._deadline.within(CLOSE_SECONDS)
             return
         log.info("stopping: %d calls in flight", pipeline.in_flight)
         # The listener closes at once; calls in flight go on.
@@ -258,6 +324,7 @@ class _Serving:
             async with asyncio.timeout(self._limits.drain_seconds_max):
                 await pipeline.idle()
         done, _ = await asyncio.wait((serving,), timeout=STOP_SECONDS)
+        self._deadline.within(CLOSE_SECONDS)
         if not done:
             log.warning("connections that never finish are cut")
             # Granian's own end comes later, and finds its task gone: that is no news for the log.

@@ -147,8 +147,20 @@ def data_dir(flag: Path | None) -> Path:
 
 
 def environment() -> dict[str, str]:
-    """Return a copy of the environment, for child processes."""
-    return dict(os.environ)
+    """Return the environment for programs that we start.
+
+    `PYTHONPATH` keeps absolute folders alone: an empty or a relative entry is the current folder,
+    whose modules must not be run in the place of ours.
+    """
+    found = dict(os.environ)
+    if "PYTHONPATH" in found:
+        entries = found["PYTHONPATH"].split(os.pathsep)
+        found["PYTHONPATH"] = os.pathsep.join(
+            entry for entry in entries if Path(entry).is_absolute()
+        )
+        if not found["PYTHONPATH"]:
+            del found["PYTHONPATH"]
+    return found
 
 
 def prepare_native_library() -> None:

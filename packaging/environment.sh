@@ -2,7 +2,8 @@
 #
 # Sourced, not run. Sets `python` to the environment's interpreter. The engine is compiled on this
 # machine, for this machine's processor and with our own kernels (appliance/native): a few minutes
-# the first time, then a cache has it.
+# the first time, then a cache has it. With -P (Python 3.11 and newer) no module of the current
+# folder is run in the place of Python's own.
 
 UV_VERSION=0.13.9  # resolves the lock: packaging/lock.sh
 
@@ -12,7 +13,7 @@ die() { say "$*"; exit 1; }
 find_python() {
     for candidate in "${PYTHON:-}" python3 python3.13 python3.12 python3.11 python; do
         [ -n "$candidate" ] && command -v "$candidate" >/dev/null 2>&1 || continue
-        if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
+        if "$candidate" -P -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
             2>/dev/null; then
             printf '%s' "$candidate"
             return
@@ -55,7 +56,7 @@ up_to_date() {
 
 # put ARGUMENTS...: `pip install`, or the end with the log's last lines.
 put() {
-    if ! logged "$python" -m pip --disable-pip-version-check install "$@"; then
+    if ! logged "$python" -P -m pip --disable-pip-version-check install "$@"; then
         tail -n 30 "$log" >&2
         die "the installation failed; the whole log is in .venv/install.log"
     fi
@@ -75,7 +76,7 @@ install() {
     if [ ! -x "$python" ]; then
         base=$(find_python) || exit 1
         say "making a virtual environment in .venv with $("$base" --version)"
-        "$base" -m venv "$venv" || die "could not make .venv"
+        "$base" -P -m venv "$venv" || die "could not make .venv"
     fi
     : >"$log"
     if ! "$python" "$root/packaging/engine.py"; then

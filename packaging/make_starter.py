@@ -70,7 +70,17 @@ def main() -> int:
 
 def download(folder: Path) -> Path:
     """Return the wheel, fetched with this Python's own pip."""
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "-d", str(folder), PACKAGE]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "-d",
+        str(folder),
+        PACKAGE,
+    ]
     subprocess.run(command, check=True)
     return next(folder.glob("*.whl"))
 

@@ -4,15 +4,18 @@ Run by `quickstart.sh`, which has made the environment. Uses the command line as
 """
 
 import argparse
+import asyncio
 import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import httpx2
+
+from appliance.client.errors import DidNotStart, DidNotStop
+from appliance.client.local_server import LocalServer
 
 EMBED = "sentence-transformers/all-MiniLM-L6-v2"
 RERANK = "gigarouter/starter-rerank"
@@ -23,55 +26,19 @@ DOCUMENTS = [
     "Password reset steps: open Settings, choose Security, then Reset password.",
     "Our office is closed on public holidays.",
 ]
-START_SECONDS = 60
 CREDIT = "1"
 
 
 def gigarouter(*arguments: str) -> Any:
     """Run a command and return the JSON document it prints."""
     done = subprocess.run(
-        [sys.executable, "-m", "appliance", *arguments, "--json"],
+        [sys.executable, "-P", "-m", "appliance", *arguments, "--json"],
         stdout=subprocess.PIPE,
         check=False,
     )
     if done.returncode != 0:
         sys.exit(done.returncode)
     return json.loads(done.stdout)
-
-
-def running_url(data: Path) -> str | None:
-    """Return the address of the server that already runs, if one answers."""
-    try:
-        note = json.loads((data / "server.json").read_text())
-        if note["pid"] != int((data / "lock").read_text()):
-            return None  # left by a server that was killed
-        url = str(note["url"])
-        httpx2.get(f"{url}/health", timeout=5).raise_for_status()
-    except (OSError, ValueError, KeyError, httpx2.HTTPError):
-        return None
-    return url
-
-
-def start(data: Path) -> tuple[str, subprocess.Popen[bytes]]:
-    """Start a server that outlives this script; return its address."""
-    data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    log = data / "server.log"
-    log.touch(mode=0o600)
-    with log.open("ab") as output:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "appliance", "serve"],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and server.poll() is None:
-        url = running_url(data)
-        if url is not None:
-            return url, server
-        time.sleep(0.1)
-    sys.exit(f"the server did not start; {log} ends with:\n{log.read_text()[-800:]}")
 
 
 def show_embeddings(client: httpx2.Client) -> None:
@@ -118,21 +85,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Start a server and try it.")
     parser.add_argument("--once", action="store_true", help="stop the server at the end")
     options = parser.parse_args()
-    data = Path(os.environ["GIGAROUTER_DATA_DIR"])
-    url, server = running_url(data), None
-    if url is None:
-        print("Starting a server …", flush=True)
-        url, server = start(data)
-    print(f"The server answers at {url} (data in {data}).")
+    server = LocalServer(Path(os.environ["GIGAROUTER_DATA_DIR"]))
+    note = server.note()
     try:
-        try_it(url)
+        if note is None:
+            print("Starting a server …", flush=True)
+            note = asyncio.run(server.start())
+    except DidNotStart as error:
+        sys.exit(f"the server did not start: {error}; the whole log is in {server.log}")
+    print(f"The server answers at {note.url} (data in {server.data_dir}).")
+    try:
+        try_it(note.connect_url or note.url)
     finally:
-        if options.once and server is not None:
-            server.terminate()
-            print(f"Stopped the server (exit code {server.wait(60)}).")
-    if not options.once or server is None:
-        pid = json.loads((data / "server.json").read_text())["pid"]
-        print(f"The server keeps running. Stop it with: kill {pid}")
+        if options.once and server.started is not None:
+            stop(server)
+    if not options.once or server.started is None:
+        print(f"The server keeps running. Stop it with: kill {note.pid}")
+
+
+def stop(server: LocalServer) -> None:
+    """End the server that this script started."""
+    assert server.started is not None
+    try:
+        asyncio.run(server.stop())
+    except DidNotStop as error:
+        sys.exit(error.message)
+    print(f"Stopped the server (exit code {server.started.returncode}).")
 
 
 def try_it(url: str) -> None:

@@ -16,9 +16,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from appliance.client.local_server import LocalServer  # noqa: E402
 from tests.server import EMBED, RERANK, Server  # noqa: E402 - after the path
 from tui.app import Console  # noqa: E402
-from tui.server import LocalServer  # noqa: E402
 
 FOLDER = ROOT / "packaging" / "screenshots"
 SIZE = (124, 38)

@@ -1,5 +1,5 @@
 """The console: a Textual client of the appliance's admin API.
 
-It will know the appliance by `appliance.wire` and `appliance.core` alone; import-linter holds it
-to that from the first line on.
+It imports `appliance.client`, `appliance.wire` and `appliance.core`, and nothing else of the
+appliance; import-linter checks that.
 """

@@ -1,13 +1,31 @@
-"""The console's own entry: `python -m tui --data-dir DIR`, or `--url URL --token-file FILE`."""
+"""Run the console: `python -m tui --data-dir DIR`, or `--url URL --token-file FILE`.
 
+The current folder is dropped from the path of imports first, as in `appliance/__main__.py`.
+"""
+
+import os
 import sys
-from pathlib import Path
 
-import click
+HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120 - pathlib would be imported from the path
 
-from tui.app import Console
-from tui.gateway import HttpGateway
-from tui.server import LocalServer
+
+def _is_elsewhere(entry: str) -> bool:
+    """Return whether an entry of the path may stay: it is not the current folder, or holds us."""
+    if not os.path.isabs(entry):  # noqa: PTH117 - as above
+        return not os.path.isdir(entry or ".")  # noqa: PTH112 - as above; import hooks have names
+    return entry == HOME or entry != os.getcwd()  # noqa: PTH109 - as above
+
+
+sys.path[:] = [entry for entry in sys.path if _is_elsewhere(entry)]
+
+from pathlib import Path  # noqa: E402 - after the path is safe, as all below
+
+import click  # noqa: E402
+
+from appliance.client.caller import AsyncCaller  # noqa: E402
+from appliance.client.errors import ServerLost  # noqa: E402
+from appliance.client.local_server import LocalServer  # noqa: E402
+from tui.app import Console  # noqa: E402
 
 
 @click.command()
@@ -28,13 +46,20 @@ def main(
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         Console(server=LocalServer(data_dir)).run()
     else:
-        token = token_file.read_text(encoding="ascii").strip()
-        gateway = HttpGateway(url.rstrip("/"), token, is_local=False)
-        Console(server=None, gateway=gateway).run()
+        Console(server=None, caller=_remote(url.rstrip("/"), token_file)).run()
+
+
+def _remote(url: str, token_file: Path) -> AsyncCaller:
+    try:
+        return AsyncCaller(url, token_file.read_text("ascii").strip(), is_local=False)
+    except (OSError, UnicodeError) as error:
+        raise click.ClickException(f"{token_file} holds no admin token: {error}") from None
+    except ServerLost as error:
+        raise click.ClickException(error.message) from None
 
 
 def _serve(port: int) -> None:
-    """Serve this same command, without its flag."""
+    """Serve the console that this command line describes, in a browser."""
     try:
         from tui.web import serve  # noqa: PLC0415 - an extra that few install
     except ImportError:
@@ -42,7 +67,7 @@ def _serve(port: int) -> None:
             "the web console needs textual-serve: install gigarouter with its extra, web"
         ) from None
     arguments = [each for each in sys.argv[1:] if each != "--web"]
-    serve([sys.executable, "-m", "tui", *arguments], port)
+    serve([sys.executable, "-P", "-m", "tui", *arguments], port)
 
 
 if __name__ == "__main__":

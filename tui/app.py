@@ -1,11 +1,12 @@
-"""App: the console: tabs, what keeps them up to date, and the server behind it.
+"""App: the console: its tabs, the polls that keep them up to date, and the server's life cycle.
 
-Owns polling, the connection's state, and the question at the end.
+Owns polling, the status line, and the questions before a server is stopped.
 """
 
 import asyncio
 import os
 import signal
+from contextlib import suppress
 from typing import ClassVar, TypeVar
 
 from textual import events, on, work
@@ -18,9 +19,14 @@ from textual.theme import Theme
 from textual.widget import Widget
 from textual.widgets import Footer, Label, TabbedContent, TabPane
 
+from appliance.client import verbs
+from appliance.client.errors import DidNotStop, ServerLost
+from appliance.client.local_server import LocalServer
+from appliance.core.errors import ServerUnreachable
+from appliance.store.datadir import ServerNote
 from appliance.wire.stats import Stats
 from tui import figures
-from tui.gateway import AdminClient, Gateway, HttpGateway, Lost, NoServer, Refused
+from tui.connection import Caller, Connection
 from tui.inert import inert, plain
 from tui.screens.dialogs import Confirm
 from tui.screens.home import Home
@@ -30,15 +36,16 @@ from tui.screens.log import Log
 from tui.screens.models import Models
 from tui.screens.pane import TALL_FROM, WIDE_FROM
 from tui.screens.welcome import Welcome
-from tui.server import DidNotStart, LocalServer
 
 W = TypeVar("W", bound=Widget)
 
 POLL_S = 0.5
-"""Two looks a second: calm to read, and nothing beside a call's cost to the server."""
+"""Seconds between two polls; one costs the server far less than a call."""
+END_SHOWN_S = 20.0
+"""Seconds that a notification about the end of a server is shown."""
 STARTER = "all-minilm-l6-v2"
 FOCUSED = ("Home", "DataTable", "Lan", "RichLog")
-"""What takes the keys in each tab."""
+"""Widgets that have the keyboard focus when their tab is opened."""
 TABS = ("home", "models", "keys", "lan", "log")
 HIGH_CONTRAST = Theme(
     name="high-contrast",
@@ -57,15 +64,15 @@ HIGH_CONTRAST = Theme(
 
 
 class Base(Screen[None]):
-    """What dialogs stand on."""
+    """The screen below all dialogs."""
 
     AUTO_FOCUS = ""
-    """The open tab takes the keys by itself, and not the row of tabs."""
+    """None: the open tab takes the focus, and not the row of tabs."""
 
     def on_resize(self, event: events.Resize) -> None:
-        """Drop a size that is not the terminal's any more.
+        """Ignore a size that the terminal no longer has.
 
-        Laying out posts the size again: two sizes on their way would follow each other for ever.
+        A layout posts its size again, so that two pending sizes would alternate for ever.
         """
         if event.size != self.app.size:
             event.prevent_default()
@@ -85,18 +92,19 @@ class Console(App[None]):
         Binding("q", "leave", "Quit"),
     ]
 
-    def __init__(self, *, server: LocalServer | None, gateway: Gateway | None = None) -> None:
+    def __init__(self, *, server: LocalServer | None, caller: Caller | None = None) -> None:
         super().__init__()
         self.HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (WIDE_FROM, "-wide"), (180, "-wider")]
         self.VERTICAL_BREAKPOINTS = [(0, "-short"), (TALL_FROM, "-tall")]
         self.server = server
-        self.client = AdminClient(gateway or NoServer())
+        self.client = Connection(caller)
         self._span_s = 60
         self._stats: Stats | None = None
         self._welcomed = False
         self._looking = False
         self._checked = False
         self._lost = False
+        self._is_changing = False
         self._starter_pid = os.getppid()
 
     def notify(
@@ -108,16 +116,16 @@ class Console(App[None]):
         timeout: float | None = None,
         markup: bool = True,
     ) -> None:
-        """Say something in a corner, as it is: names and refusals hold what others wrote."""
+        """Show a notification without markup: names and refusals contain text of others."""
         del markup
         super().notify(message, title=title, severity=severity, timeout=timeout, markup=False)
 
     def get_default_screen(self) -> Base:
-        """Return what dialogs stand on."""
+        """Return the screen below all dialogs."""
         return Base(id="_default")
 
     def compose(self) -> ComposeResult:
-        """Lay out the status line over the tabs."""
+        """Lay out the status line above the tabs."""
         yield Label("starting\u2026", id="status")
         with TabbedContent(initial="tab-home", id="tabs"):
             with TabPane("1 Throughput", id="tab-home"):
@@ -133,7 +141,7 @@ class Console(App[None]):
         yield Footer()
 
     def on_mount(self) -> None:
-        """Find or start the server, and begin to look."""
+        """Find or start the server, and start to poll."""
         self.register_theme(HIGH_CONTRAST)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGHUP):
@@ -145,40 +153,52 @@ class Console(App[None]):
     @work(exclusive=True, group="server")
     async def _connect(self) -> None:
         assert self.server is not None
+        self._is_changing = True
         try:
             note = self.server.note()
             if note is None:
                 self._say("starting the server: the first time it measures this machine\u2026")
                 note = await self.server.start()
-        except (DidNotStart, TimeoutError) as error:
+            await self.client.use(self.server.caller(note))
+        except ServerUnreachable as error:
             self._say(f"the server did not start: {plain(str(error))}", lost=True)
             return
-        await self._use(HttpGateway(note.url, self.server.token()))
+        finally:
+            self._is_changing = False
         self._look()
 
-    # -- looking -------------------------------------------------------------------------------
+    # -- polls ---------------------------------------------------------------------------------
 
     def _look(self) -> None:
-        """Look, unless the last look is not over: a slow server is not asked twice."""
+        """Poll, unless the last poll still runs: polls of a slow server do not pile up."""
         if os.getppid() != self._starter_pid:
-            self.exit()  # whoever showed us is gone: nobody sees or types any more
-        if not self._looking and not isinstance(self.client.gateway, NoServer):
+            self.exit()  # the process that started the console is gone, and its terminal with it
+        end = self.server.unexpected_end() if self.server else None
+        if end is not None:
+            self.notify(end, severity="error", timeout=END_SHOWN_S)
+        if not self._looking and not self._is_changing:
             self._looking = True
             self._look_once()
 
     @work(group="look")
     async def _look_once(self) -> None:
         try:
-            self._stats = await self.client.stats(self._span_s)
+            if not self.client.is_open:
+                await self._follow()
+                return
+            self._stats = await self.client.do(verbs.STATS, str(self._span_s))
             self._lost = False
             active = self._base(TabbedContent).active
             await self._look_at(active.removeprefix("tab-"))
-        except Lost as error:
+        except ServerLost as error:
             await self._gone(str(error))
-        except Refused as error:
+        except ServerUnreachable as error:
             self._say(f"refused: {plain(str(error))}", lost=True)
         except (NoMatches, ScreenStackError):
-            pass  # the screen went away meanwhile: it is the end
+            pass  # the console is closing
+        except (ArithmeticError, LookupError, ValueError) as error:
+            # Of the right types, and without sense: no amount, an empty unit, a number beyond all.
+            self._say(f"the server's answer cannot be shown: {plain(repr(error))}", lost=True)
         finally:
             self._looking = False
 
@@ -189,61 +209,75 @@ class Console(App[None]):
             self._base(Home).show(self._stats)
         elif tab == "models":
             models, downloads, engines = await asyncio.gather(
-                self.client.models(), self.client.downloads(), self.client.engines()
+                self.client.do(verbs.LIST_MODELS),
+                self.client.do(verbs.LIST_DOWNLOADS),
+                self.client.do(verbs.LIST_ENGINES),
             )
-            self._base(Models).show(models, downloads, engines)
+            self._base(Models).show(models.data, downloads.data, engines)
         elif tab == "log":
             log = self._base(Log)
-            log.show(await self.client.log(log.cursor))
+            log.show(await self.client.do(verbs.LOG, log.cursor))
             if not self._checked:
-                log.check(await self.client.doctor())
                 self._checked = True
+                self._check()
         else:
-            keys = await self.client.keys()
+            keys = (await self.client.do(verbs.LIST_KEYS)).data
             self._base(Keys).show(keys)
             self._base(Lan).show(has_key=any(key.revoked is None for key in keys))
         if not self._welcomed:
             await self._welcome()
 
+    @work(exclusive=True, group="check")
+    async def _check(self) -> None:
+        """Ask for the health check, which may take longer than a poll and does not hold it up."""
+        try:
+            report = await self.client.do(verbs.DOCTOR)
+            self._base(Log).check(report)
+        except ServerUnreachable:
+            self._checked = False  # the next poll says why
+        except (NoMatches, ScreenStackError):
+            pass  # the console is closing
+
     def _base(self, kind: type[W]) -> W:
-        """Return a pane, whatever dialog is over it."""
+        """Return a pane of the base screen, also while a dialog covers it."""
         if not self.screen_stack:
             raise NoMatches("the console is closing")
         return self.screen_stack[0].query_one(kind)
 
     async def _welcome(self) -> None:
-        keys = await self.client.keys()
+        keys = await self.client.do(verbs.LIST_KEYS)
         self._welcomed = True
-        if not keys:
-            models, engines = await asyncio.gather(self.client.models(), self.client.engines())
-            self.push_screen(Welcome(self.client, models, engines))
+        if not keys.data:
+            models, engines = await asyncio.gather(
+                self.client.do(verbs.LIST_MODELS), self.client.do(verbs.LIST_ENGINES)
+            )
+            self.push_screen(Welcome(self.client, models.data, engines))
 
     def _greet(self, stats: Stats) -> None:
         self._say(
-            f"{self.client.gateway.url}   {stats.version}   "
+            f"{self.client.url}   {plain(stats.version)}   "
             f"up {figures.duration(stats.uptime_s)}   "
             f"{figures.number(stats.calls_per_s)} calls/s   {figures.size(stats.process_bytes)}"
         )
 
     async def _gone(self, reason: str) -> None:
-        """Say that the server is away, and follow it if it came back elsewhere."""
-        self._say(
-            f"the server does not answer ({plain(reason, width=60)}): trying again", lost=True
-        )
+        """Show why the server does not answer, and connect again if its address changed."""
+        self._say(f"{plain(reason)} (trying again)", lost=True)
         if self.server is not None and not self._lost:
             self._base(Log).show_file(self.server.tail())
         self._lost = True
-        note = self.server.note() if self.server else None
-        if note is not None and self.server is not None and note.url != self.client.gateway.url:
-            await self._use(HttpGateway(note.url, self.server.token()))
+        await self._follow()
 
-    async def _use(self, gateway: Gateway) -> None:
-        old, self.client.gateway = self.client.gateway, gateway
-        await old.close()
+    async def _follow(self) -> None:
+        """Connect to the server that owns the data directory now, if its address is another one."""
+        note = self.server.note() if self.server else None
+        if note is not None and self.server is not None and note.url != self.client.url:
+            with suppress(ServerUnreachable):
+                await self.client.use(self.server.caller(note))
 
     async def on_unmount(self) -> None:
-        """Let go of the server's connections."""
-        await self.client.gateway.close()
+        """Close the connections to the server."""
+        await self.client.close()
 
     def _say(self, text: str, *, lost: bool = False) -> None:
         for screen in self.screen_stack[:1]:
@@ -251,50 +285,73 @@ class Console(App[None]):
                 label.update(inert(text), layout=False)
                 label.set_class(lost, "lost")
 
-    # -- what people do ------------------------------------------------------------------------
+    # -- actions -------------------------------------------------------------------------------
 
     @on(TabbedContent.TabActivated)
     def tab_changed(self) -> None:
-        """Look at once at what was opened."""
+        """Poll at once for the tab that was opened."""
         self._checked = False
         self._look()
 
     @on(Home.SpanChanged)
     def span_changed(self, event: Home.SpanChanged) -> None:
-        """Ask for another history."""
+        """Poll at once for the history of another span."""
         self._span_s = event.span_s
         self._look()
 
     @on(Log.CheckWanted)
     def check_again(self) -> None:
-        """Look at the server's health with the next look."""
+        """Run the health check with the next poll."""
         self._checked = False
 
     @on(Lan.Changed)
     @work(exclusive=True, group="server")
     async def address_changed(self) -> None:
-        """Start the server again, so that it follows its settings."""
-        if self.server is None:
+        """Restart the server, so that it reads its settings again."""
+        server = self.server
+        if server is None:
+            return
+        foreign = None if server.is_ours() else server.note()
+        if foreign is not None and not await self._may_stop(server, foreign):
+            self.notify("The settings are written; the server follows them when it starts again")
             return
         self._say("starting the server again\u2026")
-        await self.server.stop()
-        self.server.started = None
+        try:
+            await self._stop(server, foreign)
+        except DidNotStop as error:
+            self.notify(error.message, severity="error", timeout=END_SHOWN_S)
+            return
         self._connect()
 
+    async def _may_stop(self, server: LocalServer, note: ServerNote) -> bool:
+        """Ask whether a server may be stopped that this console did not start."""
+        question = (
+            f"This console did not start the server: it is {server.description(note)}. "
+            "Stop it, and start one with the new settings in its place?"
+        )
+        return await self.push_screen_wait(Confirm(question, yes="Stop it", no="Leave it"))
+
+    async def _stop(self, server: LocalServer, foreign: ServerNote | None = None) -> None:
+        self._is_changing = True
+        try:
+            await server.stop(foreign)
+        finally:
+            self._is_changing = False
+
     def action_tab(self, name: str) -> None:
-        """Go to a tab."""
+        """Open a tab."""
         self.query_one(TabbedContent).active = f"tab-{name}"
         self._focus_inside()
 
     def _focus_inside(self) -> None:
-        """Give the keys to what the open tab shows, and not to the row of tabs."""
+        """Focus the content of the open tab, and not the row of tabs."""
         tab = self._base(TabbedContent).active
         inside = self.query(", ".join(f"#{tab} {kind}" for kind in FOCUSED))
         if inside:
             inside.first().focus()
 
     def action_help(self) -> None:
-        """Show or hide every key of what is in focus."""
+        """Show or hide the keys of the focused widget."""
         if self.screen.query("HelpPanel"):
             self.action_hide_help_panel()
         else:
@@ -302,13 +359,22 @@ class Console(App[None]):
 
     @work(group="leave")
     async def action_leave(self) -> None:
-        """Quit; a server that this console started may stay."""
+        """Quit, after asking whether a server that this console started keeps running."""
         server = self.server
-        if server is not None and server.started is not None and server.note() is not None:
+        if server is not None and server.is_ours():
             stays = await self.push_screen_wait(
                 Confirm("Leave the server running?", yes="Leave it", no="Stop it")
             )
-            if not stays:
-                self._say("stopping the server\u2026")
-                await server.stop()
+            if not stays and not await self._stopped(server):
+                return
         self.exit()
+
+    async def _stopped(self, server: LocalServer) -> bool:
+        """Stop the server; return whether the console may end."""
+        self._say("stopping the server\u2026")
+        try:
+            await self._stop(server)
+        except DidNotStop as error:
+            question = f"{error.message} Quit the console all the same?"
+            return await self.push_screen_wait(Confirm(question, yes="Quit", no="Stay"))
+        return True

@@ -1,4 +1,4 @@
-"""Chart: a plotted history: an area of braille dots over two axes, as lines of text.
+"""Chart: a history drawn as an area of braille dots with two axes, as lines of text.
 
 Owns scale, axes and dots.
 """
@@ -9,10 +9,10 @@ from tui import figures
 from tui.widgets.lines import Line, right
 
 AXIS = 7
-"""Cells of the numbers on the left, with the line."""
+"""Width in cells of the vertical axis with its numbers."""
 DOTS_HIGH = 4
 FULL = (0x00, 0x40, 0x44, 0x46, 0x47)
-"""Braille for so many dots in the left column, from below (Unicode, block 2800)."""
+"""Braille patterns (offsets from U+2800) with 0 to 4 dots in the left column, from below."""
 FULL_RIGHT = (0x00, 0x80, 0xA0, 0xB0, 0xB8)
 STEPS = (1, 2, 5, 10)
 LOOKS = ("low", "middle", "high")
@@ -41,7 +41,7 @@ def chart(values: Sequence[float], width: int, height: int, span: str) -> list[L
 
 
 def ceiling(highest: float) -> float:
-    """Return the next of 1, 2, 5, 10, 20, ... from a value on, so that the axis stands still."""
+    """Return the smallest of 1, 2, 5, 10, 20, … that is not below a value: a steady axis."""
     if highest <= 0:
         return 1.0
     power = 1.0
@@ -53,7 +53,7 @@ def ceiling(highest: float) -> float:
 
 
 def spread(values: Sequence[float], count: int) -> list[float]:
-    """Return so many values: each one repeated, or the largest of neighbours."""
+    """Return `count` values: each one repeated, or the largest of each group of neighbours."""
     if not values:
         return [0.0] * count
     have = len(values)
@@ -66,7 +66,7 @@ def spread(values: Sequence[float], count: int) -> list[float]:
 
 
 def _cell(left: int, right_: int) -> str:
-    # A space, not the empty pattern: some fonts draw its dots hollow.
+    # A space: some fonts draw the empty pattern as hollow dots.
     return chr(0x2800 | FULL[left] | FULL_RIGHT[right_]) if left or right_ else " "
 
 
@@ -75,7 +75,7 @@ def _within(dots: int) -> int:
 
 
 def _label(row: int, rows: int, top: float) -> str:
-    """Return what stands left of a row: the top has its number, and a middle that is one."""
+    """Return the axis beside a row: the top row and an exact middle row have a number."""
     if row and (row * 2 != rows or rows < DOTS_HIGH):
         return " " * (AXIS - 1) + "\u2502"
     value = top / 2 if row else top

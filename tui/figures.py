@@ -1,13 +1,13 @@
-"""Figures: numbers as people read them.
+"""Figures: numbers as short text.
 
 Owns units and rounding.
 """
 
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 
 KILO = 1000.0
 HUNDRED = 100.0
-"""From here on decimals say nothing."""
+"""From this value on no decimals are shown."""
 
 
 def size(count: float) -> str:
@@ -20,7 +20,7 @@ def size(count: float) -> str:
 
 
 def number(value: float) -> str:
-    """Return a rate or a count in at most five characters or so, with the digits that matter."""
+    """Return a rate or a count in about five characters, with its leading digits."""
     if 0 < abs(value) < 1:
         return f"{value:.2g}"
     for unit in ("", "k", "M", "G"):
@@ -39,17 +39,26 @@ def ms(value: float) -> str:
 
 
 def money(value: Decimal | str | None) -> str:
-    """Return credits with as many digits as matter; None is unlimited."""
+    """Return credits with their leading digits; None is `unlimited`, and no number is `?`."""
     if value is None:
         return "unlimited"
-    amount = Decimal(value)
-    if amount == 0:
-        return "0"
+    amount = _amount(value)
+    if amount is None or amount == 0:
+        return "?" if amount is None else "0"
     if abs(amount) >= 1:
         return f"{amount:,.2f}"
     if abs(amount) >= Decimal("0.0001"):
         return f"{amount:.3g}"
-    return f"{amount * 1_000_000:.3g}\u00b5"  # millionths, as on a supermarket's shelf
+    return f"{amount * 1_000_000:.3g}\u00b5"  # millionths
+
+
+def _amount(value: Decimal | str) -> Decimal | None:
+    """Return an amount as a finite number, or None if it is none."""
+    try:
+        amount = Decimal(value)
+    except InvalidOperation:
+        return None
+    return amount if amount.is_finite() else None
 
 
 def duration(seconds: float) -> str:
@@ -66,6 +75,6 @@ def duration(seconds: float) -> str:
 
 
 def bar(share: float, width: int) -> str:
-    """Return a bar of so many characters, full from the left."""
+    """Return a bar of `width` characters, filled from the left; `share` is 0 to 1."""
     full = round(max(0.0, min(1.0, share)) * width)
     return "\u2588" * full + "\u2591" * (width - full)

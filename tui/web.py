@@ -1,7 +1,7 @@
 """Web: the console in a browser of this machine, for terminals that draw badly.
 
-Owns the door in front of textual-serve, which has none: it answers this machine alone, by a secret
-in the address, and to no page but its own.
+Owns the access control, which textual-serve lacks: only this machine, only with a secret in the
+address, and only for pages of its own.
 """
 
 import secrets
@@ -18,7 +18,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class WebConsole(Server):
-    """Serves the console to one person."""
+    """A web server for the console of one person."""
 
     def __init__(self, command: str, port: int) -> None:
         super().__init__(command, host=HOST, port=port, title="gigarouter")
@@ -31,15 +31,15 @@ class WebConsole(Server):
         return f"{self._origin}/{self._secret}/"
 
     async def _make_app(self) -> web.Application:
-        # In the path, and not in a cookie: cookies go to every port of this address.
+        # In the path, because a cookie would be sent to every port of this address.
         app = web.Application(middlewares=[self._guarded])
         app.add_subapp(f"/{self._secret}", await super()._make_app())
         return app
 
     @web.middleware
     async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Let in who has the secret, from pages of our own."""
-        # A name that leads here (DNS rebinding), or a page from elsewhere that calls us.
+        """Refuse requests without the secret, and those from pages of other origins."""
+        # A foreign name for this address (DNS rebinding), or a page of another origin.
         is_ours = request.host == f"{HOST}:{self.port}"
         if not is_ours or request.headers.get("origin", self._origin) != self._origin:
             return _refused()
@@ -53,7 +53,7 @@ class WebConsole(Server):
         return found
 
     def _policy(self) -> str:
-        # The page asks for a font on the network; nothing here may call out.
+        # The page names a font on the network; nothing may be loaded from there.
         own = "'self' 'unsafe-inline'"
         sockets = f"'self' ws://{HOST}:{self.port}"
         return (
@@ -62,12 +62,12 @@ class WebConsole(Server):
         )
 
     async def on_startup(self, app: web.Application) -> None:
-        """Say where it is, a moment before it listens."""
+        """Print the address, just before the server listens."""
         del app
         click.echo(f"the console is at {self.address}\nfor this machine alone; Ctrl-C ends it")
 
     def initialize_logging(self) -> None:
-        """Keep quiet: what is typed would be logged."""
+        """Log nothing: the log would contain what is typed."""
 
 
 def _refused() -> web.Response:
@@ -78,10 +78,11 @@ def serve(command: Sequence[str], port: int) -> None:
     """Serve the console that a command shows until Ctrl-C.
 
     Raises:
-        click.ClickException: the port cannot be had.
+        click.ClickException: the port is not free.
     """
     try:
-        # textual-serve tells the height as ROWS; Textual reads LINES. Our child, and not a shell's.
+        # textual-serve passes the height as ROWS, and Textual reads LINES. `exec` makes the console
+        # a child of this process, which is told to end.
         WebConsole(f"LINES=$ROWS exec {shlex.join(command)}", port).serve()
     except OSError as error:
         message = f"cannot listen on {HOST}:{port}: {error.strerror}; choose another --web-port"

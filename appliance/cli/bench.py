@@ -1,6 +1,6 @@
-"""Bench: the command that measures this server, a peer, and the raw engine.
+"""Bench: `gigarouter bench`: measures this server, another one, and the engine without a server.
 
-Owns its flags and its table.
+Owns the table that it prints.
 """
 
 import asyncio
@@ -15,8 +15,9 @@ from appliance.bench.comparison import Figures, Result, Side, compare
 from appliance.bench.driver import Target
 from appliance.bench.workload import WORKLOADS, Workload, named
 from appliance.catalog.catalog import load, shipped_path
-from appliance.cli import printing, verbs
+from appliance.cli import printing
 from appliance.cli.operator import reach
+from appliance.client import verbs
 from appliance.core.clock import SystemClock
 from appliance.core.errors import ServerUnreachable
 from appliance.engine.loader import LlamaLoader
@@ -29,12 +30,12 @@ RERANK = "gigarouter/starter-rerank"
 
 @contextmanager
 def own_side(directory: DataDir, *, path: str, rerank_path: str) -> Iterator[Side]:
-    """Yield the running server of this data directory with a key that is revoked at the end.
+    """Yield the running server of this data directory, with a key that is revoked at the end.
 
     Raises:
-        ServerUnreachable: none runs.
+        ServerUnreachable: no server runs.
     """
-    note = directory.read_note() if directory.is_locked() else None
+    note = directory.server()
     if note is None:
         raise ServerUnreachable(
             f"no server runs for {directory.path}; start one, or give --url and --key"
@@ -58,7 +59,7 @@ def run(
     rounds: int,
     as_json: bool,
 ) -> None:
-    """Measure, and print each workload as soon as it is done."""
+    """Measure one server or two in turn, and print each workload when it is done."""
 
     async def collect() -> list[Result]:
         found = []
@@ -78,7 +79,7 @@ def run(
 def run_ceiling(
     directory: DataDir, workloads: Sequence[Workload], *, seconds: float, as_json: bool
 ) -> None:
-    """Measure the raw engine as the server would tune it, and print it."""
+    """Measure the engine in this process, tuned as a server would, and print the rates."""
     spec = load(shipped_path(), directory.catalog, directory.models).find(EMBED)
     clock = SystemClock()
     given = settings.load(directory.path, {})

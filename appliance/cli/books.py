@@ -4,9 +4,10 @@ from pathlib import Path
 
 import click
 
-from appliance.cli import printing, verbs
+from appliance.cli import printing
 from appliance.cli.operator import reach
 from appliance.cli.options import everywhere
+from appliance.client import verbs
 from appliance.core.clock import SystemClock
 from appliance.store.datadir import DataDir
 from appliance.wire.books import BackupOrder, RestoredView

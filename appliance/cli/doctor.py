@@ -2,9 +2,10 @@
 
 import click
 
-from appliance.cli import printing, verbs
+from appliance.cli import printing
 from appliance.cli.operator import reach
 from appliance.cli.options import everywhere
+from appliance.client import verbs
 from appliance.core.errors import ApplianceError
 from appliance.store.datadir import DataDir
 from appliance.wire.doctor import Report
@@ -16,7 +17,7 @@ from appliance.wire.doctor import Report
 def doctor(ctx: click.Context, directory: DataDir, *, as_json: bool) -> None:
     """Look at files, disk, engine, network, keys, books, backups, models and memory.
 
-    Exit code 1: something failed. What cannot even be opened is a finding too.
+    Exit code 1: a check failed. A data directory that cannot be opened is a failed check, too.
     """
     try:
         with reach(directory) as operator:

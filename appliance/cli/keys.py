@@ -5,9 +5,10 @@ from typing import Any
 import click
 import msgspec
 
-from appliance.cli import printing, verbs
+from appliance.cli import printing
 from appliance.cli.operator import reach
 from appliance.cli.options import Commands, everywhere
+from appliance.client import verbs
 from appliance.store.datadir import DataDir
 from appliance.wire.keys import ExpireOrder, MintOrder, RotateOrder, TopUpOrder
 

@@ -1,6 +1,6 @@
 """Main: the command line `gigarouter`.
 
-Owns the names of commands and flags.
+Owns the names of its commands and their flags.
 """
 
 import io
@@ -25,7 +25,7 @@ from appliance.native import build
 from appliance.store.datadir import DataDir
 
 TERMINAL_AS_IT_WAS = "\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[0m\r\n"
-"""The ordinary screen, a cursor, no mouse, no bracketed paste, no colour."""
+"""Escape sequences: the ordinary screen, a cursor, no mouse, no bracketed paste, no colour."""
 
 
 @click.group(cls=Commands, invoke_without_command=True)
@@ -64,7 +64,7 @@ def serve(
     fake: bool | None,
 ) -> None:
     """Run the server until SIGTERM or Ctrl-C."""
-    del as_json  # it prints nothing on standard output
+    del as_json  # this command prints no result
     if directory.is_locked():
         raise directory.busy()
     # Imported late: the server's libraries take half a second that no other command needs.
@@ -97,14 +97,14 @@ def console(
     web_port: int | None,
 ) -> None:
     """Show the console: what the server does, models, keys, the network. The default command."""
-    del as_json  # it draws
+    del as_json  # this command prints no result
     flags = {"url": url, "token-file": token_file, "web-port": web_port}
     given = [f"--{name}={value}" for name, value in flags.items() if value is not None]
     given += ["--web"] * web
-    # A program of its own, and not a thing that this one imports: it may die of anything, and
-    # whoever is left sets the terminal right.
-    program = [sys.executable, "-m", "tui", "--data-dir", str(directory.path), *given]
-    code = subprocess.call(program)  # noqa: S603 - our own
+    # A process of its own: if the console crashes or is killed, this one restores the terminal.
+    # -P: no module of the current folder is run in the place of one of ours.
+    program = [sys.executable, "-P", "-m", "tui", "--data-dir", str(directory.path), *given]
+    code = subprocess.call(program, env=settings.environment())  # noqa: S603 - our own
     if code < 0:
         sys.stdout.write(TERMINAL_AS_IT_WAS)
         sys.stdout.flush()

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
-from appliance.cli import printing, verbs
+from appliance.cli import printing
 from appliance.cli.operator import reach
 from appliance.cli.options import Commands, everywhere
+from appliance.client import verbs
 from appliance.core.errors import DownloadCancelled, DownloadFailed
 from appliance.store.datadir import DataDir
 from appliance.wire.downloads import HubModelOrder
@@ -71,7 +72,7 @@ def add(
 
 
 def _is_repository(source: str) -> bool:
-    """Say whether a source is on the hub: `owner/name`, and no file of this name is here."""
+    """Return whether a source is a repository of the hub: `owner/name`, and not a file here."""
     return REPOSITORY.fullmatch(source) is not None and not Path(source).exists()
 
 

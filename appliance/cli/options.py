@@ -1,7 +1,7 @@
-"""Options: what every command has in common: its flags, and errors as one line.
+"""Options: what all commands share: two flags, and errors printed as one line.
 
-Owns the exit codes: 0 done, 1 failed (one line on standard error says why and what to do), 2 wrong
-usage.
+Owns the exit codes: 0 done; 1 failed, with the reason and the remedy in one line on standard error;
+2 wrong usage.
 """
 
 from collections.abc import Callable
@@ -36,7 +36,7 @@ class DirectoryPath(click.Path):
 
 
 def everywhere(command: F) -> F:
-    """Give a command the flags that every command has: `directory` and `as_json`."""
+    """Add `--data-dir` and `--json` to a command, which receives `directory` and `as_json`."""
 
     @click.option("--data-dir", type=DirectoryPath(), help=DATA_DIR_HELP)
     @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
@@ -48,7 +48,7 @@ def everywhere(command: F) -> F:
 
 
 class Commands(click.Group):
-    """Turns our errors into one line and exit code 1."""
+    """A group of commands whose errors end as one line and exit code 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""

@@ -1,4 +1,4 @@
-"""Printing: what a command says, as a table for people or as one JSON document for programs.
+"""Printing: results of commands, as tables for people or as one JSON document for programs.
 
 Owns standard output.
 """
@@ -31,7 +31,7 @@ def document(value: Any) -> None:
 
 
 def minted(key: MintedKey) -> None:
-    """Print a new key, with what a person needs next."""
+    """Print a new key on standard output, and what it is on standard error."""
     click.echo(key.key)
     click.echo(
         f"Key {key.id} ({key.name}) has {credit(key.credit)}. It is shown this once: keep it.",
@@ -40,7 +40,7 @@ def minted(key: MintedKey) -> None:
 
 
 def rotated(key: RotatedKey) -> None:
-    """Print a key's new credential, and until when the one before it works."""
+    """Print a key's new credential, and how long the previous one works."""
     click.echo(key.key)
     click.echo(
         f"Key {key.id} ({key.name}): this is shown once: keep it. "
@@ -120,7 +120,7 @@ def model(view: ModelView) -> None:
 
 
 def tuning(view: TuningView | None) -> str:
-    """Return how a model is computed, in a line."""
+    """Return a model's tuning in one line."""
     if view is None:
         return "measured at its first load"
     flash = {None: "auto", True: "on", False: "off"}[view.flash_attention]
@@ -132,7 +132,7 @@ def tuning(view: TuningView | None) -> str:
 
 @contextmanager
 def download(view: DownloadView) -> Iterator[Callable[[DownloadView], None]]:
-    """Yield what shows a download's progress, on a terminal alone; nothing stays of it."""
+    """Yield a function that draws a download's progress; without a terminal it draws nothing."""
     stream = sys.stderr
     if not stream.isatty():
         yield lambda _: None
@@ -160,7 +160,7 @@ def download(view: DownloadView) -> Iterator[Callable[[DownloadView], None]]:
 
 
 def backups(found: BackupList) -> None:
-    """Print the server's own backups as a table, and whether they are made."""
+    """Print the scheduled backups as a table, and the error of the last one if it failed."""
     table(
         ("FILE", "BYTES", "CREATED"),
         [(view.path, str(view.bytes), view.created) for view in found.data],
@@ -170,7 +170,7 @@ def backups(found: BackupList) -> None:
 
 
 def usage(report: UsageReport) -> None:
-    """Print what was sold as a table with its sum."""
+    """Print usage as a table, with the total in its last row."""
     rows = [*report.data, report.total]
     table(
         (report.by.upper(), "NAME", "CALLS", "TOKENS", "DOCUMENTS", "CREDITS", "REFUNDED"),
@@ -190,12 +190,12 @@ def usage(report: UsageReport) -> None:
 
 
 def credit(amount: Decimal | None, *, none: str = "unlimited") -> str:
-    """Return an amount as people read it."""
+    """Return an amount of credits with its unit, or `none` where there is no limit."""
     return none if amount is None else f"{amount:f} credits"
 
 
 def state(view: KeyView) -> str:
-    """Return whether a key works, in a word."""
+    """Return a key's state: live, revoked, expired or forgotten, and since when."""
     if view.forgotten:
         return f"forgotten {view.forgotten}"
     if view.revoked:
@@ -206,7 +206,7 @@ def state(view: KeyView) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print aligned columns; a cell cannot steer the terminal."""
+    """Print aligned columns; control characters in cells are replaced."""
     shown = [[_inert(cell) for cell in row] for row in (head, *rows)]
     widths = [max(len(row[column]) for row in shown) for column in range(len(head))]
     for row in shown:
@@ -215,7 +215,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def pairs(facts: dict[str, Any]) -> None:
-    """Print one fact a line."""
+    """Print one fact on each line; control characters are replaced."""
     width = max(map(len, facts))
     for name, value in facts.items():
         click.echo(f"{name.ljust(width)}  {_inert(str(value))}")
@@ -226,7 +226,7 @@ def _inert(text: str) -> str:
 
 
 def health(report: Report) -> None:
-    """Print findings, a line each, and what to do below."""
+    """Print each finding on a line, with its remedy below it."""
     marks = {"ok": "\u2713", "warn": "!", "fail": "\u2717"}
     for each in report.data:
         click.echo(f"{marks[each.status]} {each.name:8} {visible(each.said)}")

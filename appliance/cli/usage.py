@@ -2,9 +2,10 @@
 
 import click
 
-from appliance.cli import printing, verbs
+from appliance.cli import printing
 from appliance.cli.operator import reach
 from appliance.cli.options import everywhere
+from appliance.client import verbs
 from appliance.store.datadir import DataDir
 
 

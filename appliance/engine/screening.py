@@ -126,7 +126,7 @@ def tried(spec: ModelSpec, *, seconds: float = SECONDS) -> tuple[str | None, lis
     limit_s = seconds + header.file_size / BYTES_PER_S
     try:
         end = subprocess.run(
-            [sys.executable, "-m", "appliance.engine.preflight"],
+            [sys.executable, "-P", "-m", "appliance.engine.preflight"],
             input=request,
             capture_output=True,
             timeout=limit_s,

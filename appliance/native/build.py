@@ -124,7 +124,8 @@ def _cache(environment: Mapping[str, str]) -> Path:
 
 
 def _pip(arguments: Sequence[str], say: Say, environment: Mapping[str, str]) -> None:
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments]
+    # -P: no module of the current folder is run in the place of one of pip's.
+    command = [sys.executable, "-P", "-m", "pip", "--disable-pip-version-check", *arguments]
     done = threading.Event()
 
     def beat() -> None:
@@ -146,7 +147,7 @@ def _pip(arguments: Sequence[str], say: Say, environment: Mapping[str, str]) -> 
 
 
 def _is_importable() -> bool:
-    return bool(_output([sys.executable, "-c", "import llama_cpp; print('yes')"]))
+    return bool(_output([sys.executable, "-P", "-c", "import llama_cpp; print('yes')"]))
 
 
 def _output(command: Sequence[str]) -> str:

@@ -19,7 +19,10 @@ from appliance.core.errors import DataDirBusy
 
 LOCK_ATTEMPTS = 10
 LOCK_PAUSE_S = 0.01
-"""`is_locked` takes the lock for a moment, which must not make a start fail."""
+"""A process that calls `is_locked` holds the lock for a moment: that is no reason to refuse."""
+LOCKS = Path("/proc/locks")
+WHERE = 5
+"""Which field of its lines names device and file."""
 
 
 class ServerNote(msgspec.Struct, frozen=True):
@@ -114,10 +117,27 @@ class DataDir:
         return DataDirBusy(self.path, "" if owner is None else f" (process {owner})")
 
     def owner(self) -> int | None:
-        """Return the process id that held the lock last, or None if none ever did."""
+        """Return the pid of the process that owns the directory now; None: none is known.
+
+        Where the kernel names the holder of a lock (Linux), its word counts, and not the file's.
+        """
+        if not self.is_locked():
+            return None
+        written: int | None = None
         with suppress(OSError, ValueError):
-            return int(self._lock.read_text().strip())
-        return None
+            written = int(self._lock.read_text().strip())
+        holders = _holders(self._lock)
+        if holders is None or written in holders:
+            return written
+        return min(holders)
+
+    def server(self) -> ServerNote | None:
+        """Return where the server listens that owns the directory now, or None.
+
+        A note that a killed server left behind, and one that names another process, are no server.
+        """
+        note = self.read_note()
+        return note if note is not None and note.pid == self.owner() else None
 
     def admin_token(self) -> str:
         """Return the operator's secret, made on first use."""
@@ -143,6 +163,24 @@ class DataDir:
     def remove_note(self) -> None:
         """Remove `server.json`: the server is stopping."""
         self._note.unlink(missing_ok=True)
+
+
+def _holders(path: Path) -> set[int] | None:
+    """Return the pids that the kernel names as holders of a lock; None: it does not say."""
+    try:
+        found = path.stat()
+        lines = LOCKS.read_text(encoding="ascii").splitlines()
+    except (OSError, ValueError):
+        return None
+    device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+    # Like `1: FLOCK  ADVISORY  WRITE 4711 fd:00:1234 0 EOF`; one that waits has `->` in it.
+    rows = (line.split() for line in lines)
+    pids = {
+        int(row[4])
+        for row in rows
+        if len(row) > WHERE and row[1] == "FLOCK" and row[3] == "WRITE" and row[WHERE] == device
+    }
+    return pids or None
 
 
 def _take(handle: int) -> bool:

@@ -42,6 +42,14 @@ def test_the_staircase_and_every_door_are_kept():
         pytest.param(
             ["tui", *CONSOLE], "llama_cpp,litestar,sqlite_utils,numpy", id="all of the console"
         ),
+        pytest.param(
+            [
+                "appliance.client.caller",
+                "appliance.client.local_server",
+            ],
+            "llama_cpp,litestar,granian,sqlite3,sqlite_utils,numpy,textual,tokenizers,gguf",
+            id="the client",
+        ),
         pytest.param(["appliance.api.app"], "textual,llama_cpp", id="the application"),
         pytest.param(["appliance.compose"], "textual,llama_cpp,granian", id="the appliance"),
         pytest.param(

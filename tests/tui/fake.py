@@ -1,9 +1,11 @@
-"""A gateway in memory: what screens ask of a server, answered from lists that a test can change."""
+"""A server in memory: what screens ask of one, answered from lists that a test can change."""
 
 from decimal import Decimal
 
 import msgspec
 
+from appliance.client.errors import ServerLost, ServerRefused
+from appliance.client.paid import Hit, Ranking, Vectors
 from appliance.wire.doctor import Finding, Report
 from appliance.wire.downloads import CheckView, DownloadList, DownloadView, RemovedView
 from appliance.wire.engines import DeviceView, EngineList, EngineView
@@ -12,10 +14,10 @@ from appliance.wire.logs import LogLine, LogView
 from appliance.wire.models import ModelList, ModelView, PriceView
 from appliance.wire.stats import Activity, CallView, Point, Quantiles, Stats
 from appliance.wire.usage import UsageReport, UsageRow
-from tui.gateway import Lost, Refused, Tried
 
 NASTY = "\x1b[31m[red]evil[/]\u202e\u0007"
 KEY = "gr-" + "A" * 38
+LOST = "the server does not answer: connection refused"
 
 
 def model(name, **facts):
@@ -63,7 +65,7 @@ def key(name, **facts):
     )
 
 
-class FakeGateway:
+class FakeServer:
     """Answers like a server; `lost` and `refusal` make it fail."""
 
     url = "http://127.0.0.1:8642"
@@ -170,19 +172,18 @@ class FakeGateway:
     async def close(self):
         pass
 
-    async def get(self, path, kind):
-        return await self.send("GET", path, kind)
-
-    async def send(self, method, path, kind, order=None):
+    async def do(self, verb, *names, order=None):
+        assert order is None or isinstance(order, verb.order)
         if self.lost:
-            raise Lost("connection refused")
-        if self.refusal and method != "GET":
-            raise Refused(self.refusal)
-        if method != "GET":
-            self.sent.append((method, path, msgspec.to_builtins(order)))
-        return self.answer(path, kind, order)
+            raise ServerLost(LOST)
+        if self.refusal and verb.method != "GET":
+            raise ServerRefused(self.refusal)
+        path = verb.path.format(*names)
+        if verb.method != "GET":
+            self.sent.append((verb.method, path, msgspec.to_builtins(order)))
+        return self.answer(path, names, verb.answer, order)
 
-    def answer(self, path, kind, order):  # noqa: C901, PLR0911, PLR0912 - one a kind
+    def answer(self, path, names, kind, order):  # noqa: C901, PLR0911, PLR0912 - one a kind
         if kind is Stats:
             return self.stats
         if kind is KeyList:
@@ -224,7 +225,7 @@ class FakeGateway:
                 ],
             )
         if kind is LogView:
-            run, _, number = path.partition("after=")[2].partition("-")
+            run, _, number = names[0].partition("-")
             known = int(number) if run == self.run else 0
             lines = [line for line in self.lines if line.number > known]
             return LogView(lines, f"{self.run}-{len(self.lines)}")
@@ -254,17 +255,18 @@ class FakeGateway:
             return self.models[0]
         raise AssertionError(kind)
 
-    async def call(self, secret, path, body):
+    async def rerank(self, secret, _model, _query, documents):
+        self._paid(secret)
+        return Ranking([Hit(0.9, text) for text in documents], "0.000000024", 12.5)
+
+    async def embed(self, secret, _model, texts):
+        self._paid(secret)
+        return Vectors([[0.6, 0.8] for _ in texts], "0.000000056", 32.1)
+
+    def _paid(self, secret):
         if self.lost:
-            raise Lost("connection refused")
+            raise ServerLost(LOST)
         assert secret == KEY
-        if path == "/v1/rerank":
-            results = [
-                {"relevance_score": 0.9, "document": {"text": text}} for text in body["documents"]
-            ]
-            return Tried(200, {"results": results}, "0.000000024", "5", 12.5)
-        vectors = [{"embedding": [0.6, 0.8]} for _ in body["input"]]
-        return Tried(200, {"data": vectors}, "0.000000056", "5", 32.1)
 
 
 def moved(gateway, **facts):

@@ -11,6 +11,8 @@ import httpx2
 import pytest
 from textual.widgets import DataTable, Input
 
+from appliance.client import verbs
+from appliance.client.local_server import LocalServer
 from appliance.wire.keys import MintOrder
 from tests.hub import standing_in
 from tests.models import write_tiny_gguf
@@ -19,7 +21,6 @@ from tests.tui.test_stories import cells, panel, settled, text_of
 from tui.app import Console
 from tui.screens.dialogs import Form
 from tui.screens.welcome import Welcome
-from tui.server import LocalServer
 
 QUICK = {"GIGAROUTER_ENGINE_CALIBRATE": "false"}
 """The starter model computes; measuring the machine takes seconds at each start."""
@@ -167,13 +168,13 @@ def test_the_server_is_opened_to_the_network_with_a_certificate_made_on_the_spot
             await pilot.press("escape", "4", "o")
             await pilot.pause(0.3)
             assert not isinstance(app.screen, Form)  # without a key it is refused
-            await app.client.mint(MintOrder(name="a"))
+            await app.client.do(verbs.MINT, order=MintOrder(name="a"))
             await pilot.pause(1.2)
             await pilot.press("o")
             await settled(pilot, lambda: isinstance(app.screen, Form))
             app.screen.query_one("#field-port", Input).value = port
             await pilot.press("enter")
-            await settled(pilot, lambda: app.client.gateway.url.startswith("https://0.0.0.0"))
+            await settled(pilot, lambda: app.client.url.startswith("https://0.0.0.0"))
             await settled(pilot, lambda: "Teammates use" in text_of(app, "#lan"))
             page = text_of(app, "#lan")
             assert "\u2580" in page  # the QR code
@@ -183,7 +184,7 @@ def test_the_server_is_opened_to_the_network_with_a_certificate_made_on_the_spot
             assert found.status_code == 200
             assert (local.data_dir / "tls" / "key.pem").stat().st_mode & 0o777 == 0o600
             await pilot.press("x")
-            await settled(pilot, lambda: app.client.gateway.url.startswith("http://127.0.0.1"))
+            await settled(pilot, lambda: app.client.url.startswith("http://127.0.0.1"))
             assert "# mine" in (local.data_dir / "config.toml").read_text()
         await local.stop()
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tui.fake import FakeGateway
+from tests.tui.fake import FakeServer
 from tests.tui.test_stories import settled, text_of
 from tui import app as module
 from tui.app import TABS, Console
@@ -27,10 +27,10 @@ WORDS = re.compile(r'<text class="[^"]*" x="([\d.]+)" y="([\d.]+)"[^>]*>([^<]*)<
 
 
 async def picture(name, size):
-    gateway = FakeGateway()
+    gateway = FakeServer()
     if name == "welcome":
         gateway.keys = []
-    app = Console(server=None, gateway=gateway)
+    app = Console(server=None, caller=gateway)
     app.animation_level = "none"
     async with app.run_test(size=size) as pilot:
         await settled(pilot, lambda: "up " in text_of(app.screen_stack[0], "#status"))

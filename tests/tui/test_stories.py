@@ -8,12 +8,12 @@ import msgspec
 import pytest
 from textual.widgets import DataTable, Input, Label, RichLog, Static, TabbedContent
 
+from appliance.client.caller import AsyncCaller
 from appliance.wire.logs import LogLine
 from appliance.wire.stats import Point
-from tests.tui.fake import KEY, NASTY, FakeGateway, key, moved
+from tests.tui.fake import KEY, NASTY, FakeServer, key, moved
 from tui import app as module
 from tui.app import Console
-from tui.gateway import HttpGateway
 from tui.screens.dialogs import Confirm, Form, Secret
 from tui.screens.trial import Trial
 from tui.screens.welcome import Welcome
@@ -29,7 +29,7 @@ def _often(monkeypatch):
 
 @asynccontextmanager
 async def console(gateway, size=(100, 32)):
-    app = Console(server=None, gateway=gateway)
+    app = Console(server=None, caller=gateway)
     async with app.run_test(size=size, notifications=True) as pilot:
         await settled(pilot, lambda: "up " in text_of(app.screen_stack[0], "#status"))
         yield app, pilot
@@ -48,7 +48,7 @@ def text_of(screen, selector):
 
 def play(story, gateway=None, size=(100, 32)):
     async def run():
-        made = gateway or FakeGateway()
+        made = gateway or FakeServer()
         async with console(made, size) as (app, pilot):
             await story(app, pilot, made)
 
@@ -73,7 +73,7 @@ def cells(app, table):
 
 
 def test_a_first_key_that_works_is_two_key_presses_from_launch():
-    gateway = FakeGateway()
+    gateway = FakeServer()
     gateway.keys = []
 
     async def story(app, pilot, gateway):
@@ -186,7 +186,7 @@ def test_h_goes_through_the_histories_and_f_shows_refusals_alone():
 
 
 def test_documents_alone_are_graphed_without_being_asked_for():
-    gateway = FakeGateway()
+    gateway = FakeServer()
     history = [Point(1, 0, 5.0, 0) for _ in range(60)]
     gateway.stats = msgspec.structs.replace(gateway.stats, history=history)
 
@@ -492,7 +492,7 @@ def test_each_theme_draws(theme):
 
 
 def test_a_name_that_spells_markup_is_said_as_it_is():
-    gateway = FakeGateway()
+    gateway = FakeServer()
     gateway.keys = [key("a[/b]", id="key_1")]
 
     async def story(app, pilot, gateway):
@@ -508,13 +508,13 @@ def test_a_name_that_spells_markup_is_said_as_it_is():
 
 def test_a_server_of_another_version_is_said(tmp_path):
     answer = httpx2.Response(200, content=b'{"now": "x"}')
-    gateway = HttpGateway("http://127.0.0.1:1", "token")
-    gateway._client = httpx2.AsyncClient(
+    gateway = AsyncCaller("http://127.0.0.1:1", "token")
+    gateway._http = httpx2.AsyncClient(
         base_url="http://127.0.0.1:1", transport=httpx2.MockTransport(lambda _: answer)
     )
 
     async def story():
-        app = Console(server=None, gateway=gateway)
+        app = Console(server=None, caller=gateway)
         async with app.run_test() as pilot:
             await settled(pilot, lambda: "another version" in text_of(app, "#status"))
             await pilot.pause(0.2)

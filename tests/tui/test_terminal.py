@@ -10,8 +10,8 @@ import uuid
 
 import pytest
 
+from appliance.client.local_server import LocalServer
 from tests.server import ROOT, free_port
-from tui.server import LocalServer
 
 pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="there is no tmux here")
 

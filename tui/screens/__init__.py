@@ -1,1 +1,1 @@
-"""Screens: what fills the terminal, and the dialogs over it."""
+"""Screens: the tabs of the console, and its dialogs."""

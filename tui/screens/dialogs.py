@@ -1,6 +1,6 @@
-"""Dialogs: small questions over a screen, each with a typed answer.
+"""Dialogs: questions above a screen, each with a typed answer.
 
-Owns confirming, filling in a form, and showing a secret once.
+Owns confirmations, forms, and the display of a key's plaintext.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,11 +15,13 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Label, Static
 
-from tui.inert import inert
+from tui.inert import inert, plain
+
+QUESTION_CHARS_MAX = 600
 
 
 class Confirm(ModalScreen[bool]):
-    """Asks before something that cannot be undone."""
+    """A yes-or-no question."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,n", "answer(False)", "No"),
@@ -31,9 +33,9 @@ class Confirm(ModalScreen[bool]):
         self._question, self._yes, self._no = question, yes, no
 
     def compose(self) -> ComposeResult:
-        """Lay out the question and its answers."""
+        """Lay out the question above its two buttons."""
         with Vertical(classes="dialog"):
-            yield Label(inert(self._question))
+            yield Static(inert_block(plain(self._question, width=QUESTION_CHARS_MAX)))
             with Horizontal(classes="buttons"):
                 yield Button(f"{self._no} (n)", id="no")
                 yield Button(f"{self._yes} (y)", id="yes", variant="warning")
@@ -59,7 +61,7 @@ class Field:
 
 
 class Form(ModalScreen[Mapping[str, str] | None]):
-    """Asks for a few values; None when it is left."""
+    """A form; its answer is the values by name, or None if it was cancelled."""
 
     AUTO_FOCUS = "Input"
 
@@ -86,19 +88,19 @@ class Form(ModalScreen[Mapping[str, str] | None]):
     @on(Input.Submitted)
     @on(Button.Pressed, "#done")
     def finished(self) -> None:
-        """Hand over what was filled in."""
+        """Close the form with its values."""
         self.dismiss(
             {f.name: self.query_one(f"#field-{f.name}", Input).value.strip() for f in self._fields}
         )
 
     @on(Button.Pressed, "#cancel")
     def action_leave(self) -> None:
-        """Leave the form."""
+        """Cancel the form."""
         self.dismiss(None)
 
 
 class Secret(ModalScreen[None]):
-    """Shows a key's plaintext, once, and how to use it."""
+    """A key's plaintext, which is shown once, and snippets that use it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("c", "copy", "Copy the key"),
@@ -124,30 +126,30 @@ class Secret(ModalScreen[None]):
                 yield Button("Close (esc)", id="close")
 
     def on_key(self, event: events.Key) -> None:
-        """Show the snippet of a number."""
+        """Show the snippet that the pressed number stands for."""
         if event.character and event.character in "1234":
             text = list(self._snippets.values())[int(event.character) - 1]
             self.query_one(".snippet", Static).update(inert_block(text))
 
     @on(Button.Pressed, "#copy")
     def action_copy(self) -> None:
-        """Put the key into the terminal's clipboard."""
+        """Copy the key to the terminal's clipboard."""
         self.app.copy_to_clipboard(self._key)
         self.notify("Copied")
 
     @on(Button.Pressed, "#close")
     def action_leave(self) -> None:
-        """Forget the key."""
+        """Close the dialog; the plaintext is not kept."""
         self.dismiss(None)
 
 
 def inert_block(text: str) -> Text:
-    """Return several lines, each drawn as it is."""
+    """Return several lines of text without markup."""
     return Text(text, no_wrap=False)
 
 
 def snippets(url: str, key: str, model: str) -> dict[str, str]:
-    """Return how to call the server with a key, by client."""
+    """Return snippets that call the server with a key, by the name of the client."""
     base = f"{url}/v1"
     return {
         "curl": (

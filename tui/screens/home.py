@@ -1,7 +1,6 @@
-"""Home: what the server does now.
+"""Home: the first tab: what the server does now.
 
-Owns which panel shows what, and how much of it fits. It asks the server nothing: the console hands
-it what it has.
+Owns the arrangement of the panels. It sends no requests: the console passes it each answer.
 """
 
 from typing import ClassVar
@@ -22,11 +21,11 @@ SPANS = {60: "1 min", 900: "15 min", 86_400: "24 h"}
 METRICS = ("tokens", "documents", "calls", "errors")
 NAMES = {"errors": "refused"}
 CHARTS = 3
-"""As many as the widest terminal has room for; the style sheet hides some."""
+"""Charts on the widest terminal; the style sheet hides some on others."""
 
 
 class Home(Widget):
-    """Throughput, as it is now and as it was."""
+    """Throughput now and over time."""
 
     can_focus = True
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -36,7 +35,7 @@ class Home(Widget):
     ]
 
     class SpanChanged(Message):
-        """Another history is wanted."""
+        """The person chose another span of history."""
 
         def __init__(self, span_s: int) -> None:
             super().__init__()
@@ -46,12 +45,12 @@ class Home(Widget):
         super().__init__()
         self._span_s = 60
         self._metric: int | None = None
-        """None: whatever there is something of."""
+        """Index into `METRICS`; None: documents if only these were served, else tokens."""
         self._only_refused = False
         self._stats: Stats | None = None
 
     def compose(self) -> ComposeResult:
-        """Lay out figures, histories, what was busy, and calls."""
+        """Lay out figures, charts, panels and the last calls."""
         yield Lines(id="figures")
         with Horizontal(id="charts"):
             for number in range(CHARTS):
@@ -62,7 +61,7 @@ class Home(Widget):
         yield Lines(id="recent", classes="panel")
 
     def on_mount(self) -> None:
-        """Name the panels, and take the keys: it is what opens first."""
+        """Title the panels, and take the focus, because this tab opens first."""
         self.focus()
         for name, title in (
             ("stages", "latency, 1 min"),
@@ -74,22 +73,22 @@ class Home(Widget):
             self._panel(name).border_title = title
 
     def on_resize(self) -> None:
-        """Draw for the size that there is now, once the panels have theirs."""
+        """Draw again for the new size, after the panels have their own."""
         self.call_after_refresh(self._draw)
 
     def action_span(self) -> None:
-        """Go to the next history."""
+        """Switch to the next span of history."""
         spans = list(SPANS)
         self._span_s = spans[(spans.index(self._span_s) + 1) % len(spans)]
         self.post_message(self.SpanChanged(self._span_s))
 
     def action_metric(self) -> None:
-        """Go to the next graph."""
+        """Switch to the next graph."""
         self._metric = (self._first_metric() + 1) % len(METRICS)
         self._draw()
 
     def action_filter(self) -> None:
-        """Show calls that were refused alone, or all."""
+        """Show refused calls only, or all calls."""
         self._only_refused = not self._only_refused
         self._draw()
 
@@ -124,7 +123,7 @@ class Home(Widget):
         recent.draw(panels.calls(calls, *recent.content_size, nothing))
 
     def _draw_charts(self, history: list[Point]) -> None:
-        # The last step is not over: it would rise from nothing again and again.
+        # The last step is incomplete, and would rise from zero each time.
         whole = history[:-1]
         for number in range(CHARTS):
             panel = self._panel(f"chart-{number}")

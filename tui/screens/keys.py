@@ -1,6 +1,6 @@
-"""Keys: who may call, what they have left, and which key press does what to one.
+"""Keys: the tab with all keys, their balances and limits.
 
-Owns the table and the dialogs of minting, topping up, rotating and revoking.
+Owns the table, and the dialogs of minting, topping up, rotating and revoking.
 """
 
 from collections.abc import Awaitable
@@ -13,9 +13,11 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import DataTable, Label
 
-from appliance.wire.keys import KeyView, MintOrder, Plaintext
+from appliance.client import verbs
+from appliance.core.errors import ServerUnreachable
+from appliance.wire.keys import KeyView, MintOrder, Plaintext, RotateOrder, TopUpOrder
 from tui import figures
-from tui.gateway import AdminClient, Lost, Refused
+from tui.connection import Connection
 from tui.inert import inert, plain
 from tui.screens.dialogs import Confirm, Field, Form, Secret
 from tui.screens.page import Page, Subject
@@ -58,7 +60,7 @@ class Keys(Pane):
         Binding("a", "all", "All", tooltip="Revoked keys too, or live ones alone"),
     ]
 
-    def __init__(self, client: AdminClient, model: str) -> None:
+    def __init__(self, client: Connection, model: str) -> None:
         super().__init__()
         self._client, self._model = client, model
         self._keys: dict[str, KeyView] = {}
@@ -70,7 +72,7 @@ class Keys(Pane):
         yield Label("", id="keys-hint", classes="hint")
 
     def show(self, keys: list[KeyView]) -> None:
-        """Draw the keys as they are now; the cursor stays on its key."""
+        """Draw keys; the cursor stays on its key."""
         self._keys = {key.id: key for key in keys}
         self._draw()
 
@@ -87,7 +89,7 @@ class Keys(Pane):
         )
 
     def action_all(self) -> None:
-        """Show revoked keys too, or no longer."""
+        """Show or hide revoked keys."""
         self._with_ended = not self._with_ended
         self._draw()
 
@@ -97,10 +99,10 @@ class Keys(Pane):
     async def _secret(self, verb: Awaitable[Plaintext]) -> None:
         try:
             minted = await verb
-        except (Lost, Refused) as error:
+        except ServerUnreachable as error:
             self.refused(error)
             return
-        url = self._client.gateway.url
+        url = self._client.url
         await self.app.push_screen_wait(Secret(minted.name, minted.key, url, self._model))
 
     @work(group="verb")
@@ -124,7 +126,7 @@ class Keys(Pane):
             expires=given["expires"] or None,
             models=[m.strip() for m in given["models"].split(",") if m.strip()] or None,
         )
-        await self._secret(self._client.mint(order))
+        await self._secret(self._client.do(verbs.MINT, order=order))
 
     @work(group="verb")
     async def action_top_up(self) -> None:
@@ -139,7 +141,7 @@ class Keys(Pane):
         if given is not None:
             self.order(
                 f"{plain(key.name)} has {plain(given['credit'])} more",
-                lambda: self._client.top_up(key.id, given["credit"]),
+                lambda: self._client.do(verbs.TOP_UP, key.id, order=TopUpOrder(given["credit"])),
             )
 
     @work(group="verb")
@@ -150,7 +152,7 @@ class Keys(Pane):
             return
         asked = Confirm(f"A new plaintext for {plain(key.name)}? The old one works for 24 hours.")
         if await self.app.push_screen_wait(asked):
-            await self._secret(self._client.rotate(key.id))
+            await self._secret(self._client.do(verbs.ROTATE, key.id, order=RotateOrder()))
 
     @work(group="verb")
     async def action_revoke(self) -> None:
@@ -160,7 +162,9 @@ class Keys(Pane):
             return
         asked = Confirm(f"Revoke {plain(key.name)}? This cannot be undone.", yes="Revoke")
         if await self.app.push_screen_wait(asked):
-            self.order(f"{plain(key.name)} is revoked", lambda: self._client.revoke(key.id))
+            self.order(
+                f"{plain(key.name)} is revoked", lambda: self._client.do(verbs.REVOKE, key.id)
+            )
 
     def on_data_table_row_selected(self) -> None:
         """Open the page of the key under the cursor."""

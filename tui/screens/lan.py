@@ -1,8 +1,9 @@
-"""LAN: from this machine alone to the network, and back.
+"""LAN: the tab that opens the server to the network, and closes it again.
 
-Owns `config.toml`'s address and certificate, and the warnings, which are true.
+Owns address, port and certificate in `config.toml`, and the warnings about them.
 """
 
+import asyncio
 import shutil
 import socket
 import subprocess
@@ -20,20 +21,22 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from appliance.core.address import is_loopback
-from tui.gateway import AdminClient
+from tui.connection import Connection
 from tui.inert import plain
 from tui.screens.dialogs import Confirm, Field, Form
 
 LOOPBACK = "127.0.0.1"
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - it is what the screen is about
 HALVES = {(0, 0): "\u2588", (0, 1): "\u2580", (1, 0): "\u2584", (1, 1): " "}
-"""Light and dark squares, two above each other, drawn light."""
+"""Characters for two squares of a QR code, the upper and the lower one; 1 is dark."""
+PORT_MAX = 65_535
+CERTIFICATE_S = 30.0
 DAYS = 825
-"""As long as clients accept a certificate."""
+"""Days that a certificate is valid; clients refuse a longer time."""
 
 
 class Lan(Widget):
-    """Where the server listens, and how teammates reach it."""
+    """The address of the server, and how teammates reach it."""
 
     can_focus = True
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -42,24 +45,24 @@ class Lan(Widget):
     ]
 
     class Changed(Message):
-        """The server must start again to follow `config.toml`."""
+        """`config.toml` changed; the server reads it when it starts."""
 
-    def __init__(self, client: AdminClient, data_dir: Path | None) -> None:
+    def __init__(self, client: Connection, data_dir: Path | None) -> None:
         super().__init__()
         self._client, self._data_dir = client, data_dir
 
     def compose(self) -> ComposeResult:
-        """Lay out one page of text."""
+        """Lay out the page."""
         yield Static(id="lan")
 
     def on_mount(self) -> None:
-        """Draw it."""
+        """Draw the page before the first poll."""
         self.show(has_key=True)
 
     def show(self, *, has_key: bool) -> None:
-        """Draw how things are."""
+        """Draw address, certificate and warnings; `has_key`: a live key exists."""
         self._has_key = has_key
-        url = self._client.gateway.url
+        url = self._client.url
         is_open = self._is_open()
         text = Text()
         text.append("This server is ")
@@ -90,22 +93,23 @@ class Lan(Widget):
         self.query_one("#lan", Static).update(text)
 
     def _is_open(self) -> bool:
-        host = self._client.gateway.url.partition("://")[2].rpartition(":")[0].strip("[]")
-        return not is_loopback(host)
+        host = address_of(self._client.url)[0]
+        return bool(host) and not is_loopback(host)
 
     @work(group="lan")
     async def action_open(self) -> None:
-        """Ask for an address and a certificate; write them and start again."""
+        """Ask for address, port and certificate, and write them."""
         if self._data_dir is None or not self._has_key:
             self.notify(
                 "Mint a key first" if self._data_dir else "Change it over there", severity="error"
             )
             return
+        host, port = address_of(self._client.url)
         form = Form(
             "Open to the network",
             [
-                Field("host", "Address to bind", EVERYWHERE),
-                Field("port", "Port", "8642"),
+                Field("host", "Address to bind", host if self._is_open() else EVERYWHERE),
+                Field("port", "Port", port),
                 Field("tls", "TLS: new, none or CERT,KEY", "new"),
             ],
             done="Open",
@@ -120,19 +124,33 @@ class Lan(Widget):
         ):
             return
         try:
-            cert, key = self._certificate(given["tls"])
-            write(self._data_dir, host=given["host"], port=int(given["port"]), cert=cert, key=key)
+            cert, key = await asyncio.to_thread(self._certificate, given["tls"])
+            self._write(given["host"], given["port"], cert, key)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             self.notify(plain(str(error)), severity="error", timeout=10)
-            return
-        self.post_message(self.Changed())
 
     @work(group="lan")
     async def action_close(self) -> None:
-        """Go back to loopback."""
-        if self._data_dir is not None and self._is_open():
-            write(self._data_dir, host=LOOPBACK, port=None, cert="", key="")
-            self.post_message(self.Changed())
+        """Write the loopback address, without a certificate."""
+        if self._data_dir is None or not self._is_open():
+            return
+        try:
+            self._write(LOOPBACK, address_of(self._client.url)[1], "", "")
+        except (OSError, ValueError) as error:
+            self.notify(plain(str(error)), severity="error", timeout=10)
+
+    def _write(self, host: str, port: str, cert: str, key: str) -> None:
+        """Write the settings, and post that they changed.
+
+        Raises:
+            OSError: the file cannot be read or written.
+            ValueError: the file is not TOML, or the port is not valid.
+        """
+        assert self._data_dir is not None
+        if not port.isascii() or not port.isdecimal() or not 0 < int(port) <= PORT_MAX:
+            raise ValueError(f"{port!r} is not a port: 1 to {PORT_MAX}")
+        write(self._data_dir, host=host, port=int(port), cert=cert, key=key)
+        self.post_message(self.Changed())
 
     def _certificate(self, wanted: str) -> tuple[str, str]:
         if wanted == "none":
@@ -147,8 +165,14 @@ class Lan(Widget):
         return make_certificate(self._data_dir / "tls", own_address())
 
 
+def address_of(url: str) -> tuple[str, str]:
+    """Return host and port of a URL; both are empty where there is none."""
+    host, _, port = url.partition("://")[2].rpartition(":")
+    return host.strip("[]"), port
+
+
 def own_address() -> str:
-    """Return this machine's address on the network, as far as it knows."""
+    """Return this machine's address on the network, or loopback if it has none."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))  # a documentation address: nothing is sent
@@ -158,10 +182,10 @@ def own_address() -> str:
 
 
 def make_certificate(folder: Path, address: str) -> tuple[str, str]:
-    """Make a certificate of one's own for an address, with the `openssl` command.
+    """Make a self-signed certificate for an address; return the paths of certificate and key.
 
     Raises:
-        ValueError: there is no such command.
+        ValueError: there is no `openssl` command.
         OSError: the folder cannot be written.
     """
     program = shutil.which("openssl")
@@ -193,18 +217,18 @@ def make_certificate(folder: Path, address: str) -> tuple[str, str]:
         ],
         check=True,
         capture_output=True,
+        timeout=CERTIFICATE_S,
     )
     key.chmod(0o600)
     return str(cert), str(key)
 
 
-def write(data_dir: Path, *, host: str, port: int | None, cert: str, key: str) -> None:
-    """Write address and certificate into `config.toml`; the rest of it stays."""
+def write(data_dir: Path, *, host: str, port: int, cert: str, key: str) -> None:
+    """Write address, port and certificate into `config.toml`, and keep the rest of the file."""
     path = data_dir / "config.toml"
     document = tomlkit.parse(path.read_text("utf-8")) if path.exists() else tomlkit.document()
     document["host"] = host
-    if port is not None:
-        document["port"] = port
+    document["port"] = port
     if cert or "tls" in document:
         document["tls"] = {"cert": cert, "key": key}
     part = path.with_name("config.toml.part")
@@ -219,7 +243,7 @@ def _with_host(url: str, host: str) -> str:
 
 
 def _qr(text: str) -> str:
-    """Return a QR code in half blocks, dark on light whatever the theme."""
+    """Return a QR code in half blocks, dark on light in every theme."""
     rows = [list(row) for row in segno.make(text, micro=False, error="l").matrix]
     width = len(rows[0])
     padded = [[0] * width, *rows, [0] * width]

@@ -1,6 +1,6 @@
-"""Log: the server's log, filtered, and what a look at its health finds.
+"""Log: the tab with the server's log and its health check.
 
-Owns both panes. It asks nobody: the console hands it what it has.
+Owns both panes. It sends no requests: the console passes it each answer.
 """
 
 from collections import deque
@@ -28,7 +28,7 @@ MARKS = {"ok": ("\u2713", "green"), "warn": ("!", "bold yellow"), "fail": ("\u27
 
 
 class Log(Widget):
-    """Checks over lines."""
+    """The findings of the health check above the lines of the log."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "filter", "Filter"),
@@ -37,52 +37,52 @@ class Log(Widget):
     ]
 
     class CheckWanted(Message):
-        """The server's health shall be looked at now."""
+        """The person asked for a new health check."""
 
     def __init__(self) -> None:
         super().__init__()
         self._lines: deque[LogLine] = deque(maxlen=LINES_KEPT)
         self._level = LEVELS[0]
         self.cursor = ""
-        """Of the newest line that is known."""
+        """Cursor of the newest line that was received; empty: none was."""
 
     def compose(self) -> ComposeResult:
-        """Lay out checks, the filter and lines."""
+        """Lay out findings, the filter and the lines."""
         yield Static("looking\u2026", id="checks", classes="panel")
         yield Input(placeholder="/ filters the log", id="filter", compact=True)
         yield RichLog(id="log", max_lines=LINES_KEPT, wrap=False, markup=False, highlight=False)
 
     def on_mount(self) -> None:
-        """Name the panel."""
+        """Title the panel."""
         self.query_one("#checks").border_title = "doctor"
 
     def action_filter(self) -> None:
-        """Go to the filter."""
+        """Focus the filter."""
         self.query_one("#filter", Input).focus()
 
     def action_level(self) -> None:
-        """Show all lines, or only what is at least so bad."""
+        """Switch to the next level: all lines, warnings and worse, errors."""
         self._level = LEVELS[(LEVELS.index(self._level) + 1) % len(LEVELS)]
         self.notify({"all": "every line"}.get(self._level, f"{self._level}s and worse"))
         self._draw_again()
 
     def action_check(self) -> None:
-        """Look at the server's health now."""
+        """Ask for a new health check."""
         self.query_one("#checks", Static).update("looking\u2026")
         self.post_message(self.CheckWanted())
 
     @on(Input.Submitted, "#filter")
     def filter_done(self) -> None:
-        """Go back to the lines."""
+        """Focus the lines."""
         self.query_one("#log").focus()
 
     @on(Input.Changed, "#filter")
     def filtered(self) -> None:
-        """Draw the lines that hold what is asked for."""
+        """Draw the lines that contain the filter's text."""
         self._draw_again()
 
     def show(self, view: LogView) -> None:
-        """Draw what is new in the log; a server that began again begins anew."""
+        """Draw new lines; those of a restarted server replace the old ones."""
         if self.cursor and run_of(view.cursor) != run_of(self.cursor):
             self._lines.clear()
             self._draw_again()
@@ -91,7 +91,7 @@ class Log(Widget):
         self._write(view.data)
 
     def show_file(self, lines: Sequence[str]) -> None:
-        """Draw the end of a log file, for a server that no longer answers."""
+        """Draw the end of the log file, for a server that no longer answers."""
         log = self.query_one("#log", RichLog)
         log.clear()
         for line in lines:
@@ -114,11 +114,11 @@ class Log(Widget):
                     log.write(Text(plain(part, width=LINE_WIDTH), style=style))
 
     def check(self, report: Report) -> None:
-        """Draw what a look at the server's health finds, what is wrong first, and what to do."""
+        """Draw the findings with their remedies, failures and warnings first."""
         text = Text()
         wrong = [each for each in report.data if each.status != "ok"]
         well = [each for each in report.data if each.status == "ok"]
-        # Where there is little room, what is well needs no line of its own.
+        # On a low terminal passed checks share one line.
         is_short = self.app.size.height < TALL_FROM
         for each in wrong if is_short else [*wrong, *well]:
             mark, style = MARKS[each.status]
@@ -134,5 +134,5 @@ class Log(Widget):
 
 
 def run_of(cursor: str) -> str:
-    """Return which run of a server a cursor is of."""
+    """Return the run of the server that a cursor belongs to."""
     return cursor.partition("-")[0]

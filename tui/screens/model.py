@@ -1,6 +1,6 @@
-"""Model: what is shown of one model: its row, its state, its page.
+"""Model: how one model is shown: its row, its state, its page.
 
-Owns the words. Pure: views in, text out.
+Pure: views in, text out.
 """
 
 from rich.text import Text
@@ -15,7 +15,7 @@ from tui.screens.page import Subject
 
 BAR = 8
 RUNNING = ("waiting", "fetching", "checking")
-"""States of a download that is not over."""
+"""States of a download that has not ended."""
 
 
 def row_of(
@@ -43,12 +43,12 @@ def row_of(
 
 
 def _named(name: str, width: int) -> str:
-    """Return a name without its owner, which tells less, where both are too long."""
+    """Return a name, without its owner if it is too long with it."""
     return name if len(name) <= width else f"\u2026/{name.rpartition('/')[2]}"
 
 
 def state_of(model: ModelView, download: DownloadView | None, engine: EngineView | None) -> Text:
-    """Return where it is: coming, here, in memory, or not to be used."""
+    """Return a model's state: being fetched, here, in memory, or not usable."""
     if download is not None and download.state in RUNNING:
         return _coming(download)
     if engine is not None and engine.state == "loading":
@@ -64,7 +64,7 @@ def state_of(model: ModelView, download: DownloadView | None, engine: EngineView
 
 
 def detail_of(model: ModelView, download: DownloadView | None) -> Text:
-    """Return what is known of the model under the cursor, in a few lines."""
+    """Return the details of a model, in a few lines."""
     facts = [f"{model.max_input_tokens:,} tokens"]
     facts += [f"{model.dimensions} dimensions"] if model.dimensions else []
     facts += [f"{figures.number(model.params)} weights"] if model.params else []
@@ -82,7 +82,7 @@ def detail_of(model: ModelView, download: DownloadView | None) -> Text:
 
 
 def subject_of(model: ModelView, engine: EngineView | None) -> Subject:
-    """Return whose page a model's is."""
+    """Return the subject of a model's page."""
     price, tuning = model.pricing, model.tuning
     prices = f"{figures.money(price.realtime)} for {price.unit}, {figures.money(price.batch)} batch"
     workers = "not measured yet"

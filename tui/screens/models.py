@@ -1,7 +1,6 @@
-"""Models: the catalogue, what of it is here, and what is on its way.
+"""Models: the tab with the catalogue, what of it is here, and the downloads.
 
-Owns the table, and which verb a key press asks for. It talks to nobody: the console's client does,
-in workers.
+Owns the table, and the pairing of key presses with verbs.
 """
 
 from typing import ClassVar
@@ -12,11 +11,13 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import DataTable, Label, Static
 
+from appliance.client import verbs
+from appliance.core.errors import ServerUnreachable
 from appliance.wire.downloads import DownloadView, HubModelOrder
-from appliance.wire.engines import EngineList, EngineView
-from appliance.wire.models import ModelView
+from appliance.wire.engines import EngineList, EngineView, PinOrder
+from appliance.wire.models import AliasOrder, ModelOrder, ModelView, PriceOrder
 from tui import figures
-from tui.gateway import AdminClient, Lost, Refused
+from tui.connection import Connection
 from tui.inert import plain
 from tui.screens.dialogs import Confirm, Field, Form
 from tui.screens.model import RUNNING, detail_of, row_of, subject_of
@@ -54,7 +55,7 @@ class Models(Pane):
         Binding("enter", "page", "Page", show=False, tooltip="What this model did, and for whom"),
     ]
 
-    def __init__(self, client: AdminClient) -> None:
+    def __init__(self, client: Connection) -> None:
         super().__init__()
         self._client = client
         self._models: dict[str, ModelView] = {}
@@ -62,7 +63,7 @@ class Models(Pane):
         self._engines: dict[str, EngineView] = {}
 
     def compose(self) -> ComposeResult:
-        """Lay out the table over what is known of one row."""
+        """Lay out the table above the details of one model."""
         yield DataTable(id="models", cursor_type="row", zebra_stripes=True)
         yield Static(id="model-detail", classes="detail")
         yield Label("", id="devices", classes="hint")
@@ -70,7 +71,7 @@ class Models(Pane):
     def show(
         self, models: list[ModelView], downloads: list[DownloadView], engines: EngineList
     ) -> None:
-        """Draw what is here now; the cursor stays on its model."""
+        """Draw models with their downloads and engines; the cursor stays on its model."""
         self._models = {model.id: model for model in models}
         self._downloads = {each.model: each for each in downloads}
         self._engines = {each.model: each for each in engines.data}
@@ -93,7 +94,7 @@ class Models(Pane):
         return self._models.get(self.under_cursor())
 
     def on_data_table_row_highlighted(self) -> None:
-        """Show what is known of the row under the cursor."""
+        """Show the details of the model under the cursor."""
         self._show_detail()
 
     def _show_detail(self) -> None:
@@ -107,40 +108,50 @@ class Models(Pane):
     # -- verbs ---------------------------------------------------------------------------------
 
     def action_pull(self) -> None:
-        """Fetch the model."""
+        """Start to fetch the model."""
         model = self._chosen()
         if model is not None:
-            self.order(f"Fetching {plain(model.id)}", lambda: self._client.pull(model.id))
+            self.order(
+                f"Fetching {plain(model.id)}",
+                lambda: self._client.do(verbs.PULL_MODEL, order=ModelOrder(model.id)),
+            )
 
     def action_cancel(self) -> None:
-        """End its download."""
+        """Cancel its download."""
         model = self._chosen()
         download = self._downloads.get(model.id) if model else None
         if download is not None and download.state in RUNNING:
-            self.order("Cancelled", lambda: self._client.cancel(download.id))
+            self.order("Cancelled", lambda: self._client.do(verbs.CANCEL_DOWNLOAD, download.id))
 
     def action_load(self) -> None:
-        """Bring it into memory, or free it."""
+        """Load the model, or unload it."""
         model = self._chosen()
         if model is None:
             return
         if model.loaded:
-            self.order(f"{plain(model.id)} is free", lambda: self._client.unload(model.id))
+            self.order(
+                f"{plain(model.id)} is free",
+                lambda: self._client.do(verbs.UNLOAD_MODEL, order=ModelOrder(model.id)),
+            )
         else:
-            self.order(f"{plain(model.id)} is loaded", lambda: self._client.load(model.id))
+            self.order(
+                f"{plain(model.id)} is loaded",
+                lambda: self._client.do(verbs.LOAD_MODEL, order=ModelOrder(model.id)),
+            )
 
     def action_pin(self) -> None:
-        """Keep it in memory, or no longer."""
+        """Pin the model in memory, or unpin it."""
         model = self._chosen()
         if model is not None:
             engine = self._engines.get(model.id)
             on = not (engine is not None and engine.pinned)
             self.order(
-                "Pinned" if on else "No longer pinned", lambda: self._client.pin(model.id, on=on)
+                "Pinned" if on else "No longer pinned",
+                lambda: self._client.do(verbs.PIN_MODEL, order=PinOrder(model.id, on)),
             )
 
     def action_verify(self) -> None:
-        """Hash its file."""
+        """Check its file against the catalogue."""
         model = self._chosen()
         if model is not None:
             self._verify(model.id)
@@ -148,8 +159,8 @@ class Models(Pane):
     @work(group="verb")
     async def _verify(self, model: str) -> None:
         try:
-            found = await self._client.verify(model)
-        except (Lost, Refused) as error:
+            found = await self._client.do(verbs.VERIFY_MODEL, order=ModelOrder(model))
+        except ServerUnreachable as error:
             self.refused(error)
             return
         good = {True: "is what the catalogue names", None: "has no sha256 in the catalogue"}
@@ -161,13 +172,16 @@ class Models(Pane):
 
     @work(group="verb")
     async def action_remove(self) -> None:
-        """Remove its file, after a question."""
+        """Remove its file, after a confirmation."""
         model = self._chosen()
         if model is None:
             return
         asked = Confirm(f"Remove the file of {plain(model.id)}?", yes="Remove")
         if await self.app.push_screen_wait(asked):
-            self.order(f"{plain(model.id)} is removed", lambda: self._client.remove(model.id))
+            self.order(
+                f"{plain(model.id)} is removed",
+                lambda: self._client.do(verbs.REMOVE_MODEL, order=ModelOrder(model.id)),
+            )
 
     @work(group="verb")
     async def action_add(self) -> None:
@@ -186,12 +200,13 @@ class Models(Pane):
         repo, _, file = given["repo"].partition(":")
         order = HubModelOrder(repo=repo, file=file or None, id=given["id"] or None)
         self.order(
-            f"{plain(repo)} is in the catalogue: p pulls it", lambda: self._client.add(order)
+            f"{plain(repo)} is in the catalogue: p pulls it",
+            lambda: self._client.do(verbs.ADD_FROM_HUB, order=order),
         )
 
     @work(group="verb")
     async def action_edit(self) -> None:
-        """Change what it costs, and its other names."""
+        """Change its price and its aliases."""
         model = self._chosen()
         if model is None:
             return
@@ -205,12 +220,16 @@ class Models(Pane):
         )
         if given is not None and given["price"] != price:
             self.order(
-                "New calls pay the new price", lambda: self._client.price(model.id, given["price"])
+                "New calls pay the new price",
+                lambda: self._client.do(
+                    verbs.PRICE_MODEL, order=PriceOrder(model.id, given["price"])
+                ),
             )
         if given is not None and given["aliases"] != names:
             wanted = [name.strip() for name in given["aliases"].split(",") if name.strip()]
             self.order(
-                f"{plain(model.id)} has other names", lambda: self._client.alias(model.id, wanted)
+                f"{plain(model.id)} has other names",
+                lambda: self._client.do(verbs.ALIAS_MODEL, order=AliasOrder(model.id, wanted)),
             )
 
     def on_data_table_row_selected(self) -> None:
@@ -224,7 +243,7 @@ class Models(Pane):
             self.app.push_screen(Page(self._client, subject_of(model, self._engines.get(model.id))))
 
     def action_try(self) -> None:
-        """Open the pane that tries a model."""
+        """Open the dialog that tries the model."""
         model = self._chosen()
         if model is not None:
             self.app.push_screen(Trial(self._client, model))

@@ -1,6 +1,6 @@
-"""Page: one key or one model: what is known of it, and what it did by day.
+"""Page: a dialog about one key or one model: its facts, its usage, its last calls.
 
-Owns the dialog. Whose page it is says what is asked for.
+A `Subject` says which one, and what to ask the server for.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,10 +17,12 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Label, Static
 
+from appliance.client import verbs
+from appliance.core.errors import ServerUnreachable
 from appliance.wire.stats import CallView
 from appliance.wire.usage import UsageReport
 from tui import figures
-from tui.gateway import AdminClient, Lost, Refused
+from tui.connection import Connection
 from tui.inert import inert, plain
 
 CALLS_SHOWN = 8
@@ -30,29 +32,29 @@ ALL = "all"
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Whose page it is."""
+    """The key or the model that a page is about."""
 
     name: str
     facts: Sequence[tuple[str, str]]
     other: str
-    """What its use is split by: `model` or `key`."""
+    """The second grouping of its usage: `model` or `key`."""
     is_its: Callable[[CallView], bool]
     key: str = ALL
-    """A key's id."""
+    """The id of the key, or all keys."""
     model: str = ALL
 
 
 class Page(ModalScreen[None]):
-    """What it did, by day and by what it did it with."""
+    """Facts, usage by day and by the other grouping, and the last calls."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter,q", "leave", "Close")]
 
-    def __init__(self, client: AdminClient, subject: Subject) -> None:
+    def __init__(self, client: Connection, subject: Subject) -> None:
         super().__init__()
         self._client, self._subject = client, subject
 
     def compose(self) -> ComposeResult:
-        """Lay out facts over usage."""
+        """Lay out facts above usage."""
         with VerticalScroll(classes="dialog"):
             yield Label(inert(self._subject.name), classes="heading")
             yield Static(id="facts")
@@ -61,7 +63,7 @@ class Page(ModalScreen[None]):
             yield Static(id="of-calls")
 
     def on_mount(self) -> None:
-        """Read what it did."""
+        """Draw the facts, and ask for the usage."""
         facts = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
         for name, value in self._subject.facts:
             facts.add_row(
@@ -74,16 +76,24 @@ class Page(ModalScreen[None]):
     async def _read(self) -> None:
         its = self._subject
         try:
-            days = await self._client.usage("day", "14d", key=its.key, model=its.model)
-            others = await self._client.usage(its.other, ALL, key=its.key, model=its.model)
-            stats = await self._client.stats()
-        except (Lost, Refused) as error:
-            self.query_one("#by-day", Static).update(Text(plain(str(error)), style="bold red"))
+            days = await self._client.do(verbs.USAGE, "day", "14d", its.key, its.model)
+            others = await self._client.do(verbs.USAGE, its.other, ALL, its.key, its.model)
+            stats = await self._client.do(verbs.STATS, "60")
+        except ServerUnreachable as error:
+            self._fail(str(error))
             return
-        self.query_one("#by-day", Static).update(_bars(days, "the last 14 days"))
-        self.query_one("#by-other", Static).update(_bars(others, f"by {its.other}"))
-        calls = [call for call in stats.recent if its.is_its(call)][:CALLS_SHOWN]
-        self.query_one("#of-calls", Static).update(_calls(calls))
+        try:
+            by_day, by_other = _bars(days, "the last 14 days"), _bars(others, f"by {its.other}")
+            calls = _calls([call for call in stats.recent if its.is_its(call)][:CALLS_SHOWN])
+        except (ArithmeticError, LookupError, ValueError) as error:  # as in the console's polls
+            self._fail(f"the server's answer cannot be shown: {error!r}")
+            return
+        self.query_one("#by-day", Static).update(by_day)
+        self.query_one("#by-other", Static).update(by_other)
+        self.query_one("#of-calls", Static).update(calls)
+
+    def _fail(self, reason: str) -> None:
+        self.query_one("#by-day", Static).update(Text(plain(reason), style="bold red"))
 
     def action_leave(self) -> None:
         """Close the page."""

@@ -1,7 +1,7 @@
-"""Pane: a table of things, and verbs for the one under the cursor.
+"""Pane: a tab with one table, and actions on the row under the cursor.
 
-Owns what the tabs with tables share: columns for the width that there is, which row is meant, that
-nothing is drawn again that did not change, and how an order to the server ends.
+Owns what such tabs share: columns that depend on the width, the row under the cursor, updates of
+changed cells only, and how the result of an order is shown.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -14,15 +14,15 @@ from textual.coordinate import Coordinate
 from textual.widget import Widget
 from textual.widgets import DataTable
 
-from tui.gateway import Lost, Refused
+from appliance.core.errors import ServerUnreachable
 from tui.inert import plain
 
 REFUSAL_S = 8.0
-"""How long a refusal stays to be read."""
+"""Seconds that a refusal is shown."""
 WIDE_FROM = 120
-"""Cells of the terminal, from which there is more beside each other."""
+"""Width of the terminal in cells from which more is shown side by side."""
 TALL_FROM = 32
-"""Lines of the terminal, from which there is more below each other."""
+"""Height of the terminal in lines from which more is shown below each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,9 @@ class Column:
     title: str
     width: int
     wide: int = 0
-    """Cells where there is much room; 0: as ever."""
+    """Width in cells on a wide terminal; 0: the same."""
     since: int = 0
-    """Cells of the terminal from which on it is shown."""
+    """Width of the terminal from which the column is shown."""
 
 
 class Pane(Widget):
@@ -45,26 +45,26 @@ class Pane(Widget):
     def __init__(self) -> None:
         super().__init__()
         self._laid_out: list[tuple[str, int]] = []
+        self._shown: list[tuple[int, Column]] = []
+        """The columns that the table has now, each with its index in `COLUMNS`."""
         self._drawn: dict[str, tuple[Text, ...]] = {}
 
     def on_mount(self) -> None:
-        """Name the columns."""
+        """Add the columns."""
         self._lay_out()
 
     def on_resize(self) -> None:
-        """Have as many columns as there is room for."""
+        """Show as many columns as the new width allows."""
         self._lay_out()
 
-    def _shown(self) -> list[tuple[int, Column]]:
-        room = self.app.size.width
-        return [(n, column) for n, column in enumerate(self.COLUMNS) if column.since <= room]
-
     def _lay_out(self) -> None:
-        is_wide = self.app.size.width >= WIDE_FROM
-        wanted = [(c.title, (is_wide and c.wide) or c.width) for _, c in self._shown()]
+        room = self.app.size.width
+        shown = [(n, column) for n, column in enumerate(self.COLUMNS) if column.since <= room]
+        wanted = [(c.title, (room >= WIDE_FROM and c.wide) or c.width) for _, c in shown]
         if wanted == self._laid_out:
             return
-        self._laid_out = wanted
+        # Kept, because rows may be filled at a new size before its layout.
+        self._laid_out, self._shown = wanted, shown
         table, rows, chosen = self.query_one(DataTable), self._drawn, self.under_cursor()
         table.clear(columns=True)
         for title, width in wanted:
@@ -74,20 +74,20 @@ class Pane(Widget):
         self._go_to(chosen)
 
     def width_of(self, title: str) -> int:
-        """Return the cells of a column as it is laid out now."""
+        """Return the width of a column in cells."""
         return dict(self._laid_out)[title]
 
     def fill(self, rows: Mapping[str, Sequence[Text]]) -> None:
-        """Draw rows, each a cell for every one of `COLUMNS`; the cursor stays on its row."""
+        """Draw rows by key, each with a cell for all of `COLUMNS`; the cursor stays on its row."""
         table, chosen = self.query_one(DataTable), self.under_cursor()
         if list(rows) != list(self._drawn):
             table.clear()
             for key, cells in rows.items():
-                table.add_row(*(cells[n] for n, _ in self._shown()), key=key)
+                table.add_row(*(cells[n] for n, _ in self._shown), key=key)
             self._go_to(chosen)
         else:
             for key, cells in rows.items():
-                for n, column in self._shown():
+                for n, column in self._shown:
                     if cells[n] != self._drawn[key][n]:
                         table.update_cell(key, column.title, cells[n])
         self._drawn = {key: tuple(cells) for key, cells in rows.items()}
@@ -98,22 +98,22 @@ class Pane(Widget):
             table.move_cursor(row=table.get_row_index(key))
 
     def under_cursor(self) -> str:
-        """Return the key of the row that is meant; empty where there is none."""
+        """Return the key of the row under the cursor, or an empty text if there is none."""
         table = self.query_one(DataTable)
         if not table.row_count or not table.is_valid_row_index(table.cursor_row):
             return ""
         return str(table.coordinate_to_cell_key(Coordinate(table.cursor_row, 0)).row_key.value)
 
     def refused(self, error: Exception) -> None:
-        """Say why the server did not do it."""
+        """Show why the server did not do it."""
         self.notify(plain(str(error)), severity="error", timeout=REFUSAL_S)
 
     @work(group="verb")
     async def order(self, what: str, verb: Callable[[], Awaitable[object]]) -> None:
-        """Ask the server for something; whatever takes long may be left."""
+        """Send an order, and show its result; the person may go on meanwhile."""
         try:
             await verb()
-        except (Lost, Refused) as error:
+        except ServerUnreachable as error:
             self.refused(error)
         else:
             self.notify(what)

@@ -1,6 +1,6 @@
-"""Panels: what each part of the home screen says, as lines for the width that it has.
+"""Panels: the content of each panel of the home tab, as lines of a given width.
 
-Owns columns and what is left out where there is no room. Pure: stats in, lines out.
+Owns columns, and what is left out of narrow ones. Pure: stats in, lines out.
 """
 
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ from tui.widgets.lines import Line, cut, right
 STAGES = ("tokenize", "queue", "inference", "settle", "total")
 BAD = 400
 TIGHT = 0.9
-"""Of a device's memory, or of the room for models: from here on it is drawn as bad."""
+"""Share of a memory from which on it is drawn as nearly full."""
 NAME_MIN = 8
 ROOMY = 30
-"""Cells of a panel in the middle, from which on words are written in full."""
+"""Width of a panel in cells from which words are written in full."""
 
 
 def figures_of(stats: Stats, width: int) -> list[Line]:
-    """Return the large numbers in columns: name, value, and what belongs to it."""
+    """Return the main figures in columns: name, value, and a detail."""
     limit = f"of {figures.size(stats.memory_max)}" if stats.memory_max else "no limit"
     refused = f"{figures.number(stats.errors_per_s)} refused/s"
     columns = (
@@ -52,7 +52,7 @@ def figures_of(stats: Stats, width: int) -> list[Line]:
 
 
 def stages(stats: Stats, width: int) -> list[Line]:
-    """Return the quantiles of each stage, with a bar for its share of the whole's p95."""
+    """Return the quantiles of each stage, with a bar for its share of the total p95."""
     number = min(8, (width - 9) // 2)
     lines: list[Line] = [_head(("stage", "p50", "p95"), (9, number, number))]
     whole = stats.stages.get("total")
@@ -79,7 +79,7 @@ def keys(stats: Stats, width: int) -> list[Line]:
 
 
 def machine(stats: Stats, width: int) -> list[Line]:
-    """Return what is taken of workers, batches, and each device's memory."""
+    """Return how far workers, batches and the memory of each device are used."""
     workers = f"{stats.workers_busy}/{stats.workers}"
     lines = [
         _gauge(
@@ -110,7 +110,7 @@ def _gauge(name: str, share: float, said: str, width: int) -> Line:
 
 
 def refusals(stats: Stats, width: int) -> list[Line]:
-    """Return what was refused how often."""
+    """Return the refusals by code, with their counts."""
     if not stats.refusals:
         return [(("none", "dim"),)]
     return [
@@ -142,12 +142,12 @@ def _head(titles: Sequence[str], widths: Sequence[int]) -> Line:
 
 
 def is_refusal(call: CallView) -> bool:
-    """Say whether a call got anything but an answer."""
+    """Return whether a call was refused or failed."""
     return call.status >= BAD
 
 
 def calls(found: Sequence[CallView], width: int, height: int, nothing: str) -> list[Line]:
-    """Return the last calls, the newest first, under the names of their columns."""
+    """Return the last calls, newest first, below a row of titles."""
     status = 26 if width >= 100 else 15  # noqa: PLR2004 - the longest code in full
     tier = 10 if width >= 100 else 0  # noqa: PLR2004 - as above
     numbers = (6, 8, 9)
@@ -185,5 +185,5 @@ def _short(name: str) -> str:
 
 
 def _ended(text: str, width: int) -> str:
-    """Return text that says by its last letter that it was cut."""
+    """Return text that ends with an ellipsis if it was cut."""
     return text if cell_len(text) <= width else cut(text, width - 1).rstrip() + "\u2026"

@@ -1,10 +1,10 @@
-"""Trial: a model tried with a person's own texts.
+"""Trial: a dialog that tries a model with texts of the person.
 
-Owns the pane, and a key of its own that is revoked when it is left.
+Owns a key of its own, which is revoked when the dialog closes.
 """
 
 import math
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from rich.text import Text
 from textual import on, work
@@ -14,19 +14,21 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Input, Label, Static, TextArea
 
+from appliance.client import verbs
+from appliance.client.paid import Ranking, Vectors
+from appliance.core.errors import ServerUnreachable
 from appliance.wire.keys import MintOrder
 from appliance.wire.models import ModelView
 from tui import figures
-from tui.gateway import AdminClient, Lost, Refused, Tried
+from tui.connection import Connection
 from tui.inert import inert, plain
 
-OK = 200
 SHOWN = 8
-"""Numbers of a vector, and documents of a ranking."""
+"""Numbers of a vector, or documents of a ranking, that are shown."""
 
 
 class Trial(ModalScreen[None]):
-    """Two texts and their cosine, or a query over lines."""
+    """Two texts and their cosine, or a query and documents."""
 
     AUTO_FOCUS = "Input"
 
@@ -35,13 +37,13 @@ class Trial(ModalScreen[None]):
         Binding("ctrl+r", "run", "Run", priority=True),
     ]
 
-    def __init__(self, client: AdminClient, model: ModelView) -> None:
+    def __init__(self, client: Connection, model: ModelView) -> None:
         super().__init__()
         self._client, self._model = client, model
         self._key: tuple[str, str] | None = None
 
     def compose(self) -> ComposeResult:
-        """Lay out the texts over what comes back."""
+        """Lay out the inputs above the answer."""
         is_rerank = self._model.task == "rerank"
         with VerticalScroll(classes="dialog"):
             yield Label(inert(f"Try {self._model.id}"), classes="heading")
@@ -60,7 +62,7 @@ class Trial(ModalScreen[None]):
 
     @on(Input.Submitted)
     def action_run(self) -> None:
-        """Ask the model."""
+        """Send the texts to the model."""
         self.query_one("#outcome", Static).update("asking\u2026")
         self._ask()
 
@@ -69,54 +71,47 @@ class Trial(ModalScreen[None]):
         first = self.query_one("#first", Input).value
         second = self.query_one("#second")
         text = second.text if isinstance(second, TextArea) else getattr(second, "value", "")
-        body: dict[str, Any] = {"model": self._model.id}
-        if self._model.task == "rerank":
-            documents = [line for line in text.splitlines() if line.strip()]
-            body |= {"query": first, "documents": documents, "return_documents": True}
-            path = "/v1/rerank"
-        else:
-            body |= {"input": [first, text]}
-            path = "/v1/embeddings"
         try:
-            if self._key is None:
-                minted = await self._client.mint(
-                    MintOrder(name="console trial", credit="0.01", expires="1h")
-                )
-                self._key = minted.id, minted.key
-            tried = await self._client.gateway.call(self._key[1], path, body)
-        except (Lost, Refused) as error:
+            found = await self._asked(first, text)
+        except ServerUnreachable as error:
             self.query_one("#outcome", Static).update(Text(plain(str(error)), style="bold red"))
             return
-        self.query_one("#outcome", Static).update(outcome(tried))
+        self.query_one("#outcome", Static).update(outcome(found))
+
+    async def _asked(self, first: str, second: str) -> Vectors | Ranking:
+        if self._key is None:
+            order = MintOrder(name="console trial", credit="0.01", expires="1h")
+            minted = await self._client.do(verbs.MINT, order=order)
+            self._key = minted.id, minted.key
+        if self._model.task != "rerank":
+            return await self._client.embed(self._key[1], self._model.id, [first, second])
+        documents = [line for line in second.splitlines() if line.strip()]
+        return await self._client.rerank(self._key[1], self._model.id, first, documents)
 
     @work
     async def action_leave(self) -> None:
         """Revoke the key and close."""
         if self._key is not None:
             try:
-                await self._client.revoke(self._key[0])
-            except (Lost, Refused) as error:
+                await self._client.do(verbs.REVOKE, self._key[0])
+            except ServerUnreachable as error:
                 self.notify(plain(str(error)), severity="error")
         self.dismiss(None)
 
 
-def outcome(tried: Tried) -> Text:
-    """Return what a call gave, in a few lines."""
-    if tried.status != OK:
-        message = tried.body.get("error", {}).get("message", "it failed")
-        return Text(f"{tried.status}: {plain(message)}", style="bold red")
-    found = Text()
-    if "results" in tried.body:
-        for hit in tried.body["results"][:SHOWN]:
-            score = hit["relevance_score"]
-            found.append(f"{score:6.3f} {figures.bar(score, 12)} ")
-            found.append(f"{plain(hit['document']['text'], width=48)}\n")
+def outcome(found: Vectors | Ranking) -> Text:
+    """Return the answer to a paid call, in a few lines."""
+    text = Text()
+    if isinstance(found, Ranking):
+        for hit in found.hits[:SHOWN]:
+            text.append(f"{hit.score:6.3f} {figures.bar(hit.score, 12)} ")
+            text.append(f"{plain(hit.text, width=48)}\n")
     else:
-        vectors = [each["embedding"] for each in tried.body["data"]]
-        head = ", ".join(f"{number:+.4f}" for number in vectors[0][:SHOWN])
-        found.append(f"[{head}, \u2026 {len(vectors[0])}]\n")
-        if len(vectors) > 1:
-            cosine = math.fsum(a * b for a, b in zip(*vectors[:2], strict=True))
-            found.append(f"cosine {cosine:.3f} {figures.bar(cosine, 20)}\n")
-    found.append(f"{tried.cost} credits in {figures.ms(tried.ms)}", style="bold")
-    return found
+        first = found.rows[0]
+        head = ", ".join(f"{number:+.4f}" for number in first[:SHOWN])
+        text.append(f"[{head}, \u2026 {len(first)}]\n")
+        for other in found.rows[1:2]:
+            cosine = math.fsum(a * b for a, b in zip(first, other, strict=True))
+            text.append(f"cosine {cosine:.3f} {figures.bar(cosine, 20)}\n")
+    text.append(f"{plain(found.cost)} credits in {figures.ms(found.ms)}", style="bold")
+    return text

@@ -1,9 +1,6 @@
-"""Welcome: the first minute: a key, a call that works, and what to run next.
+"""Welcome: the dialog of a first start: it mints a key and makes a call with one key press."""
 
-Owns the one dialog that does both on a single key press.
-"""
-
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from rich.text import Text
 from textual import on, work
@@ -13,12 +10,14 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Button, Label, Static
 
+from appliance.client import verbs
+from appliance.core.errors import ServerUnreachable
 from appliance.wire.engines import EngineList
 from appliance.wire.keys import MintOrder
 from appliance.wire.models import ModelView
 from tui import figures
+from tui.connection import Connection
 from tui.fit import size_of, suggested
-from tui.gateway import AdminClient, Lost, Refused
 from tui.inert import inert, plain
 from tui.screens.dialogs import inert_block, snippets
 from tui.screens.trial import outcome
@@ -28,7 +27,7 @@ SUGGESTED_MAX = 4
 
 
 class Welcome(ModalScreen[None]):
-    """What is here, the first key, and the first call."""
+    """What this machine has, the first key, and the first call."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "begin", "Mint a key and try it"),
@@ -36,14 +35,14 @@ class Welcome(ModalScreen[None]):
         Binding("escape", "leave", "Close"),
     ]
 
-    def __init__(self, client: AdminClient, models: list[ModelView], engines: EngineList) -> None:
+    def __init__(self, client: Connection, models: list[ModelView], engines: EngineList) -> None:
         super().__init__()
         self._client, self._models, self._engines = client, models, engines
         self._starter = next((m.id for m in models if m.available and m.task == "embeddings"), "")
         self._key = ""
 
     def compose(self) -> ComposeResult:
-        """Lay out what is here over what can be done."""
+        """Lay out devices and models above the first key and call."""
         with VerticalScroll(classes="dialog"):
             yield Label("Welcome to gigarouter", classes="heading")
             yield Static(self._here(), id="here")
@@ -70,7 +69,7 @@ class Welcome(ModalScreen[None]):
 
     @on(Button.Pressed, "#begin")
     def action_begin(self) -> None:
-        """Mint a key and call with it."""
+        """Mint a key and make a call with it; the second time, close."""
         if not self._key:
             self.query_one("#secret", Static).update("minting\u2026")
             self._begin()
@@ -80,34 +79,35 @@ class Welcome(ModalScreen[None]):
     @work(exclusive=True, group="welcome")
     async def _begin(self) -> None:
         try:
-            minted = await self._client.mint(MintOrder(name="me", credit="unlimited"))
+            minted = await self._client.do(
+                verbs.MINT, order=MintOrder(name="me", credit="unlimited")
+            )
             self._key = minted.key
             secret = self.query_one("#secret", Static)
             secret.add_class("secret")
             secret.update(inert(minted.key))
             self.query_one("#first-call", Static).update("calling\u2026")
-            body: dict[str, Any] = {"model": self._starter, "input": [WORDS]}
-            tried = await self._client.gateway.call(minted.key, "/v1/embeddings", body)
-        except (Lost, Refused) as error:
+            found = await self._client.embed(minted.key, self._starter, [WORDS])
+        except ServerUnreachable as error:
             self.query_one("#first-call", Static).update(Text(plain(str(error)), style="bold red"))
             return
         said = Text("Your key, shown this once (c copies it). It works:\n", style="bold")
-        said.append(outcome(tried))
+        said.append(outcome(found))
         self.query_one("#first-call", Static).update(said)
-        found = snippets(self._client.gateway.url, minted.key, self._starter)
-        how = "\n\n".join(f"{name}\n{text}" for name, text in found.items())
+        ways = snippets(self._client.url, minted.key, self._starter)
+        how = "\n\n".join(f"{name}\n{text}" for name, text in ways.items())
         how_pane = self.query_one("#how", Static)
         how_pane.add_class("snippet")
         how_pane.update(inert_block(how))
         self.query_one("#begin", Button).label = "Done (enter)"
 
     def action_copy(self) -> None:
-        """Put the key into the terminal's clipboard."""
+        """Copy the key to the terminal's clipboard."""
         if self._key:
             self.app.copy_to_clipboard(self._key)
             self.notify("Copied")
 
     @on(Button.Pressed, "#close")
     def action_leave(self) -> None:
-        """Close, and forget the key."""
+        """Close the dialog; the plaintext is not kept."""
         self.dismiss(None)

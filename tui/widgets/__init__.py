@@ -1,1 +1,1 @@
-"""Widgets: how numbers and names are drawn."""
+"""Widgets: what several screens draw with."""

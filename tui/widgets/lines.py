@@ -1,7 +1,7 @@
-"""Lines: a block of text that is redrawn line by line, and only where it changed.
+"""Lines: a block of text of which only changed lines are drawn again.
 
-Owns what makes a console cheap that changes twice a second: no layout, no markup, no cell that is
-drawn again as it was. It wraps nothing: what is too long is cut.
+This keeps a console cheap that changes twice a second: there is no layout and no markup, and lines
+that are too long are cut and not wrapped.
 """
 
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 Piece = tuple[str, str]
-"""Text, already inert, and the name of how it is drawn: one of `LOOKS`."""
+"""Text without control characters, and its style: one of `LOOKS`, or empty."""
 Line = tuple[Piece, ...]
 
 LOOKS = ("dim", "figure", "bad", "low", "middle", "high")
 
 
 class Lines(Widget):
-    """So many lines as its size has; what is drawn comes from outside."""
+    """As many lines as the widget is high; `draw` sets them."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {f"lines--{look}" for look in LOOKS}
     DEFAULT_CSS = """
@@ -41,7 +41,7 @@ class Lines(Widget):
         self._styles_of: dict[str, Style] = {}
 
     def draw(self, lines: Sequence[Line]) -> None:
-        """Draw these lines from the top; what was there before is gone."""
+        """Replace all lines, from the top."""
         old, self._lines = self._lines, tuple(lines)
         width = self.content_size.width
         for y in range(max(len(old), len(self._lines))):
@@ -50,7 +50,7 @@ class Lines(Widget):
 
     @property
     def text(self) -> str:
-        """What is drawn, without its looks."""
+        """The text of all lines, without styles."""
         return "\n".join("".join(piece for piece, _ in line) for line in self._lines)
 
     @staticmethod
@@ -70,18 +70,18 @@ class Lines(Widget):
         return self._styles_of[look]
 
     def notify_style_update(self) -> None:
-        """Forget the theme's colours when they change."""
+        """Drop the cached styles when the theme changes."""
         self._styles_of = {}
         super().notify_style_update()
 
 
 def cut(text: str, width: int) -> str:
-    """Return text in exactly so many cells, filled up on the right."""
+    """Return text in exactly `width` cells, cut or padded on the right."""
     return set_cell_size(text, max(0, width))
 
 
 def right(text: str, width: int) -> str:
-    """Return text in exactly so many cells, filled up on the left; what is cut shows it."""
+    """Return text in exactly `width` cells, padded on the left; cut text ends with an ellipsis."""
     if len(text) > width:
         return text[: max(0, width - 1)] + "\u2026" * (width > 0)
     return text.rjust(width)

@@ -23,9 +23,9 @@ class Pip:
         monkeypatch.setattr(build.subprocess, "run", self.run)
 
     def run(self, command, *, env=None, **_options):
-        if command[1:3] != ["-m", "pip"]:
+        if command[1:4] != ["-P", "-m", "pip"]:
             return subprocess.CompletedProcess(command, 0, "yes", "")
-        self.calls.append((command[4], env))
+        self.calls.append((command[5], env))
         if "--requirement" in command:
             wanted = Path(command[command.index("--requirement") + 1])
             self.wanted, self.is_hashed = wanted.read_text(), "--require-hashes" in command
