@@ -4,11 +4,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests import skips
 from tests.server import Server
 
 pytest_sessionfinish = skips.pytest_sessionfinish
+settings.load_profile(
+    "default"
+)  # where CI is set, Hypothesis would try the same examples each time
 
 
 @pytest.fixture(scope="session")
