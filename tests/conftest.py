@@ -4,11 +4,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests import skips
 from tests.server import Server
 
 pytest_sessionfinish = skips.pytest_sessionfinish
+# Where CI is set, Hypothesis would try the same examples each time; a busy machine is no failure.
+settings.register_profile("gigarouter", derandomize=False, deadline=None, print_blob=True)
+settings.load_profile("gigarouter")
 
 
 @pytest.fixture(scope="session")

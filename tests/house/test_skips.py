@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from hypothesis import settings
+
 from tests import skips
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,3 +74,8 @@ def test_a_skip_that_nobody_expects_fails_a_run_in_ci_and_is_named(tmp_path):
 
 def test_a_skip_that_nobody_expects_passes_on_a_persons_machine(tmp_path):
     assert run(tmp_path, "the data is gone", "the moon", ci="").returncode == 0
+
+
+def test_hypothesis_tries_new_examples_in_ci_too():
+    assert settings.default is not None
+    assert not settings.default.derandomize
