@@ -36,9 +36,9 @@ class AsyncCaller:
     ) -> None:
         """Prepare for a server; nothing is sent yet.
 
-        `connect_url` is where it is reached, if that is not its own address (one that listens on
-        all addresses is reached at loopback). `is_local`: a server of this machine, whose certificate
-        need not be trusted by others.
+        `connect_url` is where it is reached, if not at its own address: a server that listens on
+        all addresses is reached at loopback. `is_local`: a server of this machine, whose
+        certificate need not be trusted by others.
 
         Raises:
             ServerLost: the address or the token cannot be used at all.
