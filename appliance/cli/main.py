@@ -6,6 +6,7 @@ Owns the names of its commands and their flags.
 import io
 import logging
 import os
+import signal
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -104,12 +105,20 @@ def console(
     # A process of its own: if the console crashes or is killed, this one restores the terminal.
     # -P: no module of the current folder is run in the place of one of ours.
     program = [sys.executable, "-P", "-m", "tui", "--data-dir", str(directory.path), *given]
-    code = subprocess.call(program, env=settings.environment())  # noqa: S603 - our own
+    code = _wait_for(subprocess.Popen(program, env=settings.environment()))  # noqa: S603 - our own
     if code < 0:
         sys.stdout.write(TERMINAL_AS_IT_WAS)
         sys.stdout.flush()
         subprocess.call(["stty", "sane"])  # noqa: S607 - wherever the system keeps it
     sys.exit(abs(code))
+
+
+def _wait_for(child: "subprocess.Popen[bytes]") -> int:
+    """Return the exit code of the console, which gets the signals that end this process."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda received, _: child.send_signal(received))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the child by itself
+    return child.wait()
 
 
 cli.add_command(keys)

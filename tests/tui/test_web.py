@@ -51,6 +51,8 @@ def served(tmp_path):
     process.terminate()
     process.stdout.close()
     process.wait(20)
+    if shutil.which("pgrep"):
+        assert processes(f"--web-port={urlsplit(address).port} --web$") == []
     for pid in consoles(address) if shutil.which("pgrep") else ():
         os.kill(pid, signal.SIGKILL)
     server.close()
