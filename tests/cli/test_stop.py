@@ -62,7 +62,7 @@ serve._Serving._announce = announce
 """,
 }
 LOADING = """
-from appliance.engine.loader import FakeLoader
+from appliance.engine.fake_loader import FakeLoader
 def slowly(self, *arguments, **options):
     Path(sys.argv[1], 'loading').touch()
     threading.Event().wait()
