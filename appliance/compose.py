@@ -4,6 +4,7 @@ Owns the order in which a server's parts are made and unmade.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ from appliance.scheduler.threads import ThreadPool
 from appliance.settings import Settings
 from appliance.store.datadir import DataDir
 from appliance.store.reader import reading
+
+log = logging.getLogger("gigarouter.serve")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +143,9 @@ async def _running(
     threads: ThreadPool,
 ) -> AsyncIterator[None]:
     """Run the chores during the block; then stop callers before what they call."""
-    tasks = [asyncio.create_task(chore.run()) for chore in chores]
+    tasks = [asyncio.create_task(chore.run(), name=type(chore).__name__) for chore in chores]
+    for task in tasks:
+        task.add_done_callback(_require_cancelled)
     try:
         yield
     finally:
@@ -151,6 +156,12 @@ async def _running(
         await asyncio.gather(*tasks, return_exceptions=True)
         await residency.close()
         threads.close(wait=threads.is_idle)
+
+
+def _require_cancelled(chore: "asyncio.Task[None]") -> None:
+    """Say it in the log if a background task ended by an error: it does not run any more."""
+    if not chore.cancelled() and (error := chore.exception()) is not None:
+        log.critical("%s ended, and runs no more", chore.get_name(), exc_info=error)
 
 
 def _pipeline(

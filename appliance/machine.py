@@ -5,6 +5,7 @@ the machine's own size: they are those of the process's control group and of eve
 (cgroup v1 and v2), and the smallest of all holds.
 """
 
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -38,7 +39,7 @@ def has_cpu_quota(roots: Roots = ROOTS) -> bool:
     Other processes then use the same cores, and only the kernel knows which are free.
     """
     allowed = len(allowed_cores())
-    return bool(allowed) and cores(roots) < allowed
+    return bool(allowed) and any(quota < allowed for quota in _quotas(roots))
 
 
 def allowed_cores() -> frozenset[int]:
@@ -94,6 +95,11 @@ def processor(roots: Roots = ROOTS) -> str:
 
 def _cpu_quotas(roots: Roots) -> Iterator[int]:
     """Yield the quota of every group that has one, in cores, rounded up."""
+    return (max(1, math.ceil(quota)) for quota in _quotas(roots))
+
+
+def _quotas(roots: Roots) -> Iterator[float]:
+    """Yield the quota of every group that has one, in cores."""
     for group in _groups(roots, "cpu"):
         # v2 has both numbers in one file, v1 one file for each.
         fields = _read(group / "cpu.max").split() or [
@@ -102,7 +108,7 @@ def _cpu_quotas(roots: Roots) -> Iterator[int]:
         ]
         quota, period = (*fields, "", "")[:2]
         if quota.isdigit() and period.isdigit() and int(period):
-            yield max(1, -(-int(quota) // int(period)))
+            yield int(quota) / int(period)
 
 
 def _memory_limits(roots: Roots) -> Iterator[tuple[Path, int]]:

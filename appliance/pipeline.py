@@ -164,7 +164,12 @@ class Pipeline:
                     paid = await self._paid_before(call)
                     engine = await self._engine(call, spec, purchase, is_paid=paid is not None)
                     hold = None if paid else await self._hold(purchase)
-                    body = await self._computed(call, task, spec, engine, plan, hold, timings)
+                    try:
+                        body = await self._computed(call, task, spec, engine, plan, hold, timings)
+                    except asyncio.CancelledError:
+                        if deadline.expired():
+                            raise InferenceFailed("it took too long") from None
+                        raise
                     deadline.reschedule(None)
                     charge = paid or await self._settled(call, hold, timings)
         except TimeoutError:

@@ -35,7 +35,7 @@ from appliance.listen_address import resolved
 from appliance.port import claimed
 from appliance.settings import Settings, injected_variables
 from appliance.store.database import WAY_OUT
-from appliance.store.datadir import DataDir, ServerNote
+from appliance.store.datadir import DataDir, ServerNote, pid_namespace
 from appliance.store.writer import Writer
 
 log = logging.getLogger("gigarouter.serve")
@@ -234,7 +234,8 @@ class _Serving:
                 await serving
                 raise ServerUnreachable("the HTTP server ended by itself; the log says why.")
         finally:
-            self._directory.remove_note()
+            with suppress(OSError):  # a disk that went read-only; the drain must follow
+                self._directory.remove_note()
             await self._drain(server, serving)
 
     def _server(self) -> Server:
@@ -278,7 +279,13 @@ class _Serving:
             await asyncio.sleep(0.02)
         started = iso(self._clock.wall_us()) or ""
         self._directory.write_note(
-            ServerNote(self._url, os.getpid(), started, connect_url=self._connect_url)
+            ServerNote(
+                self._url,
+                os.getpid(),
+                started,
+                connect_url=self._connect_url,
+                pid_namespace=pid_namespace(),
+            )
         )
         log.info("listening on %s (data in %s)", self._url, self._directory.path)
 

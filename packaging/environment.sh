@@ -11,7 +11,7 @@ say() { printf '%s\n' "gigarouter: $*" >&2; }
 die() { say "$*"; exit 1; }
 
 find_python() {
-    for candidate in "${PYTHON:-}" python3 python3.13 python3.12 python3.11 python; do
+    for candidate in "${PYTHON:-}" python3 python3.14 python3.13 python3.12 python3.11 python; do
         [ -n "$candidate" ] && command -v "$candidate" >/dev/null 2>&1 || continue
         if "$candidate" -P -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
             2>/dev/null; then
@@ -80,6 +80,7 @@ install() {
     fi
     : >"$log"
     if ! "$python" "$root/packaging/engine.py"; then
+        [ -z "${CI:-}" ] || die "the engine with our kernels cannot be built; see above"
         say "compiling the engine without our kernels, which is slower to run (2 to 10 minutes, once)"
     fi
     say "installing"

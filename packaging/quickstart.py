@@ -110,7 +110,9 @@ def stop(server: LocalServer) -> None:
         asyncio.run(server.stop())
     except DidNotStop as error:
         sys.exit(error.message)
-    print(f"Stopped the server (exit code {server.started.returncode}).")
+    if server.started.returncode != 0:
+        sys.exit(f"the server ended with exit code {server.started.returncode}; see {server.log}")
+    print("Stopped the server.")
 
 
 def try_it(url: str) -> None:

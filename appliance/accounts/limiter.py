@@ -19,7 +19,8 @@ from appliance.core.errors import (
 )
 
 OF_THE_KEY = (RateLimited, DailyBudgetExceeded)
-"""Refusals for the key's own limits. They use up a request, or refusing would be free."""
+"""Refusals for the key's own limits. They use up the call's request, or refusing would be free; a
+call beyond the key's concurrency is refused before its request is counted."""
 
 
 class Limiter:

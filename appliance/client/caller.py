@@ -24,6 +24,10 @@ PAID_S = 120.0
 WAIT_S = 60
 """Seconds that the server may hold a paid call while it loads the model."""
 REFUSED = 400
+READS = "GET"
+"""The method that changes nothing."""
+PATIENCE_S = 30.0
+"""Seconds that the command line waits for every answer: nothing is drawn meanwhile."""
 UNDECODABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 """What decoding raises: not JSON, not UTF-8, another shape, or nested too deeply."""
 
@@ -65,10 +69,17 @@ class AsyncCaller:
         """Close the connections."""
         await self._http.aclose()
 
-    async def do(self, verb: Verb[T], *names: str, order: msgspec.Struct | None = None) -> T:
+    async def do(
+        self,
+        verb: Verb[T],
+        *names: str,
+        order: msgspec.Struct | None = None,
+        deadline_s: float = 0.0,
+    ) -> T:
         """Send a request of the operator's API and return its answer.
 
-        `names` fill the verb's path, then its query.
+        `names` fill the verb's path, then its query. `deadline_s`: seconds to wait at least, for
+        who waits longer than the verb's own deadline.
 
         Raises:
             ServerLost: the server does not answer.
@@ -78,7 +89,11 @@ class AsyncCaller:
         """
         content = None if order is None else msgspec.json.encode(order)
         answer = await self._send(
-            verb.method, target(verb, names), content, self._headers, verb.deadline_s
+            verb.method,
+            target(verb, names),
+            content,
+            self._headers,
+            max(verb.deadline_s, deadline_s),
         )
         if answer.status_code >= REFUSED:
             raise ServerRefused(reason_of(answer.content))
@@ -130,21 +145,23 @@ class AsyncCaller:
             async with asyncio.timeout(deadline_s):
                 return await self._http.request(method, path, content=content, headers=headers)
         except (TimeoutError, httpx2.TimeoutException) as error:
-            self._say_late(error, deadline_s)
+            self._say_late(error, method, deadline_s)
         except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, OSError) as error:
             reason = str(error) or type(error).__name__
             raise ServerLost(f"the server at {self.url} does not answer: {reason}") from None
 
-    def _say_late(self, error: Exception, deadline_s: float) -> NoReturn:
+    def _say_late(self, error: Exception, method: str, deadline_s: float) -> NoReturn:
         if isinstance(error, httpx2.ConnectTimeout):
             if not self._is_local:
                 raise ServerLost(
                     f"the server at {self.url} does not answer within {CONNECT_S:.0f} s"
                 ) from None
             deadline_s = CONNECT_S  # the kernel accepts for it; only TLS can take so long
+            method = READS
+        done = "" if method == READS else "It may do it still: look before you repeat it. "
         raise ServerHangs(
             f"the server at {self.url} hangs: it accepts connections and gave no answer within "
-            f"{deadline_s:.0f} s. Look at its log; if it stays so, end it and start it again."
+            f"{deadline_s:.0f} s. {done}Look at its log; if it stays so, end it and start it again."
         ) from None
 
 
@@ -169,7 +186,7 @@ class Caller:
         Raises:
             ServerUnreachable: one of its family, as for `AsyncCaller.do`.
         """
-        return self._runner.run(self._caller.do(verb, *names, order=order))
+        return self._runner.run(self._caller.do(verb, *names, order=order, deadline_s=PATIENCE_S))
 
 
 class _Refusal(msgspec.Struct):

@@ -15,7 +15,7 @@ from pathlib import Path
 from appliance.client.caller import AsyncCaller
 from appliance.client.errors import DidNotStart, DidNotStop, ServerLost
 from appliance.client.process import ProcessHandle, command_line, end_of
-from appliance.store.datadir import DataDir, ServerNote
+from appliance.store.datadir import DataDir, ServerNote, is_of_here
 
 START_S = 120.0
 """Seconds until a server listens: at its first start it measures the machine."""
@@ -74,7 +74,7 @@ class LocalServer:
         if child is None or child.poll() is not None:
             return False
         note = self.note()
-        return note is None or note.pid == child.pid
+        return note is None or _is(note, child.pid)
 
     def unexpected_end(self) -> str | None:
         """Return how the process that this client started ended, once; None: it did not."""
@@ -86,6 +86,8 @@ class LocalServer:
 
     def description(self, note: ServerNote) -> str:
         """Return which process serves, by pid and command line."""
+        if not is_of_here(note):
+            return f"process {note.pid} of a container"
         return f"process {note.pid} ({command_line(note.pid) or 'its command line is unknown'})"
 
     async def start(self) -> ServerNote:
@@ -99,7 +101,7 @@ class LocalServer:
             async with asyncio.timeout(START_S):
                 while True:
                     note = self.note()
-                    if note is not None and note.pid == self.started.pid:
+                    if note is not None and _is(note, self.started.pid):
                         return note
                     if self.started.poll() is not None:
                         self._end_was_said = True
@@ -149,6 +151,8 @@ class LocalServer:
         elif note is None:
             return
         elif note == foreign:
+            if not is_of_here(note):
+                raise DidNotStop(f"{self.description(note)} is stopped where that was started")
             pid = note.pid
         else:
             raise DidNotStop(f"{self.description(note)} was not started here: it was not stopped")
@@ -190,3 +194,7 @@ class LocalServer:
             stream.seek(max(0, stream.tell() - TAIL_BYTES))
             return stream.read().decode("utf-8", "replace").splitlines()
         return []
+
+
+def _is(note: ServerNote, pid: int) -> bool:
+    return note.pid == pid and is_of_here(note)

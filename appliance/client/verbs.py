@@ -48,8 +48,8 @@ T_co = TypeVar("T_co", covariant=True)
 PREFIX = "/admin/v1"
 POLL_S = 5.0
 """Seconds for what the console asks again and again."""
-QUICK_S = 15.0
-"""Seconds for a change that is one write to the disk."""
+WRITE_S = 120.0
+"""Seconds for a change of the books: one that is given up may be written all the same."""
 LOOK_S = 60.0
 """Seconds for what reads files, devices or a long history."""
 LONG_S = 620.0
@@ -68,17 +68,17 @@ class Verb(Generic[T_co]):
     """Type of the body; None: there is none."""
     query: tuple[str, ...] = ()
     """Names of the query's parameters, filled in after those of the path."""
-    deadline_s: float = QUICK_S
+    deadline_s: float = LOOK_S
     """Seconds from the request to the whole answer."""
 
 
-MINT = Verb("POST", "/keys", MintedKey, MintOrder)
+MINT = Verb("POST", "/keys", MintedKey, MintOrder, deadline_s=WRITE_S)
 LIST_KEYS = Verb("GET", "/keys", KeyList, deadline_s=POLL_S)
 SHOW_KEY = Verb("GET", "/keys/{}", KeyView)
-TOP_UP = Verb("POST", "/keys/{}/topup", KeyView, TopUpOrder)
-REVOKE = Verb("POST", "/keys/{}/revoke", KeyView)
-ROTATE = Verb("POST", "/keys/{}/rotate", RotatedKey, RotateOrder)
-EXPIRE = Verb("POST", "/keys/{}/expire", KeyView, ExpireOrder)
+TOP_UP = Verb("POST", "/keys/{}/topup", KeyView, TopUpOrder, deadline_s=WRITE_S)
+REVOKE = Verb("POST", "/keys/{}/revoke", KeyView, deadline_s=WRITE_S)
+ROTATE = Verb("POST", "/keys/{}/rotate", RotatedKey, RotateOrder, deadline_s=WRITE_S)
+EXPIRE = Verb("POST", "/keys/{}/expire", KeyView, ExpireOrder, deadline_s=WRITE_S)
 FORGET = Verb("DELETE", "/keys/{}", KeyView, deadline_s=LONG_S)
 LIST_MODELS = Verb("GET", "/models", ModelList, deadline_s=POLL_S)
 SHOW_MODEL = Verb("GET", "/models/{}", ModelView)

@@ -55,11 +55,14 @@ class InputTooLong(ApplianceError):
 
     code = "input_too_long"
 
-    def __init__(self, *, index: int, tokens: int, tokens_max: int, param: str) -> None:
-        count = f"at least {tokens}" if tokens >= COUNTED_MAX else str(tokens)
+    def __init__(
+        self, *, index: int, tokens: int, tokens_max: int, param: str, may_be_cut: bool = True
+    ) -> None:
+        count = f"at least {tokens}" if tokens >= COUNTED_MAX or not may_be_cut else str(tokens)
+        which = f"{param}[{index}]" if may_be_cut else param
+        fix = 'Shorten it, or leave out "truncate": false.' if may_be_cut else "Shorten it."
         super().__init__(
-            f"{param}[{index}] has {count} tokens; this model takes {tokens_max}. "
-            'Shorten it, or leave out "truncate": false.',
+            f"{which} has {count} tokens; this model takes {tokens_max}. {fix}",
             param=param,
         )
         self.index = index

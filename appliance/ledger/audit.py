@@ -31,7 +31,7 @@ REFUNDS = """
     SELECT refund.seq FROM transfers AS refund JOIN transfers AS charge
         ON charge.seq = refund.refunds
     WHERE charge.kind <> 'charge' OR charge.debit <> refund.credit
-        OR charge.amount <> refund.amount
+        OR charge.amount <> refund.amount OR charge.credit <> refund.debit
 """
 USAGE = """
     WITH charged AS (

@@ -74,7 +74,11 @@ class BackupSchedule:
         """Make backups until cancelled."""
         if not self.every_h:
             return
-        wait_s = self.due_in_s()
+        try:
+            wait_s = self.due_in_s()
+        except OSError as error:
+            log.error("the backups cannot be looked at: %s", error)  # noqa: TRY400 - it says enough
+            wait_s = START_PAUSE_S
         while True:
             await asyncio.sleep(wait_s)
             await self.once()

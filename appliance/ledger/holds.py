@@ -19,7 +19,7 @@ from appliance.ledger.ledger import Ledger
 log = logging.getLogger("gigarouter.holds")
 
 RELEASE_PAUSES_S = (1, 2, 5, 10, 30, *(60,) * 60)
-"""Between the tries to release a hold while the store fails: about an hour."""
+"""Between the tries to release a hold, or to refund, while the store fails: about an hour."""
 
 
 class Holds:
@@ -30,8 +30,8 @@ class Holds:
         self._retrying: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
-        """Count the holds that could not be released yet."""
-        return f"<Holds [{len(self._retrying)} to be released]>"
+        """Count what could not be given back yet."""
+        return f"<Holds [{len(self._retrying)} to be given back]>"
 
     async def open(self, purchase: Purchase) -> Hold:
         """Reserve the price; it is given back if the caller is cancelled meanwhile.
@@ -106,12 +106,23 @@ class Holds:
         if settling.cancelled() or settling.exception() is not None:
             await self._release(hold)
             return
-        charge = settling.result()
+        seq = settling.result().seq
         try:
-            await self._ledger.refund(charge.seq)
-        except Exception:
-            # It stands among the undelivered, which are refunded when the server starts next.
-            log.exception("charge %d could not be refunded yet", charge.seq)
+            await self._ledger.refund(seq)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next try may succeed
+            log.warning("charge %d is not refunded yet: %r", seq, error)
+            self._retry(self._refund_later(seq))
+
+    async def _refund_later(self, seq: int) -> None:
+        # It stands among the undelivered, which are refunded when the server starts next.
+        for pause_s in RELEASE_PAUSES_S:
+            await asyncio.sleep(pause_s)
+            try:
+                await self._ledger.refund(seq)
+            except Exception as error:  # noqa: BLE001 - as above
+                log.warning("charge %d could not be refunded: %r", seq, error)
+            else:
+                return
 
     def _retry(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -195,18 +195,42 @@ def _series_of_system_accounts(connection: sqlite3.Connection) -> None:
     """Let grants and charges use a series of accounts, without writing ten million rows again.
 
     A wider CHECK changes no row, so the text of the table is replaced, in SQLite's own procedure
-    for this (sqlite.org/lang_altertable.html#otheralter).
+    for this (sqlite.org/lang_altertable.html#otheralter). An SQLite in its defensive mode, as some
+    systems build it, refuses that: there the table is made anew and its rows are copied.
     """
     [(text,)] = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'transfers'")
     for before, after in SERIES:
         assert text.count(before) == 1, text
         text = text.replace(before, after)
+    try:
+        _replace_text(connection, text)
+    except sqlite3.OperationalError:
+        _copy_rows(connection, text)
+    execute_statements(connection, INDEXES)
+
+
+def _replace_text(connection: sqlite3.Connection, text: str) -> None:
     [(version,)] = connection.execute("PRAGMA schema_version").fetchall()
     connection.execute("PRAGMA writable_schema = ON")
     connection.execute("UPDATE sqlite_master SET sql = ? WHERE name = 'transfers'", (text,))
     connection.execute(f"PRAGMA schema_version = {version + 1}")
     connection.execute("PRAGMA writable_schema = RESET")
-    execute_statements(connection, INDEXES)
+
+
+def _copy_rows(connection: sqlite3.Connection, text: str) -> None:
+    """Make the table anew, with its rows, triggers and indexes."""
+    beside = connection.execute(
+        "SELECT sql FROM sqlite_master"
+        " WHERE tbl_name = 'transfers' AND type IN ('index', 'trigger') AND sql IS NOT NULL"
+    ).fetchall()
+    # Rows of other tables refer to these; at the commit they are there again.
+    connection.execute("PRAGMA defer_foreign_keys = ON")
+    connection.execute("CREATE TABLE transfers_before AS SELECT * FROM transfers")
+    connection.execute("DROP TABLE transfers")
+    connection.execute(text)
+    connection.execute("INSERT INTO transfers SELECT * FROM transfers_before")
+    connection.execute("DROP TABLE transfers_before")
+    execute_statements(connection, [sql for (sql,) in beside])
 
 
 MIGRATIONS: tuple[Migration, ...] = (

@@ -56,9 +56,10 @@ class EngineCounters(Protocol):
 class EngineReading:
     """One engine at the moment of a scrape."""
 
+    number: int
+    """Tells this engine from every other one of the process."""
     model: str
     counters: EngineCounters
-    """The engine's own, which it goes on changing."""
     waiting_tokens: int
 
 
@@ -156,7 +157,7 @@ class _ServerCollector(Collector):
         self._freed: dict[str, list[int]] = {}
         """By model, what engines had counted that are gone."""
         self._known: dict[int, tuple[str, EngineCounters]] = {}
-        """Counters by identity; they are kept, so that no other object takes theirs."""
+        """By engine, its model and what it had counted when it was read last."""
         self._absent: set[int] = set()
         """Those of engines that the last reading did not name."""
 
@@ -167,8 +168,8 @@ class _ServerCollector(Collector):
         here = set()
         for engine, model in zip(reading.engines, labels, strict=True):
             waiting[model] = waiting.get(model, 0) + engine.waiting_tokens
-            here.add(id(engine.counters))
-            self._known[id(engine.counters)] = model, engine.counters
+            here.add(engine.number)
+            self._known[engine.number] = model, engine.counters
         self._forget(here)
         totals = {model: list(counts) for model, counts in self._freed.items()}
         for model, counters in self._known.values():
@@ -176,9 +177,9 @@ class _ServerCollector(Collector):
         self._waiting, self._totals = waiting, totals
 
     def _forget(self, here: set[int]) -> None:
-        """Let counters go whose engine two readings in a row did not name.
+        """Add the counters of engines that two readings in a row did not name to the freed ones.
 
-        The first of them may still see an engine compute that is on its way out.
+        One that a single reading missed may be on its way in or out.
         """
         absent = self._known.keys() - here
         for number in absent & self._absent:

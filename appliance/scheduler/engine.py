@@ -87,6 +87,11 @@ class Engine:
         return f"<Engine {self.name} [{state} | {waits}]>"
 
     @property
+    def number(self) -> int:
+        """Return the number of this load; no other engine of the process has it."""
+        return self._number
+
+    @property
     def counters(self) -> Counters:
         """Return a copy of what was counted up to now, all of the same moment."""
         with self._changed:

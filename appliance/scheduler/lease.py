@@ -6,6 +6,7 @@ was started under it has returned, because cancelling a call does not stop its t
 """
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,6 +14,8 @@ from typing import TypeVar, TypeVarTuple
 
 from appliance.scheduler.pool_entry import WeightsKey
 from appliance.scheduler.threads import ThreadPool
+
+log = logging.getLogger("gigarouter.residency")
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -45,8 +48,12 @@ class Leases:
         if self._counts[key]:
             return
         del self._counts[key]
-        self._on_free(key)
         self._changed.set()
+        try:
+            self._on_free(key)
+        except Exception:
+            # The call that releases is answered, and perhaps charged: this must not fail it.
+            log.exception("a model could not be freed, or the next one loaded")
 
     async def all_free(self) -> None:
         """Return once no model is leased."""

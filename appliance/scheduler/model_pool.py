@@ -105,8 +105,12 @@ class ModelPool:
         if self._closing:
             return
         for entry in [entry for entry in self.entries.values() if entry.state == "waiting"]:
-            if not self._admit(entry):
+            if not self._admit(entry) and self._is_wanted(entry):
                 break  # first come, first served: a small model must not starve a large one
+
+    def _is_wanted(self, entry: PoolEntry) -> bool:
+        """Say whether a call still waits for a model."""
+        return bool(entry.waiters or self.leases.count(weights_key(entry.spec)))
 
     def may_go(self, entry: PoolEntry) -> bool:
         """Say whether a model can be evicted now."""
@@ -150,11 +154,17 @@ class ModelPool:
         if budget is None or self.taken_bytes + entry.bytes <= budget:
             self._load(entry)
             return True
-        if entry.bytes > budget:
+        pinned = sum(
+            each.bytes
+            for weights, each in self.entries.items()
+            if weights in self.pinned and each.takes_memory
+        )
+        if entry.bytes + pinned > budget:
+            besides = f", of which pinned ones take {pinned // 1_000_000:,} MB" if pinned else ""
             self._fail(
                 entry,
                 f"it needs {entry.bytes // 1_000_000:,} MB of memory, and all models together may "
-                f"take {budget // 1_000_000:,} MB (memory_mb)",
+                f"take {budget // 1_000_000:,} MB (memory_mb){besides}",
             )
             return True
         self._make_room(entry, budget)
@@ -184,14 +194,19 @@ class ModelPool:
     def _load(self, entry: PoolEntry) -> None:
         spec = entry.spec
         entry.began_ns = self._clock.monotonic_ns()
-        entry.engine = Engine(
-            spec.id,
-            lambda: self._loader.open_model(spec),
-            clock=self._clock,
-            queue_tokens_max=self._limits.queue_tokens_max,
-            on_death=lambda: self._died(entry),
-            cache=self._cache,
-        )
+        try:
+            entry.engine = Engine(
+                spec.id,
+                lambda: self._loader.open_model(spec),
+                clock=self._clock,
+                queue_tokens_max=self._limits.queue_tokens_max,
+                on_death=lambda: self._died(entry),
+                cache=self._cache,
+            )
+        except (RuntimeError, MemoryError) as error:  # the system gives no thread, or no memory
+            log.error("%s cannot be loaded: %s", spec.id, error)  # noqa: TRY400 - it says enough
+            self._fail(entry, f"no worker could be started: {error}")
+            return
         entry.engine.loaded.add_done_callback(lambda future: self._loaded(entry, future))
 
     def _loaded(self, entry: PoolEntry, future: asyncio.Future[None]) -> None:
@@ -221,6 +236,9 @@ class ModelPool:
     def _died(self, entry: PoolEntry) -> None:
         weights = weights_key(entry.spec)
         if self.entries.get(weights) is not entry:
+            return
+        if entry.leaving:
+            self.reconcile()
             return
         lived_ns = self._clock.monotonic_ns() - entry.began_ns
         before = 0 if lived_ns > HEALTHY_S * NS_PER_S else self._deaths.get(weights, 0)

@@ -25,7 +25,7 @@ from appliance.scheduler.cache import VectorCache
 from appliance.scheduler.engine import Engine
 from appliance.scheduler.lease import Lease
 from appliance.scheduler.load_times import LoadTimes
-from appliance.scheduler.model_pool import NS_PER_S, ModelPool
+from appliance.scheduler.model_pool import NS_PER_S, TRY_AGAIN_S, ModelPool
 from appliance.scheduler.model_status import file_reason
 from appliance.scheduler.pool_entry import PoolEntry, WeightsKey, weights_key
 from appliance.scheduler.threads import ThreadPool
@@ -67,6 +67,10 @@ class Residency:
             times=times or LoadTimes(None),
         )
         self._encoders: dict[WeightsKey, asyncio.Task[TextEncoder]] = {}
+        self._opened_ns: dict[WeightsKey, int] = {}
+        """When each of them was opened, or failed to be, last."""
+        # Opening one can hash and try a file of gigabytes: texts must not wait for that.
+        self._opener = ThreadPool(workers=1, calls_max=limits.tokenizing_calls_max)
 
     def __repr__(self) -> str:
         """Count engines."""
@@ -130,16 +134,25 @@ class Residency:
         """
         weights = weights_key(spec)
         task = self._encoders.get(weights)
-        if task is None:
-            task = asyncio.create_task(self._threads.run(self._loader.open_encoder, spec))
+        if task is None or self._may_open_again(weights, task):
+            task = asyncio.create_task(self._opener.run(self._loader.open_encoder, spec))
             self._encoders[weights] = task
+            self._opened_ns[weights] = self._clock.monotonic_ns()
         try:
             return task.result() if task.done() else await asyncio.shield(task)
+        except RetryableError:
+            raise
         except Exception as error:
-            self._encoders.pop(weights, None)
-            if isinstance(error, RetryableError):
-                raise
             raise ModelNotServed(model=spec.id, reason=_reason_of(error)) from error
+
+    def _may_open_again(self, weights: WeightsKey, task: "asyncio.Task[TextEncoder]") -> bool:
+        """Say whether a tokenizer that could not be opened is tried again, as weights are."""
+        if not task.done() or (not task.cancelled() and task.exception() is None):
+            return False
+        if task.cancelled() or isinstance(task.exception(), RetryableError):
+            return True
+        since_ns = self._clock.monotonic_ns() - self._opened_ns[weights]
+        return since_ns > TRY_AGAIN_S * NS_PER_S
 
     def ready(self, spec: ModelSpec) -> Engine | None:
         """Return the model's engine if it can compute now, and start loading it if not."""
@@ -203,6 +216,7 @@ class Residency:
         """Free a model as soon as the calls that compute with it have ended."""
         entry = self.entry(spec)
         if entry is None:
+            self._drop_encoder(spec)
             return
         entry.leaving = True
         self.pool.reconcile()
@@ -237,6 +251,7 @@ class Residency:
             if not self.pool.leases.count(weights):
                 _close(task)
         self._encoders.clear()
+        self._opener.close(wait=self._opener.is_idle)
 
     def _begin(self, spec: ModelSpec) -> PoolEntry:
         task = self._encoders.get(weights_key(spec))

@@ -13,6 +13,8 @@ import sqlite3
 
 FRAMES_MAX = 1_000
 """Pages that the log may have: 4 MiB."""
+FRAMES_PER_CHANGE_MIN = 0.25
+"""The least rate that is believed: commits of many rows share pages, and the next may not."""
 MARGIN = 2
 """How far an estimate may be too low before the log is longer than `FRAMES_MAX`."""
 
@@ -47,6 +49,8 @@ class Checkpointer:
         added = max(0, frames - self._frames_kept)
         # The rate may rise at once and falls slowly: one that is too high costs a checkpoint, one
         # that is too low a long log.
-        self._frames_per_change = max(added / max(1, changes), self._frames_per_change / 2)
+        self._frames_per_change = max(
+            added / max(1, changes), self._frames_per_change / 2, FRAMES_PER_CHANGE_MIN
+        )
         self._frames_kept = frames if copied < frames else 0
         return True

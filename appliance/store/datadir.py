@@ -21,6 +21,7 @@ LOCK_ATTEMPTS = 10
 LOCK_PAUSE_S = 0.01
 """A process that calls `is_locked` holds the lock for a moment: that is no reason to refuse."""
 LOCKS = Path("/proc/locks")
+PID_NAMESPACE = Path("/proc/self/ns/pid")
 WHERE = 5
 """Which field of its lines names device and file."""
 
@@ -34,6 +35,8 @@ class ServerNote(msgspec.Struct, frozen=True):
     started: str
     connect_url: str = ""
     """Where this machine reaches it; empty in the note of an older server."""
+    pid_namespace: str = ""
+    """In which `pid` is a process (Linux); empty: of the whole machine."""
 
 
 class DataDir:
@@ -92,6 +95,8 @@ class DataDir:
                 raise self.busy()
             os.ftruncate(handle, 0)
             os.write(handle, f"{os.getpid()}\n".encode())
+            with suppress(OSError):
+                self.remove_note()  # of a server that was killed
             yield
         finally:
             os.close(handle)
@@ -135,9 +140,15 @@ class DataDir:
         """Return where the server listens that owns the directory now, or None.
 
         A note that a killed server left behind, and one that names another process, are no server.
+        The pid in the note of a container cannot be compared; there the lock alone counts, and
+        whoever takes it removes the note of the server before.
         """
         note = self.read_note()
-        return note if note is not None and note.pid == self.owner() else None
+        if note is None:
+            return None
+        if is_of_here(note):
+            return note if note.pid == self.owner() else None
+        return note if self.is_locked() else None
 
     def admin_token(self) -> str:
         """Return the operator's secret, made on first use."""
@@ -163,6 +174,18 @@ class DataDir:
     def remove_note(self) -> None:
         """Remove `server.json`: the server is stopping."""
         self._note.unlink(missing_ok=True)
+
+
+def pid_namespace() -> str:
+    """Return which numbering of processes this one belongs to; empty: the system has but one."""
+    with suppress(OSError):
+        return str(PID_NAMESPACE.readlink())
+    return ""
+
+
+def is_of_here(note: ServerNote) -> bool:
+    """Say whether a note's pid means the same process to us as to the server."""
+    return note.pid_namespace in ("", pid_namespace())
 
 
 def _holders(path: Path) -> set[int] | None:

@@ -129,10 +129,9 @@ class Writer:
 
     def close(self) -> None:
         """Finish the queue, copy the write-ahead log into the file, and close it."""
-        if self._closed:
-            return
-        self._closed = True
-        self._mailbox.put(None)
+        if not self._closed:
+            self._closed = True
+            self._mailbox.put(None)
         self._thread.join(CLOSE_SECONDS)
         if self._thread.is_alive():
             log.error("the disk does not answer; what waits for it was not acknowledged")

@@ -95,7 +95,11 @@ def plan_templated(
     """
     if len(query) + template.specials >= tokens_max:
         raise InputTooLong(
-            index=0, tokens=len(query) + template.specials, tokens_max=tokens_max, param="query"
+            index=0,
+            tokens=len(query) + template.specials,
+            tokens_max=tokens_max,
+            param="query",
+            may_be_cut=False,
         )
     kept = pairs
     if document_tokens_max is not None:

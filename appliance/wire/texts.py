@@ -11,6 +11,8 @@ from appliance.core.errors import InvalidRequest, TokenInputUnsupported
 from appliance.core.limits import Limits
 from appliance.wire.json import decode
 
+OBJECT_STRINGS_MAX = 200
+"""Strings of a document that is an object, names and values, on the average."""
 _NUMBER_OR_LIST = (b"[", b"-", *(b"%d" % digit for digit in range(10)))
 
 
@@ -49,9 +51,9 @@ def rerank_documents(
     body = bytes(raw).lstrip()
     if not body.startswith(b"["):
         raise InvalidRequest(f"{param} must be a list of strings", param=param)
-    if body[1:65].lstrip().startswith(b'"'):
-        _require_count(body, limits, param=param)
-    if b"{" in body:
+    has_objects = b"{" in body
+    _require_count(body, limits, param=param, each=OBJECT_STRINGS_MAX if has_objects else 1)
+    if has_objects:
         texts = _texts_of_objects(body, limits, param=param, fields=fields or ["text"])
     else:
         texts = decode(body, list[str], param=param)
@@ -70,18 +72,17 @@ def require_text(text: str, limits: Limits, *, param: str) -> None:
     _require_bounds([text], limits, param=param)
 
 
-def _require_count(body: bytes, limits: Limits, *, param: str) -> None:
+def _require_count(body: bytes, limits: Limits, *, param: str, each: int = 1) -> None:
     """Refuse millions of strings before any of them becomes an object.
 
-    A string has two quotes without a backslash before them, so this never counts too many.
-    Objects hold several strings each; a list of objects is counted while it is decoded.
+    A string has two quotes without a backslash before them, so this never counts more strings
+    than there are. `each` is how many of them an item may have.
     """
-    if b"{" not in body:
-        strings = (body.count(b'"') - body.count(b'\\"')) // 2
-        if strings > limits.inputs_max:
-            raise InvalidRequest(
-                f"{param} has more than {limits.inputs_max} items; split it", param=param
-            )
+    strings = (body.count(b'"') - body.count(b'\\"')) // 2
+    if strings > limits.inputs_max * each:
+        raise InvalidRequest(
+            f"{param} has more than {limits.inputs_max} items; split it", param=param
+        )
 
 
 def _require_bounds(texts: list[str], limits: Limits, *, param: str) -> None:
@@ -113,6 +114,10 @@ def _texts_of_objects(body: bytes, limits: Limits, *, param: str, fields: list[s
         if decoded > limits.inputs_max:
             raise ValueError(f"more than {limits.inputs_max} items; split it")
 
+    if any(not field.isprintable() or '"' in field or "\\" in field for field in fields):
+        raise InvalidRequest(
+            "rank_fields: a name is plain text without quotes", param="rank_fields"
+        )
     names = {f"field_{number}": field for number, field in enumerate(dict.fromkeys(fields))}
     kind: Any = msgspec.defstruct(
         "Document",

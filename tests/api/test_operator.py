@@ -70,6 +70,8 @@ def test_the_counters_are_for_this_machine_and_for_the_operator(tmp_path):
             body = {"model": "all-minilm-l6-v2", "input": ["one", "two", "one"]}
             headers = await it.key()
             assert (await it.client.post("/v1/embeddings", json=body, headers=headers)).is_success
+            for _ in range(4):
+                await scrape(it, "127.0.0.1")
             found = await scrape(it, "127.0.0.1")
             assert found.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
             model = {"model": "sentence-transformers/all-MiniLM-L6-v2"}

@@ -600,7 +600,7 @@ def test_the_plaintext_stands_in_the_answer_to_mint_and_nowhere_else(make_server
 def test_sigterm_under_load_lets_calls_in_flight_finish_and_charges_exactly_those(make_server):
     server = make_server().start("--fake")
     key = server.mint(credit="1000")["key"]
-    content = json.dumps({"model": EMBED, "input": ["some words to embed " * 20] * 40})
+    content = json.dumps({"model": EMBED, "input": ["some words to embed " * 20] * 200})
     headers = {"authorization": f"Bearer {key}"}
     heard, others, broken = [], [], []
 

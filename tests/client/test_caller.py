@@ -152,6 +152,31 @@ def test_a_server_that_hangs_is_said_to_hang_and_in_time(raw):
         assert "hangs" in caught.value.message
 
 
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+def test_who_gives_up_a_change_is_told_that_it_may_be_made(method):
+    quick = Verb(method, "/keys", KeyList, deadline_s=0.3)
+    with answering(None) as url, pytest.raises(ServerHangs) as caught:
+        asked(url, lambda caller: caller.do(quick))
+    assert ("look before you repeat it" in caught.value.message) == (method != "GET")
+
+
+def test_a_command_waits_longer_than_what_is_drawn_again_and_again(monkeypatch):
+    waits = []
+
+    async def send(_self, _method, _path, _content, _headers, deadline_s):
+        waits.append(deadline_s)
+        raise ServerHangs("it hangs")
+
+    monkeypatch.setattr(AsyncCaller, "_send", send)
+    with Caller("http://127.0.0.1:1", "token") as caller:
+        for verb in (verbs.LIST_KEYS, verbs.VERIFY_MODEL):
+            with pytest.raises(ServerHangs):
+                caller.do(verb)
+    with pytest.raises(ServerHangs):
+        asked("http://127.0.0.1:1", lambda caller: caller.do(verbs.LIST_KEYS))
+    assert waits == [module.PATIENCE_S, verbs.LONG_S, verbs.POLL_S]
+
+
 def test_a_server_that_drips_its_answer_hangs_too():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         stop = threading.Event()

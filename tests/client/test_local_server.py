@@ -133,6 +133,32 @@ def test_where_the_kernel_says_nothing_the_file_is_believed_while_it_is_locked(
     assert LocalServer(folder).note() is None
 
 
+def in_a_container(folder, pid=1):
+    content = {"url": "http://127.0.0.1:1", "pid": pid, "started": "", "pid_namespace": "pid:[1]"}
+    (folder / "server.json").write_text(json.dumps(content))
+
+
+def test_a_server_in_a_container_is_found_by_its_lock_and_not_stopped_from_outside(folder):
+    with holder(folder) as process:
+        in_a_container(folder)
+        server = LocalServer(folder)
+        found = server.note()
+        assert found.pid == 1
+        assert server.description(found) == "process 1 of a container"
+        for named in (None, found):
+            with pytest.raises(DidNotStop, match="process 1 of a container"):
+                asyncio.run(server.stop(named))
+        assert process.poll() is None
+    assert server.note() is None
+
+
+def test_the_note_of_a_server_that_was_killed_is_gone_with_the_next_lock(folder):
+    in_a_container(folder)
+    with DataDir(folder).locked():
+        assert LocalServer(folder).note() is None
+    assert not (folder / "server.json").exists()
+
+
 def test_a_command_that_owns_the_directory_is_no_server(folder):
     note_of(os.getpid() + 1, folder)
     with DataDir(folder).locked():
@@ -304,4 +330,4 @@ def test_a_server_that_hangs_is_one_clear_line_of_a_command(tmp_path):
     assert done.returncode == 1
     [line] = done.stderr.splitlines()
     assert line.startswith(f"gigarouter: the server at {server.url} hangs")
-    assert took_s < 20
+    assert took_s < 50

@@ -87,7 +87,8 @@ def _wrong_rows(transfers, prices) -> list[str]:
                 found.append(f"charge {seq} is not its units times its price")
         if row["refunds"] is not None:
             charge = kinds[row["refunds"]]
-            if (charge["debit"], charge["amount"]) != (row["credit"], row["amount"]):
+            back = row["credit"], row["debit"], row["amount"]
+            if (charge["debit"], charge["credit"], charge["amount"]) != back:
                 found.append(f"refund {seq} gives back something else")
     return found
 

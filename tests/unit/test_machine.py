@@ -90,6 +90,12 @@ def test_a_quota_of_v2_is_rounded_up_to_whole_cores(tree, v2, many_cores, text, 
     assert machine.has_cpu_quota(tree.roots) == (cores < 64)
 
 
+def test_a_quota_between_the_last_core_and_all_of_them_is_one(tree, v2, many_cores):
+    tree.write(v2 / "cpu.max", "6350000 100000")
+    assert machine.cores(tree.roots) == 64
+    assert machine.has_cpu_quota(tree.roots)
+
+
 @pytest.mark.parametrize(("quota", "cores"), [("-1", 64), ("250000", 3), ("1000", 1)])
 def test_a_quota_of_v1_is_two_files(tree, many_cores, quota, cores):
     tree.belongs("3:cpu,cpuacct:/docker/abc", "4:memory:/docker/abc")

@@ -841,3 +841,37 @@ def test_a_hold_that_the_store_would_not_release_is_released_once_it_works_again
             assert len(tries) == 3
 
     asyncio.run(asyncio.wait_for(story(), 30))
+
+
+def test_a_refund_that_the_store_would_not_take_is_made_once_it_works_again(tmp_path, monkeypatch):
+    tries = []
+
+    async def story():
+        async with line(tmp_path) as it:
+            ledger = it.pipeline._billing.ledger
+            refund = ledger.refund
+
+            async def fails_twice(seq):
+                tries.append(seq)
+                if len(tries) < 3:
+                    raise StoreFailed("the disk is full")
+                return await refund(seq)
+
+            monkeypatch.setattr("appliance.ledger.holds.RELEASE_PAUSES_S", (0, 0, 0))
+            monkeypatch.setattr(ledger, "refund", fails_twice)
+            blocking = []
+
+            def render(spec, plan, matrix):
+                blocking.append(it.block_writer())
+                return b""
+
+            running = it.begin(render=render)
+            await until(lambda: blocking and it.waiting_writes() >= 1)
+            await it.is_cancelled(running, owes=it.writer_gate.set)
+            await asyncio.to_thread(blocking[0].join)
+            while await it.books() != REFUNDED:  # noqa: ASYNC110 - the books ring no bell
+                await asyncio.sleep(0)
+            assert tries == [2, 2, 2]
+            await it.still_works()
+
+    asyncio.run(asyncio.wait_for(story(), 30))

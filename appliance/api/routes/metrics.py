@@ -27,7 +27,7 @@ def _reading(services: Services) -> Reading:
         calls_in_flight=services.pipeline.in_flight,
         backup_failures=services.admin.books.failures,
         engines=tuple(
-            EngineReading(engine.name, engine.counters, engine.tokens_waiting)
+            EngineReading(engine.number, engine.name, engine.counters, engine.tokens_waiting)
             for engine in services.residency.engines()
         ),
     )

@@ -10,6 +10,7 @@ from appliance.accounts.key import Key, KeyLimits
 from appliance.accounts.limiter import Limiter
 from appliance.core.errors import (
     DailyBudgetExceeded,
+    InferenceFailed,
     InsufficientCredit,
     InvalidRequest,
     LedgerUnavailable,
@@ -237,6 +238,21 @@ def test_a_call_refused_for_concurrency_uses_up_no_request():
             with pytest.raises(RateLimited, match="at one time"):
                 call(limiter, who)
     call(limiter, who)
+
+
+def test_every_refusal_of_ours_gives_the_tokens_back_and_a_fault_does_not_count_twice():
+    limiter, who = Limiter(HandClock()), key(tpm=10)
+    for refusal in (
+        InsufficientCredit(required="2", available="1"),
+        QueueFull(retry_after_s=1),
+        InferenceFailed("it took too long"),
+    ):
+        with pytest.raises(type(refusal)), limiter.tokens(who, 10):
+            raise refusal
+    with limiter.tokens(who, 10):
+        pass
+    with pytest.raises(RateLimited), limiter.tokens(who, 1):
+        pass
 
 
 def test_keys_do_not_use_up_each_others_rates():

@@ -176,6 +176,13 @@ def test_a_refund_of_something_else_is_found(directory):
     assert any("refunds another charge" in problem for problem in deep)
 
 
+def test_a_refund_out_of_another_account_than_the_charge_went_to_is_found(directory):
+    deep, _ = tamper(directory, "UPDATE transfers SET debit = 'revenue-2' WHERE kind = 'refund'")
+    assert any("refunds another charge" in problem for problem in deep)
+    with closing(sqlite3.connect(directory.database)) as connection:
+        assert any("gives back something else" in problem for problem in recomputed(connection))
+
+
 def test_the_last_links_alone_can_be_asked(directory):
     tamper(directory, "UPDATE transfers SET at_us = 7 WHERE seq = 2")
     with closing(sqlite3.connect(directory.database)) as connection:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from appliance.core.limits import Limits
 from appliance.core.units import PICOCREDITS_PER_CREDIT
-from appliance.ledger import audit, books
+from appliance.ledger import audit, books, schema
 from appliance.ledger.books import open_books
 from appliance.ledger.schema import MIGRATIONS
 from appliance.store import database
@@ -59,16 +59,34 @@ def test_books_of_the_version_before_open_with_every_row_and_take_the_new_rules(
         assert call(audit.problems) == []
 
 
-def test_the_tables_are_the_same_whether_books_are_old_or_new(tmp_path):
-    def texts(path):
-        with closing(sqlite3.connect(path)) as connection:
-            return {
-                name: " ".join(sql.replace('"', "").split())
-                for name, sql in connection.execute(
-                    "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"
-                )
-            }
+def texts(path):
+    with closing(sqlite3.connect(path)) as connection:
+        return {
+            name: " ".join(sql.replace('"', "").split())
+            for name, sql in connection.execute(
+                "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"
+            )
+        }
 
+
+def test_an_sqlite_that_protects_its_schema_copies_the_rows(tmp_path, monkeypatch):
+    directory = old_books(tmp_path)
+    before = rows(directory.database)
+
+    def refuses(*_):
+        raise sqlite3.OperationalError("table sqlite_master may not be modified")
+
+    monkeypatch.setattr(schema, "_replace_text", refuses)
+    with directory.locked(), open_books(directory, HandClock(TOMORROW), Limits()) as opened:
+        assert rows(directory.database) == before
+        assert opened.writer.call(recomputed) == []
+        assert opened.writer.call(audit.problems) == []
+        assert opened.writer.call(lambda c: c.execute("PRAGMA foreign_key_check").fetchall()) == []
+    connect(tmp_path / "new.db", MIGRATIONS).close()
+    assert texts(directory.database) == texts(tmp_path / "new.db")
+
+
+def test_the_tables_are_the_same_whether_books_are_old_or_new(tmp_path):
     directory = old_books(tmp_path)
     connect(directory.database, MIGRATIONS).close()
     connect(tmp_path / "new.db", MIGRATIONS).close()

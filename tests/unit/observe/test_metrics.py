@@ -38,6 +38,7 @@ def counters(tokens=0, **changes):
 
 
 def reading(*engines, calls=0, failures=0):
+    """Each engine is number, model, counters and waiting tokens."""
     return Reading(calls, failures, tuple(EngineReading(*engine) for engine in engines))
 
 
@@ -67,7 +68,7 @@ def value(found, name, **labels):
 def test_a_label_is_read_back_as_it_was_whatever_is_in_it(accept):
     it = Metrics()
     it.note(record(model=HOSTILE, tier=HOSTILE))
-    it.read(reading((HOSTILE, counters(tokens=3), 4)))
+    it.read(reading((1, HOSTILE, counters(tokens=3), 4)))
     found = samples(it, accept)
     assert value(found, "gigarouter_calls_total", model=HOSTILE, tier=HOSTILE, status="200") == 1
     assert value(found, "gigarouter_engine_tokens_total", model=HOSTILE) == 3
@@ -113,7 +114,8 @@ def test_engines_of_one_model_are_one_series():
     """An old one that drains, while another is loaded from a file that was replaced."""
     it = Metrics()
     busy = counters(tokens=2, busy_ns=1_500_000_000)
-    it.read(reading(("m", counters(tokens=40), 5), ("m", busy, 1), ("n", counters(tokens=1), 0)))
+    engines = (1, "m", counters(tokens=40), 5), (2, "m", busy, 1), (3, "n", counters(tokens=1), 0)
+    it.read(reading(*engines))
     found = samples(it)
     assert value(found, "gigarouter_engine_tokens_total", model="m") == 42
     assert value(found, "gigarouter_engine_waiting_tokens", model="m") == 6
@@ -123,30 +125,28 @@ def test_engines_of_one_model_are_one_series():
 
 def test_a_models_counters_never_fall_when_an_engine_goes_or_is_loaded_again():
     it = Metrics()
-    old = counters(tokens=40)
-    it.read(reading(("m", old, 5)))
-    old.tokens = 45  # computed after the pool let go of it
+    old, new = (1, "m", counters(tokens=45), 5), (2, "m", counters(tokens=3), 0)
     seen = []
-    for engines in ((), (), (("m", counters(tokens=3), 0),)):
+    for engines in ((old,), (), (), (new,), (new,), (), (new,)):
         it.read(reading(*engines))
         seen.append(value(samples(it), "gigarouter_engine_tokens_total", model="m"))
-    assert seen == [45, 45, 48]
+    assert seen == [45, 45, 45, 48, 48, 48, 48]
     assert ("gigarouter_engine_waiting_tokens", frozenset({("model", "m")})) in samples(it)
 
 
 def test_counters_of_engines_that_are_gone_are_not_kept_for_ever():
     it = Metrics()
-    for _ in range(100):
-        it.read(reading(("m", counters(tokens=1), 0)))
+    for number in range(100):
+        it.read(reading((number, "m", counters(tokens=1), 0)))
     assert len(it._server._known) <= 2
     assert value(samples(it), "gigarouter_engine_tokens_total", model="m") == 100
 
 
-def test_an_engine_that_two_readings_missed_is_not_counted_twice():
+def test_one_engine_is_counted_once_however_often_it_is_read():
+    """Each reading has its own copy of what the engine counted."""
     it = Metrics()
-    same = counters(tokens=7)
-    for engines in ((("m", same, 0),), (), (("m", same, 0),), (("m", same, 0),)):
-        it.read(reading(*engines))
+    for tokens in (5, 6, 7, 7, 7):
+        it.read(reading((1, "m", counters(tokens=tokens), 0)))
     assert value(samples(it), "gigarouter_engine_tokens_total", model="m") == 7
 
 
@@ -155,7 +155,7 @@ def test_models_beyond_the_bound_share_a_label(monkeypatch):
     it = Metrics()
     for model in ("a", "b", "c", "d", "a"):
         it.note(record(model=model))
-    it.read(reading(("e", counters(tokens=1), 2), ("f", counters(tokens=1), 2)))
+    it.read(reading((1, "e", counters(tokens=1), 2), (2, "f", counters(tokens=1), 2)))
     found = samples(it)
     calls = {
         dict(labels)["model"]: count
@@ -200,7 +200,7 @@ def test_two_servers_of_one_process_do_not_share_their_series():
 )
 def test_the_format_is_the_one_that_is_asked_for_and_a_version_that_we_speak(accept, expected):
     it = Metrics()
-    it.read(reading(("m", counters(), 0)))
+    it.read(reading((1, "m", counters(), 0)))
     content, media_type = it.render(accept)
     assert media_type.startswith(expected)
     assert media_type.isascii()
@@ -209,7 +209,9 @@ def test_the_format_is_the_one_that_is_asked_for_and_a_version_that_we_speak(acc
 
 def test_reading_two_hundred_engines_takes_the_loop_less_than_a_few_milliseconds():
     it = Metrics()
-    engines = reading(*((f"owner/model-{number}", counters(tokens=1), 2) for number in range(200)))
+    engines = reading(
+        *((number, f"owner/model-{number}", counters(tokens=1), 2) for number in range(200))
+    )
     took = []
     for _ in range(10):
         began = time.perf_counter()

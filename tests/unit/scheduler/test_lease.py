@@ -39,6 +39,20 @@ def test_a_model_is_free_when_the_last_lease_on_it_ends(pool):
     run(story)
 
 
+def test_a_call_does_not_fail_because_what_follows_its_lease_does(pool, caplog):
+    async def story():
+        def fails(_):
+            raise RuntimeError("can't start new thread")
+
+        leases = Leases(fails)
+        Lease(leases, KEY, pool).release()
+        await leases.all_free()
+        assert leases.count(KEY) == 0
+
+    run(story)
+    assert "can't start new thread" in caplog.text
+
+
 def test_a_lease_lives_until_its_threads_have_returned_though_the_call_is_cancelled(pool):
     async def story():
         freed, gate, entered = [], threading.Event(), threading.Event()

@@ -421,9 +421,25 @@ def test_a_tokenizer_that_cannot_be_built_is_a_model_that_is_not_served(opened):
     async def story():
         async with opened() as bench:
             bench.loader.failures = [LoadFailed("no vocabulary")]
-            with pytest.raises(ModelNotServed, match="no vocabulary"):
-                await bench.residency.encoder(bench.spec())
+            for _ in range(3):  # remembered, as what the weights fail for is
+                with pytest.raises(ModelNotServed, match="no vocabulary"):
+                    await bench.residency.encoder(bench.spec())
+            assert bench.loader.encoders_asked == ["m"]
+            bench.clock.advance(TRY_AGAIN_S + 1)
             assert (await bench.residency.encoder(bench.spec())).frame == Frame(1, 2)
+
+    asyncio.run(story())
+
+
+def test_a_tokenizer_that_takes_long_to_open_keeps_no_text_of_others_waiting(opened):
+    async def story():
+        async with opened() as bench:
+            bench.loader.gate.clear()
+            [opening] = await started([bench.residency.encoder(bench.spec())])
+            assert await bench.threads.run(len, "abc") == 3
+            assert not opening.done()
+            bench.loader.gate.set()
+            await opening
 
     asyncio.run(story())
 
@@ -445,7 +461,7 @@ def test_no_room_to_build_a_tokenizer_is_a_full_queue_and_not_a_missing_model(op
     async def story():
         async with opened(Limits(tokenizing_calls_max=1)) as bench:
             gate = threading.Event()
-            [busy] = await started([bench.threads.run(gate.wait, 60)])
+            [busy] = await started([bench.residency._opener.run(gate.wait, 60)])
             with pytest.raises(QueueFull):
                 await bench.residency.encoder(bench.spec())
             gate.set()

@@ -126,6 +126,12 @@ def test_what_is_no_list_of_documents_is_refused_with_the_reason(value, fields, 
     assert re.search(message, error.message)
 
 
+@pytest.mark.parametrize("field", ['a"b', "a\\b", "a\nb", "\x00"])
+def test_a_field_that_cannot_be_a_name_in_json_is_refused_by_its_own_name(field):
+    error = refused(documents, [{"text": "a"}], fields=["text", field])
+    assert error.param == "rank_fields"
+
+
 def test_a_single_text_is_neither_empty_nor_too_large():
     assert require_text("a" * 1000, LIMITS, param="query") is None
     assert refused(require_text, "", LIMITS, param="query").message == "query is empty"
