@@ -160,16 +160,11 @@ class Pipeline:
             # charge is on the way to the disk.
             async with asyncio.timeout(self.limits.call_seconds_max) as deadline:
                 plan, purchase = await self._price(call, task, spec, lease, timings)
-                with self._limiter.tokens(call.key, plan.tokens):
+                with self._limiter.tokens(call.key, plan.tokens), _in_time(deadline):
                     paid = await self._paid_before(call)
                     engine = await self._engine(call, spec, purchase, is_paid=paid is not None)
                     hold = None if paid else await self._hold(purchase)
-                    try:
-                        body = await self._computed(call, task, spec, engine, plan, hold, timings)
-                    except asyncio.CancelledError:
-                        if deadline.expired():
-                            raise InferenceFailed("it took too long") from None
-                        raise
+                    body = await self._computed(call, task, spec, engine, plan, hold, timings)
                     deadline.reschedule(None)
                     charge = paid or await self._settled(call, hold, timings)
         except TimeoutError:
@@ -286,6 +281,17 @@ class Pipeline:
         timings.add("queue", job.queued_ns, job.started_ns)
         timings.add("inference", job.started_ns, job.finished_ns)
         return matrix
+
+
+@contextmanager
+def _in_time(deadline: asyncio.Timeout) -> Iterator[None]:
+    """Tell a deadline that has passed from a client that has left: the first is our refusal."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        if deadline.expired():
+            raise InferenceFailed("it took too long") from None
+        raise
 
 
 def _planned(task: Task, spec: ModelSpec, texts: list[str], encoder: TextEncoder) -> Plan:

@@ -619,6 +619,7 @@ def test_a_call_that_takes_too_long_is_given_up_and_not_charged(tmp_path, monkey
 
     async def story():
         async with line(tmp_path) as it:
+            it.key = replace(it.key, limits=replace(it.key.limits, tpm=100))
             it.bench.backend.gate.clear()
             with monkeypatch.context() as patch:
                 patch.setattr(asyncio, "timeout", by_hand)
@@ -632,6 +633,8 @@ def test_a_call_that_takes_too_long_is_given_up_and_not_charged(tmp_path, monkey
                 await running
             assert await it.books() == RELEASED
             assert it.pipeline.in_flight == 0
+            left = it.pipeline._limiter.headers(it.key)
+            assert left["x-ratelimit-remaining-tokens"] == "100"
 
     asyncio.run(story())
 
