@@ -14,7 +14,9 @@ import sys
 import threading
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from types import FrameType
 
 import msgspec
 import uvloop
@@ -59,6 +61,8 @@ BROKEN_SECONDS = 0.5
 """How long calls in flight may take to be told that the books are closed."""
 SWITCH_INTERVAL_S = 0.001
 """How soon a thread that waits for the GIL gets it; five times sooner than Python's own."""
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 GARBAGE_MIN = 10_000
 """New objects between two looks for garbage; a call makes hundreds, and almost none in circles."""
@@ -110,6 +114,9 @@ def serve(directory: DataDir, settings: Settings) -> int:
                 await serving.run()
 
         uvloop.run(run())
+    for number in STOP_SIGNALS:
+        # Python ends by itself now, and without handlers of its own.
+        signal.signal(number, signal.SIG_IGN)
     return 0
 
 
@@ -212,9 +219,11 @@ class _Serving:
     async def run(self) -> None:
         """Load, listen, and stop when told to."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in STOP_SIGNALS:
             if signal.getsignal(number) != signal.SIG_IGN:  # nohup: a closed terminal is no reason
-                loop.add_signal_handler(number, self._told_to_stop, number)
+                # Python's own handler: a loop that is closed leaves the system's in place of its
+                # own, and that ends the process before the books are closed.
+                signal.signal(number, partial(self._signalled, loop))
         self._writer.broken.add_done_callback(self._books_closed)
         server = self._server()
         preloading = asyncio.create_task(self._appliance.preload())
@@ -289,7 +298,13 @@ class _Serving:
         )
         log.info("listening on %s (data in %s)", self._url, self._directory.path)
 
-    def _told_to_stop(self, number: signal.Signals) -> None:
+    def _signalled(
+        self, loop: asyncio.AbstractEventLoop, number: int, _frame: FrameType | None
+    ) -> None:
+        with suppress(RuntimeError):  # the loop is closed: the process is ending already
+            loop.call_soon_threadsafe(self._told_to_stop, number)
+
+    def _told_to_stop(self, number: int) -> None:
         # A terminal that closes sends SIGHUP more than once, and systemd adds one to its SIGTERM.
         if number != signal.SIGHUP:
             if self._was_asked:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from decimal import Decimal
 
 import pytest
@@ -93,14 +94,22 @@ def test_who_is_limited_and_waits_as_told_is_served_next_and_all_of_it_is_in_the
 
 @pytest.mark.parametrize("limit", [{"tpm": 10}, {"rpm": 1}])
 def test_a_call_that_the_server_refuses_for_its_own_sake_spends_none_of_its_keys_limits(
-    tmp_path, limit
+    tmp_path, limit, monkeypatch
 ):
     """A cold model's 503 is followed by an answer, and not by a 429 for what was refused."""
 
     async def story(on):
+        gate, open_model = threading.Event(), on.appliance.loader.open_model
+
+        def gated(spec):
+            gate.wait(60)
+            return open_model(spec)
+
+        monkeypatch.setattr(on.appliance.loader, "open_model", gated)
         auth = await on.key(**limit)
         cold = await on.client.post("/v1/embeddings", json=EIGHT, headers=auth)
         assert (cold.status_code, cold.json()["error"]["code"]) == (503, "model_warming")
+        gate.set()
         await on.appliance.preload()
         assert (await on.client.post("/v1/embeddings", json=EIGHT, headers=auth)).status_code == 200
         spent = await on.client.post("/v1/embeddings", json=EIGHT, headers=auth)

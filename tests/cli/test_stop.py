@@ -37,6 +37,7 @@ from appliance.scheduler.threads import ThreadPool
 before = ThreadPool.__init__
 def init(self, **sizes):
     before(self, **sizes)
+    self._executor._max_workers += 1  # beside those that the server needs
     self._executor.submit({FOREVER})
 ThreadPool.__init__ = init
 """,
