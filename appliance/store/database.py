@@ -34,6 +34,8 @@ log = logging.getLogger("gigarouter.store")
 APPLICATION_ID = 0x67723031
 """`gr01` in the file's header: a file without it is refused and not changed."""
 
+HEADER_BYTES, MAGIC, APPLICATION_ID_AT = 100, b"SQLite format 3\0", 68
+
 MIGRATED = "_sqlite_migrations"
 """The table in which sqlite-utils records the steps that were run."""
 
@@ -98,13 +100,20 @@ def connect(
 def require_ours(path: Path) -> None:
     """Refuse a file of another program without changing it or its log.
 
+    Its header alone is read (sqlite.org/fileformat2.html#the_database_header), and not by SQLite: a
+    file whose server was killed during a checkpoint is whole only together with its log. No
+    connection of this process may have the file open: closing it here would drop their locks.
+
     Raises:
         StoreFailed: it is another program's database.
         sqlite3.Error: it is no database.
+        OSError: it cannot be read.
     """
-    with closing(open_read_only(path, untouched=True)) as reader:
-        found = reader.execute("PRAGMA application_id").fetchone()[0]
-    if found != APPLICATION_ID:
+    with path.open("rb") as file:
+        header = file.read(HEADER_BYTES)
+    if len(header) == HEADER_BYTES and not header.startswith(MAGIC):
+        raise sqlite3.DatabaseError("file is not a database")
+    if int.from_bytes(header[APPLICATION_ID_AT : APPLICATION_ID_AT + 4], "big") != APPLICATION_ID:
         raise StoreFailed(f"{path} is not a gigarouter database; nothing was changed.")
 
 

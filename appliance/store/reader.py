@@ -38,18 +38,14 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
         raise StoreFailed(f"{path} cannot be read: {error}.") from error
 
 
-def open_read_only(path: Path, *, untouched: bool = False) -> sqlite3.Connection:
+def open_read_only(path: Path) -> sqlite3.Connection:
     """Open a database for reading.
-
-    With `untouched=True` the log is not read and no file is created beside it: for a file that may
-    belong to another program, or that no process writes.
 
     Raises:
         sqlite3.Error: it cannot be opened.
     """
-    how = "immutable=1" if untouched else "mode=ro"
     connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?{how}", uri=True, isolation_level=None, timeout=BUSY_SECONDS
+        f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=BUSY_SECONDS
     )
     connection.execute("PRAGMA query_only = ON")
     return connection
