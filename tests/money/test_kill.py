@@ -1,6 +1,6 @@
 """kill -9 under load, again and again, on one data directory.
 
-At a random moment, and at each named failpoint in turn. `KILLS` says how often (100 unless the
+At a random moment, and at each named failpoint in turn. `KILLS` says how often (80 unless the
 environment says otherwise), `KILL_SEED` which random moments.
 """
 
@@ -22,7 +22,7 @@ from appliance.core.units import picocredits
 from tests.money.audit import Books
 from tests.server import EMBED, RERANK, Server
 
-KILLS = int(os.environ.get("KILLS", "100"))
+KILLS = int(os.environ.get("KILLS", "80"))
 SEED = int(os.environ.get("KILL_SEED", "8"))
 CLIENTS = 8
 LOAD_SECONDS_MAX = 0.4

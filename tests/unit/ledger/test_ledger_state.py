@@ -1,6 +1,6 @@
 """The real ledger beside a model of it in plain Python, through any history Hypothesis can think of.
 
-`MODEL_STEPS` steps are played (25,000 unless the environment says otherwise), 50 to a history.
+`MODEL_STEPS` steps are played (10,000 unless the environment says otherwise), 50 to a history.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ from appliance.store.datadir import DataDir
 from tests.appliance import HandClock
 from tests.money.audit import problems
 
-STEPS_MIN = int(os.environ.get("MODEL_STEPS", "25000"))
+STEPS_MIN = int(os.environ.get("MODEL_STEPS", "10000"))
 STEPS = 50
 PHASES = (Phase.generate, Phase.shrink) if os.environ.get("MODEL_SHRINK") else (Phase.generate,)
 """Shrinking a failure takes minutes: ask for it."""
