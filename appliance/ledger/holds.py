@@ -8,8 +8,7 @@ charge that is about to be refunded.
 
 import asyncio
 import logging
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 from appliance.core.cancellation import uninterrupted
 from appliance.core.errors import HoldNotOpen, RetryableError
@@ -76,23 +75,13 @@ class Holds:
             log.exception("hold %d was resolved twice", hold.id)
         except RetryableError as error:
             log.warning("hold %d is not released yet: %s", hold.id, error)
-            self._retry(self._release_later(hold))
+            self._retry_release(hold)
         except Exception:
             log.exception("hold %d could not be released; trying again", hold.id)
-            self._retry(self._release_later(hold))
+            self._retry_release(hold)
 
-    async def _release_later(self, hold: Hold) -> None:
-        # What is still open when the server stops is released when it starts next.
-        for pause_s in RELEASE_PAUSES_S:
-            await asyncio.sleep(pause_s)
-            try:
-                await self._ledger.release(hold)
-            except HoldNotOpen:
-                return
-            except Exception as error:  # noqa: BLE001 - whatever it is, the next try may succeed
-                log.warning("hold %d could not be released: %r", hold.id, error)
-            else:
-                return
+    def _retry_release(self, hold: Hold) -> None:
+        self._retry(f"hold {hold.id} could not be released", lambda: self._ledger.release(hold))
 
     async def _give_back(self, opening: "asyncio.Task[Hold]") -> None:
         """Release a hold as soon as it is open, if it is opened at all."""
@@ -111,20 +100,23 @@ class Holds:
             await self._ledger.refund(seq)
         except Exception as error:  # noqa: BLE001 - whatever it is, the next try may succeed
             log.warning("charge %d is not refunded yet: %r", seq, error)
-            self._retry(self._refund_later(seq))
+            self._retry(f"charge {seq} could not be refunded", lambda: self._ledger.refund(seq))
 
-    async def _refund_later(self, seq: int) -> None:
-        # It stands among the undelivered, which are refunded when the server starts next.
+    def _retry(self, what: str, attempt: Callable[[], Awaitable[object]]) -> None:
+        task = asyncio.create_task(self._try_again(what, attempt))
+        self._retrying.add(task)
+        task.add_done_callback(self._retrying.discard)
+
+    async def _try_again(self, what: str, attempt: Callable[[], Awaitable[object]]) -> None:
+        # What is not given back when the server stops is given back when it starts next: open
+        # holds are released, and charges among the undelivered are refunded.
         for pause_s in RELEASE_PAUSES_S:
             await asyncio.sleep(pause_s)
             try:
-                await self._ledger.refund(seq)
-            except Exception as error:  # noqa: BLE001 - as above
-                log.warning("charge %d could not be refunded: %r", seq, error)
+                await attempt()
+            except HoldNotOpen:
+                return
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next try may succeed
+                log.warning("%s: %r", what, error)
             else:
                 return
-
-    def _retry(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._retrying.add(task)
-        task.add_done_callback(self._retrying.discard)
