@@ -148,6 +148,18 @@ class Line:
         assert entered.wait(60)
         return blocking
 
+    async def settling(self, **options):
+        """Begin a call; return it and the blocked writer once its charge waits to be written."""
+        blocking = []
+
+        def render(_spec, _plan, _matrix):
+            blocking.append(self.block_writer())
+            return b""
+
+        running = self.begin(render=render, **options)
+        await until(lambda: blocking and self.waiting_writes() >= 1)
+        return running, blocking[0]
+
     def waiting_writes(self):
         return self.bench.books.writer._mailbox.qsize()
 
@@ -388,16 +400,9 @@ def test_a_call_that_is_cancelled_while_it_is_computed_costs_nothing(tmp_path):
 def test_a_call_that_is_cancelled_while_it_settles_is_refunded(tmp_path):
     async def story():
         async with line(tmp_path) as it:
-            blocking = []
-
-            def render(spec, plan, matrix):
-                blocking.append(it.block_writer())
-                return b""
-
-            running = it.begin(render=render)
-            await until(lambda: blocking and it.waiting_writes() >= 1)
+            running, writer = await it.settling()
             await it.is_cancelled(running, owes=it.writer_gate.set)
-            await asyncio.to_thread(blocking[0].join)
+            await asyncio.to_thread(writer.join)
             assert await it.books() == REFUNDED
             [[kind, of]] = await it.sql(
                 "SELECT kind, refunds FROM transfers ORDER BY seq DESC LIMIT 1"
@@ -414,15 +419,8 @@ def test_an_idempotency_key_is_taken_until_the_refund_of_a_cancelled_call_is_wri
 
     async def story():
         async with line(tmp_path) as it:
-            blocking = []
-
-            def render(spec, plan, matrix):
-                blocking.append(it.block_writer())
-                return b""
-
             it.key = it.bench.books.keyring.get((await it.bench.mint(credit="1")).id)
-            running = it.begin(render=render, idempotency_key=again)
-            await until(lambda: blocking and it.waiting_writes() >= 1)
+            running, _ = await it.settling(idempotency_key=again)
             running.cancel()
             await asyncio.wait((running,), timeout=0.05)
             with pytest.raises(IdempotencyKeyInUse):
@@ -862,16 +860,9 @@ def test_a_refund_that_the_store_would_not_take_is_made_once_it_works_again(tmp_
 
             monkeypatch.setattr("appliance.ledger.holds.RELEASE_PAUSES_S", (0, 0, 0))
             monkeypatch.setattr(ledger, "refund", fails_twice)
-            blocking = []
-
-            def render(spec, plan, matrix):
-                blocking.append(it.block_writer())
-                return b""
-
-            running = it.begin(render=render)
-            await until(lambda: blocking and it.waiting_writes() >= 1)
+            running, writer = await it.settling()
             await it.is_cancelled(running, owes=it.writer_gate.set)
-            await asyncio.to_thread(blocking[0].join)
+            await asyncio.to_thread(writer.join)
             while await it.books() != REFUNDED:  # noqa: ASYNC110 - the books ring no bell
                 await asyncio.sleep(0)
             assert tries == [2, 2, 2]
