@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import heapify, heappop, heapreplace
+from math import inf
 
 from appliance.engine.backend import EngineLimits
 
@@ -29,7 +30,8 @@ def pack(turns: Sequence[Turn], limits: EngineLimits) -> list[tuple[int, int]]:
     fair queueing (see `queue`), which holds within a batch too. A key's jobs take turns by
     sequence. The batch is closed at `limits.max_batch_tokens`; a longer sequence is computed alone.
     What does not fit is passed over, and comes first in the next batch because its tag is the
-    least. Empty only when nothing fits at all.
+    least; keys that are a batch's tokens ahead of it do not fill the gap, for it waits while what
+    they fill it with is computed. Empty only when nothing fits at all.
     """
     picks: list[tuple[int, int]] = []
     tokens = 0
@@ -37,12 +39,15 @@ def pack(turns: Sequence[Turn], limits: EngineLimits) -> list[tuple[int, int]]:
     pending = [deque(job for job, texts in enumerate(turn.jobs) if texts) for turn in turns]
     heap = [(turns[index].start_tag, index) for index, jobs in enumerate(pending) if jobs]
     heapify(heap)
-    while heap and len(picks) < limits.sequences_max:
+    end_tag = inf  # of the keys that may still be served beside one that was passed over
+    while heap and heap[0][0] < end_tag and len(picks) < limits.sequences_max:
         index = heap[0][1]
         turn, jobs, done = turns[index], pending[index], taken[index]
         job = jobs[0]
         length = turn.jobs[job][done[job]]
         if not _fits(length, tokens, limits):
+            if length <= limits.ubatch_tokens_max:
+                end_tag = min(end_tag, turn.start_tag + limits.max_batch_tokens)
             jobs.popleft()
             if not jobs:
                 heappop(heap)

@@ -74,13 +74,37 @@ def test_a_batch_is_empty_only_when_nothing_fits(given_round):
 
 
 @given(rounds())
-def test_what_is_left_out_would_not_have_fitted(given_round):
+def test_what_is_left_out_would_not_have_fitted_or_its_key_is_a_batch_ahead(given_round):
     limits, turns = given_round
     picks = pack(turns, limits)
-    lengths = chosen(turns, picks)
+    lengths, taken = chosen(turns, picks), Counter(picks)
     room = limits.max_batch_tokens - sum(lengths) if lengths else limits.ubatch_tokens_max
-    if len(lengths) < limits.sequences_max:
-        assert all(length > room for length in left_in_front(turns, picks))
+    if len(lengths) == limits.sequences_max:
+        return
+    left = [
+        (turn.start_tag, texts[taken[index, job]])
+        for index, turn in enumerate(turns)
+        for job, texts in enumerate(turn.jobs)
+        if taken[index, job] < len(texts)
+    ]
+    passed_over = [tag for tag, length in left if room < length <= limits.ubatch_tokens_max]
+    for tag, length in left:
+        assert length > room or tag >= min(passed_over) + limits.max_batch_tokens
+
+
+def test_short_texts_do_not_fill_every_gap_beside_keys_whose_texts_do_not_fit():
+    def short_texts(start_tag):
+        turns = [Turn(start_tag, [[4] * 100]), Turn(0, [[129] * 9]), Turn(10, [[129] * 9])]
+        return Counter(pack(turns, LIMITS))[0, 0]
+
+    assert short_texts(0) == 31, "what the batch has room for"
+    assert short_texts(256) == 3, "until it has got a batch more than the key that was passed over"
+    assert short_texts(300) == 0
+
+
+def test_a_text_that_this_backend_cannot_hold_keeps_nobody_waiting():
+    turns = [Turn(9999, [[4] * 100]), Turn(0, [[513]])]
+    assert pack(turns, LIMITS) == [(0, 0)] * 64
 
 
 @given(rounds())

@@ -40,7 +40,10 @@ class BatchSource:
         self.names = {}
         """The name of each job."""
 
-    def close(self):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
         self.loop.close()
 
     async def _job(self, count, key, service_class):
@@ -92,9 +95,8 @@ class BatchSource:
 
 @pytest.fixture
 def source():
-    made = BatchSource()
-    yield made
-    made.close()
+    with BatchSource() as made:
+        yield made
 
 
 def owner(item):
@@ -119,23 +121,24 @@ loads = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 512)), min_size=1,
 @settings(deadline=None)
 def test_batch_after_batch_everything_is_computed_once_and_each_call_in_order(calls, sequences_max):
     limits = EngineLimits(512, 256, sequences_max)
-    source = BatchSource()
-    jobs = [
-        source.fill(count, length, key=key) for key, each in calls.items() for count, length in each
-    ]
-    given_items = {job: list(job.items) for job in jobs}
-    got = defaultdict(list)
-    while items := source.compute(limits=limits):
-        tokens = sum(map(len, items))
-        assert tokens <= limits.max_batch_tokens or len(items) == 1
-        assert len(items) <= sequences_max
-        for item in items:
-            got[owner(item)].append(item)
-    assert got == given_items
-    assert all(job.left == 0 for job in jobs)
-    assert len(source.queue) == source.queue.tokens == 0
-    assert source.queue.items == {}
-    source.close()
+    with BatchSource() as source:
+        jobs = [
+            source.fill(count, length, key=key)
+            for key, each in calls.items()
+            for count, length in each
+        ]
+        given_items = {job: list(job.items) for job in jobs}
+        got = defaultdict(list)
+        while items := source.compute(limits=limits):
+            tokens = sum(map(len, items))
+            assert tokens <= limits.max_batch_tokens or len(items) == 1
+            assert len(items) <= sequences_max
+            for item in items:
+                got[owner(item)].append(item)
+        assert got == given_items
+        assert all(job.left == 0 for job in jobs)
+        assert len(source.queue) == source.queue.tokens == 0
+        assert source.queue.items == {}
 
 
 @given(st.data())
@@ -148,26 +151,34 @@ def test_keys_that_always_wait_get_equal_tokens_within_a_batch_and_a_text(data):
         data.draw(st.lists(st.integers(1, 512), min_size=1, max_size=4)) for _ in range(keys)
     ]
     calls = [data.draw(st.integers(1, 4)) for _ in range(keys)]
-    source = BatchSource()
-    for index in range(keys):
-        for _ in range(calls[index]):
-            source.add(
-                [
-                    sequence(source.next_token + n, lengths[index][n % len(lengths[index])])
-                    for n in range(240 // calls[index])
-                ],
-                key=str(index),
-            )
-            source.next_token += 240
-    found = Counter({str(index): 0 for index in range(keys)})
-    longest = max(map(max, lengths))
-    lines = source.queue._classes[ServiceClass.LONG].keys
-    while len(lines) == keys:
-        found += served(source.compute(limits=limits))
-        if len(lines) == keys:
-            spread = max(found.values()) - min(found[str(index)] for index in range(keys))
-            assert spread <= max_batch_tokens + longest + 32
-    source.close()
+    with BatchSource() as source:
+        for index in range(keys):
+            for _ in range(calls[index]):
+                source.add(
+                    [
+                        sequence(source.next_token + n, lengths[index][n % len(lengths[index])])
+                        for n in range(240 // calls[index])
+                    ],
+                    key=str(index),
+                )
+                source.next_token += 240
+        found = Counter({str(index): 0 for index in range(keys)})
+        longest = max(map(max, lengths))
+        lines = source.queue._classes[ServiceClass.LONG].keys
+        while len(lines) == keys:
+            found += served(source.compute(limits=limits))
+            if len(lines) == keys:
+                spread = max(found.values()) - min(found[str(index)] for index in range(keys))
+                assert spread <= max_batch_tokens + longest + 32
+
+
+def test_short_texts_take_no_more_than_their_share_where_long_ones_leave_gaps(source):
+    for key, length in (("short", 4), ("long", 129), ("as long", 129)):
+        source.fill(2000, length, key=key)
+    found = Counter()
+    for _ in range(80):
+        found += served(source.compute())
+        assert max(found.values()) - min(found[key] for key in found) <= 256 + 129
 
 
 def test_a_key_owes_nothing_for_what_it_was_given_while_it_was_alone(source):
@@ -346,7 +357,7 @@ class History(RuleBasedStateMachine):
 
     def teardown(self):
         self.drain()
-        self.source.close()
+        self.source.loop.close()
 
     def waiting(self):
         """Every item that is in no batch."""
