@@ -85,7 +85,7 @@ async def open_appliance(
     """
     clock = books.clock
     models = Models.read(directory)
-    loader = _loader(directory, settings, clock)
+    loader = _loader(models, settings, clock)
     threads = ThreadPool(workers=2, calls_max=limits.tokenizing_calls_max)
     residency = _residency(models, settings, loader, threads, clock, limits)
     limiter, billing = Limiter(clock), Billing.on(books.writer, clock)
@@ -236,13 +236,14 @@ def _failed_auth(clock: Clock, limits: Limits) -> FailedAuthLimiter:
     )
 
 
-def _loader(directory: DataDir, settings: Settings, clock: Clock) -> Loader:
+def _loader(models: Models, settings: Settings, clock: Clock) -> Loader:
     if settings.fake_engine:
         return FakeLoader()
     return LlamaLoader(
         settings.engine,
         cores=settings.threads or cores(),
-        tunings=directory.models,
+        tunings=models.directory.models,
         clock=clock,
-        screen=Screening(directory.models).require,
+        screen=Screening(models.directory.models).require,
+        digests=models.digests,
     )

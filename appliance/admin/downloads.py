@@ -17,7 +17,6 @@ from appliance.catalog.importer import describe, describe_folder
 from appliance.catalog.spec import ID_PATTERN, ModelSpec, Source
 from appliance.catalog.user_catalog import DoesNotFit, UserCatalog, put, table_of
 from appliance.core.errors import DownloadFailed, InvalidRequest
-from appliance.engine.loader import sha256_of
 from appliance.engine.screening import Screen, trusted
 from appliance.hub.downloads import Download, Downloads
 from appliance.hub.pull import WEIGHTS, Found, look, pull
@@ -112,7 +111,7 @@ class DownloadAdmin:
             download.state = "checking"
             size = spec.path.stat().st_size
             download.expect(size)
-            if sha256_of(spec.path) == spec.entry.sha256:
+            if self._models.digests.sha256(spec.path) == spec.entry.sha256:
                 download.progress(size)
                 self._screen(spec)
                 return
@@ -125,7 +124,7 @@ class DownloadAdmin:
 
     def _pin(self, spec: ModelSpec, source: Source, found: Found) -> None:
         """Write down what was found, where the catalogue did not say it: it counts from now on."""
-        own = None if source.format == "gguf" else sha256_of(spec.path)
+        own = None if source.format == "gguf" else self._models.digests.sha256(spec.path)
         is_known = (source.revision, source.bytes, source.sha256) == (
             found.revision,
             found.bytes,

@@ -21,11 +21,11 @@ from appliance.core.errors import (
     LoadFailed,
     ModelNotServed,
 )
-from appliance.engine.loader import sha256_of
 from appliance.engine.screening import Screen, trusted
 from appliance.engine.tuning import Tuning
 from appliance.scheduler.model_status import ModelStatus, OfflineStatus, file_reason
 from appliance.store.datadir import DataDir
+from appliance.store.digests import Digests, sha256_of
 from appliance.wire.downloads import CheckView, RemovedView
 from appliance.wire.models import (
     AddModelOrder,
@@ -48,6 +48,7 @@ class Models:
 
     directory: DataDir
     catalog: Catalog
+    digests: Digests
 
     @classmethod
     def read(cls, directory: DataDir) -> "Models":
@@ -56,7 +57,7 @@ class Models:
         Raises:
             InvalidCatalog: one of them is wrong.
         """
-        return cls(directory, _read(directory))
+        return cls(directory, _read(directory), Digests(directory.models / "digests.json"))
 
     def reread(self) -> None:
         """Read both files again; on an error the old catalogue stays."""
@@ -101,7 +102,11 @@ class ModelAdmin:
         importer = ModelImporter(directory.catalog, directory.models)
         async with self._adding:
             name = await asyncio.to_thread(
-                importer.add, Path(order.path), model_id=order.id, task=order.task, sha256=sha256_of
+                importer.add,
+                Path(order.path),
+                model_id=order.id,
+                task=order.task,
+                sha256=self._models.digests.sha256,
             )
             self._models.reread()
             spec = self._models.catalog.find(name)

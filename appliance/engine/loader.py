@@ -3,7 +3,6 @@
 Owns what is checked before a file is given to llama.cpp, and the choice of its tokenizer.
 """
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -27,6 +26,7 @@ from appliance.engine.tuning import Tuning
 from appliance.engine.tuning_choice import TuningChoice
 from appliance.sequences.sequence import Frame, Template
 from appliance.settings import EngineSettings, prepare_native_library
+from appliance.store.digests import Digests
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +88,14 @@ class LlamaLoader:
         tunings: Path | None,
         clock: Clock,
         screen: Screen = trusted,
+        digests: Digests | None = None,
     ) -> None:
         """Prepare.
 
         `tunings` is the folder in which calibrations are remembered (None: they are not); `screen`
         refuses files that must not be computed in this process.
         """
+        self._digests = digests or Digests(None)
         self._screen = screen
         self._tunings = TuningChoice(settings, cores=cores, folder=tunings, clock=clock)
 
@@ -123,7 +125,7 @@ class LlamaLoader:
         from appliance.engine.llama.weights import LlamaWeights  # noqa: PLC0415 - see above
 
         header = read_header(spec.path)
-        require_hash(spec)
+        self._require_hash(spec)
         require_kind(spec, header)
         segments = None
         if spec.entry.segments:
@@ -154,7 +156,7 @@ class LlamaLoader:
         from appliance.engine.llama.tokenizer import LlamaTokenizer  # noqa: PLC0415 - as above
 
         self._screen(spec)
-        require_hash(spec)
+        self._require_hash(spec)
         require_vocabulary(header)
         tokenizer = LlamaTokenizer(spec.path)
         try:
@@ -169,18 +171,8 @@ class LlamaLoader:
         workers = self._tunings.expected_workers(spec)
         return footprint(header, pooling=spec.entry.pooling, workers=workers)
 
-
-def require_hash(spec: ModelSpec) -> None:
-    """Refuse a file that is not the one the catalogue names.
-
-    Raises:
-        LoadFailed: the SHA-256 differs.
-    """
-    if spec.entry.sha256 is not None and sha256_of(spec.path) != spec.entry.sha256:
-        raise LoadFailed(f"{spec.path.name} is not the file that the catalogue names (sha256).")
-
-
-def sha256_of(path: Path) -> str:
-    """Return a file's SHA-256 in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    def _require_hash(self, spec: ModelSpec) -> None:
+        """Refuse a file that is not the one the catalogue names."""
+        named = spec.entry.sha256
+        if named is not None and self._digests.sha256(spec.path) != named:
+            raise LoadFailed(f"{spec.path.name} is not the file that the catalogue names (sha256).")

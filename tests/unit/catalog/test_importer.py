@@ -7,7 +7,7 @@ from appliance.catalog import catalog
 from appliance.catalog.header_parser import read_header
 from appliance.catalog.importer import ModelImporter
 from appliance.core.errors import InvalidCatalog, InvalidModelFile, InvalidRequest
-from appliance.engine.loader import sha256_of
+from appliance.store.digests import sha256_of
 from tests.decoders import TINY, weights, write_decoder
 from tests.models import CONTEXT, HIDDEN, write_tiny_bert_folder, write_tiny_gguf
 

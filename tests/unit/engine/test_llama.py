@@ -21,12 +21,13 @@ from appliance.core.errors import InferenceFailed, InvalidModelFile, LoadFailed
 from appliance.engine.backend import EngineLimits
 from appliance.engine.llama.tokenizer import LlamaTokenizer
 from appliance.engine.llama.weights import LlamaWeights
-from appliance.engine.loader import LlamaLoader, sha256_of
+from appliance.engine.loader import LlamaLoader
 from appliance.engine.reference_tokenizer import reference_tokenizer
 from appliance.engine.tokenizer import WordPieceTokenizer
 from appliance.engine.vectors import l2_normalise
 from appliance.sequences.sequence import Frame, TokenSequence, frame_pair, frame_single
 from appliance.settings import EngineSettings
+from appliance.store.digests import sha256_of
 from tests.models import CONTEXT, HIDDEN, VOCABULARY, write_tiny_gguf
 
 ROOT = Path(__file__).resolve().parents[3]

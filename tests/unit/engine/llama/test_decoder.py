@@ -15,10 +15,11 @@ from appliance.engine.llama import weights as llama_weights
 from appliance.engine.llama.prefix import layout_apart
 from appliance.engine.llama.tokenizer import LlamaTokenizer
 from appliance.engine.llama.weights import LlamaWeights
-from appliance.engine.loader import LlamaLoader, sha256_of
+from appliance.engine.loader import LlamaLoader
 from appliance.engine.vectors import l2_normalise
 from appliance.sequences.sequence import Frame, TokenSequence, frame_single
 from appliance.settings import EngineSettings
+from appliance.store.digests import sha256_of
 from tests.decoders import (
     BPE,
     END,

@@ -1,0 +1,89 @@
+"""Digests: the SHA-256 of model files, computed once for each file as it is.
+
+Owns what was computed, by the file's device, inode, size and time of change: a file that is renamed
+is not read again, and one that is replaced or written to is.
+"""
+
+import hashlib
+import logging
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from appliance.store.datadir import write_private
+
+log = logging.getLogger("gigarouter.models")
+
+KEPT_MAX = 1000
+"""Files whose digests are kept; the ones computed first are forgotten first."""
+READ_BYTES = 1 << 20
+
+
+def sha256_of(path: Path, progress: Callable[[int], None] | None = None) -> str:
+    """Return a file's SHA-256 in hexadecimal; `progress` is told the bytes read so far.
+
+    An error that `progress` raises ends the reading.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    content, read = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while chunk := file.read(READ_BYTES):
+            content.update(chunk)
+            read += len(chunk)
+            if progress is not None:
+                progress(read)
+    return content.hexdigest()
+
+
+class Digests:
+    """Digests of files; any thread may ask."""
+
+    def __init__(self, path: Path | None) -> None:
+        """Read what is kept at `path`; None: nothing is kept."""
+        self._path = path
+        self._lock = threading.Lock()
+        self._known: dict[str, str] = {}
+        if path is not None:
+            with suppress(OSError, msgspec.MsgspecError):
+                self._known = msgspec.json.decode(path.read_bytes(), type=dict[str, str])
+
+    def __repr__(self) -> str:
+        """Count what is known."""
+        return f"<Digests [{len(self._known)} files]>"
+
+    def sha256(self, file: Path, progress: Callable[[int], None] | None = None) -> str:
+        """Return a file's SHA-256 in hexadecimal, from memory if the file has not changed.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        before = _identity(file)
+        known = self._known.get(before)
+        if known is not None:
+            return known
+        digest = sha256_of(file, progress)
+        if _identity(file) == before:
+            self._keep(before, digest)
+        return digest
+
+    def _keep(self, identity: str, digest: str) -> None:
+        with self._lock:
+            self._known[identity] = digest
+            while len(self._known) > KEPT_MAX:
+                del self._known[next(iter(self._known))]
+            if self._path is None:
+                return
+            try:
+                write_private(self._path, msgspec.json.encode(self._known))
+            except OSError as error:
+                log.warning("the digests of model files are not kept: %s", error)
+
+
+def _identity(file: Path) -> str:
+    stat = file.stat()
+    return f"{stat.st_dev}-{stat.st_ino}-{stat.st_size}-{stat.st_mtime_ns}"
