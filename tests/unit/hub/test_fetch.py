@@ -13,8 +13,10 @@ import pytest
 from appliance.core.errors import DownloadCancelled, DownloadFailed
 from appliance.hub import fetch as fetching
 from appliance.hub.fetch import fetch, part_of
+from appliance.hub.part import Watch
 from appliance.hub.remote import Hub
 from appliance.settings import HubSettings
+from appliance.store.digests import Digests
 from tests.hub import COMMIT, TOKEN, standing_in
 from tests.money.disks import mounted
 from tests.server import ROOT
@@ -40,7 +42,8 @@ def client(hub, **settings):
 def pull(hub, target, *, cancelled=None, progress=lambda _: None, **settings):
     theirs = client(hub, **settings)
     file = theirs.find(REPO, PATH, None)
-    fetch(theirs, file, target, progress=progress, cancelled=cancelled or threading.Event())
+    watch = Watch(cancelled or threading.Event(), progress)
+    fetch(theirs, file, target, watch=watch, digests=Digests(None))
     return file
 
 
@@ -234,7 +237,7 @@ def test_a_part_that_is_longer_than_the_file_or_wrong_is_not_built_on(hub, tmp_p
 
 def test_a_disk_without_room_is_refused_before_a_byte_is_asked_for(hub, tmp_path, monkeypatch):
     monkeypatch.setattr(fetching, "KEPT_FREE_BYTES", 1 << 60)
-    with pytest.raises(DownloadFailed, match="bytes of free disk"):
+    with pytest.raises(DownloadFailed, match=r"bytes free, and folder/model-Q8_0\.gguf needs"):
         pull(hub, tmp_path / "model.gguf")
     assert hub.asked() == []
 
@@ -255,12 +258,15 @@ def test_a_kill_in_the_middle_leaves_a_part_from_which_the_next_run_goes_on(hub,
         import threading
         from pathlib import Path
         from appliance.hub.fetch import fetch
+        from appliance.hub.part import Watch
         from appliance.hub.remote import Hub
         from appliance.settings import HubSettings
+        from appliance.store.digests import Digests
         hub = Hub(HubSettings(endpoint={hub.endpoint!r}))
         file = hub.find({REPO!r}, {PATH!r}, None)
-        fetch(hub, file, Path({str(tmp_path / "model.gguf")!r}),
-              progress=lambda have: print(have, flush=True), cancelled=threading.Event())
+        watch = Watch(threading.Event(), lambda have: print(have, flush=True))
+        target = Path({str(tmp_path / "model.gguf")!r})
+        fetch(hub, file, target, watch=watch, digests=Digests(None))
     """)
     environment = {**os.environ, "HF_HOME": str(tmp_path / "none")}
     with subprocess.Popen(
