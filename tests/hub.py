@@ -54,6 +54,7 @@ class StandIn:
     def __init__(self):
         self.files: dict[tuple[str, str], bytes] = {}
         self.large: set[tuple[str, str]] = set()
+        self._digests: dict[tuple[str, str], tuple[bytes, str]] = {}
         self.faults = Faults()
         self.seen: list[tuple[str, str, str | None, str | None]] = []
         """Method, path, range and authorization of every request."""
@@ -62,14 +63,25 @@ class StandIn:
         self.lock = threading.Lock()
 
     def put(self, repo, path, content, *, large=True):
+        """Put a file into a repository: bytes, or a map of a file that memory need not hold."""
         self.files[repo, path] = content
         (self.large.add if large else self.large.discard)((repo, path))
 
+    def remove(self, repo, path):
+        del self.files[repo, path]
+        self._digests.pop((repo, path), None)
+
     def digest(self, repo, path):
         content = self.files[repo, path]
-        if (repo, path) in self.large:
-            return hashlib.sha256(content).hexdigest()
-        return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+        known = self._digests.get((repo, path))
+        if known is None or known[0] is not content:
+            if (repo, path) in self.large:
+                found = hashlib.sha256(content)
+            else:
+                found = hashlib.sha1(b"blob %d\0" % len(content))
+                found.update(content)
+            known = self._digests[repo, path] = (content, found.hexdigest())
+        return known[1]
 
     def asked(self, method="GET", host="resolve"):
         return [each for each in self.seen if each[0] == method and host in each[1]]
