@@ -215,6 +215,8 @@ def test_a_pull_is_begun_watched_and_cancelled():
         moved(gateway, bytes=500, rate=50_000.0, eta_s=75)
         await settled(pilot, lambda: "50%" in cells(app, "#models")[1][4])
         assert "1m 15s" in cells(app, "#models")[1][4]
+        moved(gateway, state="trying", bytes=1000, rate=0.0, eta_s=None)
+        await settled(pilot, lambda: "100% trying" in cells(app, "#models")[1][4])
         await pilot.press("c")
         await settled(pilot, lambda: len(gateway.sent) == 2)
         assert gateway.sent[1][:2] == ("DELETE", "/downloads/dl_1")
