@@ -32,7 +32,7 @@ ACTS: "Mapping[Verb[Any], Callable[[OperatorApi], Act]]" = {
     verbs.ROTATE: lambda admin: admin.keys.rotate,
     verbs.EXPIRE: lambda admin: admin.keys.expire,
     verbs.FORGET: lambda admin: admin.keys.forget,
-    verbs.LIST_MODELS: lambda admin: admin.models.all,
+    verbs.LIST_MODELS: lambda admin: admin.models.all_and_fault,
     verbs.SHOW_MODEL: lambda admin: admin.models.show,
     verbs.PRICE_MODEL: lambda admin: admin.models.price,
     verbs.ALIAS_MODEL: lambda admin: admin.models.alias,

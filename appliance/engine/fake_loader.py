@@ -2,6 +2,7 @@
 
 from appliance.catalog.capacity import sequence_tokens_max, vocabulary_size
 from appliance.catalog.header_parser import read_header
+from appliance.catalog.limit import limit_reason
 from appliance.catalog.spec import ModelSpec
 from appliance.core.errors import LoadFailed
 from appliance.engine.backend import ModelFacts
@@ -24,6 +25,9 @@ class FakeLoader:
     def open_model(self, spec: ModelSpec) -> LoadedModel:
         """Return a fake of the model's shape, with one worker."""
         header = read_header(spec.path)
+        too_long = limit_reason(spec, header)
+        if too_long is not None:
+            raise LoadFailed(too_long)
         facts = ModelFacts(
             vocabulary=vocabulary_size(header),
             width=1 if spec.entry.pooling == "rank" else header.arch_int("embedding_length"),

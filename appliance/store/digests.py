@@ -71,6 +71,14 @@ class Digests:
             self._keep(before, digest)
         return digest
 
+    def remember(self, file: Path, digest: str) -> None:
+        """Keep the digest of a file that was hashed while it was written.
+
+        Raises:
+            OSError: the file is not there.
+        """
+        self._keep(_identity(file), digest)
+
     def _keep(self, identity: str, digest: str) -> None:
         with self._lock:
             self._known[identity] = digest
