@@ -154,7 +154,8 @@ class Addition:
         stream.seek(0)
         handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(handle, "wb") as copy:
-            while chunk := stream.read(CHUNK_BYTES):
+            # No further than its size: a file that grows must not be copied for ever.
+            while chunk := stream.read(min(CHUNK_BYTES, size - done)):
                 self.progress("copy", done, size)
                 content.update(chunk)
                 copy.write(chunk)

@@ -132,11 +132,27 @@ def _inline(value: Any) -> Any:
 def put(document: Any, entry: Mapping[str, Any]) -> None:
     """Add an entry; one with the same id is replaced, in its place."""
     table = table_of(document, entry["id"])
+    comments = _last_comments(table)
     for key in [key for key in table if key not in entry]:
         del table[key]
     for key, value in entry.items():
         if key not in table or table[key] != value:
             table[key] = value
+    if _last_comments(table) != comments:  # they were below a table that is gone
+        for comment in comments:
+            table.add(tomlkit.comment(comment))
+
+
+def _last_comments(table: Any) -> list[str]:
+    """Return the comments at the end of an entry; TOML counts those above the next one to it."""
+    found: list[str] = []
+    for line in reversed(table.as_string().splitlines()):
+        text = line.strip()
+        if text and not text.startswith("#"):
+            break
+        if text:
+            found.insert(0, text.lstrip("# "))
+    return found
 
 
 def remove(document: Any, name: str) -> None:
@@ -144,7 +160,10 @@ def remove(document: Any, name: str) -> None:
     tables = document.get(MODEL, ())
     for index, table in enumerate(tables):
         if table.get("id") == name:
+            comments = _last_comments(table)
             del tables[index]
+            for comment in comments:
+                (tables[index - 1] if index else document).add(tomlkit.comment(comment))
             return
 
 

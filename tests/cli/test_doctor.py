@@ -38,7 +38,7 @@ def test_a_look_finds_the_same_things_with_a_server_and_without(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("config.toml", 'port = "x"'), ("models.toml", "[[model]"), ("gigarouter.db", "no books")],
+    [("config.toml", 'port = "x"'), ("gigarouter.db", "no books")],
 )
 def test_what_cannot_be_opened_is_a_finding_and_no_traceback(tmp_path, name, content):
     directory = tmp_path / "data"
