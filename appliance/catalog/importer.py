@@ -15,7 +15,7 @@ from typing import Any
 
 import tomlkit
 
-from appliance.catalog.capacity import DECODERS, is_causal, is_decoder, sequence_tokens_max
+from appliance.catalog.capacity import DECODERS, is_causal, is_decoder
 from appliance.catalog.catalog import Catalog, file_name
 from appliance.catalog.convert import convert_folder
 from appliance.catalog.folder import BertSettings
@@ -205,7 +205,7 @@ def describe(header: Header, *, name: str, file: str, task: str | None) -> dict[
         "file": file,
         "quantization": FILE_TYPES.get(header.get_int("general.file_type", -1), ""),
         "params": sum(_elements(tensor.shape) for tensor in header.tensors.values()),
-        "max_input_tokens": sequence_tokens_max(header, pooling=pooling),
+        "max_input_tokens": header.arch_int("context_length"),
         "pooling": pooling,
         "price": _price(found),
     }
