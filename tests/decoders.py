@@ -144,23 +144,30 @@ def write_decoder(
     return path
 
 
+ROWS = 512
+"""Queries whose attention is in memory at once."""
+
+
 def reference(
-    tensors: Mapping[str, np.ndarray], tokens: Sequence[int], shape: Shape = TINY
+    tensors: Mapping[str, np.ndarray],
+    tokens: Sequence[int],
+    shape: Shape = TINY,
+    *,
+    precision: type = np.float64,
 ) -> np.ndarray:
-    """Return the last hidden state of every token, float64[n_tokens, width]."""
-    named = {name: array.astype(np.float64) for name, array in tensors.items()}
-    x = named["token_embd"][list(tokens)]
+    """Return the last hidden state of every token, [n_tokens, width]."""
+    x = tensors["token_embd"][list(tokens)].astype(precision)
     for index in range(shape.blocks):
         own = {
-            name.removeprefix(f"blk.{index}."): array
-            for name, array in named.items()
+            name.removeprefix(f"blk.{index}."): array.astype(precision)
+            for name, array in tensors.items()
             if name.startswith(f"blk.{index}.")
         }
         x = x + _attention(_rms(x, own["attn_norm"], shape), own, shape)
         y = _rms(x, own["ffn_norm"], shape)
         gate = y @ own["ffn_gate"].T
         x = x + (gate / (1 + np.exp(-gate)) * (y @ own["ffn_up"].T)) @ own["ffn_down"].T
-    return _rms(x, named["output_norm"], shape)
+    return _rms(x, tensors["output_norm"].astype(precision), shape)
 
 
 def reference_ranks(
@@ -186,11 +193,16 @@ def _attention(x: np.ndarray, own: Mapping[str, np.ndarray], shape: Shape) -> np
     v = heads("attn_v", shape.kv_heads)
     each = shape.heads // shape.kv_heads
     k, v = k.repeat(each, axis=0), v.repeat(each, axis=0)
-    scores = q @ k.transpose(0, 2, 1) * shape.head**-0.5
-    scores += np.triu(np.full((count, count), -np.inf), 1)
-    raised = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    mixed = raised / raised.sum(axis=-1, keepdims=True) @ v
-    return mixed.transpose(1, 0, 2).reshape(count, -1) @ own["attn_output"].T
+    mixed = np.empty((count, shape.heads, shape.head), x.dtype)
+    for start in range(0, count, ROWS):
+        rows = slice(start, min(count, start + ROWS))
+        scores = q[:, rows] @ k[:, : rows.stop].transpose(0, 2, 1)
+        scores *= x.dtype.type(shape.head**-0.5)
+        scores += np.triu(np.full(scores.shape[1:], -np.inf, x.dtype), 1 + start)
+        raised = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        raised /= raised.sum(axis=-1, keepdims=True)
+        mixed[rows] = (raised @ v[:, : rows.stop]).transpose(1, 0, 2)
+    return mixed.reshape(count, -1) @ own["attn_output"].T
 
 
 def _turned(x: np.ndarray, shape: Shape) -> np.ndarray:
@@ -204,7 +216,7 @@ def _turned(x: np.ndarray, shape: Shape) -> np.ndarray:
     ones, twos = (
         (slice(0, None, 2), slice(1, None, 2)) if is_llama else (slice(half), slice(half, None))
     )
-    cos, sin = np.cos(angles), np.sin(angles)
+    cos, sin = np.cos(angles).astype(x.dtype), np.sin(angles).astype(x.dtype)
     turned = np.empty_like(x)
     turned[..., ones] = x[..., ones] * cos - x[..., twos] * sin
     turned[..., twos] = x[..., twos] * cos + x[..., ones] * sin
