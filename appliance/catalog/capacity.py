@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from appliance.catalog.header import Header
 
-DECODERS = frozenset({"llama", "qwen2", "qwen3"})
+DECODERS = frozenset({"gemma3", "llama", "qwen2", "qwen3"})
 """Served architectures with a KV cache, as GGUF spells them."""
 GATED = frozenset(
     {"modern-bert", "nomic-bert", "jina-bert-v2", "eurobert", "neo-bert", "gemma-embedding"}

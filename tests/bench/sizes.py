@@ -1,6 +1,6 @@
 """Files of real sizes: added, tried and served as their publishers promise.
 
-    .venv/bin/python -m tests.bench.sizes [--only NAME] [--tokens N] [--folder DIR]
+    .venv/bin/python -m tests.bench.sizes [--only NAME] [--tokens N] [--folder DIR] [--gemma FILE]
 
 Each file has random weights in the shape of a published model. It is added to a running server,
 then called with a short text and with its longest one. The vectors are held against a forward pass
@@ -12,7 +12,7 @@ import argparse
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,10 @@ CALM = 0.25
 """What blocks add is made smaller by this: deep random networks would give all texts one vector."""
 
 
+Write = Callable[[Path], Callable[[np.ndarray], np.ndarray]]
+"""Writes a file; returns a function from tokens to the vector that they must get."""
+
+
 @dataclass(frozen=True)
 class Case:
     """A file to write, and what its vectors must be."""
@@ -43,8 +47,7 @@ class Case:
     """Tokens of its longest sequence."""
     computed: int
     """Tokens of the longest sequence that is computed here."""
-    write: Callable[[Path], Callable[[np.ndarray], np.ndarray]]
-    """Writes the file; returns a function from tokens to the vector that they must get."""
+    write: Write
 
 
 def _calm(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -63,7 +66,7 @@ def _halved(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     }
 
 
-def _xlmr(shape: encoders.Shape) -> Callable[[Path], Callable[[np.ndarray], np.ndarray]]:
+def _xlmr(shape: encoders.Shape) -> Write:
     def write(path: Path) -> Callable[[np.ndarray], np.ndarray]:
         tensors = _halved(_calm(encoders.xlmr_weights(shape, seed=1)))
         tensors = {name: array for name, array in tensors.items() if not name.startswith("cls")}
@@ -73,7 +76,7 @@ def _xlmr(shape: encoders.Shape) -> Callable[[Path], Callable[[np.ndarray], np.n
     return write
 
 
-def _modern(shape: encoders.Shape) -> Callable[[Path], Callable[[np.ndarray], np.ndarray]]:
+def _modern(shape: encoders.Shape) -> Write:
     def write(path: Path) -> Callable[[np.ndarray], np.ndarray]:
         tensors = _halved(_calm(encoders.modern_weights(shape, seed=1)))
         tensors = {name: array for name, array in tensors.items() if not name.startswith("cls")}
@@ -88,7 +91,7 @@ def _modern(shape: encoders.Shape) -> Callable[[Path], Callable[[np.ndarray], np
     return write
 
 
-def _decoder(shape: decoders.Shape) -> Callable[[Path], Callable[[np.ndarray], np.ndarray]]:
+def _decoder(shape: decoders.Shape) -> Write:
     def write(path: Path) -> Callable[[np.ndarray], np.ndarray]:
         kind = gguf.GGMLQuantizationType.Q8_0
         tensors = _calm(decoders.weights(shape, seed=1))
@@ -103,6 +106,36 @@ def _decoder(shape: decoders.Shape) -> Callable[[Path], Callable[[np.ndarray], n
     return write
 
 
+def _published(file: Path, shape: decoders.Shape) -> Write:
+    """Return the writer of a file that somebody else has made: it copies it."""
+
+    def write(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+        shutil.copyfile(file, path)
+        tensors = {
+            tensor.name.removesuffix(".weight"): gguf.quants.dequantize(
+                tensor.data, tensor.tensor_type
+            ).astype(np.float16 if len(tensor.shape) > 1 else np.float32)
+            for tensor in gguf.GGUFReader(path).tensors
+        }
+        return lambda tokens: decoders.reference(tensors, tokens, shape, precision=np.float32)[-1]
+
+    return write
+
+
+GEMMA = decoders.Shape(
+    262_144,
+    640,
+    4,
+    1,
+    256,
+    2048,
+    18,
+    32_768,
+    rope_base=1_000_000.0,
+    architecture="gemma3",
+    window=512,
+)
+"""Gemma 3 270M."""
 LARGE = {"width": 1024, "heads": 16, "inner": 4096, "blocks": 24, "context": 8192}
 BASE = {"width": 768, "heads": 12, "inner": 3072, "blocks": 12, "context": 8192}
 CASES = (
@@ -202,16 +235,23 @@ def _resident(server: Server) -> int:
     return int(line.split()[1]) * 1024
 
 
+def _cases(gemma: Path | None) -> Sequence[Case]:
+    if gemma is None:
+        return CASES
+    return (*CASES, Case("gemma-3-270m", 32_768, 4096, _published(gemma, GEMMA)))
+
+
 def main() -> None:
     """Run it."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--only", choices=[case.name for case in CASES])
+    parser.add_argument("--only", help=", ".join(case.name for case in CASES))
+    parser.add_argument("--gemma", type=Path, help="the file of Gemma 3 270M, if you have it")
     parser.add_argument("--tokens", type=int, help="of the longest sequence that is computed")
     parser.add_argument("--folder", type=Path, help="for files of gigabytes")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=chosen.folder) as name:
         folder = Path(name)
-        for case in CASES:
+        for case in _cases(chosen.gemma):
             if chosen.only not in (None, case.name):
                 continue
             computed = min(case.computed, chosen.tokens or case.computed)

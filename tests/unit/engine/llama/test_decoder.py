@@ -216,12 +216,12 @@ def test_neither_two_phases_nor_shared_beginnings_change_an_answer(
         assert cosines(other, plain).min() > SAME
 
 
-@pytest.mark.parametrize("architecture", ["qwen2", "llama"])
+@pytest.mark.parametrize("architecture", ["qwen2", "llama", "gemma3"])
 @pytest.mark.parametrize("flash_attention", [None, False])
 def test_vectors_of_the_other_architectures_are_the_references(
     tmp_path, architecture, flash_attention
 ):
-    shape = Shape(head=8, architecture=architecture)
+    shape = Shape(head=8, architecture=architecture, blocks=7)
     tensors = weights(shape, seed=1)
     path = write_decoder(tmp_path / "other.gguf", tensors, shape)
     model = LlamaWeights(path, pooling="last", limits=LIMITS, segments=None)
