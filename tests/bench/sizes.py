@@ -3,7 +3,8 @@
     .venv/bin/python -m tests.bench.sizes [--only NAME] [--tokens N] [--folder DIR] [--gemma FILE]
 
 Each file has random weights in the shape of a published model. It is added to a running server,
-then called with a short text and with its longest one. The vectors are held against a forward pass
+then called with a short text and with its longest one (of a decoder, one of `computed` tokens: for
+the estimate of its memory, give it room for no more with `--memory-mb`). The vectors are held against a forward pass
 of our own in float32, the memory that the server took against what it had said, and the length that
 `GET /v1/models` names against the publisher's. Needs gigabytes of disk and memory, and minutes.
 """
@@ -178,8 +179,9 @@ def measured(case: Case, server: Server, folder: Path) -> dict[str, Any]:
         began = time.monotonic()
         loaded = admin.post("/engines/load", json={"id": case.name}, timeout=600).json()
         found["load_s"] = round(time.monotonic() - began, 1)
-    letters = np.random.default_rng(2).choice(list("abcdefghij klmnop"), 12 * case.computed)
-    for name, text in (("short", SHORT), ("long", _cut("".join(letters), encoder, case.computed))):
+    longest = min(case.computed, found["says"])
+    letters = np.random.default_rng(2).choice(list("abcdefghij klmnop"), 12 * longest)
+    for name, text in (("short", SHORT), ("long", _cut("".join(letters), encoder, longest))):
         found |= {f"{name}_{key}": value for key, value in _called(server, case, text).items()}
         wanted = expected(_tokens(encoder, text))
         row = found.pop(f"{name}_row")
@@ -247,6 +249,7 @@ def main() -> None:
     parser.add_argument("--only", help=", ".join(case.name for case in CASES))
     parser.add_argument("--gemma", type=Path, help="the file of Gemma 3 270M, if you have it")
     parser.add_argument("--tokens", type=int, help="of the longest sequence that is computed")
+    parser.add_argument("--memory-mb", type=int, default=0, help="engine.memory_mb")
     parser.add_argument("--folder", type=Path, help="for files of gigabytes")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=chosen.folder) as name:
@@ -255,7 +258,10 @@ def main() -> None:
             if chosen.only not in (None, case.name):
                 continue
             computed = min(case.computed, chosen.tokens or case.computed)
-            server = Server(folder / "data").start(env={"GIGAROUTER_DEFAULT_WAIT_S": "60"})
+            settings = {"DEFAULT_WAIT_S": "60", "ENGINE_MEMORY_MB": str(chosen.memory_mb)}
+            server = Server(folder / "data").start(
+                env={f"GIGAROUTER_{name}": value for name, value in settings.items()}
+            )
             try:
                 found = measured(replace(case, computed=computed), server, folder)
             finally:
