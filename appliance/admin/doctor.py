@@ -166,6 +166,11 @@ def engine(facts: Callable[[], dict[str, str]]) -> Finding:
     said = f"llama-cpp-python {found['llama-cpp-python']} with {found['kernels']} kernels"
     if not found["kernels"].startswith("gigarouter"):
         return Finding("engine", "warn", said, "gigarouter engine install makes it faster")
+    if not found["memory"].startswith("gigarouter"):
+        said = f"{said}; long sequences take {found['memory']} memory for logits that nobody reads"
+        return Finding(
+            "engine", "warn", said, "gigarouter engine install lets models take longer ones"
+        )
     return Finding("engine", "ok", said)
 
 

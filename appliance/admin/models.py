@@ -30,6 +30,7 @@ from appliance.core.errors import (
 from appliance.engine.screening import Screen, trusted
 from appliance.engine.tuning import Tuning
 from appliance.scheduler.model_status import ModelStatus, OfflineStatus, file_reason
+from appliance.settings import EngineSettings
 from appliance.store.datadir import DataDir
 from appliance.store.digests import Digests, sha256_of
 from appliance.wire.downloads import CheckView, RemovedView
@@ -115,10 +116,16 @@ class ModelAdmin:
     """The operator's verbs for models."""
 
     def __init__(
-        self, models: Models, status: ModelStatus | None = None, screen: Screen = trusted
+        self,
+        models: Models,
+        status: ModelStatus | None = None,
+        screen: Screen = trusted,
+        settings: EngineSettings | None = None,
     ) -> None:
         self._models = models
-        self._status = status or OfflineStatus(models.directory.models)
+        self._status = status or OfflineStatus(
+            models.directory.models, settings or EngineSettings()
+        )
         self._screen = screen
         self._additions = Additions()
 
@@ -129,6 +136,8 @@ class ModelAdmin:
 
     async def all(self) -> ModelList:
         """Return every model with its prices."""
+        # Reads the headers of files that are new: not on the loop's thread.
+        await asyncio.to_thread(lambda: [self._status.tokens_max(s) for s in self._models.catalog])
         return ModelList(object="list", data=[self.view(s) for s in self._models.catalog])
 
     async def all_and_fault(self) -> ModelList:
@@ -298,7 +307,7 @@ class ModelAdmin:
             ),
             available=reason is None,
             loaded=self._status.is_loaded(spec),
-            max_input_tokens=entry.max_input_tokens,
+            max_input_tokens=self._status.tokens_max(spec),
             license=entry.license,
             description=entry.description,
             aliases=entry.aliases,

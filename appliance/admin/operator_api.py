@@ -57,7 +57,7 @@ class OperatorApi:
         `residency` is given by a server; `screen` refuses files that are not to be used.
         """
         keyring, clock = books.keyring, books.clock
-        model_admin = ModelAdmin(models, residency, screen)
+        model_admin = ModelAdmin(models, residency, screen, settings.engine)
         engines = EngineAdmin(models, residency, clock, native_devices)
         return cls(
             keys=KeyAdmin(books.writer, keyring, models, clock=clock, limits=limits),

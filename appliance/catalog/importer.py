@@ -8,7 +8,7 @@ from typing import Any
 
 import tomlkit
 
-from appliance.catalog.capacity import DECODERS, is_causal, is_decoder, sequence_tokens_max
+from appliance.catalog.capacity import DECODERS, is_causal, is_decoder
 from appliance.catalog.folder import BertSettings
 from appliance.catalog.foreign import part_reason
 from appliance.catalog.header import Header
@@ -93,7 +93,7 @@ def describe(
         "file": file,
         "quantization": FILE_TYPES.get(header.get_int("general.file_type", -1), ""),
         "params": sum(_elements(tensor.shape) for tensor in header.tensors.values()),
-        "max_input_tokens": sequence_tokens_max(header, pooling=pooling),
+        "max_input_tokens": header.arch_int("context_length"),
         "pooling": pooling,
         "price": _price(found),
     }

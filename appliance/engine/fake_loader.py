@@ -1,6 +1,6 @@
 """FakeLoader: opens fake backends, for tests and for trying clients (`serve --fake`)."""
 
-from appliance.catalog.capacity import sequence_tokens_max, vocabulary_size
+from appliance.catalog.capacity import Room, sequence_tokens_max, vocabulary_size
 from appliance.catalog.header_parser import read_header
 from appliance.catalog.limit import limit_reason
 from appliance.catalog.spec import ModelSpec
@@ -13,6 +13,9 @@ from appliance.engine.loader import LoadedModel, TextEncoder
 from appliance.engine.model_limits import engine_limits
 from appliance.engine.reference_tokenizer import reference_tokenizer
 from appliance.engine.tuning import default_tuning
+
+ROOM = Room(1 << 40, keeps_logits=False)
+"""A fake has no contexts."""
 
 
 class FakeLoader:
@@ -34,7 +37,7 @@ class FakeLoader:
             tokens_max=header.arch_int("context_length"),
             description="fake",
         )
-        limits = engine_limits(header, pooling=spec.entry.pooling)
+        limits = engine_limits(header, pooling=spec.entry.pooling, room=ROOM)
         backend = FakeBackend(facts, limits)
         self.opened.append(backend)
         return LoadedModel(FakeWeights(facts, limits, [backend]), default_tuning(cores=1))
@@ -45,6 +48,10 @@ class FakeLoader:
         tokenizer = reference_tokenizer(header.metadata)
         if tokenizer is None:
             raise LoadFailed(f"the fake engine has no tokenizer for {spec.path.name}")
-        tokens_max = sequence_tokens_max(header, pooling=spec.entry.pooling)
-        size = footprint(header, pooling=spec.entry.pooling, workers=1)
+        tokens_max = sequence_tokens_max(header, pooling=spec.entry.pooling, room=ROOM)
+        size = footprint(header, pooling=spec.entry.pooling, room=ROOM, workers=1)
         return TextEncoder(tokenizer, frame_of(header), tokens_max, model_bytes=size)
+
+    def tokens_max(self, spec: ModelSpec) -> int:
+        """Return what the model's entry promises."""
+        return spec.entry.max_input_tokens

@@ -115,7 +115,7 @@ def _tried(spec: ModelSpec) -> TrialReport:
     _say("loading it")
     weights = loader.open_weights(spec)
     tuning = default_tuning(1)
-    limits = tuning.worker_limits(weights.limits, vocabulary=weights.facts.vocabulary, worker=0)
+    limits = tuning.worker_limits(weights.limits, worker=0)
     backend = weights.open_backend(limits, flash_attention=None)
     model = LoadedModel(weights, tuning)
     _say("computing the shortest and the longest sequence")

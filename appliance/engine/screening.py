@@ -20,7 +20,8 @@ from appliance.catalog.header_parser import read_header
 from appliance.catalog.spec import ModelEntry, ModelSpec
 from appliance.core.errors import LoadFailed
 from appliance.engine.footprint import footprint
-from appliance.settings import environment
+from appliance.engine.model_limits import room_for
+from appliance.settings import EngineSettings, environment
 from appliance.store.datadir import write_private
 
 log = logging.getLogger("gigarouter.screening")
@@ -119,7 +120,9 @@ def tried(spec: ModelSpec, *, seconds: float = SECONDS) -> tuple[str | None, lis
         InvalidModelFile: its header says already that it is no model file.
     """
     header = read_header(spec.path)
-    size = MEMORY_FACTOR * footprint(header, pooling=spec.entry.pooling, workers=1) + MEMORY_BYTES
+    room = room_for(header, EngineSettings())
+    taken = footprint(header, pooling=spec.entry.pooling, room=room, workers=1)
+    size = MEMORY_FACTOR * taken + MEMORY_BYTES
     request = msgspec.json.encode(
         {"entry": spec.entry, "path": str(spec.path), "memory_bytes": size}
     )

@@ -68,6 +68,9 @@ class GatedLoader:
             raise self.failures.pop(0)
         return TextEncoder(Words(), Frame(1, 2), 512)
 
+    def tokens_max(self, spec):
+        return spec.entry.max_input_tokens
+
 
 class Bench:
     def __init__(self, folder: Path, limits: Limits, **memory):
