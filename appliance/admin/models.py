@@ -21,7 +21,7 @@ from appliance.core.errors import (
     LoadFailed,
     ModelNotServed,
 )
-from appliance.engine.screening import Screen, trusted
+from appliance.engine.screening import Screen, Screening, trusted
 from appliance.engine.tuning import Tuning
 from appliance.scheduler.model_status import ModelStatus, OfflineStatus, file_reason
 from appliance.store.datadir import DataDir
@@ -49,6 +49,8 @@ class Models:
     directory: DataDir
     catalog: Catalog
     digests: Digests
+    on_change: Callable[[], None] = lambda: None
+    """Called after each change of the catalogue, on the thread that made it."""
 
     @classmethod
     def read(cls, directory: DataDir) -> "Models":
@@ -62,6 +64,7 @@ class Models:
     def reread(self) -> None:
         """Read both files again; on an error the old catalogue stays."""
         self.catalog = _read(self.directory)
+        self.on_change()
 
 
 def _read(directory: DataDir) -> Catalog:
@@ -72,10 +75,15 @@ class ModelAdmin:
     """The operator's verbs for models."""
 
     def __init__(
-        self, models: Models, status: ModelStatus | None = None, screen: Screen = trusted
+        self,
+        models: Models,
+        status: ModelStatus | None = None,
+        screen: Screen = trusted,
+        screening: Screening | None = None,
     ) -> None:
         self._models = models
-        self._status = status or OfflineStatus(models.directory.models)
+        self._status = status or OfflineStatus(models.directory.models, screening)
+        self._screening = screening
         self._screen = screen
         self._adding = asyncio.Lock()
 

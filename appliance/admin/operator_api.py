@@ -16,7 +16,7 @@ from appliance.admin.models import ModelAdmin, Models
 from appliance.admin.usage import UsageAdmin
 from appliance.core.limits import Limits
 from appliance.engine.devices import native_devices
-from appliance.engine.screening import Screen
+from appliance.engine.screening import Screening, trusted
 from appliance.hub.downloads import Downloads
 from appliance.hub.remote import Hub
 from appliance.ledger.backup_schedule import BackupSchedule
@@ -49,15 +49,17 @@ class OperatorApi:
         downloads: Downloads,
         settings: Settings,
         *,
-        screen: Screen,
+        screening: Screening | None,
         residency: Residency | None = None,
     ) -> "OperatorApi":
         """Return the operator's API of a data directory.
 
-        `residency` is given by a server; `screen` refuses files that are not to be used.
+        `residency` is given by a server; `screening` tries files before they are used (None: the
+        engine is fake, and uses none).
         """
+        screen = trusted if screening is None else screening.require
         keyring, clock = books.keyring, books.clock
-        model_admin = ModelAdmin(models, residency, screen)
+        model_admin = ModelAdmin(models, residency, screen, screening)
         engines = EngineAdmin(models, residency, clock, native_devices)
         return cls(
             keys=KeyAdmin(books.writer, keyring, models, clock=clock, limits=limits),

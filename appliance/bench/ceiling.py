@@ -13,6 +13,7 @@ from appliance.bench.workload import Workload, texts
 from appliance.catalog.spec import ModelSpec
 from appliance.core.clock import Clock
 from appliance.engine.backend import EngineLimits
+from appliance.engine.load_progress import LoadProgress
 from appliance.engine.loader import LlamaLoader, LoadedModel
 from appliance.scheduler.packer import Turn, pack
 from appliance.sequences.sequence import TokenSequence, frame_single
@@ -45,7 +46,7 @@ def measure(
         frame_single(tokens, encoder.frame, tokens_max=spec.entry.max_input_tokens)
         for tokens in encoder.tokenizer.encode(given)
     ]
-    model = loader.open_model(spec)
+    model = loader.open_model(spec, LoadProgress())
     try:
         return _run(model, workload, sequences, seconds=seconds, clock=clock)
     finally:

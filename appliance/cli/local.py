@@ -86,7 +86,7 @@ def opened(directory: DataDir) -> Iterator[Local]:
     from appliance.admin.operator_api import OperatorApi  # noqa: PLC0415
     from appliance.core.clock import SystemClock  # noqa: PLC0415
     from appliance.core.limits import Limits  # noqa: PLC0415
-    from appliance.engine.screening import Screening, trusted  # noqa: PLC0415
+    from appliance.engine.screening import Screening  # noqa: PLC0415
     from appliance.hub.downloads import Downloads  # noqa: PLC0415
     from appliance.ledger.backup_schedule import BackupSchedule  # noqa: PLC0415
     from appliance.ledger.books import open_books  # noqa: PLC0415
@@ -96,12 +96,13 @@ def opened(directory: DataDir) -> Iterator[Local]:
         chosen = settings.load(directory.path, {})
         schedule = BackupSchedule(directory, chosen.backup, books.clock)
         downloads, models = Downloads(books.clock), Models.read(directory)
+        screening = None if chosen.fake_engine else Screening.over(directory, models.digests)
+        admin = OperatorApi.over(
+            directory, books, models, schedule, limits, downloads, chosen, screening=screening
+        )
         try:
-            screen = trusted if chosen.fake_engine else Screening(directory.models).require
-            yield Local(
-                OperatorApi.over(
-                    directory, books, models, schedule, limits, downloads, chosen, screen=screen
-                )
-            )
+            yield Local(admin)
         finally:
+            if screening is not None:
+                screening.close()
             downloads.close()
