@@ -25,6 +25,7 @@ from appliance.core.limits import Limits
 from appliance.core.units import Picocredits
 from appliance.engine.fake_loader import FakeLoader
 from appliance.engine.loader import LlamaLoader, Loader
+from appliance.engine.model_limits import memory_budget
 from appliance.engine.screening import Screening
 from appliance.hub.downloads import Downloads
 from appliance.ledger import usage
@@ -32,7 +33,7 @@ from appliance.ledger.audit_schedule import AuditSchedule
 from appliance.ledger.backup_schedule import BackupSchedule
 from appliance.ledger.billing import Billing
 from appliance.ledger.books import Books
-from appliance.machine import cores, memory_bytes
+from appliance.machine import cores
 from appliance.observe.log_buffer import LogBuffer
 from appliance.observe.meters import Meters
 from appliance.observe.metrics import Metrics
@@ -85,7 +86,9 @@ async def open_appliance(
     """
     clock = books.clock
     models = Models.read(directory)
-    screening = None if settings.fake_engine else Screening.over(directory, models.digests)
+    screening = (
+        None if settings.fake_engine else Screening.over(directory, models.digests, settings.engine)
+    )
     loader = _loader(models, settings, clock, screening)
     threads = ThreadPool(workers=2, calls_max=limits.tokenizing_calls_max)
     residency = _residency(models, settings, loader, threads, clock, limits, screening)
@@ -224,7 +227,7 @@ def _residency(
         clock=clock,
         limits=limits,
         cache=VectorCache(engine.cache_mb * 1_000_000),
-        memory_bytes=engine.memory_mb * 1_000_000 or memory_bytes() * 3 // 4,
+        memory_bytes=memory_budget(engine),
         idle_s=engine.idle_s,
         times=LoadTimes(models.directory.path / "load-times.json"),
         screening=screening,

@@ -251,6 +251,15 @@ def _from_hub_variables() -> dict[str, Any]:
     return found
 
 
+def connection_variables() -> dict[str, str]:
+    """Return the variables that name proxies and certificates, as they are spelt.
+
+    A proxy's address can hold a password.
+    """
+    names = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "SSL_CERT_FILE"}
+    return {name: value for name, value in os.environ.items() if value and name.upper() in names}
+
+
 def _from_environment() -> dict[str, str]:
     known = {_variable(name): name for name in names()}
     known |= {_variable(old): new for old, new in RENAMED.items()}

@@ -32,10 +32,20 @@ class Faults:
     """More is sent than was said."""
     ignore_range: bool = False
     pause_s: float = 0.0
-    """After each 64 KiB."""
+    """After each piece."""
     gated: bool = False
     redirect: bool = False
     """Bodies are at the other host."""
+    loop: bool = False
+    """Bodies are said to be where they were asked for."""
+    piece: int = 65_536
+    """Bytes that are sent at once."""
+    encoding: str = ""
+    """Said of the body, whatever it is."""
+    range_total: int | None = None
+    """Said in Content-Range instead of the file's length."""
+    range_shift: int = 0
+    """Added to what Content-Range says of the beginning."""
 
 
 class StandIn:
@@ -44,6 +54,7 @@ class StandIn:
     def __init__(self):
         self.files: dict[tuple[str, str], bytes] = {}
         self.large: set[tuple[str, str]] = set()
+        self._digests: dict[tuple[str, str], tuple[bytes, str]] = {}
         self.faults = Faults()
         self.seen: list[tuple[str, str, str | None, str | None]] = []
         """Method, path, range and authorization of every request."""
@@ -52,14 +63,25 @@ class StandIn:
         self.lock = threading.Lock()
 
     def put(self, repo, path, content, *, large=True):
+        """Put a file into a repository: bytes, or a map of a file that memory need not hold."""
         self.files[repo, path] = content
         (self.large.add if large else self.large.discard)((repo, path))
 
+    def remove(self, repo, path):
+        del self.files[repo, path]
+        self._digests.pop((repo, path), None)
+
     def digest(self, repo, path):
         content = self.files[repo, path]
-        if (repo, path) in self.large:
-            return hashlib.sha256(content).hexdigest()
-        return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+        known = self._digests.get((repo, path))
+        if known is None or known[0] is not content:
+            if (repo, path) in self.large:
+                found = hashlib.sha256(content)
+            else:
+                found = hashlib.sha1(b"blob %d\0" % len(content))
+                found.update(content)
+            known = self._digests[repo, path] = (content, found.hexdigest())
+        return known[1]
 
     def asked(self, method="GET", host="resolve"):
         return [each for each in self.seen if each[0] == method and host in each[1]]
@@ -120,17 +142,23 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
         return None
 
-    def file(self, repo, path, how, revision, *, is_head):  # noqa: PLR0911 - one a refusal
-        hub, faults = self.hub, self.hub.faults
+    def refusal(self, repo, path, how, revision):
+        """Return the status and code for what is not there, or not for this caller."""
+        hub = self.hub
         if how == "resolve":
-            if faults.gated and self.headers["authorization"] != f"Bearer {TOKEN}":
-                return self.refuse(401, "GatedRepo")
+            if hub.faults.gated and self.headers["authorization"] != f"Bearer {TOKEN}":
+                return 401, "GatedRepo"
             if all(owner != repo for owner, _ in hub.files):
-                return self.refuse(401, "RepoNotFound")
+                return 401, "RepoNotFound"
             if revision not in {COMMIT, "main"}:
-                return self.refuse(404, "RevisionNotFound")
-        if (repo, path) not in hub.files:
-            return self.refuse(404, "EntryNotFound")
+                return 404, "RevisionNotFound"
+        return None if (repo, path) in hub.files else (404, "EntryNotFound")
+
+    def file(self, repo, path, how, revision, *, is_head):
+        hub, faults = self.hub, self.hub.faults
+        refusal = self.refusal(repo, path, how, revision)
+        if refusal:
+            return self.refuse(*refusal)
         content = hub.files[repo, path]
         facts = {"X-Repo-Commit": COMMIT, "ETag": f'"{hub.digest(repo, path)}"'}
         if (repo, path) in hub.large:
@@ -138,6 +166,8 @@ class Handler(BaseHTTPRequestHandler):
             facts |= {"X-Linked-Size": str(len(content))}
         if not is_head and faults.statuses:
             return self.refuse(faults.statuses.pop(0), retry_after=faults.retry_after)
+        if faults.loop and not is_head:
+            return self.refuse(302, location=self.path)
         if faults.redirect and how == "resolve" and (repo, path) in hub.large:
             self.send_response(302)
             for key, value in facts.items():
@@ -157,7 +187,9 @@ class Handler(BaseHTTPRequestHandler):
             if begin >= len(content):
                 return self.refuse(416)
             self.send_response(206)
-            self.send_header("Content-Range", f"bytes {begin}-{end - 1}/{len(content)}")
+            total = len(content) if faults.range_total is None else faults.range_total
+            said = begin + faults.range_shift
+            self.send_header("Content-Range", f"bytes {said}-{end - 1}/{total}")
         else:
             self.send_response(200)
         for key, value in facts.items():
@@ -170,6 +202,8 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(more), more))
             return None
         self.send_header("Content-Length", str(end - begin))
+        if faults.encoding and not is_head:
+            self.send_header("Content-Encoding", faults.encoding)
         self.end_headers()
         if not is_head:
             self.send(content, begin, end)
@@ -180,7 +214,7 @@ class Handler(BaseHTTPRequestHandler):
         cut = faults.cut_at.pop(0) if faults.cut_at else None
         sent = 0
         while begin < end:
-            piece = bytearray(content[begin : min(end, begin + 65_536)])
+            piece = bytearray(content[begin : min(end, begin + faults.piece)])
             if cut is not None and sent + len(piece) > cut:
                 piece = piece[: max(0, cut - sent)]
             if faults.flip is not None and begin <= faults.flip < begin + len(piece):

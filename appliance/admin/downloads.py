@@ -4,28 +4,46 @@ Owns what is written of a model once it is here.
 """
 
 import asyncio
+import glob
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import tomlkit
 
 from appliance.admin.models import ModelAdmin, Models
 from appliance.catalog.catalog import file_name
 from appliance.catalog.folder import read_settings
 from appliance.catalog.importer import describe, describe_folder
-from appliance.catalog.spec import ID_PATTERN, ModelSpec, Source
+from appliance.catalog.spec import ID_PATTERN, ModelSpec
 from appliance.catalog.user_catalog import DoesNotFit, UserCatalog, put, table_of
-from appliance.core.errors import DownloadFailed, InvalidRequest
+from appliance.core.errors import (
+    ApplianceError,
+    DownloadFailed,
+    InvalidModelFile,
+    InvalidRequest,
+    LoadFailed,
+)
 from appliance.engine.screening import Screen, trusted
 from appliance.hub.downloads import Download, Downloads
-from appliance.hub.pull import WEIGHTS, Found, look, pull
+from appliance.hub.leftovers import SCRATCH, sweep
+from appliance.hub.part import on_disk
+from appliance.hub.pull import WEIGHTS, Arrival, Puller, look
 from appliance.hub.remote import Hub, RemoteFile
 from appliance.store.datadir import DataDir
 from appliance.wire.downloads import DownloadList, DownloadView, HubModelOrder
 from appliance.wire.models import ModelOrder, ModelView
 
-SETTINGS = ("config.json", "modules.json", "1_Pooling/config.json")
+SETTINGS = (
+    "config.json",
+    "modules.json",
+    "1_Pooling/config.json",
+    "sentence_bert_config.json",
+    "tokenizer_config.json",
+)
 """What of a folder says which kind of model it is."""
 SETTINGS_BYTES_MAX = 1 << 20
 PREFERRED = ("q8_0", "f16", "bf16", "f32")
@@ -46,6 +64,7 @@ class DownloadAdmin:
         self._models = models
         self._model_admin = model_admin
         self._hub = hub
+        self._puller = Puller(hub, models.digests)
         self._downloads = downloads
         self._screen = screen
 
@@ -105,45 +124,107 @@ class DownloadAdmin:
         return self._model_admin.view(self._models.catalog.find(entry["id"]))
 
     def _work(self, spec: ModelSpec, download: Download) -> None:
-        source = spec.entry.source
-        assert source is not None
-        if spec.path.exists() and spec.entry.sha256 is not None:
-            download.state = "checking"
-            size = spec.path.stat().st_size
-            download.expect(size)
-            if self._models.digests.sha256(spec.path) == spec.entry.sha256:
-                download.progress(size)
-                self._screen(spec)
-                return
-            download.state = "fetching"
-        found = pull(self._hub, spec, download)
-        self._pin(spec, source, found)
-        self._models.reread()
-        download.state = "checking"
-        self._screen(self._models.catalog.find(spec.id))
-
-    def _pin(self, spec: ModelSpec, source: Source, found: Found) -> None:
-        """Write down what was found, where the catalogue did not say it: it counts from now on."""
-        own = None if source.format == "gguf" else self._models.digests.sha256(spec.path)
-        is_known = (source.revision, source.bytes, source.sha256) == (
-            found.revision,
-            found.bytes,
-            found.sha256,
-        )
-        if is_known and own in (None, spec.entry.sha256):
+        sweep(self._directory.models, now_us=download.clock.wall_us())
+        if self._is_here(spec, download):
+            download.enter("trying")
+            self._screen(spec)
             return
+        with self._puller.pull(spec, download, lambda sha256: self._twins(spec, sha256)) as arrival:
+            self._try(spec, arrival, download)
+            download.keep()
+            self._keep(spec, arrival)
+        self._models.reread()
+
+    def _is_here(self, spec: ModelSpec, download: Download) -> bool:
+        """Return whether a model's file is here and is the one that the catalogue names."""
+
+        def checked(read: int) -> None:
+            download.require_wanted()
+            download.progress(read)
+
+        if spec.entry.sha256 is None or not spec.path.is_file():
+            return False
+        with on_disk(spec.path):
+            download.expect(spec.path.stat().st_size)
+            download.enter("checking")
+            found = self._models.digests.sha256(spec.path, checked)
+        download.progress(download.bytes_total)
+        return found == spec.entry.sha256
+
+    def _twins(self, spec: ModelSpec, sha256: str) -> list[Path]:
+        """Return files of this machine that are the same: the model's own, and other models'."""
+        named = [each.path for each in self._models.catalog if each.entry.sha256 == sha256]
+        with on_disk(spec.path):
+            return [
+                path
+                for path in dict.fromkeys([spec.path, *named])
+                if path.is_file() and self._models.digests.sha256(path) == sha256
+            ]
+
+    def _try(self, spec: ModelSpec, arrival: Arrival, download: Download) -> None:
+        """Try a file before it gets its name; one that is refused is removed.
+
+        Raises:
+            LoadFailed: it is refused.
+            DownloadCancelled: the download was cancelled while it was tried.
+        """
+        entry = msgspec.structs.replace(
+            spec.entry, sha256=self._models.digests.sha256(arrival.path)
+        )
+        download.enter("trying")
+        try:
+            self._screen(msgspec.structs.replace(spec, entry=entry, path=arrival.path))
+        except (LoadFailed, InvalidModelFile) as error:
+            download.require_wanted()
+            if is_final(error):
+                arrival.discard()
+                for record in self._records(arrival.path):
+                    record.unlink(missing_ok=True)
+            raise LoadFailed(error.message.replace(arrival.path.name, spec.path.name)) from error
+
+    def _keep(self, spec: ModelSpec, arrival: Arrival) -> None:
+        """Give a file its name, and write down what it is where the catalogue did not say it."""
+        source, found = spec.entry.source, arrival.found
+        assert source is not None
+        named = {"revision": found.revision, "bytes": found.bytes, "sha256": found.sha256}
+        own = None if source.format == "gguf" else self._models.digests.sha256(arrival.path)
+        is_known = all(getattr(source, key) == value for key, value in named.items())
 
         def change(document: Any) -> None:
             table = table_of(document, spec.id)
             table["source"] = table.get("source", tomlkit.inline_table())
-            table["source"].update(
-                {"revision": found.revision, "bytes": found.bytes, "sha256": found.sha256}
-            )
+            table["source"].update(named)
             if own is not None:
                 table["sha256"] = own
 
-        with self._user_catalog.draft(change):
-            pass
+        changed = DownloadFailed(
+            f"the entry of {spec.id} was removed or changed while its file was fetched; the file "
+            "is kept for the next pull"
+        )
+        now = next((each for each in self._models.catalog if each.id == spec.id), None)
+        if now is None or (now.entry.source, now.path) != (source, spec.path):
+            raise changed
+        if is_known and own in (None, spec.entry.sha256):
+            self._give(spec, arrival)
+            return
+        try:
+            # Other changes wait meanwhile, and a name that is not given is not written down.
+            with self._user_catalog.draft(change):
+                self._give(spec, arrival)
+        except DoesNotFit:
+            raise changed from None
+
+    def _give(self, spec: ModelSpec, arrival: Arrival) -> None:
+        """Rename a file, and the record of its trial with it."""
+        records = self._records(arrival.path)
+        arrival.give(spec.path)
+        for record in records:
+            end = record.name.removeprefix(arrival.path.name)
+            with suppress(OSError):  # without a record it is only tried once more
+                record.replace(record.with_name(spec.path.name + end))
+
+    def _records(self, path: Path) -> list[Path]:
+        return list(self._directory.models.glob(f"{glob.escape(path.name)}.*.json"))
 
     def _entry(self, order: HubModelOrder) -> dict[str, Any]:
         """Return the entry of a repository, from what its files say."""
@@ -158,7 +239,8 @@ class DownloadAdmin:
         file = self._hub.find(order.repo, path, None)
         if file.kind != "sha256":
             raise DownloadFailed(f"{order.repo}/{path}: the hub names no sha256 of it")
-        header = look(self._hub, file, self._scratch(file))
+        with self._scratch() as folder:
+            header = look(self._hub, file, folder / "header.gguf")
         entry = describe(header, name=name, file=file_name(name), task=order.task)
         del entry["file"]  # it follows from the id, and the file is the source's
         entry["architecture"] = header.architecture
@@ -168,8 +250,7 @@ class DownloadAdmin:
 
     def _folder_entry(self, order: HubModelOrder, name: str, files: list[str]) -> dict[str, Any]:
         weights = self._hub.find(order.repo, WEIGHTS, None)
-        with tempfile.TemporaryDirectory(dir=self._directory.models) as temporary:
-            folder = Path(temporary)
+        with self._scratch() as folder:
             for path in SETTINGS:
                 if path in files:
                     file = self._hub.find(order.repo, path, weights.revision)
@@ -180,8 +261,10 @@ class DownloadAdmin:
         entry["source"] = _source(weights, "safetensors")
         return entry
 
-    def _scratch(self, file: RemoteFile) -> Path:
-        return self._directory.models / f"{file.digest}.header"
+    @contextmanager
+    def _scratch(self) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory(dir=self._directory.models, prefix=SCRATCH) as path:
+            yield Path(path)
 
     def _write(self, entry: dict[str, Any]) -> None:
         try:
@@ -212,6 +295,11 @@ def chosen_file(repo: str, files: list[str]) -> str:
             return fitting[0]
     some = ", ".join(found[:5])
     raise InvalidRequest(f"{repo} has {len(found)} GGUF files; name one: {some}", param="file")
+
+
+def is_final(error: ApplianceError) -> bool:
+    """Return whether a trial's refusal is about the file; a more special one is about the trial."""
+    return type(error) in (LoadFailed, InvalidModelFile)
 
 
 def _source(file: RemoteFile, kind: str) -> Any:

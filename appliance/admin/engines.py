@@ -71,7 +71,7 @@ class EngineAdmin:
             ModelNotFound: no model has this name.
             ModelNotServed: it cannot be loaded.
         """
-        residency, spec = self._require(), self._models.catalog.find(order.id)
+        residency, spec = self._require(), self._models.find(order.id)
         residency.require_served(spec)
         with residency.lease(spec):
             await residency.encoder(spec)
@@ -85,7 +85,7 @@ class EngineAdmin:
             InvalidRequest: no server runs.
             ModelNotFound: no model has this name.
         """
-        residency, spec = self._require(), self._models.catalog.find(order.id)
+        residency, spec = self._require(), self._models.find(order.id)
         await residency.unload(spec)
         return self._view(spec)
 
@@ -96,7 +96,7 @@ class EngineAdmin:
             InvalidRequest: no server runs.
             ModelNotFound: no model has this name.
         """
-        residency, spec = self._require(), self._models.catalog.find(order.id)
+        residency, spec = self._require(), self._models.find(order.id)
         residency.pin(spec, on=order.pinned)
         return self._view(spec)
 

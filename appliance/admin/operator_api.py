@@ -59,7 +59,9 @@ class OperatorApi:
         """
         screen = trusted if screening is None else screening.require
         keyring, clock = books.keyring, books.clock
-        model_admin = ModelAdmin(models, residency, screen, screening)
+        model_admin = ModelAdmin(
+            models, residency, screen, screening=screening, settings=settings.engine
+        )
         engines = EngineAdmin(models, residency, clock, native_devices)
         return cls(
             keys=KeyAdmin(books.writer, keyring, models, clock=clock, limits=limits),

@@ -13,7 +13,6 @@ from appliance.bench.workload import Workload, texts
 from appliance.catalog.spec import ModelSpec
 from appliance.core.clock import Clock
 from appliance.engine.backend import EngineLimits
-from appliance.engine.load_progress import LoadProgress
 from appliance.engine.loader import LlamaLoader, LoadedModel
 from appliance.scheduler.packer import Turn, pack
 from appliance.sequences.sequence import TokenSequence, frame_single
@@ -46,7 +45,7 @@ def measure(
         frame_single(tokens, encoder.frame, tokens_max=spec.entry.max_input_tokens)
         for tokens in encoder.tokenizer.encode(given)
     ]
-    model = loader.open_model(spec, LoadProgress())
+    model = loader.open_model(spec)
     try:
         return _run(model, workload, sequences, seconds=seconds, clock=clock)
     finally:
@@ -66,11 +65,9 @@ def _run(
 
     def work(worker: int) -> tuple[int, int, int, float]:
         """Return (calls, texts, tokens, seconds) of one worker."""
-        limits = tuning.worker_limits(
-            model.weights.limits, vocabulary=model.weights.facts.vocabulary, worker=worker
-        )
+        limits = tuning.worker_limits(model.weights.limits, worker=worker)
         try:
-            backend = model.weights.open_backend(limits, flash_attention=tuning.flash_attention)
+            backend = model.weights.open_backend(limits, flash_attention=tuning.attention(limits))
         except BaseException:
             together.abort()
             raise

@@ -32,7 +32,7 @@ ACTS: "Mapping[Verb[Any], Callable[[OperatorApi], Act]]" = {
     verbs.ROTATE: lambda admin: admin.keys.rotate,
     verbs.EXPIRE: lambda admin: admin.keys.expire,
     verbs.FORGET: lambda admin: admin.keys.forget,
-    verbs.LIST_MODELS: lambda admin: admin.models.all,
+    verbs.LIST_MODELS: lambda admin: admin.models.all_and_fault,
     verbs.SHOW_MODEL: lambda admin: admin.models.show,
     verbs.PRICE_MODEL: lambda admin: admin.models.price,
     verbs.ALIAS_MODEL: lambda admin: admin.models.alias,
@@ -96,7 +96,9 @@ def opened(directory: DataDir) -> Iterator[Local]:
         chosen = settings.load(directory.path, {})
         schedule = BackupSchedule(directory, chosen.backup, books.clock)
         downloads, models = Downloads(books.clock), Models.read(directory)
-        screening = None if chosen.fake_engine else Screening.over(directory, models.digests)
+        screening = (
+            None if chosen.fake_engine else Screening.over(directory, models.digests, chosen.engine)
+        )
         admin = OperatorApi.over(
             directory, books, models, schedule, limits, downloads, chosen, screening=screening
         )

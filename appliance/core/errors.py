@@ -406,10 +406,15 @@ class TrialUnfinished(LoadFailed):
 
 
 class InvalidCatalog(ApplianceError):
-    """A catalogue file is wrong; the message names file, model and key."""
+    """A catalogue file is wrong; the message names file, line, model and key, and the remedy."""
 
-    def __init__(self, path: Path, where: str, reason: str) -> None:
-        super().__init__(f"{path}: {where}: {reason}")
+    def __init__(self, path: Path, where: str, reason: str, *, line: int | None = None) -> None:
+        at = "" if line is None else f" (line {line})"
+        super().__init__(f"{path}: {where}: {reason}{at}. Mend it there, or move the file away.")
+        self.path = path
+        self.where = where
+        """Model and key, or `file`."""
+        self.reason = reason
 
 
 class InvalidModelFile(ApplianceError):
@@ -419,6 +424,8 @@ class InvalidModelFile(ApplianceError):
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"{path}: {reason}", param="path")
+        self.path = path
+        self.reason = reason
 
 
 class DownloadFailed(ApplianceError):

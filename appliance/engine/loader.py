@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from appliance.catalog.capacity import is_decoder, sequence_tokens_max
+from appliance.catalog.capacity import Room, is_decoder, sequence_tokens_max
 from appliance.catalog.header import Header
 from appliance.catalog.headers import header_of
 from appliance.catalog.spec import ModelSpec
@@ -18,7 +18,7 @@ from appliance.engine.backend import Weights
 from appliance.engine.footprint import footprint
 from appliance.engine.kinds import frame_of, require_kind, require_vocabulary
 from appliance.engine.load_progress import LoadProgress
-from appliance.engine.model_limits import engine_limits
+from appliance.engine.model_limits import engine_limits, room_for, served_tokens_max
 from appliance.engine.reference_tokenizer import reference_tokenizer
 from appliance.engine.screening import Screen, trusted
 from appliance.engine.template import qwen3_reranker
@@ -61,7 +61,7 @@ class TextEncoder:
 class Loader(Protocol):
     """Opens models."""
 
-    def open_model(self, spec: ModelSpec, progress: LoadProgress) -> LoadedModel:
+    def open_model(self, spec: ModelSpec, progress: LoadProgress | None = None) -> LoadedModel:
         """Return the loaded model and its tuning; takes seconds, of which `progress` is told.
 
         Raises:
@@ -75,6 +75,10 @@ class Loader(Protocol):
         Raises:
             LoadFailed: the file is missing or damaged.
         """
+        ...
+
+    def tokens_max(self, spec: ModelSpec) -> int:
+        """Return the tokens of the longest sequence that the model takes on this machine."""
         ...
 
 
@@ -96,11 +100,12 @@ class LlamaLoader:
         `tunings` is the folder in which calibrations are remembered (None: they are not); `screen`
         refuses files that must not be computed in this process.
         """
+        self._settings = settings
         self._digests = digests or Digests(None)
         self._screen = screen
         self._tunings = TuningChoice(settings, cores=cores, folder=tunings, clock=clock)
 
-    def open_model(self, spec: ModelSpec, progress: LoadProgress) -> LoadedModel:
+    def open_model(self, spec: ModelSpec, progress: LoadProgress | None = None) -> LoadedModel:
         """Return the loaded model and its tuning; calibrates the first time.
 
         Raises:
@@ -136,7 +141,7 @@ class LlamaLoader:
         return LlamaWeights(
             spec.path,
             pooling=spec.entry.pooling,
-            limits=engine_limits(header, pooling=spec.entry.pooling),
+            limits=engine_limits(header, pooling=spec.entry.pooling, room=self._room(header)),
             segments=segments,
             progress=progress,
         )
@@ -148,7 +153,9 @@ class LlamaLoader:
             LoadFailed: the file is missing or damaged.
         """
         header = header_of(spec.path)
-        tokens_max = sequence_tokens_max(header, pooling=spec.entry.pooling)
+        tokens_max = sequence_tokens_max(
+            header, pooling=spec.entry.pooling, room=self._room(header)
+        )
         reference = reference_tokenizer(header.metadata)
         if reference is not None:
             return TextEncoder(
@@ -171,7 +178,15 @@ class LlamaLoader:
 
     def _bytes(self, spec: ModelSpec, header: Header) -> int:
         workers = self._tunings.expected_workers(spec)
-        return footprint(header, pooling=spec.entry.pooling, workers=workers)
+        room = self._room(header)
+        return footprint(header, pooling=spec.entry.pooling, room=room, workers=workers)
+
+    def _room(self, header: Header) -> Room:
+        return room_for(header, self._settings)
+
+    def tokens_max(self, spec: ModelSpec) -> int:
+        """Return the tokens of the longest sequence that the model takes on this machine."""
+        return served_tokens_max(spec, self._settings)
 
     def _require_hash(self, spec: ModelSpec) -> None:
         """Refuse a file that is not the one the catalogue names."""

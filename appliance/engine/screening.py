@@ -15,8 +15,10 @@ from appliance.catalog.headers import header_of
 from appliance.catalog.spec import ModelSpec
 from appliance.core.errors import LoadFailed, TrialUnfinished
 from appliance.engine.footprint import footprint
+from appliance.engine.model_limits import room_for
 from appliance.engine.trial import Trial
 from appliance.engine.trial_record import TrialRecord, TrialRecords, engine
+from appliance.settings import EngineSettings
 from appliance.store.datadir import DataDir
 from appliance.store.digests import Digests
 
@@ -51,9 +53,12 @@ class TrialRun:
 class Screening:
     """Tries files, at most `TRIALS_MAX` at once, and knows what was found; any thread may ask."""
 
-    def __init__(self, folder: Path, digests: Digests) -> None:
+    def __init__(
+        self, folder: Path, digests: Digests, settings: EngineSettings | None = None
+    ) -> None:
         """Prepare; records are kept in `folder`."""
         self._digests = digests
+        self._settings = settings or EngineSettings()
         self._records = TrialRecords(folder, digests)
         self._lock = threading.Lock()
         self._runs: dict[tuple[Path, str], TrialRun] = {}
@@ -61,9 +66,9 @@ class Screening:
         self._closed = False
 
     @classmethod
-    def over(cls, directory: DataDir, digests: Digests) -> "Screening":
+    def over(cls, directory: DataDir, digests: Digests, settings: EngineSettings) -> "Screening":
         """Return one that keeps its records in a data directory."""
-        return cls(directory.models / "trials", digests)
+        return cls(directory.models / "trials", digests, settings)
 
     def __repr__(self) -> str:
         """Count what runs."""
@@ -141,7 +146,9 @@ class Screening:
         trial.require_wanted()
         trial.step = "reading the file"
         digest = self._hashed(spec, trial)
-        trial.model_bytes = footprint(header_of(spec.path), pooling=spec.entry.pooling)
+        header = header_of(spec.path)
+        room = room_for(header, self._settings)
+        trial.model_bytes = footprint(header, pooling=spec.entry.pooling, room=room)
         record = self.known(spec)
         if record is None or fresh:
             record = self._tried(spec, trial, long=long)

@@ -23,7 +23,8 @@ from appliance.core.errors import (
 
 log = logging.getLogger("gigarouter.hub")
 
-State = Literal["waiting", "fetching", "checking", "done", "failed", "cancelled"]
+State = Literal["waiting", "fetching", "checking", "trying", "done", "failed", "cancelled"]
+ENDED = ("done", "failed", "cancelled")
 
 RUNNING_MAX = 3
 """Downloads that run at the same time; further ones wait."""
@@ -40,7 +41,7 @@ class Download:
     """One download.
 
     Its thread writes the fields, and any thread may read them without a lock: each is replaced by
-    one assignment.
+    one assignment. Whoever cancels it may end it too, so that its state has a lock.
     """
 
     id: str
@@ -52,11 +53,58 @@ class Download:
     error: str | None = None
     cancelled: threading.Event = field(default_factory=threading.Event)
     _samples: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=512))
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _is_kept: bool = False
 
     @property
     def is_over(self) -> bool:
         """Return whether it has ended: done, failed or cancelled."""
-        return self.state in ("done", "failed", "cancelled")
+        return self.state in ENDED
+
+    def enter(self, state: State, *, error: str | None = None) -> None:
+        """Begin another state; one that has ended stays so."""
+        with self._lock:
+            if not self.is_over and state != self.state:
+                self._samples.clear()
+                self.error, self.state = error, state
+
+    def cancel(self) -> None:
+        """Cancel it, unless the file is being given its name; its thread ends soon.
+
+        A trial cannot be interrupted: the download has ended at once, and what was fetched belongs
+        to its thread until the trial has ended too.
+        """
+        with self._lock:
+            if self._is_kept or self.is_over:
+                return
+            self.cancelled.set()
+            if self.state == "trying":
+                self.error, self.state = DownloadCancelled().message, "cancelled"
+
+    def keep(self) -> None:
+        """Decide that the file gets its name: from now on it cannot be cancelled.
+
+        Raises:
+            DownloadCancelled: it was cancelled before.
+        """
+        with self._lock:
+            self._is_kept = not self.cancelled.is_set()
+        self.require_wanted()
+
+    def require_wanted(self) -> None:
+        """Go on.
+
+        Raises:
+            DownloadCancelled: it was cancelled.
+        """
+        if self.cancelled.is_set():
+            raise DownloadCancelled
+
+    def show(self, other: "Download") -> None:
+        """Show another download's progress: this one waits for it."""
+        self.enter("waiting" if other.is_over else other.state)
+        self.expect(other.bytes_total)
+        self.progress(other.bytes_have)
 
     def expect(self, total: int) -> None:
         """Set the total number of bytes."""
@@ -142,10 +190,10 @@ class Downloads:
             DownloadNotFound: there is none with this id.
         """
         download = self.get(download_id)
-        download.cancelled.set()
+        download.cancel()
         with self._lock:
             if self._works.pop(download_id, None) is not None:
-                download.state = "cancelled"
+                download.enter("cancelled")
         return download
 
     def close(self, *, timeout_s: float = 10.0) -> None:
@@ -171,19 +219,19 @@ class Downloads:
             thread.start()
 
     def _run(self, download: Download, work: Callable[[Download], None]) -> None:
-        download.state = "fetching"
+        download.enter("fetching")
         try:
             work(download)
         except DownloadCancelled as error:
-            download.error, download.state = error.message, "cancelled"
+            download.enter("cancelled", error=error.message)
         except ApplianceError as error:
-            download.error, download.state = error.message, "failed"
+            download.enter("failed", error=error.message)
             log.warning("the download of %s failed: %s", download.model, error.message)
         except Exception as error:
-            download.error, download.state = f"unexpected: {error!r}", "failed"
+            download.enter("failed", error=f"unexpected: {error!r}")
             log.exception("the download of %s failed", download.model)
         else:
-            download.state = "done"
+            download.enter("done")
             log.info("%s is here", download.model)
         finally:
             with self._lock:

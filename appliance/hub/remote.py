@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urljoin, urlsplit
 
+from appliance import settings
 from appliance.core.errors import DownloadFailed
+from appliance.hub import connection
 from appliance.settings import HubSettings
 
 TIMEOUT_S = 20.0
@@ -126,7 +128,7 @@ class Hub:
                 headers["range"] = f"bytes={offset}-{last}"
             with self._answer(url, headers) as answer:
                 # Chunks as they are received: buffered ones would be lost with the connection.
-                yield Body(answer.iter_raw(), _begin(answer, offset))
+                yield Body(answer.iter_raw(), _begin(answer, file, offset))
 
     def read(self, file: RemoteFile, end: int) -> bytes:
         """Return the first `end` bytes of a file.
@@ -198,8 +200,9 @@ class Hub:
         """Convert exceptions of huggingface_hub and of HTTP to our own errors."""
         if self._offline:
             raise DownloadFailed(f"{what}: offline is set (hub.offline), so nothing is fetched")
-        import httpx2  # noqa: PLC0415 - late: a quarter of a second with the hub's client
-        from huggingface_hub import errors  # noqa: PLC0415 - late
+        _require_start(what)
+        import httpx2  # noqa: PLC0415 - late, as below
+        from huggingface_hub import errors  # noqa: PLC0415 - late, as below
 
         try:
             yield
@@ -215,12 +218,28 @@ class Hub:
             raise DownloadFailed(f"{what}: the repository has no such revision") from None
         except errors.EntryNotFoundError:
             raise DownloadFailed(f"{what}: the repository has no such file") from None
+        except errors.OfflineModeIsEnabled:
+            raise DownloadFailed(f"{what}: HF_HUB_OFFLINE is set, so nothing is fetched") from None
         except errors.HFValidationError as error:
             raise DownloadFailed(f"{what}: {error}") from None
         except errors.HfHubHTTPError as error:
             raise _refused(what, error.response) from None
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
-            raise Interrupted(f"{what}: {str(error) or type(error).__name__}") from error
+            said = connection.without_secrets(str(error)) or type(error).__name__
+            raise Interrupted(f"{what}: {said}") from None
+
+
+def _require_start(what: str) -> None:
+    """Start the hub's client, which reads the environment when it is imported and started."""
+    import httpx2  # noqa: PLC0415 - late: a quarter of a second with the hub's client
+
+    try:
+        from huggingface_hub import get_session  # noqa: PLC0415 - late
+
+        get_session()
+    except (ImportError, ValueError, OSError, httpx2.InvalidURL) as error:
+        why = connection.fault(error, settings.connection_variables())
+        raise DownloadFailed(f"{what}: {why}") from None
 
 
 def _refused(what: str, answer: Any) -> Exception:
@@ -229,15 +248,27 @@ def _refused(what: str, answer: Any) -> Exception:
         wait = answer.headers.get("retry-after", "")
         wait_s = float(wait) if wait.isascii() and wait.isdigit() else 0.0
         return Interrupted(f"{what}: the hub answers {status}", wait_s=wait_s)
+    if status == 416:  # noqa: PLR2004 - nothing is where we go on
+        return DownloadFailed(f"{what}: the file at the hub is shorter than it said")
     return DownloadFailed(f"{what}: the hub answers {status}")
 
 
-def _begin(answer: Any, asked: int) -> int:
+def _begin(answer: Any, file: RemoteFile, asked: int) -> int:
     """Return a body's position in the file; a server may ignore the range, or send a wrong one."""
+    coding = answer.headers.get("content-encoding", "identity")
+    if coding.strip().lower() != "identity":
+        raise DownloadFailed(
+            f"{file.path}: it is sent compressed ({coding}) though that was not asked for; is "
+            "there a proxy in between that should not change it?"
+        )
     partial = 206
     if answer.status_code != partial:
         return 0
     match = _RANGE.match(answer.headers.get("content-range", ""))
     if match is None or int(match[1]) != asked:
         raise Interrupted("the hub answers another part of the file than it was asked for")
+    if match[2] not in ("*", str(file.bytes)):
+        raise DownloadFailed(
+            f"{file.path}: the hub has {match[2]} bytes of it now, and said {file.bytes}"
+        )
     return asked

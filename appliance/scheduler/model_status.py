@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Protocol
 
 from appliance.catalog.spec import ModelSpec
+from appliance.engine.model_limits import served_tokens_max
 from appliance.engine.screening import Screening
 from appliance.engine.tuning import Tuning, read, tuning_path
+from appliance.settings import EngineSettings
 
 
 class ModelStatus(Protocol):
@@ -26,12 +28,19 @@ class ModelStatus(Protocol):
         """Return how the model is computed, or None if it was never loaded."""
         ...
 
+    def tokens_max(self, spec: ModelSpec) -> int:
+        """Return the tokens of the longest sequence that the model takes here; reads its file."""
+        ...
+
 
 class OfflineStatus:
     """A data directory without a server."""
 
-    def __init__(self, models: Path, screening: Screening | None = None) -> None:
+    def __init__(
+        self, models: Path, settings: EngineSettings, screening: Screening | None = None
+    ) -> None:
         self._models = models
+        self._settings = settings
         self._screening = screening
 
     def is_loaded(self, _: ModelSpec) -> bool:
@@ -41,6 +50,10 @@ class OfflineStatus:
     def reason(self, spec: ModelSpec) -> str | None:
         """Return that the file is missing or bad, or None."""
         return file_reason(spec, self._screening)
+
+    def tokens_max(self, spec: ModelSpec) -> int:
+        """Return what a server would take."""
+        return served_tokens_max(spec, self._settings)
 
     def tuning(self, spec: ModelSpec) -> Tuning | None:
         """Return the last calibration."""

@@ -109,6 +109,10 @@ class Residency:
             entry.reason if entry and entry.reason and not self.pool.may_try_again(entry) else None
         )
 
+    def tokens_max(self, spec: ModelSpec) -> int:
+        """Return the tokens of the longest sequence that the model takes here; reads its file."""
+        return self._loader.tokens_max(spec)
+
     def tuning(self, spec: ModelSpec) -> Tuning | None:
         """Return how the model is computed, or None while it is not loaded."""
         entry = self.pool.entries.get(weights_key(spec))

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -30,14 +31,24 @@ def sha256_of(path: Path, progress: Callable[[int], None] | None = None) -> str:
     Raises:
         OSError: it cannot be read.
     """
-    content, read = hashlib.sha256(), 0
+    return hash_into(hashlib.sha256(), path, progress)
+
+
+def hash_into(content: Any, path: Path, progress: Callable[[int], None] | None = None) -> str:
+    """Add a file to a hash of hashlib's and return it in hexadecimal; otherwise as `sha256_of`.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    read = 0
     with path.open("rb") as file:
         while chunk := file.read(READ_BYTES):
             content.update(chunk)
             read += len(chunk)
             if progress is not None:
                 progress(read)
-    return content.hexdigest()
+    found: str = content.hexdigest()
+    return found
 
 
 class Digests:
@@ -78,6 +89,14 @@ class Digests:
             OSError: there is no such file.
         """
         return self._known.get(_identity(file))
+
+    def remember(self, file: Path, digest: str) -> None:
+        """Keep the digest of a file that was hashed while it was written.
+
+        Raises:
+            OSError: the file is not there.
+        """
+        self._keep(_identity(file), digest)
 
     def _keep(self, identity: str, digest: str) -> None:
         with self._lock:

@@ -20,9 +20,9 @@ class DownloadView(msgspec.Struct, frozen=True):
     id: str
     model: str
     state: str
-    """`waiting`, `fetching`, `checking`, `done`, `failed` or `cancelled`."""
+    """`waiting`, `fetching`, `checking`, `trying`, `done`, `failed` or `cancelled`."""
     bytes: int
-    """Here already."""
+    """Here already; while `checking`, read again so far."""
     bytes_total: int
     """0: not known yet."""
     rate: float

@@ -15,6 +15,10 @@ class AddModelOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Absolute: a .gguf file, or a Hugging Face folder."""
     id: str | None = None
     task: str | None = None
+    pooling: str | None = None
+    """`mean`, `cls` or `last`; None: what the model's files say, or what is usual."""
+    replace: bool = False
+    """Whether a model with this id is replaced; what the operator said of it stays."""
 
 
 class ModelOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -90,18 +94,24 @@ class ModelView(msgspec.Struct, frozen=True, omit_defaults=True):
     """Its file is not on this machine, and that is all: a pull brings it."""
     tuning: TuningView | None = None
     """None until it is loaded for the first time."""
+    notes: tuple[str, ...] = ()
+    """What was assumed when it was added, in the answer to that alone."""
 
 
-class ModelList(msgspec.Struct, frozen=True):
+class ModelList(msgspec.Struct, frozen=True, omit_defaults=True):
     """`GET /v1/models`."""
 
     object: str
     data: list[ModelView]
+    warning: str | None = None
+    """Why the operator's own models are not among them; said to the operator alone."""
 
 
-class Health(msgspec.Struct, frozen=True):
+class Health(msgspec.Struct, frozen=True, omit_defaults=True):
     """`GET /health`."""
 
     status: str
     version: str
     models_loaded: int
+    warning: str | None = None
+    """That something which the operator wrote is not in effect."""

@@ -14,7 +14,7 @@ from tui.inert import inert, plain
 from tui.screens.page import Subject
 
 BAR = 8
-RUNNING = ("waiting", "fetching", "checking")
+RUNNING = ("waiting", "fetching", "checking", "trying")
 """States of a download that has not ended."""
 
 

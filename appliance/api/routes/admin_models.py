@@ -4,6 +4,7 @@ from litestar import Response, Router, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
+from appliance.api.disconnect import watched
 from appliance.api.request import AnyRequest, read_body
 from appliance.api.routes.public import answer
 from appliance.api.services import Services
@@ -14,7 +15,7 @@ from appliance.wire.models import AddModelOrder, AliasOrder, ModelOrder, PriceOr
 @get("/")
 async def list_models(services: NamedDependency[Services]) -> Response[bytes]:
     """List models."""
-    return answer(await services.admin.models.all())
+    return answer(await services.admin.models.all_and_fault())
 
 
 @get("/{model_id:path}")
@@ -29,7 +30,8 @@ async def show_model(
 async def add_model(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Put a local model into the user's catalogue."""
     order = decode(await read_body(request, services.limits), AddModelOrder)
-    return answer(await services.admin.models.add(order), 201)
+    with watched(request):  # who hangs up cancels it
+        return answer(await services.admin.models.add(order), 201)
 
 
 @post("/price")

@@ -86,6 +86,8 @@ def facts() -> dict[str, str]:
     return {
         "llama-cpp-python": llama_cpp.__version__,
         "kernels": "gigarouter's" if is_ours else "llama.cpp's own",
+        # Buffers take memory when they are written to, and those that nobody reads are not made.
+        "memory": "gigarouter's" if hasattr(_library, "gigarouter_engine") else "llama.cpp's own",
         "features": features,
         "library": str(path),
     }

@@ -37,8 +37,8 @@ class StandIn(Trial):
     """Finds what a test has set, once it is let; the name of each file it tried is noted."""
 
     ended = threading.Event()
-    found: "ClassVar[list[TrialReport | Exception]]" = []
-    asked: "ClassVar[list[str]]" = []
+    found: ClassVar[list] = []
+    asked: ClassVar[list] = []
     at_once = most_at_once = 0
 
     def run(self, *, long=False):

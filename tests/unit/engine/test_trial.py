@@ -198,7 +198,7 @@ def test_an_abort_for_want_of_memory_is_no_verdict(spec, stand_in, complaint):
 )
 def test_a_library_that_is_missing_is_no_verdict(spec, hook, line):
     hook(line)
-    with pytest.raises(TrialUnfinished, match="libgomp|libllama"):
+    with pytest.raises(TrialUnfinished, match=r"libgomp|libllama"):
         tried(spec)
 
 

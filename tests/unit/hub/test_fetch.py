@@ -7,14 +7,17 @@ import sys
 import textwrap
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 
 from appliance.core.errors import DownloadCancelled, DownloadFailed
 from appliance.hub import fetch as fetching
 from appliance.hub.fetch import fetch, part_of
+from appliance.hub.part import Watch
 from appliance.hub.remote import Hub
 from appliance.settings import HubSettings
+from appliance.store.digests import Digests
 from tests.hub import COMMIT, TOKEN, standing_in
 from tests.money.disks import mounted
 from tests.server import ROOT
@@ -40,7 +43,8 @@ def client(hub, **settings):
 def pull(hub, target, *, cancelled=None, progress=lambda _: None, **settings):
     theirs = client(hub, **settings)
     file = theirs.find(REPO, PATH, None)
-    fetch(theirs, file, target, progress=progress, cancelled=cancelled or threading.Event())
+    watch = Watch(cancelled or threading.Event(), progress)
+    fetch(theirs, file, target, watch=watch, digests=Digests(None))
     return file
 
 
@@ -234,7 +238,7 @@ def test_a_part_that_is_longer_than_the_file_or_wrong_is_not_built_on(hub, tmp_p
 
 def test_a_disk_without_room_is_refused_before_a_byte_is_asked_for(hub, tmp_path, monkeypatch):
     monkeypatch.setattr(fetching, "KEPT_FREE_BYTES", 1 << 60)
-    with pytest.raises(DownloadFailed, match="bytes of free disk"):
+    with pytest.raises(DownloadFailed, match=r"bytes free, and folder/model-Q8_0\.gguf needs"):
         pull(hub, tmp_path / "model.gguf")
     assert hub.asked() == []
 
@@ -255,12 +259,15 @@ def test_a_kill_in_the_middle_leaves_a_part_from_which_the_next_run_goes_on(hub,
         import threading
         from pathlib import Path
         from appliance.hub.fetch import fetch
+        from appliance.hub.part import Watch
         from appliance.hub.remote import Hub
         from appliance.settings import HubSettings
+        from appliance.store.digests import Digests
         hub = Hub(HubSettings(endpoint={hub.endpoint!r}))
         file = hub.find({REPO!r}, {PATH!r}, None)
-        fetch(hub, file, Path({str(tmp_path / "model.gguf")!r}),
-              progress=lambda have: print(have, flush=True), cancelled=threading.Event())
+        watch = Watch(threading.Event(), lambda have: print(have, flush=True))
+        target = Path({str(tmp_path / "model.gguf")!r})
+        fetch(hub, file, target, watch=watch, digests=Digests(None))
     """)
     environment = {**os.environ, "HF_HOME": str(tmp_path / "none")}
     with subprocess.Popen(
@@ -278,3 +285,92 @@ def test_a_kill_in_the_middle_leaves_a_part_from_which_the_next_run_goes_on(hub,
     pull(hub, tmp_path / "model.gguf")
     assert (tmp_path / "model.gguf").read_bytes() == CONTENT
     assert hub.sent - before <= len(CONTENT) - have + 4 * 65_536
+
+
+def test_a_body_that_is_compressed_on_the_way_is_refused_before_it_is_kept(hub, tmp_path):
+    hub.faults.encoding = "gzip"
+    with pytest.raises(DownloadFailed, match=r"sent compressed \(gzip\)"):
+        pull(hub, tmp_path / "model.gguf")
+    assert len(hub.asked()) == 1
+    [part] = tmp_path.glob("*.part")
+    assert part.stat().st_size == 0
+
+
+def test_a_range_of_another_file_than_was_said_is_not_appended(hub, tmp_path):
+    hub.faults.cut_at, hub.faults.range_total = [1_000_000], len(CONTENT) + 1
+    with pytest.raises(DownloadFailed, match=r"has 3000001 bytes of it now, and said 3000000"):
+        pull(hub, tmp_path / "model.gguf")
+    [part] = tmp_path.glob("*.part")
+    assert part.read_bytes() == CONTENT[:1_000_000]
+
+
+def test_a_range_that_begins_elsewhere_is_asked_for_again_and_given_up(hub, tmp_path):
+    hub.faults.cut_at, hub.faults.range_shift = [1_000_000], 5
+    with pytest.raises(DownloadFailed, match="another part of the file"):
+        pull(hub, tmp_path / "model.gguf")
+    assert len(hub.asked()) == 6
+    hub.faults.range_shift = 0
+    pull(hub, tmp_path / "model.gguf")
+    assert (tmp_path / "model.gguf").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (CONTENT + b"more", "sends more than it said"),
+        (CONTENT[:2_000_000], "shorter than it said"),
+        (CONTENT[::-1], "should be"),
+    ],
+    ids=["grows", "shrinks", "is another"],
+)
+def test_a_file_that_changes_between_what_is_said_of_it_and_its_body_never_gets_a_name(
+    hub, tmp_path, content, reason
+):
+    theirs = client(hub)
+    file = theirs.find(REPO, PATH, None)
+    hub.put(REPO, PATH, content)
+    watch = Watch(threading.Event())
+    with pytest.raises(DownloadFailed, match=reason):
+        fetch(theirs, file, tmp_path / "model.gguf", watch=watch, digests=Digests(None))
+    assert nothing_but_parts(tmp_path)
+    hub.put(REPO, PATH, CONTENT)
+    while not (tmp_path / "model.gguf").exists():
+        with suppress(DownloadFailed):  # the first may find that what it went on with is wrong
+            pull(hub, tmp_path / "model.gguf")
+        assert len(hub.asked()) < 12
+    assert (tmp_path / "model.gguf").read_bytes() == CONTENT
+
+
+def test_a_hub_that_sends_us_in_circles_is_given_up(hub, tmp_path):
+    hub.faults.loop = True
+    with pytest.raises(DownloadFailed, match="from place to place"):
+        pull(hub, tmp_path / "model.gguf")
+    assert len(hub.asked()) == 5
+
+
+def test_a_hub_that_is_slow_is_waited_for_however_long_it_takes(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr(fetching, "STALLED_S", 0.01)
+    hub.faults.pause_s = 0.005
+    pull(hub, tmp_path / "model.gguf")
+    assert (tmp_path / "model.gguf").read_bytes() == CONTENT
+    assert len(hub.asked()) == 1
+
+
+def test_a_hub_that_sends_next_to_nothing_is_given_up(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr(fetching, "STALLED_S", 0.05)
+    hub.faults.pause_s, hub.faults.piece = 0.01, 100
+    with pytest.raises(DownloadFailed, match="sends next to nothing; gave up after 6 tries"):
+        pull(hub, tmp_path / "model.gguf")
+    assert len(hub.asked()) == 6
+    [part] = tmp_path.glob("*.part")
+    assert part.stat().st_size > 0
+
+
+def test_a_hub_that_falls_silent_is_given_up_and_gone_on_with_later(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr("appliance.hub.remote.TIMEOUT_S", 0.2)
+    hub.faults.pause_s, hub.faults.piece = 1.0, 1_000
+    with pytest.raises(DownloadFailed, match="timed out; gave up after 6 tries"):
+        pull(hub, tmp_path / "model.gguf")
+    hub.faults.pause_s, hub.faults.piece = 0.0, 65_536
+    pull(hub, tmp_path / "model.gguf")
+    assert (tmp_path / "model.gguf").read_bytes() == CONTENT

@@ -1,0 +1,48 @@
+"""Connection: what in the environment keeps the hub's client from starting, in one line.
+
+Names variables and what to do about them. A proxy's address is never repeated, because it can hold
+a password.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+SCHEMES = ("http", "https", "socks5", "socks5h")
+_USER = re.compile(r"//[^/@\s]*@")
+
+
+def fault(error: Exception, variables: Mapping[str, str]) -> str:
+    """Return what is wrong; `error` is what the client said when it was to start."""
+    proxies = {name: value for name, value in variables.items() if name.upper().endswith("PROXY")}
+    if isinstance(error, ImportError):
+        for name, value in proxies.items():
+            if value.startswith("socks"):
+                return (
+                    f"{name} names a SOCKS proxy, which needs the Python package socksio: install "
+                    "it into gigarouter's environment, or name an HTTP proxy, or unset the variable"
+                )
+    if isinstance(error, OSError):
+        for name in set(variables) - set(proxies):
+            what = "no file of certificates" if Path(variables[name]).is_file() else "no file"
+            return f"{name} names {variables[name]}, which is {what}; correct or unset it"
+    for name, value in proxies.items():
+        if not _is_address(value):
+            return f"{name} is no address of a proxy, like http://host:3128; correct or unset it"
+    return f"the hub's client does not start: {without_secrets(str(error))}"
+
+
+def without_secrets(text: str) -> str:
+    """Return a text without the users and passwords of addresses in it."""
+    return _USER.sub("//", text)
+
+
+def _is_address(value: str) -> bool:
+    # As clients do, an address without a scheme counts as one of an HTTP proxy.
+    try:
+        found = urlsplit(value if "://" in value else f"http://{value}")
+        _ = found.port
+    except ValueError:
+        return False
+    return found.scheme in SCHEMES and bool(found.hostname)

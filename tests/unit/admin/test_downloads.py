@@ -1,0 +1,396 @@
+"""Pulls through the operator's API, from a hub that stands in: what gets a model's name, and when."""
+
+import asyncio
+import errno
+import os
+import threading
+import time
+
+import pytest
+
+from appliance.admin.downloads import DownloadAdmin
+from appliance.admin.models import ModelAdmin, Models
+from appliance.core.clock import SystemClock
+from appliance.core.errors import LoadFailed
+from appliance.engine.screening import trusted
+from appliance.hub.downloads import Downloads
+from appliance.hub.remote import Hub
+from appliance.settings import HubSettings
+from appliance.store.datadir import DataDir
+from appliance.wire.downloads import HubModelOrder
+from appliance.wire.models import ModelOrder
+from tests.hub import standing_in
+from tests.models import write_tiny_bert_folder, write_tiny_gguf
+
+REPO, FILE, FOLDER = "owner/tiny-GGUF", "tiny-Q8_0.gguf", "owner/tiny-folder"
+SECONDS = 30.0
+
+
+class Unfinished(LoadFailed):
+    """A trial that says nothing of the file."""
+
+
+class Place:
+    """A data directory, a hub, and the operator's verbs for downloads."""
+
+    def __init__(self, path, hub, endpoint):
+        self.hub = hub
+        self.directory = DataDir(path)
+        self.directory.create()
+        self.tried = []
+        self.screen = trusted
+        self.remote = Hub(HubSettings(endpoint=endpoint))
+        self.models = Models.read(self.directory)
+        self.restart()
+
+    def restart(self):
+        self.downloads = Downloads(SystemClock())
+        self.models = Models.read(self.directory)
+        self.admin = DownloadAdmin(
+            self.models, ModelAdmin(self.models), self.remote, self.downloads, self.screened
+        )
+
+    def screened(self, spec):
+        self.tried.append(spec)
+        self.screen(spec)
+
+    def add(self, name, repo=REPO, file=FILE):
+        asyncio.run(self.admin.add(HubModelOrder(repo=repo, file=file, id=name)))
+
+    def begin(self, name):
+        return self.downloads.get(asyncio.run(self.admin.pull(ModelOrder(id=name))).id)
+
+    def pull(self, name):
+        return ended(self.begin(name))
+
+    def path(self, name):
+        return self.directory.models / f"{name}.gguf"
+
+    @property
+    def content(self):
+        return self.hub.files[REPO, FILE]
+
+    def left(self):
+        """Return what is in the folder of models, but for the models and what is known of them."""
+        return sorted(
+            path.name
+            for path in self.directory.models.iterdir()
+            if path.suffix not in {".gguf", ".json"}
+        )
+
+
+def until(condition):
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def ended(download):
+    until(lambda: download.is_over)
+    return download
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.setattr("appliance.hub.fetch.PAUSES_S", (0.01,) * 5)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    with standing_in() as (hub, endpoint):
+        gguf = write_tiny_gguf(tmp_path / "tiny.gguf", seed=1).read_bytes()
+        # The reader asks that tensors end within the file; what stands behind them is free.
+        hub.put(REPO, FILE, gguf + os.urandom(2_000_000))
+        folder = tmp_path / "tiny-folder"
+        write_tiny_bert_folder(folder, seed=2, labels=1)
+        for path in folder.iterdir():
+            hub.put(FOLDER, path.name, path.read_bytes(), large=path.suffix == ".safetensors")
+        found = Place(tmp_path / "data", hub, endpoint)
+        yield found
+        found.downloads.close()
+
+
+# -- one download for each content -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_entries_of_one_file_that_are_pulled_at_once_each_get_it_and_it_is_fetched_once(
+    place, count
+):
+    names = [f"tiny-{number}" for number in range(count)]
+    for name in names:
+        place.add(name)
+    place.hub.faults.pause_s, place.hub.sent = 0.005, 0
+    downloads = [place.begin(name) for name in names]
+    until(lambda: all(100_000 < each.bytes_have < len(place.content) for each in downloads))
+    assert [ended(each).error for each in downloads] == [None] * count
+    assert [place.path(name).read_bytes() == place.content for name in names] == [True] * count
+    assert [each.bytes_have for each in downloads] == [len(place.content)] * count
+    assert place.hub.sent == len(place.content)
+    assert place.left() == []
+    assert len(place.tried) == count
+
+
+def test_when_the_one_that_fetches_is_cancelled_the_one_that_waits_goes_on(place):
+    place.add("first")
+    place.add("second")
+    place.hub.faults.pause_s, place.hub.sent = 0.01, 0
+    first, second = place.begin("first"), place.begin("second")
+    until(lambda: second.bytes_have > 200_000)
+    assert second.state == "fetching"
+    asyncio.run(place.admin.cancel(first.id))
+    assert ended(second).state == "done"
+    assert first.state == "cancelled"
+    assert place.path("second").read_bytes() == place.content
+    assert not place.path("first").exists()
+    assert place.hub.sent < len(place.content) + 4 * 65_536
+    assert place.left() == []
+
+
+def test_one_that_waits_is_cancelled_by_itself(place):
+    place.add("first")
+    place.add("second")
+    place.hub.faults.pause_s = 0.01
+    first, second = place.begin("first"), place.begin("second")
+    until(lambda: second.bytes_have > 200_000)
+    asyncio.run(place.admin.cancel(second.id))
+    until(lambda: second.is_over)
+    assert (second.state, first.is_over) == ("cancelled", False)
+    assert ended(first).state == "done"
+    assert place.left() == []
+
+
+def test_what_another_model_has_is_not_fetched_again(place):
+    place.add("first")
+    place.add("second")
+    assert place.pull("first").error is None
+    sent = place.hub.sent
+    assert place.pull("second").error is None
+    assert place.hub.sent == sent
+    assert place.path("second").read_bytes() == place.content
+    # Each has a name of its own: what becomes of the other is nothing to it.
+    place.path("first").unlink()
+    assert place.path("second").read_bytes() == place.content
+
+
+def test_where_files_cannot_be_linked_another_models_file_is_copied_if_there_is_room(
+    place, monkeypatch
+):
+    def refuse(*_):
+        raise OSError(errno.EPERM, "no links here")
+
+    place.add("first")
+    place.add("second")
+    assert place.pull("first").error is None
+    monkeypatch.setattr(os, "link", refuse)
+    sent = place.hub.sent
+    monkeypatch.setattr("appliance.hub.fetch.KEPT_FREE_BYTES", 1 << 60)
+    assert "bytes free" in place.pull("second").error
+    monkeypatch.setattr("appliance.hub.fetch.KEPT_FREE_BYTES", 0)
+    assert place.pull("second").error is None
+    assert place.hub.sent == sent
+    assert place.path("second").stat().st_ino != place.path("first").stat().st_ino
+    assert place.left() == []
+
+
+def test_another_models_file_that_was_damaged_is_not_taken(place):
+    place.add("first")
+    place.add("second")
+    assert place.pull("first").error is None
+    with place.path("first").open("r+b") as file:
+        file.seek(5_000)
+        file.write(b"damaged")
+    assert place.pull("second").error is None
+    assert place.path("second").read_bytes() == place.content
+
+
+def test_two_entries_of_one_folder_are_converted_each_to_a_file_of_its_own(place):
+    for name in ("first", "second"):
+        place.add(name, FOLDER, None)
+    place.hub.faults.pause_s = 0.05
+    downloads = [place.begin(name) for name in ("first", "second")]
+    assert [ended(each).error for each in downloads] == [None, None]
+    assert place.path("first").stat().st_size > 10_000
+    assert place.path("second").stat().st_size > 10_000
+    weights = [each for each in place.hub.asked() if each[1].endswith("model.safetensors")]
+    assert len(weights) == 1
+    assert place.left() == []
+
+
+def test_a_folder_whose_conversion_is_refused_leaves_nothing(place):
+    def refuse(spec):
+        raise LoadFailed(f"{spec.path.name} is not used: it crashed")
+
+    place.add("one", FOLDER, None)
+    place.screen = refuse
+    assert place.pull("one").error == "one.gguf is not used: it crashed"
+    assert place.left() == []
+    assert not place.path("one").exists()
+
+
+# -- the trial ------------------------------------------------------------------------------------
+
+
+def test_a_file_is_tried_before_it_gets_its_name_and_the_record_goes_with_it(place):
+    def screen(spec):
+        assert spec.path.read_bytes() == place.content
+        assert not place.path("one").exists()
+        record = place.directory.models / f"{spec.path.name}.verdict.json"
+        record.write_text("{}")
+        states.append(download.state)
+
+    states = []
+    place.add("one")
+    place.screen = screen
+    download = place.begin("one")
+    assert ended(download).error is None
+    assert states == ["trying"]
+    assert (place.directory.models / "one.gguf.verdict.json").read_text() == "{}"
+    assert place.left() == []
+
+
+def test_a_refused_file_is_removed_with_the_reason_and_what_was_there_stays(place):
+    def refuse(spec):
+        raise LoadFailed(f"{spec.path.name} is not used: it crashed")
+
+    place.add("one")
+    assert place.pull("one").error is None
+    before = place.path("one").read_bytes()
+    newer = write_tiny_gguf(place.directory.path / "newer.gguf", seed=9).read_bytes()
+    place.hub.put(REPO, FILE, newer)
+    place.add("one")
+    place.screen = refuse
+    download = place.pull("one")
+    assert (download.state, download.error) == ("failed", "one.gguf is not used: it crashed")
+    assert place.path("one").read_bytes() == before
+    assert place.left() == []
+    place.screen = trusted
+    assert place.pull("one").error is None
+    assert place.path("one").read_bytes() == newer
+
+
+def test_a_file_whose_trial_said_nothing_of_it_is_kept_for_the_next_pull(place):
+    def unfinished(spec):
+        raise Unfinished("the machine has no memory for a trial now")
+
+    place.add("one")
+    place.screen = unfinished
+    place.hub.sent = 0
+    assert "no memory" in place.pull("one").error
+    assert not place.path("one").exists()
+    place.screen = trusted
+    assert place.pull("one").error is None
+    assert place.hub.sent == len(place.content)
+    assert place.left() == []
+
+
+def test_a_download_that_is_cancelled_while_its_file_is_tried_ends_at_once_and_keeps_the_bytes(
+    place,
+):
+    def wait(spec):
+        began.set()
+        assert go_on.wait(SECONDS)
+
+    began, go_on = threading.Event(), threading.Event()
+    place.add("one")
+    place.screen = wait
+    place.hub.sent = 0
+    download = place.begin("one")
+    assert began.wait(SECONDS)
+    assert download.state == "trying"
+    assert asyncio.run(place.admin.cancel(download.id)).state == "cancelled"
+    # The file belongs to the trial until that has ended: another pull waits for it.
+    again = place.begin("one")
+    assert again is not download
+    until(lambda: again.state == "waiting")
+    go_on.set()
+    assert ended(again).error is None
+    assert download.state == "cancelled"
+    assert "kept" in download.error
+    assert place.hub.sent == len(place.content)
+    assert place.path("one").read_bytes() == place.content
+
+
+def test_a_refusal_of_one_entry_leaves_the_file_to_another_that_waits(place):
+    def screen(spec):
+        if spec.id == "first":
+            until(lambda: second.bytes_have > 0)
+            raise LoadFailed("not with this pooling")
+
+    place.add("first")
+    place.add("second")
+    place.screen = screen
+    place.hub.sent = 0
+    first = place.begin("first")
+    second = place.begin("second")
+    assert ended(first).error == "not with this pooling"
+    assert ended(second).error is None
+    assert place.hub.sent == len(place.content)
+    assert place.left() == []
+
+
+# -- what changes meanwhile ------------------------------------------------------------------------
+
+
+def test_an_entry_that_is_removed_while_its_file_is_fetched_gets_no_file(place):
+    place.add("one")
+    place.hub.faults.pause_s = 0.005
+    download = place.begin("one")
+    until(lambda: download.bytes_have > 100_000)
+    place.directory.catalog.unlink()
+    place.models.reread()
+    assert "was removed or changed while its file was fetched" in ended(download).error
+    assert download.state == "failed"
+    assert not place.path("one").exists()
+
+
+def test_a_folder_that_has_the_models_name_is_one_line(place):
+    place.add("one")
+    place.path("one").mkdir()
+    error = place.pull("one").error
+    assert error.endswith("one.gguf is a folder; move it away and pull again")
+    assert place.hub.asked()[-1][2] is not None  # what `add` looked at; nothing was fetched
+
+
+@pytest.mark.parametrize("kind", ["link", "hard link", "folder"])
+def test_what_has_the_parts_name_is_never_written_to(place, kind, tmp_path):
+    place.add("one")
+    part = place.directory.models / f"{place.hub.digest(REPO, FILE)}.part"
+    other = tmp_path / "other"
+    other.write_bytes(b"mine")
+    if kind == "link":
+        part.symlink_to(other)
+    elif kind == "hard link":
+        part.hardlink_to(other)
+    else:
+        part.mkdir()
+    download = place.pull("one")
+    assert other.read_bytes() == b"mine"
+    if kind == "folder":
+        assert download.error.startswith(f"{part}: Is a directory")
+    else:
+        assert download.error is None
+        assert place.path("one").read_bytes() == place.content
+
+
+def test_a_loaded_files_bytes_stay_until_its_successor_has_its_name(place):
+    place.add("one")
+    assert place.pull("one").error is None
+    before = place.path("one").read_bytes()
+    with place.path("one").open("rb") as held:
+        place.hub.put(REPO, FILE, before[:-1] + b"?")
+        place.add("one")
+        assert place.pull("one").error is None
+        assert held.read() == before
+    assert place.path("one").read_bytes() == place.content
+
+
+def test_checking_what_is_here_shows_its_progress_and_can_be_cancelled(place, monkeypatch):
+    place.add("one")
+    assert place.pull("one").error is None
+    os.utime(place.path("one"), (1, 1))
+    seen = []
+    monkeypatch.setattr("appliance.store.digests.READ_BYTES", 100_000)
+    monkeypatch.setattr(
+        "appliance.hub.downloads.Download.progress", lambda self, have: seen.append((self, have))
+    )
+    assert place.pull("one").error is None
+    assert len({have for _, have in seen}) > 10
