@@ -140,6 +140,15 @@ class ModelAdmin:
         """Return why the user's own models are not served, or None if they are."""
         return self._models.fault.message if self._models.fault else None
 
+    @property
+    def catalog(self) -> Catalog:
+        """Return every model as the catalogue stands now."""
+        return self._models.catalog
+
+    def loaded(self) -> int:
+        """Return how many models can compute now."""
+        return sum(self._status.is_loaded(spec) for spec in self._models.catalog)
+
     async def all(self) -> ModelList:
         """Return every model with its prices."""
         # Reads the headers of files that are new: not on the loop's thread.

@@ -7,12 +7,15 @@ when no server runs, so both do the same.
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
+import msgspec
+
 from appliance.admin.books import BooksAdmin
 from appliance.admin.doctor import Doctor
 from appliance.admin.downloads import DownloadAdmin
 from appliance.admin.engines import EngineAdmin
 from appliance.admin.keys import KeyAdmin
 from appliance.admin.models import ModelAdmin, Models
+from appliance.admin.trials import TrialAdmin
 from appliance.admin.usage import UsageAdmin
 from appliance.core.limits import Limits
 from appliance.engine.devices import native_devices
@@ -24,6 +27,7 @@ from appliance.ledger.books import Books
 from appliance.scheduler.residency import Residency
 from appliance.settings import Settings
 from appliance.store.datadir import DataDir
+from appliance.wire.models import ModelView
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,7 @@ class OperatorApi:
     usage: UsageAdmin
     downloads: DownloadAdmin
     engines: EngineAdmin
+    trials: TrialAdmin
     doctor: Doctor
 
     @classmethod
@@ -68,10 +73,21 @@ class OperatorApi:
             models=model_admin,
             downloads=DownloadAdmin(models, model_admin, Hub(settings.hub), downloads, screen),
             engines=engines,
+            trials=TrialAdmin(models, screening),
             books=BooksAdmin(directory, schedule, clock),
             usage=UsageAdmin(directory, keyring, clock),
             doctor=Doctor(directory, books, model_admin, engines, schedule, settings, clock),
         )
+
+    async def show_model(self, name: str) -> ModelView:
+        """Return one model with what the trial of its file found.
+
+        Raises:
+            ModelNotFound: no model has this name.
+        """
+        view = await self.models.show(name)
+        spec = self.models.catalog.find(view.id)
+        return msgspec.structs.replace(view, trial=self.trials.find(spec))
 
 
 def program_version() -> str:
