@@ -8,7 +8,6 @@ here first. Standard input names the file, and its end ends the process: nobody 
 step is told on standard output when it begins, and at the end the report (see `trial_report`).
 """
 
-import faulthandler
 import logging
 import os
 import resource
@@ -90,7 +89,6 @@ QUERY, RELEVANT, IRRELEVANT = (
 def main() -> None:
     """Try the file that standard input names."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    faulthandler.enable()
     # What llama.cpp says before it refuses a file or aborts.
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
     os.nice(NICE)

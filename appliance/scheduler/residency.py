@@ -161,10 +161,12 @@ class Residency:
         """
         wait_s = self._limits.call_seconds_max if wait_s is None else wait_s
         weights = weights_key(spec)
-        if weights not in self._encoders and not self.pool.is_tried(spec):
-            self.ready(spec)
-            entry = self.pool.entries[weights]
-            await self._until(spec, entry, entry.tried, wait_s=wait_s, key=key)
+        if weights not in self._encoders:
+            self.require_served(spec)
+            if not self.pool.is_tried(spec):
+                self.ready(spec)
+                entry = self.pool.entries[weights]
+                await self._until(spec, entry, entry.tried, wait_s=wait_s, key=key)
         task = self._encoders.get(weights)
         if task is None or self._may_open_again(weights, task):
             task = asyncio.create_task(self._opener.run(self._loader.open_encoder, spec))

@@ -37,6 +37,7 @@ class StandIn(Trial):
     """Finds what a test has set, once it is let; the name of each file it tried is noted."""
 
     ended = threading.Event()
+    begun = threading.Event()
     found: ClassVar[list] = []
     asked: ClassVar[list] = []
     at_once = most_at_once = 0
@@ -45,6 +46,7 @@ class StandIn(Trial):
         del long
         kind = StandIn
         kind.asked.append(self._file)
+        kind.begun.set()
         kind.at_once += 1
         kind.most_at_once = max(kind.most_at_once, kind.at_once)
         try:

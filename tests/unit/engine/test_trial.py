@@ -127,7 +127,6 @@ def test_a_file_that_makes_the_library_abort_takes_nobody_with_it(spec, hook):
     found = tried(spec)
     assert found.report.reason == "llama.cpp crashed at loading it (SIGABRT)"
     assert "GGML_ASSERT(rows > 0) failed" in found.stderr
-    assert "most recent call first" in found.stderr
 
 
 @pytest.mark.parametrize("name", ["SIGSEGV", "SIGABRT", "SIGFPE", "SIGILL", "SIGBUS"])
