@@ -335,6 +335,7 @@ class _Serving:
         """Refuse new calls, let those in flight finish, then stop listening."""
         pipeline = self._appliance.pipeline
         pipeline.draining = True
+        self._appliance.residency.drain()
         if serving.done():
             self._deadline.exit_code = 1  # it ended by itself
             self._deadline.within(CLOSE_SECONDS)

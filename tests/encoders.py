@@ -189,6 +189,33 @@ def write_modern(path: Path, tensors: Mapping[str, np.ndarray], shape: Shape = M
     return _ended(writer, path, tensors, widened(MODERN_TOKENIZER, shape.vocabulary))
 
 
+def write_wide_bert(path: Path, *, tokens: int, context: int, seed: int) -> Path:
+    """Write an embedder of BERT's kind that is small but for its vocabulary and its context."""
+    shape = Shape(tokens, width=32, inner=32, blocks=1, context=context)
+    weights = xlmr_weights(shape, seed=seed)
+    weights = {name: array for name, array in weights.items() if not name.startswith("cls")}
+    weights["token_types.weight"] = np.stack([weights["token_types.weight"]] * 2)
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(SPACE + c for c in LETTERS), *LETTERS]
+    writer = _begun(path, "bert", shape)
+    writer.add_bool("bert.attention.causal", val=False)
+    writer.add_layer_norm_eps(shape.eps)
+    writer.add_uint32("bert.pooling_type", 1)
+    tokenizer = {
+        "model": "bert",
+        "tokens": [*pieces, *(f"{SPACE}n{number}" for number in range(tokens - len(pieces)))],
+        "token_type": [3] * 5 + [1] * (tokens - 5),
+        "cls_token_id": 2,
+        "bos_token_id": 2,
+        "eos_token_id": 3,
+        "seperator_token_id": 3,
+        "unknown_token_id": 1,
+        "padding_token_id": 0,
+        "mask_token_id": 4,
+        "token_type_count": 2,
+    }
+    return _ended(writer, path, weights, tokenizer)
+
+
 def _begun(path: Path, architecture: str, shape: Shape) -> gguf.GGUFWriter:
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_name(path.stem)

@@ -289,7 +289,10 @@ def models(views: Sequence[ModelView], fault: str | None = None) -> list[Finding
         *broken,
         *(
             Finding(
-                "models", "warn", f"{view.id}: {view.reason}", f"gigarouter models remove {view.id}"
+                "models",
+                "warn",
+                f"{view.id}: {view.reason}",
+                f"try it again: gigarouter models try {view.id} (models show says more)",
             )
             for view in bad
         ),

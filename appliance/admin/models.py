@@ -27,7 +27,7 @@ from appliance.core.errors import (
     ModelNotFound,
     ModelNotServed,
 )
-from appliance.engine.screening import Screen, trusted
+from appliance.engine.screening import Screen, Screening, trusted
 from appliance.engine.tuning import Tuning
 from appliance.scheduler.model_status import ModelStatus, OfflineStatus, file_reason
 from appliance.settings import EngineSettings
@@ -59,6 +59,8 @@ class Models:
     directory: DataDir
     catalog: Catalog
     digests: Digests
+    on_change: Callable[[], None] = lambda: None
+    """Called after each change of the catalogue, on the thread that made it."""
     fault: InvalidCatalog | None = None
     """Why the user's file cannot be read; `catalog` is what ships then. None: it can."""
     _reading: threading.Lock = field(default_factory=threading.Lock)
@@ -80,7 +82,7 @@ class Models:
             catalog, fault = load(shipped_path(), None, directory.models), error
             log.error("%s Until then only the shipped models are served.", error.message)  # noqa: TRY400 - an operator's mistake, and the message says where
         Leftovers(directory.models).sweep(None if fault else catalog)
-        return cls(directory, catalog, digests, fault)
+        return cls(directory, catalog, digests, fault=fault)
 
     @property
     def user_catalog(self) -> UserCatalog:
@@ -92,6 +94,7 @@ class Models:
         with self._reading:  # the last to read it has read the newest
             self.catalog = _read(self.directory)
             self.fault = None
+        self.on_change()
 
     def find(self, name: str) -> ModelSpec:
         """Return the model with this id or alias.
@@ -120,12 +123,15 @@ class ModelAdmin:
         models: Models,
         status: ModelStatus | None = None,
         screen: Screen = trusted,
+        *,
+        screening: Screening | None = None,
         settings: EngineSettings | None = None,
     ) -> None:
         self._models = models
         self._status = status or OfflineStatus(
-            models.directory.models, settings or EngineSettings()
+            models.directory.models, settings or EngineSettings(), screening
         )
+        self._screening = screening
         self._screen = screen
         self._additions = Additions()
 
@@ -133,6 +139,15 @@ class ModelAdmin:
     def fault(self) -> str | None:
         """Return why the user's own models are not served, or None if they are."""
         return self._models.fault.message if self._models.fault else None
+
+    @property
+    def catalog(self) -> Catalog:
+        """Return every model as the catalogue stands now."""
+        return self._models.catalog
+
+    def loaded(self) -> int:
+        """Return how many models can compute now."""
+        return sum(self._status.is_loaded(spec) for spec in self._models.catalog)
 
     async def all(self) -> ModelList:
         """Return every model with its prices."""

@@ -10,12 +10,12 @@ from appliance.cli import printing
 from appliance.cli.operator import reach
 from appliance.cli.options import Commands, everywhere
 from appliance.client import verbs
-from appliance.core.errors import DownloadCancelled, DownloadFailed
+from appliance.core.errors import DownloadCancelled, DownloadFailed, LoadFailed
 from appliance.core.text import visible
 from appliance.store.datadir import DataDir
 from appliance.wire.downloads import HubModelOrder
 from appliance.wire.engines import PinOrder
-from appliance.wire.models import AddModelOrder, AliasOrder, ModelOrder, PriceOrder
+from appliance.wire.models import AddModelOrder, AliasOrder, ModelOrder, PriceOrder, TryOrder
 
 ENDED = ("done", "failed", "cancelled")
 LOOK_AGAIN_S = 0.2
@@ -24,7 +24,7 @@ REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:.+)?", re.ASCII
 
 @click.group(cls=Commands)
 def models() -> None:
-    """List, show, add, pull, verify, load, unload, remove, price and name models."""
+    """List, show, add, pull, try, verify, load, unload, remove, price and name models."""
 
 
 @models.command("list")
@@ -152,6 +152,24 @@ def verify(directory: DataDir, *, as_json: bool, model_id: str) -> None:
             f"{view.file} is not the file that the catalogue names: its sha256 is {view.sha256}. "
             f"Remove it and pull again: gigarouter models remove {view.id}"
         )
+
+
+@models.command("try")
+@click.argument("model_id", metavar="ID")
+@click.option("--long", is_flag=True, help="Sequences up to the longest that it takes, too.")
+@everywhere
+def try_model(directory: DataDir, *, as_json: bool, model_id: str, long: bool) -> None:
+    """Try a model's file again, in a process that may die of it.
+
+    What is found counts from then on. With --long, sequences of twice as many tokens each, up to
+    the longest, are computed on all cores, each with its time and its memory; that can take an
+    hour. Exit code 1: the file is not used.
+    """
+    with reach(directory) as operator:
+        view = operator.do(verbs.TRY_MODEL, order=TryOrder(id=model_id, long=long))
+    printing.document(view) if as_json else printing.trial(view)
+    if view.reason:
+        raise LoadFailed(f"{view.model} is not used: {visible(view.reason)}")
 
 
 @models.command("remove")

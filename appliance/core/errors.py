@@ -318,9 +318,9 @@ class ModelWarming(RetryableError):
 
     code = "model_warming"
 
-    def __init__(self, *, model: str, retry_after_s: int) -> None:
+    def __init__(self, *, model: str, retry_after_s: int, doing: str = "loaded") -> None:
         super().__init__(
-            f"{model!r} is being loaded; retry, or send 'Prefer: wait=30'.",
+            f"{model!r} is being {doing}; retry, or send 'Prefer: wait=30'.",
             retry_after_s=retry_after_s,
         )
 
@@ -393,6 +393,16 @@ class LoadFailed(ApplianceError):
     """A model file could not be loaded."""
 
     code = "model_not_served"
+
+
+class TrialUnfinished(LoadFailed):
+    """A model file's trial ended for no fault of the file; nothing is known of it yet."""
+
+    code = "model_not_served"
+
+    def __init__(self, file: str, what: str) -> None:
+        super().__init__(f"{file} could not be tried: {what}; try again.")
+        self.what = what
 
 
 class InvalidCatalog(ApplianceError):

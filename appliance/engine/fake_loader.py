@@ -9,6 +9,7 @@ from appliance.engine.backend import ModelFacts
 from appliance.engine.fake import FakeBackend, FakeWeights
 from appliance.engine.footprint import footprint
 from appliance.engine.kinds import frame_of
+from appliance.engine.load_progress import LoadProgress
 from appliance.engine.loader import LoadedModel, TextEncoder
 from appliance.engine.model_limits import engine_limits
 from appliance.engine.reference_tokenizer import reference_tokenizer
@@ -25,8 +26,10 @@ class FakeLoader:
         self.opened: list[FakeBackend] = []
         """Every backend so far, through which a test slows, fails or ends it."""
 
-    def open_model(self, spec: ModelSpec) -> LoadedModel:
+    def open_model(self, spec: ModelSpec, progress: LoadProgress | None = None) -> LoadedModel:
         """Return a fake of the model's shape, with one worker."""
+        if progress is not None:
+            progress(1.0)
         header = read_header(spec.path)
         too_long = limit_reason(spec, header)
         if too_long is not None:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from appliance.catalog.capacity import Room, is_decoder, sequence_tokens_max
 from appliance.catalog.header import Header
-from appliance.catalog.header_parser import read_header
+from appliance.catalog.headers import header_of
 from appliance.catalog.spec import ModelSpec
 from appliance.catalog.weights import read_tensor_f32
 from appliance.core.clock import Clock
@@ -17,6 +17,7 @@ from appliance.core.errors import LoadFailed
 from appliance.engine.backend import Weights
 from appliance.engine.footprint import footprint
 from appliance.engine.kinds import frame_of, require_kind, require_vocabulary
+from appliance.engine.load_progress import LoadProgress
 from appliance.engine.model_limits import engine_limits, room_for, served_tokens_max
 from appliance.engine.reference_tokenizer import reference_tokenizer
 from appliance.engine.screening import Screen, trusted
@@ -60,8 +61,8 @@ class TextEncoder:
 class Loader(Protocol):
     """Opens models."""
 
-    def open_model(self, spec: ModelSpec) -> LoadedModel:
-        """Return the loaded model and its tuning; takes seconds.
+    def open_model(self, spec: ModelSpec, progress: LoadProgress | None = None) -> LoadedModel:
+        """Return the loaded model and its tuning; takes seconds, of which `progress` is told.
 
         Raises:
             LoadFailed: the file is missing, damaged or of a kind we do not serve.
@@ -104,21 +105,21 @@ class LlamaLoader:
         self._screen = screen
         self._tunings = TuningChoice(settings, cores=cores, folder=tunings, clock=clock)
 
-    def open_model(self, spec: ModelSpec) -> LoadedModel:
+    def open_model(self, spec: ModelSpec, progress: LoadProgress | None = None) -> LoadedModel:
         """Return the loaded model and its tuning; calibrates the first time.
 
         Raises:
             LoadFailed: the file is missing, damaged or of a kind we do not serve.
         """
         self._screen(spec)
-        weights = self.open_weights(spec)
+        weights = self.open_weights(spec, progress)
         try:
             return LoadedModel(weights, self._tunings.choose(spec, weights))
         except BaseException:
             weights.close()
             raise
 
-    def open_weights(self, spec: ModelSpec) -> Weights:
+    def open_weights(self, spec: ModelSpec, progress: LoadProgress | None = None) -> Weights:
         """Return the weights alone.
 
         Raises:
@@ -129,7 +130,7 @@ class LlamaLoader:
         from appliance.engine.llama.segments import Segments  # noqa: PLC0415 - see above
         from appliance.engine.llama.weights import LlamaWeights  # noqa: PLC0415 - see above
 
-        header = read_header(spec.path)
+        header = header_of(spec.path)
         self._require_hash(spec)
         require_kind(spec, header)
         segments = None
@@ -142,6 +143,7 @@ class LlamaLoader:
             pooling=spec.entry.pooling,
             limits=engine_limits(header, pooling=spec.entry.pooling, room=self._room(header)),
             segments=segments,
+            progress=progress,
         )
 
     def open_encoder(self, spec: ModelSpec) -> TextEncoder:
@@ -150,7 +152,7 @@ class LlamaLoader:
         Raises:
             LoadFailed: the file is missing or damaged.
         """
-        header = read_header(spec.path)
+        header = header_of(spec.path)
         tokens_max = sequence_tokens_max(
             header, pooling=spec.entry.pooling, room=self._room(header)
         )

@@ -36,9 +36,12 @@ class ModelStatus(Protocol):
 class OfflineStatus:
     """A data directory without a server."""
 
-    def __init__(self, models: Path, settings: EngineSettings) -> None:
+    def __init__(
+        self, models: Path, settings: EngineSettings, screening: Screening | None = None
+    ) -> None:
         self._models = models
         self._settings = settings
+        self._screening = screening
 
     def is_loaded(self, _: ModelSpec) -> bool:
         """Say no: nothing runs."""
@@ -46,7 +49,7 @@ class OfflineStatus:
 
     def reason(self, spec: ModelSpec) -> str | None:
         """Return that the file is missing or bad, or None."""
-        return file_reason(spec)
+        return file_reason(spec, self._screening)
 
     def tokens_max(self, spec: ModelSpec) -> int:
         """Return what a server would take."""
@@ -57,9 +60,8 @@ class OfflineStatus:
         return read(tuning_path(self._models, spec))
 
 
-def file_reason(spec: ModelSpec) -> str | None:
-    """Return that the model's file is missing or was found to be bad, or None."""
+def file_reason(spec: ModelSpec, screening: Screening | None = None) -> str | None:
+    """Return that the model's file is missing or failed its trial, or None."""
     if not spec.path.exists():
         return f"its file {spec.path.name} is not on this machine"
-    record = Screening(spec.path.parent).known(spec)
-    return None if record is None else record.reason
+    return None if screening is None else screening.refusal(spec)

@@ -27,6 +27,14 @@ class ModelOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     id: str
 
 
+class TryOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A model whose file is to be tried again."""
+
+    id: str
+    long: bool = False
+    """Whether sequences up to the longest that it takes are computed too."""
+
+
 class PriceOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a model shall cost from now on, as decimal text for its native unit."""
 
@@ -65,6 +73,30 @@ class TuningView(msgspec.Struct, frozen=True):
     """`default`, `calibrated` or `settings`."""
 
 
+class LengthView(msgspec.Struct, frozen=True):
+    """One long sequence that a trial computed."""
+
+    tokens: int
+    seconds: float
+    peak_bytes: int
+    """The most memory that the trial's process had taken by then."""
+
+
+class TrialView(msgspec.Struct, frozen=True):
+    """What the trial of a model's file found, in a process of its own."""
+
+    model: str
+    reason: str | None = None
+    """Why the file is not used; None: it is."""
+    notes: list[str] = []
+    """What to know of a file that is used."""
+    stderr: str = ""
+    """The end of what the process wrote to standard error, if the file is not used."""
+    lengths: list[LengthView] = []
+    crashed_tokens: int | None = None
+    """Sequences of so many tokens crashed llama.cpp, and shorter ones did not."""
+
+
 class ModelView(msgspec.Struct, frozen=True, omit_defaults=True):
     """A model as `GET /v1/models` shows it: the contract's fields and OpenAI's."""
 
@@ -96,6 +128,8 @@ class ModelView(msgspec.Struct, frozen=True, omit_defaults=True):
     """None until it is loaded for the first time."""
     notes: tuple[str, ...] = ()
     """What was assumed when it was added, in the answer to that alone."""
+    trial: TrialView | None = None
+    """What the trial of its file found; said to the operator alone."""
 
 
 class ModelList(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -140,9 +140,9 @@ async def loading_held(payer: Payer) -> AsyncIterator[threading.Event]:
     loader, gate = payer.bench.appliance.loader, threading.Event()
     open_model = loader.open_model
 
-    def held(spec: Any) -> Any:
+    def held(spec: Any, progress: Any) -> Any:
         assert gate.wait(DEADLINE_S)
-        return open_model(spec)
+        return open_model(spec, progress)
 
     loader.open_model = held  # type: ignore[method-assign]
     try:

@@ -45,13 +45,12 @@ def openapi() -> Response[bytes]:
 @get("/health")
 async def health(services: NamedDependency[Services]) -> Response[bytes]:
     """Say that the server answers; 503 while it drains, so that a balancer looks elsewhere."""
-    loaded = sum(view.loaded for view in (await services.admin.models.all()).data)
     state = "draining" if services.pipeline.draining else "ok"
     return answer(
         Health(
             status=state,
             version=program_version(),
-            models_loaded=loaded,
+            models_loaded=services.admin.models.loaded(),
             warning=WARNING if services.admin.models.fault else None,
         ),
         503 if services.pipeline.draining else 200,

@@ -52,7 +52,8 @@ class GatedLoader:
         self.encoders_asked = []
         self.failures = []
 
-    def open_model(self, spec):
+    def open_model(self, spec, progress):
+        progress(0.5)
         self.models_asked.append(spec.id)
         self.gate.wait(60)
         if self.failures:
