@@ -266,5 +266,6 @@ def _loader(
         tunings=models.directory.models,
         clock=clock,
         screen=screening.require,
+        watch=screening.watched,
         digests=models.digests,
     )

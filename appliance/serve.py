@@ -321,6 +321,7 @@ class _Serving:
         """Stop at once, on the writer's thread: nothing can be acknowledged any more."""
         # Closing in good order could wait for ever for such a disk.
         threading.Timer(BROKEN_SECONDS, os._exit, (1,)).start()
+        self._appliance.residency.stop_watching()
         log.critical(
             "%s: %s. The books are closed and the server stops. Check the disk and start it again; "
             "if it refuses, %s",

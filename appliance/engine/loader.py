@@ -20,7 +20,7 @@ from appliance.engine.kinds import frame_of, require_kind, require_vocabulary
 from appliance.engine.load_progress import LoadProgress
 from appliance.engine.model_limits import engine_limits, room_for, served_tokens_max
 from appliance.engine.reference_tokenizer import reference_tokenizer
-from appliance.engine.screening import Screen, trusted
+from appliance.engine.screening import Screen, Watch, trusted, unwatched
 from appliance.engine.template import qwen3_reranker
 from appliance.engine.tokenizer import Tokenizer
 from appliance.engine.tuning import Tuning
@@ -93,16 +93,19 @@ class LlamaLoader:
         tunings: Path | None,
         clock: Clock,
         screen: Screen = trusted,
+        watch: Watch = unwatched,
         digests: Digests | None = None,
     ) -> None:
         """Prepare.
 
         `tunings` is the folder in which calibrations are remembered (None: they are not); `screen`
-        refuses files that must not be computed in this process.
+        refuses files that must not be computed in this process, and `watch` watches long sequences
+        of the others.
         """
         self._settings = settings
         self._digests = digests or Digests(None)
         self._screen = screen
+        self._watch = watch
         self._tunings = TuningChoice(settings, cores=cores, folder=tunings, clock=clock)
 
     def open_model(self, spec: ModelSpec, progress: LoadProgress | None = None) -> LoadedModel:
@@ -114,7 +117,8 @@ class LlamaLoader:
         self._screen(spec)
         weights = self.open_weights(spec, progress)
         try:
-            return LoadedModel(weights, self._tunings.choose(spec, weights))
+            tuning = self._tunings.choose(spec, weights)
+            return LoadedModel(self._watch(spec, weights), tuning)
         except BaseException:
             weights.close()
             raise

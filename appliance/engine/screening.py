@@ -10,14 +10,18 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from appliance.catalog.catalog import BUILTIN
 from appliance.catalog.headers import header_of
 from appliance.catalog.spec import ModelSpec
 from appliance.core.errors import LoadFailed, TrialUnfinished
+from appliance.engine.backend import Weights
 from appliance.engine.footprint import footprint
+from appliance.engine.length_watch import LengthWatch, Marks, WatchedWeights
 from appliance.engine.model_limits import room_for
 from appliance.engine.trial import Trial
-from appliance.engine.trial_record import TrialRecord, TrialRecords, engine
+from appliance.engine.trial_record import SHORT_TOKENS, TrialRecord, TrialRecords, engine
 from appliance.settings import EngineSettings
 from appliance.store.datadir import DataDir
 from appliance.store.digests import Digests
@@ -32,8 +36,17 @@ Screen = Callable[[ModelSpec], None]
 """Raises `LoadFailed` for a file that is not to be used."""
 
 
+Watch = Callable[[ModelSpec, Weights], Weights]
+"""Returns the weights of a file whose long sequences are watched."""
+
+
 def trusted(_: ModelSpec) -> None:
     """Let every file pass; for an engine that computes none of them."""
+
+
+def unwatched(_: ModelSpec, weights: Weights) -> Weights:
+    """Return weights as they are; for a process that may die of them."""
+    return weights
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,6 +73,9 @@ class Screening:
         self._digests = digests
         self._settings = settings or EngineSettings()
         self._records = TrialRecords(folder, digests)
+        self._marks = Marks(folder)
+        self._watches: dict[str, LengthWatch] = {}
+        """By digest, of the contents that were loaded."""
         self._lock = threading.Lock()
         self._runs: dict[tuple[Path, str], TrialRun] = {}
         self._threads = ThreadPoolExecutor(TRIALS_MAX, thread_name_prefix="trial")
@@ -126,6 +142,40 @@ class Screening:
         done.add_done_callback(lambda _: self._ended(spec, run))
         return run
 
+    def watched(self, spec: ModelSpec, weights: Weights) -> Weights:
+        """Return a tried file's weights; sequences longer than any before are watched."""
+        record = self.known(spec)
+        if record is None or spec.entry.file.startswith(BUILTIN):
+            return weights
+        digest = self._digests.sha256(spec.path)
+        left = self._marks.left(digest)
+        if left is not None:
+            log.error("a process died over %s with a sequence of %d tokens", spec.id, left)
+            record = msgspec.structs.replace(record, crashed_tokens=left)
+            self._records.keep(spec, digest, record)
+            self._marks.forget(digest)
+        with self._lock:
+            watch = self._watches.get(digest)
+            if watch is None:
+                watch = self._watches[digest] = LengthWatch(
+                    digest,
+                    self._marks,
+                    proven=record.proven_tokens,
+                    crashed=record.crashed_tokens,
+                    on_proven=lambda tokens: self._proven(spec, digest, tokens),
+                )
+        return WatchedWeights(weights, watch)
+
+    def stop_watching(self) -> None:
+        """Leave no marks of long sequences from now on: the process is told to end."""
+        self._marks.stop()
+
+    def _proven(self, spec: ModelSpec, digest: str, tokens: int) -> None:
+        record = self.known(spec)
+        if record is not None and record.proven_tokens < tokens:
+            record = msgspec.structs.replace(record, proven_tokens=tokens)
+            self._records.keep(spec, digest, record)
+
     def close(self) -> None:
         """Cancel every trial and refuse new ones; return once their processes have ended."""
         with self._lock:
@@ -155,9 +205,19 @@ class Screening:
             if self._hashed(spec, trial) != digest:
                 raise TrialUnfinished(spec.path.name, "the file changed meanwhile")
             self._records.keep(spec, digest, record)
+            self._follow(digest, record)
             said = record.reason or "; ".join(record.notes) or "good"
             log.info("%s was tried: %s", spec.id, said)
         _require_passed(spec, record)
+
+    def _follow(self, digest: str, record: TrialRecord) -> None:
+        """Let a model that is in memory go by a new record."""
+        if record.crashed_tokens is None:
+            self._marks.forget(digest)
+        watch = self._watches.get(digest)
+        if watch is not None:
+            watch.crashed = record.crashed_tokens
+            watch.proven = max(watch.proven, record.proven_tokens)
 
     def _hashed(self, spec: ModelSpec, trial: Trial) -> str:
         try:
@@ -174,6 +234,7 @@ class Screening:
         trial.run(long=long)
         assert trial.report is not None
         keeps = before is not None and not long
+        longest = max((length.tokens for length in trial.lengths), default=0)
         return TrialRecord(
             build=engine(),
             reason=trial.report.reason,
@@ -181,6 +242,7 @@ class Screening:
             stderr=trial.stderr if trial.report.reason or trial.crashed_tokens else "",
             lengths=before.lengths if before and keeps else trial.lengths,
             crashed_tokens=before.crashed_tokens if before and keeps else trial.crashed_tokens,
+            proven_tokens=max(longest, before.proven_tokens if before else SHORT_TOKENS),
         )
 
 

@@ -22,6 +22,8 @@ log = logging.getLogger("gigarouter.trial")
 
 VERSION = 2
 """Of the trial: a record that another version made does not count."""
+SHORT_TOKENS = 64
+"""What each file that passes its trial has computed, rounded up."""
 KEPT_MAX = 1000
 """Files of records; the ones written first go first."""
 
@@ -50,6 +52,8 @@ class TrialRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Long sequences that were tried on demand."""
     crashed_tokens: int | None = None
     """Sequences of so many tokens crashed the engine, shorter ones did not."""
+    proven_tokens: int = SHORT_TOKENS
+    """Sequences of up to so many tokens were computed on this machine."""
 
 
 class TrialRecords:

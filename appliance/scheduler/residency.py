@@ -286,7 +286,13 @@ class Residency:
 
     def drain(self) -> None:
         """End every trial at once, and the calls that wait for one."""
+        self.stop_watching()
         self.pool.drain()
+
+    def stop_watching(self) -> None:
+        """Hold no end of the process against a model's file from now on; on any thread."""
+        if self._screening is not None:
+            self._screening.stop_watching()
 
     async def run(self) -> None:
         """Free models that nobody has called for long, until cancelled."""
