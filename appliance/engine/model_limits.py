@@ -33,9 +33,12 @@ def memory_budget(settings: EngineSettings) -> int:
 
 
 def room_for(header: Header, settings: EngineSettings) -> Room:
-    """Return what a context of this model may take: half of what its weights leave."""
+    """Return what a context of this model may take: a third of what its weights leave.
+
+    The other workers' contexts, vocabularies and a second model must fit beside it.
+    """
     left = max(0, memory_budget(settings) - header.file_size)
-    return Room(left // 2, keeps_logits=native_keeps_logits())
+    return Room(left // 3, keeps_logits=native_keeps_logits())
 
 
 def engine_limits(header: Header, *, pooling: str, room: Room) -> EngineLimits:
