@@ -7,7 +7,7 @@ never evicted. Weights that no model of the catalogue names any more go as soon 
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from appliance.catalog.spec import ModelSpec
 from appliance.core.clock import Clock
@@ -50,8 +50,13 @@ class ModelPool:
         memory_bytes: int | None,
         times: LoadTimes,
         screening: Screening | None,
+        on_unused: Callable[[WeightsKey], None],
     ) -> None:
-        """Prepare; without `screening` every file counts as tried."""
+        """Prepare; without `screening` every file counts as tried.
+
+        `on_unused` is called when the last lease on a model has ended.
+        """
+        self._on_unused = on_unused
         self._loader = loader
         self._clock = clock
         self._limits = limits
@@ -231,6 +236,7 @@ class ModelPool:
             entry.used_ns = self._clock.monotonic_ns()
             if self._named is not None and weights not in self._named:
                 self.leave(entry)  # a call that came before the catalogue changed had it loaded
+        self._on_unused(weights)
         self.reconcile()
 
     def _admit(self, entry: PoolEntry) -> bool:

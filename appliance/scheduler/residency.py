@@ -76,13 +76,13 @@ class Residency:
             memory_bytes=memory_bytes,
             times=times or LoadTimes(None),
             screening=screening,
+            on_unused=self._drop_stale,
         )
         self._encoders: dict[WeightsKey, asyncio.Task[TextEncoder]] = {}
         self._opened_ns: dict[WeightsKey, int] = {}
         """When each of them was opened, or failed to be, last."""
-        self._stale = False
-        """True: some of them are of files that no model names any more."""
-        self._named: set[WeightsKey] = set()
+        self._named: set[WeightsKey] | None = None
+        """What the catalogue's models compute with; None: it was not said."""
         # Opening one takes a second if its vocabulary is large: texts must not wait for that.
         self._opener = ThreadPool(workers=1, calls_max=limits.tokenizing_calls_max)
 
@@ -142,8 +142,6 @@ class Residency:
             yield lease
         finally:
             lease.release()
-            if self._stale:
-                self._drop_stale()
 
     async def encoder(
         self, spec: ModelSpec, *, wait_s: float | None = None, key: str = ""
@@ -282,7 +280,8 @@ class Residency:
         found = list(specs)
         self._named = {weights_key(spec) for spec in found}
         self.pool.keep_only(found)
-        self._drop_stale()
+        for weights in list(self._encoders):
+            self._drop_stale(weights)
 
     def drain(self) -> None:
         """End every trial at once, and the calls that wait for one."""
@@ -350,13 +349,11 @@ class Residency:
             )
         return ModelWarming(model=spec.id, retry_after_s=left_s)
 
-    def _drop_stale(self) -> None:
-        """Free the tokenizers of files that no model names any more, and that no call uses."""
-        stale = self._encoders.keys() - self._named
-        for weights in stale:
-            if not self.pool.leases.count(weights):
-                _close(self._encoders.pop(weights))
-        self._stale = bool(self._encoders.keys() - self._named)
+    def _drop_stale(self, weights: WeightsKey) -> None:
+        """Free the tokenizer of a file that no model names any more, unless a call uses it."""
+        is_stale = self._named is not None and weights not in self._named
+        if is_stale and weights in self._encoders and not self.pool.leases.count(weights):
+            _close(self._encoders.pop(weights))
 
     def _drop_encoder(self, spec: ModelSpec) -> None:
         """Free a tokenizer, unless a call came in the meantime."""
@@ -366,7 +363,9 @@ class Residency:
 
 
 def _close(task: "asyncio.Task[TextEncoder]") -> None:
-    if task.done() and not task.cancelled() and task.exception() is None:
+    if not task.done():
+        task.add_done_callback(_close)  # its caller has left, and its thread has not
+    elif not task.cancelled() and task.exception() is None:
         task.result().close()
 
 

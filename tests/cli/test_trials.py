@@ -1,14 +1,22 @@
 """Trials as an operator meets them: commands, a server that stops meanwhile, a model that is replaced."""
 
+import asyncio
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
 
+from appliance.store import digests
+from appliance.wire.models import AddModelOrder
 from tests import decoders
+from tests.appliance import bench
 from tests.models import write_tiny_gguf
-from tests.server import Server
+from tests.server import ROOT, Server
 
 SLOW = """
 import sys
@@ -154,3 +162,82 @@ def test_a_replaced_model_leaves_and_is_counted_once(server, tmp_path):
         series = [line.rpartition(" ")[0] for line in lines.splitlines() if line[:1] != "#"]
         assert len(series) == len(set(series))
         assert any('model="m"' in each for each in series)
+
+
+@pytest.mark.parametrize("is_running", [False, True], ids=["alone", "with a server"])
+def test_ctrl_c_ends_a_trial_that_was_asked_for_and_its_process(server, tmp_path, is_running):
+    added(server, tmp_path)
+    mark = tmp_path / "pid"
+    hook = hooked(
+        tmp_path,
+        SLOW.replace(
+            "import time", f"import os, time; open({str(mark)!r}, 'w').write(str(os.getpid()))"
+        ),
+    )
+    if is_running:
+        server.start(env=hook)
+    command = [sys.executable, "-m", "appliance", "models", "try", "m", "--long"]
+    asked = subprocess.Popen(
+        [*command, "--data-dir", str(server.data_dir)],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **hook},
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not (mark.exists() and mark.read_text()):
+            assert asked.poll() is None, asked.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        pid = int(mark.read_text())
+        asked.send_signal(signal.SIGINT)
+        _, complaint = asked.communicate(timeout=60)
+    finally:
+        asked.kill()
+    assert asked.returncode not in (0, 2)
+    assert "Traceback" not in complaint
+    while is_alive(pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    if is_running:
+        assert server.stop() == 0
+        assert "Traceback" not in server.log.read_text()
+    shown = json.loads(server.cli("models", "show", "m", "--json").stdout)
+    assert shown["trial"]["reason"] is None  # what was known before stays
+
+
+def is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_model_file_is_hashed_once_from_its_addition_to_its_answer(tmp_path, monkeypatch):
+    read = []
+    original = digests.sha256_of
+
+    def noted(path, progress=None):
+        read.append(path.name)
+        return original(path, progress)
+
+    monkeypatch.setattr(digests, "sha256_of", noted)
+
+    async def story():
+        path = write_tiny_gguf(tmp_path / "m.gguf", seed=1)
+        async with bench(
+            tmp_path / "data", preload=False, fake_engine=False, engine={"calibrate": False}
+        ) as on:
+            await on.appliance.admin.models.add(AddModelOrder(path=str(path), id="m"))
+            answer = await on.client.post(
+                "/v1/embeddings",
+                json={"model": "m", "input": "a"},
+                headers={**await on.key(), "prefer": "wait=60"},
+            )
+            assert answer.status_code == 200, answer.text
+
+    asyncio.run(story())
+    assert len(read) <= 1
