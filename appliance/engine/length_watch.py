@@ -2,7 +2,8 @@
 
 A trial computes short sequences alone, for long ones take minutes. So what a long one does is seen
 when it comes: it is computed alone, with a mark on the disk while it is. A mark that is found at a
-start says that the process died of it, and such sequences are refused from then on.
+start says that the process died meanwhile. That may have had another cause, so it is computed once
+more; after a second death such sequences are refused.
 """
 
 import logging
@@ -23,6 +24,8 @@ from appliance.store.datadir import write_private
 log = logging.getLogger("gigarouter.trial")
 
 ENDING = ".mark"
+DEATHS = 2
+"""Of a process over one length, after which the file is to blame."""
 
 
 class Marks:
@@ -37,27 +40,33 @@ class Marks:
         self._folder = folder
         self._stopped = False
         self._left: dict[str, int] = {}
-        """Tokens of the shortest sequence that a process died of, by digest."""
+        """Tokens of the shortest sequence that processes died of, by digest."""
+        self._deaths: dict[Path, int] = {}
+        """Of processes over the length that a mark names, so far."""
         for path in folder.glob(f"*{ENDING}"):
             digest, _, tokens = path.name.removesuffix(ENDING).rpartition("-")
             with suppress(OSError, ValueError):
-                if path.read_text(encoding="utf-8") == machine.boot_id():
-                    self._left[digest] = min(int(tokens), self._left.get(digest, int(tokens)))
-                else:
+                boot, _, deaths = path.read_text(encoding="utf-8").rpartition(" ")
+                if boot != machine.boot_id():
                     path.unlink(missing_ok=True)
+                    continue
+                self._deaths[path] = int(deaths)
+                if int(deaths) >= DEATHS:
+                    self._left[digest] = min(int(tokens), self._left.get(digest, int(tokens)))
 
     def __repr__(self) -> str:
         """Count what was left."""
         return f"<Marks [{len(self._left)} left]>"
 
     def left(self, digest: str) -> int | None:
-        """Return the tokens of the shortest sequence that a process died of, or None."""
+        """Return the tokens of the shortest sequence that processes died of, or None."""
         return self._left.get(digest)
 
     def forget(self, digest: str) -> None:
         """Remove what was left of a content; its record says it now."""
         self._left.pop(digest, None)
         for path in self._folder.glob(f"{digest}-*{ENDING}"):
+            self._deaths.pop(path, None)
             path.unlink(missing_ok=True)
 
     def stop(self) -> None:
@@ -73,7 +82,8 @@ class Marks:
         path = self._folder / f"{digest}-{tokens}{ENDING}"
         try:
             if not self._stopped:
-                write_private(path, machine.boot_id().encode())
+                deaths = self._deaths.get(path, 0) + 1
+                write_private(path, f"{machine.boot_id()} {deaths}".encode())
             if self._stopped:  # meanwhile, perhaps
                 path.unlink(missing_ok=True)
         except OSError as error:
@@ -81,6 +91,7 @@ class Marks:
         try:
             yield
         finally:
+            self._deaths.pop(path, None)
             with suppress(OSError):
                 path.unlink(missing_ok=True)
 

@@ -123,7 +123,18 @@ def test_a_longer_sequence_than_any_before_is_computed_alone_and_marked_meanwhil
     assert inner(again.backend).computed == [[128, 20]]
 
 
-def test_a_sequence_that_kills_the_process_is_refused_from_the_next_start_on(start):
+def test_a_sequence_over_which_the_process_died_once_is_computed_once_more(start):
+    it = died(start)
+    assert marks(it.folder) == ["4096.mark"]
+    again = start()
+    again.backend.compute([sequence(3000)], threads=1)
+    assert inner(again.backend).computed == [[3000]]
+    assert marks(it.folder) == []
+    assert again.screening.known(again.spec).crashed_tokens is None
+
+
+def test_a_sequence_that_kills_the_process_twice_is_refused_from_the_next_start_on(start):
+    died(start)
     it = died(start)
     assert marks(it.folder) == ["4096.mark"]
     again = start()
@@ -157,6 +168,7 @@ def test_a_process_that_was_told_to_end_accuses_nobody(start):
 
 def test_the_end_of_the_machine_accuses_nobody(start, monkeypatch):
     it = died(start)
+    died(start)
     monkeypatch.setattr(machine, "boot_id", lambda: "another")
     again = start()
     again.backend.compute([sequence(3000)], threads=1)
@@ -164,6 +176,7 @@ def test_the_end_of_the_machine_accuses_nobody(start, monkeypatch):
 
 
 def test_a_long_trial_that_passes_lets_a_loaded_model_compute_again(start, trials, monkeypatch):
+    died(start)
     died(start)
     again = start()
     with pytest.raises(InferenceFailed):
