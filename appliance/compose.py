@@ -6,7 +6,7 @@ Owns the order in which a server's parts are made and unmade.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,14 +25,15 @@ from appliance.core.limits import Limits
 from appliance.core.units import Picocredits
 from appliance.engine.fake_loader import FakeLoader
 from appliance.engine.loader import LlamaLoader, Loader
-from appliance.engine.screening import Screening, trusted
+from appliance.engine.model_limits import memory_budget
+from appliance.engine.screening import Screening
 from appliance.hub.downloads import Downloads
 from appliance.ledger import usage
 from appliance.ledger.audit_schedule import AuditSchedule
 from appliance.ledger.backup_schedule import BackupSchedule
 from appliance.ledger.billing import Billing
 from appliance.ledger.books import Books
-from appliance.machine import cores, memory_bytes
+from appliance.machine import cores
 from appliance.observe.log_buffer import LogBuffer
 from appliance.observe.meters import Meters
 from appliance.observe.metrics import Metrics
@@ -85,13 +86,15 @@ async def open_appliance(
     """
     clock = books.clock
     models = Models.read(directory)
-    loader = _loader(models, settings, clock)
+    screening = (
+        None if settings.fake_engine else Screening.over(directory, models.digests, settings.engine)
+    )
+    loader = _loader(models, settings, clock, screening)
     threads = ThreadPool(workers=2, calls_max=limits.tokenizing_calls_max)
-    residency = _residency(models, settings, loader, threads, clock, limits)
+    residency = _residency(models, settings, loader, threads, clock, limits, screening)
     limiter, billing = Limiter(clock), Billing.on(books.writer, clock)
     pipeline = _pipeline(models, books, residency, threads, limiter, billing, limits)
     schedule, downloads = BackupSchedule(directory, settings.backup, clock), Downloads(clock)
-    screen = trusted if settings.fake_engine else Screening(directory.models).require
     admin = OperatorApi.over(
         directory,
         books,
@@ -101,7 +104,7 @@ async def open_appliance(
         downloads,
         settings,
         residency=residency,
-        screen=screen,
+        screening=screening,
     )
     authenticator = Authenticator(books.keyring, _failed_auth(clock, limits), clock)
     metrics = Metrics()
@@ -130,7 +133,7 @@ async def open_appliance(
     )
     app = create_app(services, _guard(directory, authenticator, settings))
     chores = (schedule, AuditSchedule(directory, books), residency)
-    async with _running(chores, downloads, billing, residency, threads):
+    async with _running(chores, downloads, billing, residency, threads, screening):
         yield Appliance(app, pipeline, residency, admin, models, loader)
 
 
@@ -141,6 +144,7 @@ async def _running(
     billing: Billing,
     residency: Residency,
     threads: ThreadPool,
+    screening: Screening | None,
 ) -> AsyncIterator[None]:
     """Run the chores during the block; then stop callers before what they call."""
     tasks = [asyncio.create_task(chore.run(), name=type(chore).__name__) for chore in chores]
@@ -149,6 +153,10 @@ async def _running(
     try:
         yield
     finally:
+        residency.drain()
+        if screening is not None:
+            # First: a download or an order of the operator's may wait for a trial.
+            await asyncio.to_thread(screening.close)
         await asyncio.to_thread(downloads.close)
         await billing.delivery_acks.close()
         for task in tasks:
@@ -210,6 +218,7 @@ def _residency(
     threads: ThreadPool,
     clock: Clock,
     limits: Limits,
+    screening: Screening | None,
 ) -> Residency:
     engine = settings.engine
     residency = Residency(
@@ -218,10 +227,20 @@ def _residency(
         clock=clock,
         limits=limits,
         cache=VectorCache(engine.cache_mb * 1_000_000),
-        memory_bytes=engine.memory_mb * 1_000_000 or memory_bytes() * 3 // 4,
+        memory_bytes=memory_budget(engine),
         idle_s=engine.idle_s,
         times=LoadTimes(models.directory.path / "load-times.json"),
+        screening=screening,
     )
+    loop = asyncio.get_running_loop()
+
+    def changed() -> None:
+        """Follow a change of the catalogue; on whatever thread it was made."""
+        with suppress(RuntimeError):  # the loop has ended, and with it all models
+            loop.call_soon_threadsafe(residency.keep_only, models.catalog)
+
+    models.on_change = changed
+    residency.keep_only(models.catalog)
     for spec in models.catalog:
         if spec.entry.pin:
             residency.pin(spec, on=True)
@@ -236,14 +255,17 @@ def _failed_auth(clock: Clock, limits: Limits) -> FailedAuthLimiter:
     )
 
 
-def _loader(models: Models, settings: Settings, clock: Clock) -> Loader:
-    if settings.fake_engine:
+def _loader(
+    models: Models, settings: Settings, clock: Clock, screening: Screening | None
+) -> Loader:
+    if screening is None:
         return FakeLoader()
     return LlamaLoader(
         settings.engine,
         cores=settings.threads or cores(),
         tunings=models.directory.models,
         clock=clock,
-        screen=Screening(models.directory.models).require,
+        screen=screening.require,
+        watch=screening.watched,
         digests=models.digests,
     )

@@ -93,6 +93,11 @@ def processor(roots: Roots = ROOTS) -> str:
     return next((line for line in lines if line.startswith(("model name", "CPU part"))), "")
 
 
+def boot_id(roots: Roots = ROOTS) -> str:
+    """Return what tells this start of the machine from every other; empty where nothing does."""
+    return _read(roots.proc / "sys/kernel/random/boot_id").strip()
+
+
 def _cpu_quotas(roots: Roots) -> Iterator[int]:
     """Yield the quota of every group that has one, in cores, rounded up."""
     return (max(1, math.ceil(quota)) for quota in _quotas(roots))

@@ -42,6 +42,7 @@ from appliance.tasks.task import Task
 
 INLINE_CHARS = 500
 """Texts up to this are tokenized on the event loop: that takes less than waking another thread."""
+NS_PER_S = 1_000_000_000
 INLINE_NUMBERS = 16_384
 """Answers of up to so many numbers are written on the event loop; larger ones take milliseconds."""
 
@@ -159,10 +160,14 @@ class Pipeline:
             # Settling is outside: a call that was computed in time is not given up while its
             # charge is on the way to the disk.
             async with asyncio.timeout(self.limits.call_seconds_max) as deadline:
+                began_ns = self._clock.monotonic_ns()
                 plan, purchase = await self._price(call, task, spec, lease, timings)
                 with self._limiter.tokens(call.key, plan.tokens), _in_time(deadline):
                     paid = await self._paid_before(call)
-                    engine = await self._engine(call, spec, purchase, is_paid=paid is not None)
+                    waited_s = (self._clock.monotonic_ns() - began_ns) / NS_PER_S
+                    engine = await self._engine(
+                        call, spec, purchase, is_paid=paid is not None, waited_s=waited_s
+                    )
                     hold = None if paid else await self._hold(purchase)
                     body = await self._computed(call, task, spec, engine, plan, hold, timings)
                     deadline.reschedule(None)
@@ -221,14 +226,15 @@ class Pipeline:
         return hold
 
     async def _engine(
-        self, call: Call, spec: ModelSpec, purchase: Purchase, *, is_paid: bool
+        self, call: Call, spec: ModelSpec, purchase: Purchase, *, is_paid: bool, waited_s: float
     ) -> Engine:
         engine = self._residency.ready(spec)
         if engine is None:
             # No money is held while a model is loaded; a call that could not pay is refused now.
             if not is_paid:
                 await self._billing.ledger.require(purchase)
-            engine = await self._residency.wait(spec, wait_s=call.wait_s, key=call.key.id)
+            left_s = max(0.0, call.wait_s - waited_s)
+            engine = await self._residency.wait(spec, wait_s=left_s, key=call.key.id)
         return engine
 
     async def _price(
@@ -236,7 +242,7 @@ class Pipeline:
     ) -> tuple[Plan, Purchase]:
         """Tokenize, and so know the exact price."""
         began_ns = self._clock.monotonic_ns()
-        encoder = await self._residency.encoder(spec)
+        encoder = await self._residency.encoder(spec, wait_s=call.wait_s, key=call.key.id)
         texts = task.texts(spec)
         if sum(map(len, texts)) <= INLINE_CHARS:
             plan = _planned(task, spec, texts, encoder)

@@ -321,6 +321,7 @@ class _Serving:
         """Stop at once, on the writer's thread: nothing can be acknowledged any more."""
         # Closing in good order could wait for ever for such a disk.
         threading.Timer(BROKEN_SECONDS, os._exit, (1,)).start()
+        self._appliance.residency.stop_watching()
         log.critical(
             "%s: %s. The books are closed and the server stops. Check the disk and start it again; "
             "if it refuses, %s",
@@ -335,6 +336,7 @@ class _Serving:
         """Refuse new calls, let those in flight finish, then stop listening."""
         pipeline = self._appliance.pipeline
         pipeline.draining = True
+        self._appliance.residency.drain()
         if serving.done():
             self._deadline.exit_code = 1  # it ended by itself
             self._deadline.within(CLOSE_SECONDS)

@@ -53,7 +53,16 @@ class Shape:
     eps: float = 1e-6
     architecture: str = "qwen3"
     """`qwen3` norms each head's queries and keys, `qwen2` adds a bias instead, `llama` does
-    neither and rotates neighbours."""
+    neither and rotates neighbours, `gemma3` norms what each half of a block adds, too, and looks
+    back over a window in all blocks but every sixth (arXiv 2503.19786)."""
+    window: int = 24
+    """Gemma's local attention: tokens that it sees, its own included."""
+    rope_base_local: float = 10_000.0
+    """Gemma's, in blocks with a window."""
+
+    def is_local(self, block: int) -> bool:
+        """Say whether a block of Gemma's sees a window only."""
+        return self.architecture == "gemma3" and (block + 1) % 6 > 0
 
 
 TINY = Shape()
@@ -80,7 +89,10 @@ def weights(
         found[f"{block}attn_q"] = matrix(queries, shape.width)
         found[f"{block}attn_k"] = matrix(keys, shape.width)
         found[f"{block}attn_v"] = matrix(keys, shape.width)
-        if shape.architecture == "qwen3":
+        if shape.architecture == "gemma3":
+            found[f"{block}post_attention_norm"] = norm(shape.width)
+            found[f"{block}post_ffw_norm"] = norm(shape.width)
+        if shape.architecture in ("qwen3", "gemma3"):
             found[f"{block}attn_q_norm"] = norm(shape.head)
             found[f"{block}attn_k_norm"] = norm(shape.head)
         if shape.architecture == "qwen2":
@@ -124,6 +136,8 @@ def write_decoder(
     writer.add_value_length(shape.head)
     writer.add_layer_norm_rms_eps(shape.eps)
     writer.add_rope_freq_base(shape.rope_base)
+    if architecture == "gemma3":
+        writer.add_sliding_window(shape.window)
     if pooling is not None:
         writer.add_uint32(f"{architecture}.pooling_type", POOLING[pooling])
     if "cls.output" in tensors:
@@ -144,23 +158,37 @@ def write_decoder(
     return path
 
 
+ROWS = 512
+"""Queries whose attention is in memory at once."""
+
+
 def reference(
-    tensors: Mapping[str, np.ndarray], tokens: Sequence[int], shape: Shape = TINY
+    tensors: Mapping[str, np.ndarray],
+    tokens: Sequence[int],
+    shape: Shape = TINY,
+    *,
+    precision: type = np.float64,
 ) -> np.ndarray:
-    """Return the last hidden state of every token, float64[n_tokens, width]."""
-    named = {name: array.astype(np.float64) for name, array in tensors.items()}
-    x = named["token_embd"][list(tokens)]
+    """Return the last hidden state of every token, [n_tokens, width]."""
+    x = tensors["token_embd"][list(tokens)].astype(precision)
+    is_gemma = shape.architecture == "gemma3"
+    if is_gemma:
+        x = x * precision(shape.width**0.5)
     for index in range(shape.blocks):
         own = {
-            name.removeprefix(f"blk.{index}."): array
-            for name, array in named.items()
+            name.removeprefix(f"blk.{index}."): array.astype(precision)
+            for name, array in tensors.items()
             if name.startswith(f"blk.{index}.")
         }
-        x = x + _attention(_rms(x, own["attn_norm"], shape), own, shape)
+        is_local = shape.is_local(index)
+        y = _attention(_rms(x, own["attn_norm"], shape), own, shape, is_local=is_local)
+        x = x + (_rms(y, own["post_attention_norm"], shape) if is_gemma else y)
         y = _rms(x, own["ffn_norm"], shape)
         gate = y @ own["ffn_gate"].T
-        x = x + (gate / (1 + np.exp(-gate)) * (y @ own["ffn_up"].T)) @ own["ffn_down"].T
-    return _rms(x, named["output_norm"], shape)
+        gate = _gelu(gate) if is_gemma else gate / (1 + np.exp(-gate))
+        y = (gate * (y @ own["ffn_up"].T)) @ own["ffn_down"].T
+        x = x + (_rms(y, own["post_ffw_norm"], shape) if is_gemma else y)
+    return _rms(x, tensors["output_norm"].astype(precision), shape)
 
 
 def reference_ranks(
@@ -172,8 +200,17 @@ def reference_ranks(
     return raised / raised.sum()
 
 
-def _attention(x: np.ndarray, own: Mapping[str, np.ndarray], shape: Shape) -> np.ndarray:
+def _gelu(x: np.ndarray) -> np.ndarray:
+    """Return the tanh approximation, which Gemma was trained with."""
+    inner = x.dtype.type((2 / np.pi) ** 0.5) * (x + x.dtype.type(0.044715) * x * x * x)
+    return x.dtype.type(0.5) * x * (1 + np.tanh(inner))
+
+
+def _attention(
+    x: np.ndarray, own: Mapping[str, np.ndarray], shape: Shape, *, is_local: bool = False
+) -> np.ndarray:
     count = len(x)
+    base = shape.rope_base_local if is_local else shape.rope_base
 
     def heads(name: str, number: int) -> np.ndarray:
         """float64[number, n_tokens, head]"""
@@ -181,30 +218,37 @@ def _attention(x: np.ndarray, own: Mapping[str, np.ndarray], shape: Shape) -> np
         scale = own.get(f"{name}_norm")
         return (made if scale is None else _rms(made, scale, shape)).transpose(1, 0, 2)
 
-    q = _turned(heads("attn_q", shape.heads), shape)
-    k = _turned(heads("attn_k", shape.kv_heads), shape)
+    q = _turned(heads("attn_q", shape.heads), shape, base)
+    k = _turned(heads("attn_k", shape.kv_heads), shape, base)
     v = heads("attn_v", shape.kv_heads)
     each = shape.heads // shape.kv_heads
     k, v = k.repeat(each, axis=0), v.repeat(each, axis=0)
-    scores = q @ k.transpose(0, 2, 1) * shape.head**-0.5
-    scores += np.triu(np.full((count, count), -np.inf), 1)
-    raised = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    mixed = raised / raised.sum(axis=-1, keepdims=True) @ v
-    return mixed.transpose(1, 0, 2).reshape(count, -1) @ own["attn_output"].T
+    mixed = np.empty((count, shape.heads, shape.head), x.dtype)
+    for start in range(0, count, ROWS):
+        rows = slice(start, min(count, start + ROWS))
+        scores = q[:, rows] @ k[:, : rows.stop].transpose(0, 2, 1)
+        scores *= x.dtype.type(shape.head**-0.5)
+        scores += np.triu(np.full(scores.shape[1:], -np.inf, x.dtype), 1 + start)
+        if is_local:
+            scores += np.tril(np.full(scores.shape[1:], -np.inf, x.dtype), start - shape.window)
+        raised = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        raised /= raised.sum(axis=-1, keepdims=True)
+        mixed[rows] = (raised @ v[:, : rows.stop]).transpose(1, 0, 2)
+    return mixed.reshape(count, -1) @ own["attn_output"].T
 
 
-def _turned(x: np.ndarray, shape: Shape) -> np.ndarray:
+def _turned(x: np.ndarray, shape: Shape, base: float) -> np.ndarray:
     """Rotate each pair of numbers by its position, float64[heads, n_tokens, head].
 
     A pair is (i, i + head / 2), or (2i, 2i + 1) in Llama's files.
     """
     half = shape.head // 2
-    angles = np.outer(np.arange(x.shape[1]), shape.rope_base ** (-np.arange(half) / half))
+    angles = np.outer(np.arange(x.shape[1]), base ** (-np.arange(half) / half))
     is_llama = shape.architecture == "llama"
     ones, twos = (
         (slice(0, None, 2), slice(1, None, 2)) if is_llama else (slice(half), slice(half, None))
     )
-    cos, sin = np.cos(angles), np.sin(angles)
+    cos, sin = np.cos(angles).astype(x.dtype), np.sin(angles).astype(x.dtype)
     turned = np.empty_like(x)
     turned[..., ones] = x[..., ones] * cos - x[..., twos] * sin
     turned[..., twos] = x[..., twos] * cos + x[..., ones] * sin

@@ -152,12 +152,25 @@ def modern_weights(shape: Shape = MODERN, *, seed: int) -> dict[str, np.ndarray]
     }
 
 
+def widened(tokenizer: Mapping[str, Any], vocabulary: int) -> dict[str, Any]:
+    """Return a tokenizer with tokens that no text has, up to a number of entries."""
+    more = vocabulary - len(tokenizer["tokens"])
+    found = dict(tokenizer)
+    found["tokens"] = [*tokenizer["tokens"], *(f"\uee00{number}" for number in range(more))]
+    for key, filler in (("scores", -20.0), ("token_type", 1)):
+        if key in tokenizer:
+            found[key] = [*tokenizer[key], *[filler] * more]
+    return found
+
+
 def write_xlmr(path: Path, tensors: Mapping[str, np.ndarray], shape: Shape = XLMR) -> Path:
-    """Write an XLM-R-like cross-encoder as llama.cpp's converter does."""
+    """Write an XLM-R-like cross-encoder, or embedder, as llama.cpp's converter does."""
     writer = _begun(path, "bert", shape)
     writer.add_bool("bert.attention.causal", val=False)
     writer.add_layer_norm_eps(shape.eps)
-    return _ended(writer, path, tensors, XLMR_TOKENIZER)
+    if "cls.weight" not in tensors:
+        writer.add_pooling_type(gguf.PoolingType.CLS)
+    return _ended(writer, path, tensors, widened(XLMR_TOKENIZER, shape.vocabulary))
 
 
 def write_modern(path: Path, tensors: Mapping[str, np.ndarray], shape: Shape = MODERN) -> Path:
@@ -171,7 +184,36 @@ def write_modern(path: Path, tensors: Mapping[str, np.ndarray], shape: Shape = M
     writer.add_float32("modern-bert.rope.freq_base_swa", shape.rope_local)
     writer.add_uint32("modern-bert.rope.dimension_count", shape.width // shape.heads)
     writer.add_vocab_size(shape.vocabulary)
-    return _ended(writer, path, tensors, MODERN_TOKENIZER)
+    if "cls.weight" not in tensors:
+        writer.add_pooling_type(gguf.PoolingType.MEAN)
+    return _ended(writer, path, tensors, widened(MODERN_TOKENIZER, shape.vocabulary))
+
+
+def write_wide_bert(path: Path, *, tokens: int, context: int, seed: int) -> Path:
+    """Write an embedder of BERT's kind that is small but for its vocabulary and its context."""
+    shape = Shape(tokens, width=32, inner=32, blocks=1, context=context)
+    weights = xlmr_weights(shape, seed=seed)
+    weights = {name: array for name, array in weights.items() if not name.startswith("cls")}
+    weights["token_types.weight"] = np.stack([weights["token_types.weight"]] * 2)
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(SPACE + c for c in LETTERS), *LETTERS]
+    writer = _begun(path, "bert", shape)
+    writer.add_bool("bert.attention.causal", val=False)
+    writer.add_layer_norm_eps(shape.eps)
+    writer.add_uint32("bert.pooling_type", 1)
+    tokenizer = {
+        "model": "bert",
+        "tokens": [*pieces, *(f"{SPACE}n{number}" for number in range(tokens - len(pieces)))],
+        "token_type": [3] * 5 + [1] * (tokens - 5),
+        "cls_token_id": 2,
+        "bos_token_id": 2,
+        "eos_token_id": 3,
+        "seperator_token_id": 3,
+        "unknown_token_id": 1,
+        "padding_token_id": 0,
+        "mask_token_id": 4,
+        "token_type_count": 2,
+    }
+    return _ended(writer, path, weights, tokenizer)
 
 
 def _begun(path: Path, architecture: str, shape: Shape) -> gguf.GGUFWriter:
@@ -199,29 +241,54 @@ def _ended(writer, path: Path, tensors, tokenizer: Mapping[str, Any]) -> Path:
 
 def xlmr_logit(tensors, tokens: Sequence[int], shape: Shape = XLMR) -> float:
     """Return the classifier's number for one sequence."""
-    own = {name: array.astype(np.float64) for name, array in tensors.items()}
+    first = xlmr_states(tensors, tokens, shape)[0]
+    dense = np.tanh(first @ tensors["cls.weight"].T + tensors["cls.bias"])
+    return float((dense @ tensors["cls.output.weight"].T + tensors["cls.output.bias"])[0])
+
+
+def xlmr_states(
+    tensors, tokens: Sequence[int], shape: Shape = XLMR, *, precision: type = np.float64
+) -> np.ndarray:
+    """Return the last hidden state of every token, [n_tokens, width]."""
+    own = _Named(tensors, precision)
 
     def linear(x, name):
         return x @ own[f"{name}.weight"].T + own[f"{name}.bias"]
 
-    x = own["token_embd.weight"][list(tokens)] + own["position_embd.weight"][: len(tokens)]
+    x = own["token_embd.weight"][list(tokens)].astype(precision)
+    x = x + own["position_embd.weight"][: len(tokens)]
     x = _norm(x + own["token_types.weight"], own, "token_embd_norm", shape)
     for index in range(shape.blocks):
         block = f"blk.{index}."
         q, k, v = (_heads(linear(x, block + f"attn_{part}"), shape) for part in "qkv")
-        y = linear(_attended(q, k, v, np.zeros((len(x), len(x)))), f"{block}attn_output")
+        y = linear(_attended(q, k, v, lambda _: 0), f"{block}attn_output")
         x = _norm(x + y, own, f"{block}attn_output_norm", shape)
         y = linear(_gelu(linear(x, f"{block}ffn_up")), f"{block}ffn_down")
         x = _norm(x + y, own, f"{block}layer_output_norm", shape)
-    return float(linear(np.tanh(linear(x[0], "cls")), "cls.output")[0])
+    return x
 
 
 def modern_logit(tensors, tokens: Sequence[int], shape: Shape = MODERN) -> float:
     """Return the classifier's number for one sequence; its mean is what is classified."""
     own = {name: array.astype(np.float64) for name, array in tensors.items()}
-    x = _norm(own["token_embd.weight"][list(tokens)], own, "token_embd_norm", shape)
+    pooled = modern_states(tensors, tokens, shape).mean(axis=0)
+    y = _norm(_gelu(pooled @ own["cls.weight"].T), own, "cls.norm", shape)
+    return float((y @ own["cls.output.weight"].T + own["cls.output.bias"])[0])
+
+
+def modern_states(
+    tensors, tokens: Sequence[int], shape: Shape = MODERN, *, precision: type = np.float64
+) -> np.ndarray:
+    """Return the last hidden state of every token, [n_tokens, width]."""
+    own = _Named(tensors, precision)
+    x = own["token_embd.weight"][list(tokens)].astype(precision)
+    x = _norm(x, own, "token_embd_norm", shape)
     places = np.arange(len(tokens))
-    far = np.abs(places[:, None] - places[None, :]) > shape.window // 2
+
+    def near(rows: slice) -> np.ndarray:
+        far = np.abs(places[rows, None] - places[None, :]) > shape.window // 2
+        return np.where(far, -np.inf, 0.0).astype(precision)
+
     for index in range(shape.blocks):
         block = f"blk.{index}."
         is_global = index % shape.global_every == 0
@@ -229,15 +296,31 @@ def modern_logit(tensors, tokens: Sequence[int], shape: Shape = MODERN) -> float
         parts = np.split(y @ own[f"{block}attn_qkv.weight"].T, 3, axis=-1)
         q, k, v = (_heads(part, shape) for part in parts)
         base = shape.rope_global if is_global else shape.rope_local
-        mask = np.where(far & (not is_global), -np.inf, 0.0)
+        mask = (lambda _: 0) if is_global else near
         y = _attended(_turned(q, base), _turned(k, base), v, mask)
         x = x + y @ own[f"{block}attn_output.weight"].T
         y = _norm(x, own, f"{block}ffn_norm", shape)
         value, gate = np.split(y @ own[f"{block}ffn_up.weight"].T, 2, axis=-1)
         x = x + (_gelu(value) * gate) @ own[f"{block}ffn_down.weight"].T
-    pooled = _norm(x, own, "output_norm", shape).mean(axis=0)
-    y = _norm(_gelu(pooled @ own["cls.weight"].T), own, "cls.norm", shape)
-    return float((y @ own["cls.output.weight"].T + own["cls.output.bias"])[0])
+    return _norm(x, own, "output_norm", shape)
+
+
+class _Named:
+    """Tensors by name, converted when they are used: all of them at once may not fit."""
+
+    def __init__(self, tensors: Mapping[str, np.ndarray], precision: type) -> None:
+        self._tensors, self._precision = tensors, precision
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        found = self._tensors[name]
+        return found if name == "token_embd.weight" else found.astype(self._precision)
+
+    def get(self, name: str, default: int) -> Any:
+        return self[name] if name in self._tensors else default
+
+
+ROWS = 512
+"""Queries whose attention is in memory at once."""
 
 
 def _norm(x, own, name: str, shape: Shape):
@@ -251,19 +334,35 @@ def _heads(x, shape: Shape):
 
 
 def _attended(q, k, v, mask):
-    scores = q @ k.transpose(0, 2, 1) * q.shape[-1] ** -0.5 + mask
-    raised = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    mixed = raised / raised.sum(axis=-1, keepdims=True) @ v
-    return mixed.transpose(1, 0, 2).reshape(q.shape[1], -1)
+    """Return the attention of every token; `mask` is a function of a slice of queries."""
+    mixed = np.empty((q.shape[1], q.shape[0], v.shape[2]), q.dtype)
+    for start in range(0, q.shape[1], ROWS):
+        rows = slice(start, start + ROWS)
+        scores = q[:, rows] @ k.transpose(0, 2, 1) * q.dtype.type(q.shape[-1] ** -0.5) + mask(rows)
+        raised = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        mixed[rows] = (raised / raised.sum(axis=-1, keepdims=True) @ v).transpose(1, 0, 2)
+    return mixed.reshape(q.shape[1], -1)
 
 
 def _turned(x, base: float):
     half = x.shape[-1] // 2
     angles = np.outer(np.arange(x.shape[1]), base ** (-np.arange(half) / half))
-    cos, sin = np.cos(angles), np.sin(angles)
+    cos, sin = np.cos(angles).astype(x.dtype), np.sin(angles).astype(x.dtype)
     one, two = x[..., :half], x[..., half:]
     return np.concatenate([one * cos - two * sin, two * cos + one * sin], axis=-1)
 
 
 def _gelu(x):
-    return 0.5 * x * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
+    scaled = x / x.dtype.type(math.sqrt(2))
+    erf = np.vectorize(math.erf) if x.dtype == np.float64 else _quick_erf
+    return x.dtype.type(0.5) * x * (1 + erf(scaled))
+
+
+def _quick_erf(x):
+    """Return erf(x) within 1.5e-7: Abramowitz and Stegun, 7.1.26."""
+    t = 1 / (1 + np.float32(0.3275911) * np.abs(x))
+    terms = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
+    total = np.zeros_like(t)
+    for term in terms:
+        total = (total + np.float32(term)) * t
+    return np.sign(x) * (1 - total * np.exp(-x * x))

@@ -41,6 +41,7 @@ AUDIT_OLD_US = 3 * US_PER_H
 """Three audits were missed."""
 LOG_LARGE_BYTES = 64_000_000
 """Sixteen times as long as it is when no program reads the books for long."""
+UNREAD = "mend the file, then start the server again; only the shipped models are served"
 GUARD_BEHIND_MAX = 1_000
 """Transfers that may be committed between the looks at both files."""
 
@@ -75,7 +76,7 @@ class Doctor:
         found.append(keys(has_live=self._books.keyring.has_live(now_us)))
         found += books(await asyncio.to_thread(look, self._directory, self._books), now_us)
         found.append(await asyncio.to_thread(self._backups))
-        found += models((await self._models.all()).data)
+        found += models((await self._models.all()).data, self._models.fault)
         found += await self._memory()
         return Report(all(each.status != "fail" for each in found), found)
 
@@ -165,6 +166,11 @@ def engine(facts: Callable[[], dict[str, str]]) -> Finding:
     said = f"llama-cpp-python {found['llama-cpp-python']} with {found['kernels']} kernels"
     if not found["kernels"].startswith("gigarouter"):
         return Finding("engine", "warn", said, "gigarouter engine install makes it faster")
+    if not found["memory"].startswith("gigarouter"):
+        said = f"{said}; long sequences take {found['memory']} memory for logits that nobody reads"
+        return Finding(
+            "engine", "warn", said, "gigarouter engine install lets models take longer ones"
+        )
     return Finding("engine", "ok", said)
 
 
@@ -268,8 +274,8 @@ def backups(every_h: int, age_us: int | None, last_error: str | None) -> Finding
     return Finding("backups", "ok", f"the last one is {age_h:.0f} h old")
 
 
-def models(views: Sequence[ModelView]) -> list[Finding]:
-    """Say which models can be called, and which files are bad."""
+def models(views: Sequence[ModelView], fault: str | None = None) -> list[Finding]:
+    """Say which models can be called, which files are bad, and why the user's own are missing."""
     usable = [view for view in views if view.available]
     bad = [view for view in views if not view.available and not view.missing]
     first = (
@@ -277,11 +283,16 @@ def models(views: Sequence[ModelView]) -> list[Finding]:
         if usable
         else Finding("models", "fail", "none can be called", "gigarouter models pull ID")
     )
+    broken = [] if fault is None else [Finding("models", "fail", fault, UNREAD)]
     return [
         first,
+        *broken,
         *(
             Finding(
-                "models", "warn", f"{view.id}: {view.reason}", f"gigarouter models remove {view.id}"
+                "models",
+                "warn",
+                f"{view.id}: {view.reason}",
+                f"try it again: gigarouter models try {view.id} (models show says more)",
             )
             for view in bad
         ),

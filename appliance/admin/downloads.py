@@ -37,7 +37,13 @@ from appliance.store.datadir import DataDir
 from appliance.wire.downloads import DownloadList, DownloadView, HubModelOrder
 from appliance.wire.models import ModelOrder, ModelView
 
-SETTINGS = ("config.json", "modules.json", "1_Pooling/config.json")
+SETTINGS = (
+    "config.json",
+    "modules.json",
+    "1_Pooling/config.json",
+    "sentence_bert_config.json",
+    "tokenizer_config.json",
+)
 """What of a folder says which kind of model it is."""
 SETTINGS_BYTES_MAX = 1 << 20
 PREFERRED = ("q8_0", "f16", "bf16", "f32")

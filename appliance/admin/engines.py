@@ -71,7 +71,7 @@ class EngineAdmin:
             ModelNotFound: no model has this name.
             ModelNotServed: it cannot be loaded.
         """
-        residency, spec = self._require(), self._models.catalog.find(order.id)
+        residency, spec = self._require(), self._models.find(order.id)
         residency.require_served(spec)
         with residency.lease(spec):
             await residency.encoder(spec)
@@ -85,7 +85,7 @@ class EngineAdmin:
             InvalidRequest: no server runs.
             ModelNotFound: no model has this name.
         """
-        residency, spec = self._require(), self._models.catalog.find(order.id)
+        residency, spec = self._require(), self._models.find(order.id)
         await residency.unload(spec)
         return self._view(spec)
 
@@ -96,7 +96,7 @@ class EngineAdmin:
             InvalidRequest: no server runs.
             ModelNotFound: no model has this name.
         """
-        residency, spec = self._require(), self._models.catalog.find(order.id)
+        residency, spec = self._require(), self._models.find(order.id)
         residency.pin(spec, on=order.pinned)
         return self._view(spec)
 
@@ -120,15 +120,14 @@ class EngineAdmin:
             idle_s=round((now_ns - entry.used_ns) / NS_PER_S, 1)
             if entry and entry.used_ns
             else 0.0,
-            progress=_progress(entry, now_ns),
+            progress=_progress(entry),
             reason=(entry.reason or None) if entry else None,
+            step=entry.trial.trial.step if entry and entry.trial else None,
         )
 
 
-def _progress(entry: PoolEntry | None, now_ns: int) -> float:
-    if entry is None or entry.state in ("waiting", "failed"):
+def _progress(entry: PoolEntry | None) -> float:
+    """Return how far a model is loaded; its weights come before what is measured with them."""
+    if entry is None or entry.state in ("trying", "waiting", "failed"):
         return 0.0
-    if entry.state != "loading":
-        return 1.0
-    elapsed_s = (now_ns - entry.began_ns) / NS_PER_S
-    return round(min(0.99, elapsed_s / max(entry.expected_s, 0.1)), 2)
+    return round(min(0.99, entry.progress.fraction), 2) if entry.state == "loading" else 1.0

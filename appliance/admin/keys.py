@@ -112,9 +112,7 @@ class KeyAdmin:
                     None if budget is None else checked_credit(budget, param="daily_budget")
                 ),
                 models=(
-                    None
-                    if wanted is None
-                    else tuple(self._models.catalog.find(name).id for name in wanted)
+                    None if wanted is None else tuple(self._models.find(name).id for name in wanted)
                 ),
             ),
             created_us=now_us,

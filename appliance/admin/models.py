@@ -4,26 +4,33 @@ Owns the catalogue as it stands now.
 """
 
 import asyncio
-import glob
-from collections.abc import Callable
-from dataclasses import dataclass
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
 
+from appliance.admin.additions import Additions
+from appliance.catalog.addition import Addition
 from appliance.catalog.catalog import BUILTIN, Catalog, load, shipped_path
-from appliance.catalog.importer import ModelImporter
+from appliance.catalog.entry_edit import EntryEdit
+from appliance.catalog.leftovers import Leftovers
+from appliance.catalog.limit import limit_reason_of_file
 from appliance.catalog.spec import ModelSpec
 from appliance.catalog.user_catalog import UserCatalog, remove
 from appliance.core.errors import (
-    InvalidModelFile,
+    InvalidCatalog,
     InvalidRequest,
-    LoadFailed,
+    ModelNotFound,
     ModelNotServed,
 )
-from appliance.engine.screening import Screen, trusted
+from appliance.engine.screening import Screen, Screening, trusted
 from appliance.engine.tuning import Tuning
 from appliance.scheduler.model_status import ModelStatus, OfflineStatus, file_reason
+from appliance.settings import EngineSettings
 from appliance.store.datadir import DataDir
 from appliance.store.digests import Digests, sha256_of
 from appliance.wire.downloads import CheckView, RemovedView
@@ -42,6 +49,9 @@ MODELS_BORN = 1_767_225_600
 """`created` of every model: OpenAI's clients need a number, and a file has no such date."""
 
 
+log = logging.getLogger("gigarouter.models")
+
+
 @dataclass(slots=True)
 class Models:
     """The current catalogue; it is replaced as a whole when the user's file changes."""
@@ -49,19 +59,56 @@ class Models:
     directory: DataDir
     catalog: Catalog
     digests: Digests
+    on_change: Callable[[], None] = lambda: None
+    """Called after each change of the catalogue, on the thread that made it."""
+    fault: InvalidCatalog | None = None
+    """Why the user's file cannot be read; `catalog` is what ships then. None: it can."""
+    _reading: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
     def read(cls, directory: DataDir) -> "Models":
-        """Read both files.
+        """Read both files, and remove what an unfinished change left; hold the directory's lock.
+
+        Keys, books and the shipped models do not depend on the user's file: when that is wrong, the
+        shipped models alone are served, and `fault` says why.
 
         Raises:
-            InvalidCatalog: one of them is wrong.
+            InvalidCatalog: the shipped file is wrong.
         """
-        return cls(directory, _read(directory), Digests(directory.models / "digests.json"))
+        digests, fault = Digests(directory.models / "digests.json"), None
+        try:
+            catalog = _read(directory)
+        except InvalidCatalog as error:
+            catalog, fault = load(shipped_path(), None, directory.models), error
+            log.error("%s Until then only the shipped models are served.", error.message)  # noqa: TRY400 - an operator's mistake, and the message says where
+        Leftovers(directory.models).sweep(None if fault else catalog)
+        return cls(directory, catalog, digests, fault=fault)
+
+    @property
+    def user_catalog(self) -> UserCatalog:
+        """Return the user's own file."""
+        return UserCatalog(self.directory.catalog, self.directory.models)
 
     def reread(self) -> None:
         """Read both files again; on an error the old catalogue stays."""
-        self.catalog = _read(self.directory)
+        with self._reading:  # the last to read it has read the newest
+            self.catalog = _read(self.directory)
+            self.fault = None
+        self.on_change()
+
+    def find(self, name: str) -> ModelSpec:
+        """Return the model with this id or alias.
+
+        Raises:
+            ModelNotFound: no model has it.
+            InvalidCatalog: no shipped model has it, and the user's file cannot be read.
+        """
+        try:
+            return self.catalog.find(name)
+        except ModelNotFound:
+            if self.fault is not None:
+                raise self.fault from None
+            raise
 
 
 def _read(directory: DataDir) -> Catalog:
@@ -72,16 +119,45 @@ class ModelAdmin:
     """The operator's verbs for models."""
 
     def __init__(
-        self, models: Models, status: ModelStatus | None = None, screen: Screen = trusted
+        self,
+        models: Models,
+        status: ModelStatus | None = None,
+        screen: Screen = trusted,
+        *,
+        screening: Screening | None = None,
+        settings: EngineSettings | None = None,
     ) -> None:
         self._models = models
-        self._status = status or OfflineStatus(models.directory.models)
+        self._status = status or OfflineStatus(
+            models.directory.models, settings or EngineSettings(), screening
+        )
+        self._screening = screening
         self._screen = screen
-        self._adding = asyncio.Lock()
+        self._additions = Additions()
+
+    @property
+    def fault(self) -> str | None:
+        """Return why the user's own models are not served, or None if they are."""
+        return self._models.fault.message if self._models.fault else None
+
+    @property
+    def catalog(self) -> Catalog:
+        """Return every model as the catalogue stands now."""
+        return self._models.catalog
+
+    def loaded(self) -> int:
+        """Return how many models can compute now."""
+        return sum(self._status.is_loaded(spec) for spec in self._models.catalog)
 
     async def all(self) -> ModelList:
         """Return every model with its prices."""
+        # Reads the headers of files that are new: not on the loop's thread.
+        await asyncio.to_thread(lambda: [self._status.tokens_max(s) for s in self._models.catalog])
         return ModelList(object="list", data=[self.view(s) for s in self._models.catalog])
+
+    async def all_and_fault(self) -> ModelList:
+        """Return the same for the operator, who is told why the user's own models are missing."""
+        return ModelList(object="list", data=(await self.all()).data, warning=self.fault)
 
     async def show(self, name: str) -> ModelView:
         """Return one model, by id or alias.
@@ -89,33 +165,35 @@ class ModelAdmin:
         Raises:
             ModelNotFound: no model has this name.
         """
-        return self.view(self._models.catalog.find(name))
+        spec = self._models.find(name)
+        view = self.view(spec)
+        if view.available and (reason := await asyncio.to_thread(limit_reason_of_file, spec)):
+            return msgspec.structs.replace(view, available=False, reason=reason)
+        return view
 
     async def add(self, order: AddModelOrder) -> ModelView:
-        """Copy or convert a local model into the user's catalogue.
+        """Copy or convert a local model into the user's catalogue, and try it before it counts.
 
         Raises:
             InvalidModelFile: the file or folder is damaged or of a kind we do not serve.
-            InvalidRequest: the id or the task is wrong.
+            InvalidRequest: the id, the task or the pooling is wrong, or there is such a model.
+            InvalidCatalog: the user's file cannot be read.
         """
-        directory = self._models.directory
-        importer = ModelImporter(directory.catalog, directory.models)
-        async with self._adding:
-            name = await asyncio.to_thread(
-                importer.add,
-                Path(order.path),
-                model_id=order.id,
-                task=order.task,
-                sha256=self._models.digests.sha256,
-            )
-            self._models.reread()
-            spec = self._models.catalog.find(name)
-            try:
-                await asyncio.to_thread(self._screen, spec)
-            except LoadFailed as error:
-                await asyncio.to_thread(self._remove, spec)
-                raise InvalidModelFile(Path(order.path), error.message) from None
-        return self.view(spec)
+        addition = Addition(
+            self._models.user_catalog,
+            Path(order.path),
+            self._models.digests,
+            self._screen,
+            model_id=order.id,
+            task=order.task,
+            pooling=order.pooling,
+            replace=order.replace,
+        )
+        added = await self._additions.run(
+            order.path, lambda progress: replace(addition, progress=progress).run()
+        )
+        await asyncio.to_thread(self._models.reread)
+        return self.view(self._models.catalog.find(added.id), notes=added.notes)
 
     async def price(self, order: PriceOrder) -> ModelView:
         """Change what a model costs; calls whose price is held already keep it.
@@ -126,9 +204,7 @@ class ModelAdmin:
         """
         return await self._change(
             order.id,
-            lambda importer, name: importer.set_price(
-                name, realtime=order.realtime, batch=order.batch
-            ),
+            lambda edit, name: edit.set_price(name, realtime=order.realtime, batch=order.batch),
         )
 
     async def alias(self, order: AliasOrder) -> ModelView:
@@ -139,18 +215,25 @@ class ModelAdmin:
             InvalidRequest: a name is none, or another model's.
         """
         return await self._change(
-            order.id, lambda importer, name: importer.set_aliases(name, order.aliases)
+            order.id, lambda edit, name: edit.set_aliases(name, order.aliases)
         )
 
-    async def _change(self, name: str, change: Callable[[ModelImporter, str], None]) -> ModelView:
-        """Change a model's entry, one at a time, and return what it is then."""
-        directory = self._models.directory
-        importer = ModelImporter(directory.catalog, directory.models)
-        async with self._adding:
-            found = self._models.catalog.find(name).id
-            await asyncio.to_thread(change, importer, found)
+    async def _change(self, name: str, change: Callable[[EntryEdit, str], None]) -> ModelView:
+        """Change a model's entry and return what it is then."""
+        self._require_mended()
+        found = self._models.find(name).id
+        await asyncio.to_thread(change, EntryEdit(self._models.user_catalog), found)
+        await asyncio.to_thread(self._models.reread)
+        return self.view(self._models.find(found))
+
+    def _require_mended(self) -> None:
+        """Read a file again that could not be read, and refuse to change it if it still cannot.
+
+        Raises:
+            InvalidCatalog: as said.
+        """
+        if self._models.fault is not None:
             self._models.reread()
-        return self.view(self._models.catalog.find(found))
 
     async def verify(self, order: ModelOrder) -> CheckView:
         """Hash a model's file and hold it against the catalogue.
@@ -159,7 +242,7 @@ class ModelAdmin:
             ModelNotFound: no model has this name.
             ModelNotServed: its file is not here.
         """
-        spec = self._models.catalog.find(order.id)
+        spec = self._models.find(order.id)
         missing = file_reason(spec)
         if missing is not None:
             raise ModelNotServed(model=spec.id, reason=missing)
@@ -180,7 +263,8 @@ class ModelAdmin:
             ModelNotFound: no model has this name.
             InvalidRequest: it is built in, loaded, or another model needs the file.
         """
-        spec = self._models.catalog.find(order.id)
+        self._require_mended()
+        spec = self._models.find(order.id)
         if spec.entry.file.startswith(BUILTIN):
             raise InvalidRequest(f"{spec.id} is built in; it cannot be removed", param="id")
         if self._status.is_loaded(spec):
@@ -192,21 +276,28 @@ class ModelAdmin:
         ]
         if sharing:
             raise InvalidRequest(f"{sharing[0]} needs the same file", param="id")
-        async with self._adding:
-            return await asyncio.to_thread(self._remove, spec)
+        return await asyncio.to_thread(self._remove, spec)
 
     def _remove(self, spec: ModelSpec) -> RemovedView:
-        directory = self._models.directory
-        size = spec.path.stat().st_size if spec.path.exists() else 0
-        if spec.entry.source is None:
-            # Of an entry without a source nothing would be left but a name.
-            with UserCatalog(directory.catalog, directory.models).draft(
-                lambda document: remove(document, spec.id)
-            ):
-                pass
-        spec.path.unlink(missing_ok=True)
-        for beside in directory.models.glob(f"{glob.escape(spec.path.name)}.*.json"):
-            beside.unlink()  # how it was tried and measured
+        size = _size_here(spec) or 0
+        user_catalog, leftovers = (
+            self._models.user_catalog,
+            Leftovers(self._models.directory.models),
+        )
+        # Of an entry without a source nothing would be left but a name.
+        goes = spec.entry.source is None
+        with user_catalog.changing():
+            note = leftovers.note([spec.path])
+            try:
+                if goes:
+                    with user_catalog.draft(lambda document: remove(document, spec.id)):
+                        pass
+            finally:
+                with suppress(InvalidCatalog):  # somebody edits it now: the next start settles it
+                    catalog = [
+                        each for each in user_catalog.current() if goes or each.id != spec.id
+                    ]
+                    leftovers.settle(note, catalog)
         self._models.reread()
         return RemovedView(
             id=spec.id,
@@ -214,8 +305,8 @@ class ModelAdmin:
             in_catalog=any(other.id == spec.id for other in self._models.catalog),
         )
 
-    def view(self, spec: ModelSpec) -> ModelView:
-        """Return what is shown of a model."""
+    def view(self, spec: ModelSpec, *, notes: Sequence[str] = ()) -> ModelView:
+        """Return what is shown of a model; `notes` are what its addition assumed."""
         entry = spec.entry
         reason = self._status.reason(spec)
         size = _size_here(spec)
@@ -231,7 +322,7 @@ class ModelAdmin:
             ),
             available=reason is None,
             loaded=self._status.is_loaded(spec),
-            max_input_tokens=entry.max_input_tokens,
+            max_input_tokens=self._status.tokens_max(spec),
             license=entry.license,
             description=entry.description,
             aliases=entry.aliases,
@@ -243,6 +334,7 @@ class ModelAdmin:
             reason=reason,
             missing=size is None,
             tuning=_tuning_view(self._status.tuning(spec)),
+            notes=tuple(notes),
         )
 
 

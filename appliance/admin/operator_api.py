@@ -7,16 +7,19 @@ when no server runs, so both do the same.
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
+import msgspec
+
 from appliance.admin.books import BooksAdmin
 from appliance.admin.doctor import Doctor
 from appliance.admin.downloads import DownloadAdmin
 from appliance.admin.engines import EngineAdmin
 from appliance.admin.keys import KeyAdmin
 from appliance.admin.models import ModelAdmin, Models
+from appliance.admin.trials import TrialAdmin
 from appliance.admin.usage import UsageAdmin
 from appliance.core.limits import Limits
 from appliance.engine.devices import native_devices
-from appliance.engine.screening import Screen
+from appliance.engine.screening import Screening, trusted
 from appliance.hub.downloads import Downloads
 from appliance.hub.remote import Hub
 from appliance.ledger.backup_schedule import BackupSchedule
@@ -24,6 +27,7 @@ from appliance.ledger.books import Books
 from appliance.scheduler.residency import Residency
 from appliance.settings import Settings
 from appliance.store.datadir import DataDir
+from appliance.wire.models import ModelView
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,7 @@ class OperatorApi:
     usage: UsageAdmin
     downloads: DownloadAdmin
     engines: EngineAdmin
+    trials: TrialAdmin
     doctor: Doctor
 
     @classmethod
@@ -49,25 +54,40 @@ class OperatorApi:
         downloads: Downloads,
         settings: Settings,
         *,
-        screen: Screen,
+        screening: Screening | None,
         residency: Residency | None = None,
     ) -> "OperatorApi":
         """Return the operator's API of a data directory.
 
-        `residency` is given by a server; `screen` refuses files that are not to be used.
+        `residency` is given by a server; `screening` tries files before they are used (None: the
+        engine is fake, and uses none).
         """
+        screen = trusted if screening is None else screening.require
         keyring, clock = books.keyring, books.clock
-        model_admin = ModelAdmin(models, residency, screen)
+        model_admin = ModelAdmin(
+            models, residency, screen, screening=screening, settings=settings.engine
+        )
         engines = EngineAdmin(models, residency, clock, native_devices)
         return cls(
             keys=KeyAdmin(books.writer, keyring, models, clock=clock, limits=limits),
             models=model_admin,
             downloads=DownloadAdmin(models, model_admin, Hub(settings.hub), downloads, screen),
             engines=engines,
+            trials=TrialAdmin(models, screening),
             books=BooksAdmin(directory, schedule, clock),
             usage=UsageAdmin(directory, keyring, clock),
             doctor=Doctor(directory, books, model_admin, engines, schedule, settings, clock),
         )
+
+    async def show_model(self, name: str) -> ModelView:
+        """Return one model with what the trial of its file found.
+
+        Raises:
+            ModelNotFound: no model has this name.
+        """
+        view = await self.models.show(name)
+        spec = self.models.catalog.find(view.id)
+        return msgspec.structs.replace(view, trial=self.trials.find(spec))
 
 
 def program_version() -> str:

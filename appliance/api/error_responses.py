@@ -60,6 +60,7 @@ TABLE: dict[type[errors.ApplianceError], Row] = {
     errors.ModelNotFound: _MISSING,
     errors.ModelNotServed: _MISSING,
     errors.LoadFailed: _MISSING,
+    errors.TrialUnfinished: _MISSING,
     errors.UnknownPath: _MISSING,
     errors.KeyNotFound: _MISSING,
     errors.DownloadNotFound: _MISSING,

@@ -65,11 +65,9 @@ def _run(
 
     def work(worker: int) -> tuple[int, int, int, float]:
         """Return (calls, texts, tokens, seconds) of one worker."""
-        limits = tuning.worker_limits(
-            model.weights.limits, vocabulary=model.weights.facts.vocabulary, worker=worker
-        )
+        limits = tuning.worker_limits(model.weights.limits, worker=worker)
         try:
-            backend = model.weights.open_backend(limits, flash_attention=tuning.flash_attention)
+            backend = model.weights.open_backend(limits, flash_attention=tuning.attention(limits))
         except BaseException:
             together.abort()
             raise

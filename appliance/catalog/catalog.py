@@ -5,6 +5,7 @@ name.
 """
 
 import difflib
+import re
 import tomllib
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
@@ -16,6 +17,7 @@ import msgspec
 from appliance.catalog.spec import ModelEntry, ModelSpec, checked_tariff
 from appliance.core.errors import InvalidCatalog, ModelNotFound, WrongTask
 from appliance.pricing.tariff import TaskKind
+from appliance.store.regular_file import open_regular
 
 BUILTIN = "builtin:"
 SCHEMA = 1
@@ -85,38 +87,85 @@ class Catalog:
         return spec
 
 
-def load(shipped: Path, own: Path, models: Path) -> Catalog:
+def load(shipped: Path, own: Path | None, models: Path, *, draft: str | None = None) -> Catalog:
     """Read the shipped catalogue with the user's own laid over it.
 
-    `models` is the directory to which relative file names of the user's entries belong.
+    `models` is the directory to which relative file names of the user's entries belong. With
+    `draft`, that text is read in the place of what the user's file holds.
 
     Raises:
         InvalidCatalog: a file is wrong; names file, model and key.
     """
+    try:
+        return _loaded(shipped, own, models, draft)
+    except InvalidCatalog as error:
+        text = draft if draft is not None and error.path == own else read_text(error.path)
+        line = _line(text, error.where)
+        raise InvalidCatalog(error.path, error.where, error.reason, line=line) from None
+
+
+def _line(text: str, where: str) -> int | None:
+    """Return the line of what an error names, `model ID: key`, or None if it is not found."""
+    name, _, key = where.removeprefix("model ").partition(": ")
+    lines = text.splitlines()
+    named = re.compile(rf"""\s*["']?id["']?\s*=\s*["']{re.escape(name)}["']""")
+    at = next((number for number, line in enumerate(lines) if named.match(line)), None)
+    if at is None:
+        return None
+    heads = [number for number, line in enumerate(lines) if line.lstrip().startswith("[[")]
+    first = max((number for number in heads if number < at), default=0)
+    after = min((number for number in heads if number > at), default=len(lines))
+    wanted = re.compile(rf"""\s*["']?{re.escape(re.split("[.[]", key)[0])}["']?\s*[=.]""")
+    return next((n for n in range(first, after) if wanted.match(lines[n])), at) + 1
+
+
+def _loaded(shipped: Path, own: Path | None, models: Path, draft: str | None) -> Catalog:
     entries: dict[str, tuple[ModelEntry, Path]] = {}
     below: dict[str, dict[str, Any]] = {}
     for path in (shipped, own):
-        tables = read_tables(path) if path.exists() else {}
+        if path is None:
+            continue
+        tables = _tables(path, draft if path == own else None)
         for name, table in tables.items():
             # A shipped entry is checked by itself first: its faults are not the user's.
             merged = _laid_over(below[name], table) if name in below else table
             entries[name] = (_entry(merged, path), path)
         below = tables
     specs = [_spec(entry, path, models) for entry, path in entries.values()]
-    _require_distinct(specs, own)
+    _require_distinct(specs, own or shipped)
     return Catalog(specs)
 
 
-def read_tables(path: Path) -> dict[str, dict[str, Any]]:
+def read_text(path: Path) -> str:
+    """Return the text of a catalogue file, empty if there is none.
+
+    Raises:
+        InvalidCatalog: it cannot be read, or is no text.
+    """
+    try:
+        with open_regular(path) as file:
+            return file.read().decode()
+    except FileNotFoundError:
+        return ""
+    except UnicodeDecodeError as error:
+        raise InvalidCatalog(path, "file", str(error)) from None
+    except OSError as error:
+        raise InvalidCatalog(path, "file", error.strerror or str(error)) from None
+
+
+def _tables(path: Path, draft: str | None) -> dict[str, dict[str, Any]]:
     """Return the `[[model]]` tables of one file by id; what they hold is not checked yet.
 
     Raises:
         InvalidCatalog: it is not TOML, has another schema, or a table has no id of its own.
     """
+    if draft is None and not path.is_symlink() and not path.exists():
+        return {}
     try:
         # Decimal keeps prices exact; a float would not be what the operator wrote.
-        document = tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        text = read_text(path) if draft is None else draft
+        document = tomllib.loads(text, parse_float=Decimal)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InvalidCatalog(path, "file", str(error)) from None
     unknown = set(document) - {"schema", "model"}
     if unknown:

@@ -6,7 +6,7 @@ scores are wrong.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -44,7 +44,13 @@ class _Placement:
     """True: stored as float16; False: as float32."""
 
 
-def convert_folder(folder: Path, out: Path, *, name: str | None = None) -> None:
+Progress: TypeAlias = Callable[[int, int], None]
+"""Told the bytes that are done and all there are; what it raises ends the work."""
+
+
+def convert_folder(
+    folder: Path, out: Path, *, name: str | None = None, progress: Progress | None = None
+) -> None:
     """Write the model in `folder` to the GGUF file `out`, completely or not at all.
 
     The folder must hold config.json, model.safetensors and either tokenizer.json or vocab.txt. It
@@ -67,7 +73,7 @@ def convert_folder(folder: Path, out: Path, *, name: str | None = None) -> None:
         _add_settings(writer, settings, labels, name or folder.resolve().name)
         _add_vocabulary(writer, settings, vocabulary)
         _add_wordpiece(writer, wordpiece)
-        _write(writer, weights, placements)
+        _write(writer, weights, placements, progress or _unwatched)
         writer.close()
         _sync(temporary)
         temporary.replace(out)
@@ -213,17 +219,29 @@ def _add_wordpiece(writer: Any, wordpiece: Wordpiece) -> None:
     writer.add_uint32("gigarouter.tokenizer.max_word_chars", wordpiece.max_word_chars)
 
 
-def _write(writer: Any, weights: Safetensors, placements: list[_Placement]) -> None:
+def _unwatched(_done: int, _total: int) -> None:
+    """Let the work go on."""
+
+
+def _write(
+    writer: Any, weights: Safetensors, placements: list[_Placement], progress: Progress
+) -> None:
+    done = total = 0
     for placement in placements:
         kind = np.dtype(np.float16 if placement.halved else np.float32)
         size = int(np.prod(placement.shape)) * kind.itemsize
+        total += size
         writer.add_tensor_info(placement.target, placement.shape, kind, size)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
     # One tensor at a time, so that memory never holds the whole model.
     for placement in placements:
-        writer.write_tensor_data(_stored(weights, placement))
+        progress(done, total)
+        array = _stored(weights, placement)
+        writer.write_tensor_data(array)
+        done += array.nbytes
+    progress(total, total)
 
 
 def _stored(weights: Safetensors, placement: _Placement) -> Array:

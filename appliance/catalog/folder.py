@@ -11,13 +11,20 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import msgspec
 
 from appliance.core.errors import InvalidModelFile
+from appliance.store.regular_file import open_regular
 
 JSON_BYTES_MAX = 64 * 1024 * 1024
 """Largest JSON or vocabulary file, in bytes; a large tokenizer.json has about 20 million."""
 POOLING_MEAN, POOLING_CLS, POOLING_RANK = 1, 2, 4
 """llama.cpp's numbers for the kinds of pooling."""
 
-_POOLING_PATH = "1_Pooling"
+CONFIG = "config.json"
+SENTENCES = "sentence_bert_config.json"
+TOKENIZER = "tokenizer_config.json"
+POOLING_PATH = "1_Pooling"
+TOKENS_MIN = 4
+"""Tokens of the shortest limit that is believed; a smaller one is a placeholder."""
+
 _EMBEDDER = "BertModel"
 _CROSS_ENCODER = "BertForSequenceClassification"
 _MODULES = frozenset({"Transformer", "Pooling", "Normalize"})
@@ -54,6 +61,15 @@ class _Config(msgspec.Struct):
     sentence_transformers: _Head | None = None
 
 
+class _Sentences(msgspec.Struct):
+    max_seq_length: int | None = None
+
+
+class _Tokenizer(msgspec.Struct):
+    model_max_length: float | None = None
+    """transformers writes 1e30 where there is no limit."""
+
+
 class _Module(msgspec.Struct):
     type: str
     path: str = ""
@@ -77,6 +93,12 @@ class BertSettings:
     """Names of a cross-encoder's outputs in the order of their ids; empty if there are none."""
     activation: str | None
     """`sigmoid` or `identity`; None: the folder declares none, or is no cross-encoder."""
+    tokens_max: int
+    """Tokens of a sequence that its publisher gives it, at most `context_length`."""
+    tokens_from: str
+    """The file that says so."""
+    pooling_from: str | None
+    """The file that names the pooling; None: none does."""
 
     @property
     def is_cross_encoder(self) -> bool:
@@ -91,7 +113,7 @@ def read_bytes(path: Path) -> bytes:
         InvalidModelFile: the file cannot be read, or has more than `JSON_BYTES_MAX` bytes.
     """
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             raw = stream.read(JSON_BYTES_MAX + 1)
     except OSError as error:
         raise InvalidModelFile(path, f"cannot be read: {error.strerror or error}") from error
@@ -119,7 +141,9 @@ def read_settings(folder: Path) -> BertSettings:
         InvalidModelFile: a file is missing or damaged, or the model is no BERT encoder, or one
             that would not be computed exactly here.
     """
-    path = folder / "config.json"
+    path = folder / CONFIG
+    if not path.exists():
+        _refuse(folder, _no_model(folder))
     raw = read_bytes(path)
     kind = decode(path, raw, _Kind).model_type
     if kind != "bert":
@@ -128,6 +152,8 @@ def read_settings(folder: Path) -> BertSettings:
     _check_encoder(path, config)
     architecture = _architecture(path, config)
     ranks = architecture == _CROSS_ENCODER
+    pooling_path = folder / POOLING_PATH / CONFIG
+    tokens_max, tokens_from = _tokens(folder, config.max_position_embeddings)
     return BertSettings(
         embedding_length=config.hidden_size,
         block_count=config.num_hidden_layers,
@@ -140,7 +166,38 @@ def read_settings(folder: Path) -> BertSettings:
         pooling=POOLING_RANK if ranks else _pooling(folder),
         labels=_labels(path, config.id2label) if ranks else (),
         activation=_activation(path, config) if ranks else None,
+        tokens_max=tokens_max,
+        tokens_from=tokens_from,
+        pooling_from=f"{POOLING_PATH}/{CONFIG}" if pooling_path.exists() else None,
     )
+
+
+def _no_model(folder: Path) -> str:
+    """Return why a folder without config.json is refused."""
+    files = sorted(path.name for path in folder.glob("*.gguf"))[:3]
+    if files:
+        return f"give a file in it, not the folder: {', '.join(files)}"
+    return f"there is no {CONFIG} in it: it is no model folder of Hugging Face"
+
+
+def _tokens(folder: Path, context: int) -> tuple[int, str]:
+    """Return the publisher's limit on a sequence and the file it is from.
+
+    sentence-transformers cuts at `max_seq_length`, which can be far below what the weights take;
+    the tokenizer's `model_max_length` is often a placeholder and only lowers the limit.
+    """
+    found, origin = context, CONFIG
+    path = folder / SENTENCES
+    if path.exists():
+        named = decode(path, read_bytes(path), _Sentences).max_seq_length
+        if named is not None and TOKENS_MIN <= named < found:
+            found, origin = named, SENTENCES
+    path = folder / TOKENIZER
+    if path.exists():
+        length = decode(path, read_bytes(path), _Tokenizer).model_max_length
+        if length is not None and TOKENS_MIN <= length < found:
+            found, origin = int(length), TOKENIZER
+    return found, origin
 
 
 def _check_encoder(path: Path, config: _Config) -> None:
@@ -194,9 +251,9 @@ def _pooling(folder: Path) -> int:
             if kind not in _MODULES:
                 _refuse(path, f"module {kind!r} is not supported; {sorted(_MODULES)} are")
             # Only the usual folder is read below: pooling settings elsewhere would be ignored.
-            if kind == "Pooling" and module.path != _POOLING_PATH:
-                _refuse(path, f"pooling in {module.path!r} is not supported; {_POOLING_PATH!r} is")
-    path = folder / _POOLING_PATH / "config.json"
+            if kind == "Pooling" and module.path != POOLING_PATH:
+                _refuse(path, f"pooling in {module.path!r} is not supported; {POOLING_PATH!r} is")
+    path = folder / POOLING_PATH / "config.json"
     if not path.exists():
         return POOLING_MEAN
     fields: dict[str, Any] = decode(path, read_bytes(path), dict[str, Any])

@@ -5,14 +5,18 @@ meet a damaged file. Nothing in the file is trusted.
 """
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import BinaryIO
 
 from appliance.catalog.cursor import Cursor, MetadataValue
+from appliance.catalog.foreign import HEAD_BYTES, kind_of_bytes
 from appliance.catalog.header import Header, Tensor
 from appliance.core.errors import InvalidModelFile
+from appliance.store.regular_file import open_regular
 
 KEYS_MAX = 10_000
 """Metadata keys; real files have fewer than a hundred."""
@@ -82,20 +86,39 @@ def read_header(path: Path) -> Header:
             tensor that does not lie inside it.
     """
     try:
-        with path.open("rb") as stream:
-            file_size = stream.seek(0, 2)
-            stream.seek(0)
-            return _parse(path, Cursor(path, stream), file_size)
+        with open_regular(path) as stream:
+            return parse_header(path, stream)
     except OSError as error:
         raise InvalidModelFile(path, f"cannot be read: {error.strerror or error}") from error
 
 
+def parse_header(path: Path, stream: BinaryIO) -> Header:
+    """Read and check the header of an open GGUF file from its start; `path` is for messages.
+
+    Raises:
+        InvalidModelFile: as `read_header`.
+        OSError: it cannot be read.
+    """
+    file_size = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    head = stream.read(HEAD_BYTES)
+    if not head:
+        raise InvalidModelFile(path, "it is empty: the file ends at 0 bytes")
+    if not head.startswith(_MAGIC):
+        kind = kind_of_bytes(head)
+        reason = "not a GGUF file" + (f": it is {kind}" if kind else "")
+        raise InvalidModelFile(path, reason)
+    stream.seek(0)
+    return _parse(path, Cursor(path, stream), file_size)
+
+
 def _parse(path: Path, cursor: Cursor, file_size: int) -> Header:
-    if cursor.take(len(_MAGIC)) != _MAGIC:
-        cursor.refuse("not a GGUF file")
+    cursor.take(len(_MAGIC))
     version = cursor.u32()
+    if version not in _VERSIONS and int.from_bytes(version.to_bytes(4), "little") in _VERSIONS:
+        cursor.refuse("its byte order is the other one (big-endian); fetch the little-endian file")
     if version not in _VERSIONS:
-        cursor.refuse(f"GGUF version {version} (or big-endian); little-endian 2 and 3 are read")
+        cursor.refuse(f"GGUF version {version}; 2 and 3 are read")
     tensor_count = cursor.u64()
     key_count = cursor.u64()
     if tensor_count > TENSORS_MAX:
@@ -130,7 +153,10 @@ def _tensors(cursor: Cursor, count: int, alignment: int, file_size: int) -> dict
     for name, tensor in tensors.items():
         end = tensor.offset + tensor.size
         if end > file_size:
-            cursor.refuse(f"{name}: ends at byte {end} of a file of {file_size} bytes")
+            cursor.refuse(
+                f"{name}: ends at byte {end} of a file of {file_size} bytes; "
+                "a part of the file is missing"
+            )
     return tensors
 
 

@@ -1,29 +1,18 @@
-"""Importer: add a local model to the user's catalogue.
+"""Importer: the catalogue entry of a model, from what its own files say.
 
-Derives the fields of a catalogue entry from the model's file, and changes entries of the user's
-`models.toml`.
+Owns what is assumed where they say nothing.
 """
 
-import os
-import re
-import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from decimal import Decimal
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import tomlkit
 
-from appliance.catalog.capacity import DECODERS, is_causal, is_decoder, sequence_tokens_max
-from appliance.catalog.catalog import Catalog, file_name
-from appliance.catalog.convert import convert_folder
+from appliance.catalog.capacity import DECODERS, is_causal, is_decoder
 from appliance.catalog.folder import BertSettings
+from appliance.catalog.foreign import part_reason
 from appliance.catalog.header import Header
-from appliance.catalog.header_parser import read_header
 from appliance.catalog.heads import has_head, kind_of, rank_reason
-from appliance.catalog.spec import ID_PATTERN
-from appliance.catalog.user_catalog import DoesNotFit, UserCatalog, put, table_of
 from appliance.core.errors import InvalidModelFile, InvalidRequest
 from appliance.pricing.tariff import UNIT_OF, TaskKind
 
@@ -65,121 +54,22 @@ ENCODERS = frozenset(
 """Architectures without a KV cache, by their names in GGUF."""
 
 DEFAULT_PRICE = "0.008"
-PRICE = re.compile(r"[0-9]{1,6}(\.[0-9]{1,18})?", re.ASCII)
-"""A price as an operator enters it: a decimal in credits."""
 
 
-@dataclass(frozen=True, slots=True)
-class ModelImporter:
-    """Adds and changes models of the user's catalogue."""
-
-    catalog: Path
-    """The user's `models.toml`."""
-    models: Path
-    """The folder of model files."""
-
-    @property
-    def _user_catalog(self) -> UserCatalog:
-        return UserCatalog(self.catalog, self.models)
-
-    def add(self, source: Path, *, model_id: str | None, task: str | None, sha256: Any) -> str:
-        """Copy or convert a local model, write its catalogue entry, and return its id.
-
-        `sha256` is a function from a path to the file's hexadecimal digest.
-
-        Raises:
-            InvalidModelFile: the file or folder is damaged, or of a kind that cannot be served.
-            InvalidRequest: the id or the task is invalid.
-        """
-        name = model_id or source.name.removesuffix(".gguf")
-        if ID_PATTERN.fullmatch(name) is None:
-            raise InvalidRequest(
-                f"{name!r} cannot be a model's id; give one with --id, like name or owner/name",
-                param="id",
-            )
-        if not source.exists():
-            raise InvalidModelFile(source, "there is no such file or folder")
-        file = self.models / file_name(name)
-        part = file.with_name(file.name + ".part")
-        part.unlink(missing_ok=True)
-        try:
-            if source.is_dir():
-                convert_folder(source, part, name=name)
-            else:
-                read_header(source)  # refuse it before copying gigabytes
-                _copy(source, part)
-            entry = describe(read_header(part), name=name, file=file.name, task=task)
-            entry["sha256"] = sha256(part)
-            with self._user_catalog.draft(lambda document: put(document, entry)) as models:
-                self._require_readable(models, name, file)
-                part.replace(file)
-        except DoesNotFit as error:
-            raise InvalidRequest(
-                f"{name!r} does not fit into the catalogue: {error}", param="id"
-            ) from None
-        finally:
-            part.unlink(missing_ok=True)
-        return name
-
-    def set_price(self, name: str, *, realtime: str, batch: str | None) -> None:
-        """Write a model's price to the user's catalogue; other fields of the entry do not change.
-
-        Raises:
-            InvalidRequest: a price is not a decimal, or cannot be charged exactly.
-        """
-        price = tomlkit.inline_table()
-        for tier, text in (("realtime", realtime), ("batch", batch)):
-            if text is not None and PRICE.fullmatch(text) is None:
-                raise InvalidRequest(f"{tier} is a decimal like 0.008, not {text!r}", param=tier)
-        # The batch price is always written: otherwise that of the shipped entry would stay.
-        half = f"{Decimal(realtime) / 2:f}"
-        for tier, text in (("realtime", realtime), ("batch", half if batch is None else batch)):
-            price[tier] = tomlkit.value(text if "." in text else f"{text}.0")
-
-        def change(document: Any) -> None:
-            table = table_of(document, name)
-            old = table.get("price", {})
-            if "unit" in old:
-                price["unit"] = old["unit"]
-            table["price"] = price
-
-        self._write(change, what="price", before=": price.", param="realtime")
-
-    def set_aliases(self, name: str, aliases: Sequence[str]) -> None:
-        """Replace a model's aliases in the user's catalogue.
-
-        Raises:
-            InvalidRequest: a name is malformed, or belongs to another model.
-        """
-
-        def change(document: Any) -> None:
-            table_of(document, name)["aliases"] = list(aliases)
-
-        self._write(change, what="aliases", before="aliases: ", param="aliases")
-
-    def _write(self, change: Callable[[Any], None], *, what: str, before: str, param: str) -> None:
-        """Change the user's file; `before` is the text before the reason in the error's message."""
-        try:
-            with self._user_catalog.draft(change):
-                pass
-        except DoesNotFit as error:
-            reason = str(error).rpartition(before)[2]
-            raise InvalidRequest(f"{what}: {reason}", param=param) from None
-
-    def _require_readable(self, models: Catalog, name: str, file: Path) -> None:
-        """Refuse a file name that another model uses."""
-        others = [spec.id for spec in models if spec.path == file.resolve() and spec.id != name]
-        if others:
-            raise InvalidRequest(f"{file.name} belongs to {others[0]!r}", param="id")
-
-
-def describe(header: Header, *, name: str, file: str, task: str | None) -> dict[str, Any]:
+def describe(
+    header: Header, *, name: str, file: str, task: str | None, pooling: str | None = None
+) -> dict[str, Any]:
     """Return the catalogue entry of a GGUF file, from the file's own header.
+
+    `pooling` counts in the place of what the file says or what is usual.
 
     Raises:
         InvalidModelFile: the model is of a kind that cannot be served.
-        InvalidRequest: the model cannot do the given task.
+        InvalidRequest: the model cannot do the given task, or has no vectors to pool.
     """
+    reason = part_reason(header)
+    if reason is not None:
+        raise InvalidModelFile(header.path, reason)
     architecture = header.architecture
     if architecture not in ENCODERS | DECODERS:
         served = ", ".join(sorted(ENCODERS | DECODERS))
@@ -193,11 +83,9 @@ def describe(header: Header, *, name: str, file: str, task: str | None) -> dict[
             header.path, f"{architecture} with attention in both directions is not served"
         )
     found: TaskKind = "rerank" if ranks else "embeddings"
-    if task not in (None, "embeddings", "rerank"):
-        raise InvalidRequest(f"task is 'embeddings' or 'rerank', not {task!r}", param="task")
-    if task is not None and task != found:
-        raise InvalidRequest(f"this file is for {found}, not for {task}", param="task")
-    pooling = "rank" if found == "rerank" else _pooling(header)
+    _require_task(found, task)
+    _require_pooling(found, pooling)
+    pooling = "rank" if found == "rerank" else pooling or _pooling(header)
     entry: dict[str, Any] = {
         "id": name,
         "task": found,
@@ -205,7 +93,7 @@ def describe(header: Header, *, name: str, file: str, task: str | None) -> dict[
         "file": file,
         "quantization": FILE_TYPES.get(header.get_int("general.file_type", -1), ""),
         "params": sum(_elements(tensor.shape) for tensor in header.tensors.values()),
-        "max_input_tokens": sequence_tokens_max(header, pooling=pooling),
+        "max_input_tokens": header.arch_int("context_length"),
         "pooling": pooling,
         "price": _price(found),
     }
@@ -221,22 +109,44 @@ def describe(header: Header, *, name: str, file: str, task: str | None) -> dict[
     return entry
 
 
-def describe_folder(settings: BertSettings, *, name: str, task: str | None) -> dict[str, Any]:
+def assumptions(header: Header, entry: Mapping[str, Any], *, pooling: str | None) -> list[str]:
+    """Return what an operator should know of an entry that its file does not say, a line each.
+
+    `pooling` is what the operator asked for.
+    """
+    if entry["task"] != "embeddings":
+        return []
+    named = header.get_int(f"{header.architecture}.pooling_type", NO_POOLING)
+    if pooling is None:
+        if named in POOLING:
+            return []
+        usual = f"{entry['pooling']} was taken, which is usual for {header.architecture}"
+        return [
+            f"the file names no pooling: {usual}; give --pooling if its publisher says otherwise"
+        ]
+    if POOLING.get(named, pooling) != pooling:
+        return [f"pooling is {pooling}, as asked for; the file says {POOLING[named]}"]
+    return []
+
+
+def describe_folder(
+    settings: BertSettings, *, name: str, task: str | None, pooling: str | None = None
+) -> dict[str, Any]:
     """Return the catalogue entry of a folder that will be converted, from its settings.
 
     Raises:
-        InvalidRequest: the model cannot do the given task.
+        InvalidRequest: the model cannot do the given task, or has no vectors to pool.
     """
     found: TaskKind = "rerank" if settings.is_cross_encoder else "embeddings"
-    if task not in (None, found):
-        raise InvalidRequest(f"this model is for {found}, not for {task}", param="task")
+    _require_task(found, task)
+    _require_pooling(found, pooling)
     entry: dict[str, Any] = {
         "id": name,
         "task": found,
         "quantization": "F16",
         "architecture": "bert",
-        "max_input_tokens": settings.context_length,
-        "pooling": "rank" if found == "rerank" else POOLING[settings.pooling],
+        "max_input_tokens": settings.tokens_max,
+        "pooling": "rank" if found == "rerank" else pooling or POOLING[settings.pooling],
         "price": _price(found),
     }
     if found == "rerank":
@@ -247,12 +157,59 @@ def describe_folder(settings: BertSettings, *, name: str, task: str | None) -> d
     return entry
 
 
+def folder_assumptions(settings: BertSettings, *, pooling: str | None) -> list[str]:
+    """Return what an operator should know of a folder's entry; as `assumptions`."""
+    notes = []
+    if settings.tokens_max < settings.context_length:
+        notes.append(
+            f"max_input_tokens is {settings.tokens_max}, from {settings.tokens_from}; the weights "
+            f"take up to {settings.context_length}, which your models.toml may say"
+        )
+    if settings.is_cross_encoder:
+        return notes
+    named = POOLING[settings.pooling]
+    if pooling is not None:
+        if pooling != named:
+            notes.append(f"pooling is {pooling}, as asked for; the folder says {named}")
+    elif settings.pooling_from is None:
+        notes.append(
+            f"the folder names no pooling: {named} was taken; give --pooling if its publisher "
+            "says otherwise"
+        )
+    else:
+        notes.append(f"pooling is {named}, from {settings.pooling_from}")
+    return notes
+
+
+def _require_task(found: TaskKind, task: str | None) -> None:
+    if task not in (None, "embeddings", "rerank"):
+        raise InvalidRequest(f"task is 'embeddings' or 'rerank', not {task!r}", param="task")
+    if task is not None and task != found:
+        head = "it has a head for scores" if found == "rerank" else "it has no head for scores"
+        raise InvalidRequest(f"this file is for {found}, not for {task}: {head}", param="task")
+
+
+def _require_pooling(found: TaskKind, pooling: str | None) -> None:
+    kinds = sorted(POOLING.values())
+    if pooling is not None and pooling not in kinds:
+        raise InvalidRequest(
+            f"pooling is one of {', '.join(kinds)}, not {pooling!r}", param="pooling"
+        )
+    if pooling is not None and found == "rerank":
+        raise InvalidRequest(
+            "pooling is for models that give vectors; this one has a head for scores",
+            param="pooling",
+        )
+
+
 def _pooling(header: Header) -> str:
     named = header.get_int(f"{header.architecture}.pooling_type", NO_POOLING)
     if named == NO_POOLING:
         return "last" if is_decoder(header) else "mean"
     if named not in POOLING:
-        raise InvalidModelFile(header.path, f"its pooling type {named} gives no vectors")
+        raise InvalidModelFile(
+            header.path, f"its pooling type {named} gives no vectors, and it has no head for scores"
+        )
     return POOLING[named]
 
 
@@ -273,15 +230,3 @@ def _price(task: TaskKind) -> Any:
     price["unit"] = UNIT_OF[task]
     price["realtime"] = tomlkit.value(DEFAULT_PRICE)
     return price
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Copy a file, with permission for its owner only.
-
-    A link would be faster, but llama.cpp maps the file into memory: a program that then changed the
-    source in place would crash the server.
-    """
-    shutil.copyfile(source, target)
-    target.chmod(0o600)
-    with target.open("rb") as file:
-        os.fsync(file.fileno())

@@ -19,6 +19,7 @@ import safetensors
 from numpy.typing import NDArray
 
 from appliance.core.errors import InvalidModelFile
+from appliance.store.regular_file import open_regular
 
 Array: TypeAlias = NDArray[np.float32]
 
@@ -112,7 +113,7 @@ def read_safetensors(path: Path) -> Safetensors:
 
 def _check_length(path: Path) -> None:
     """Refuse a header that is longer than we read; the library allows more."""
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         raw = stream.read(_LENGTH_BYTES)
     length = int.from_bytes(raw, "little")
     if len(raw) == _LENGTH_BYTES and length > HEADER_BYTES_MAX:
@@ -132,7 +133,7 @@ def _offsets(path: Path) -> dict[str, int]:
             _refuse(path, "the header names something twice")
         return found
 
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         length = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
         raw = stream.read(min(length, HEADER_BYTES_MAX))
     start = _LENGTH_BYTES + length

@@ -123,6 +123,7 @@ class ModelSpec(msgspec.Struct, frozen=True):
         entry = self.entry
         return _digits(
             f"{entry.sha256 or entry.file}|{entry.pooling}|{entry.scores}|{entry.segments}"
+            f"|{entry.max_input_tokens}"  # what is cut from a text is missing in its vector
             + (f"|{entry.prompts}" if entry.prompts else "")
             + (f"|{entry.template}" if entry.template else "")
         )

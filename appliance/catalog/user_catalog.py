@@ -12,18 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import tomlkit
+from tomlkit.exceptions import TOMLKitError
 
-from appliance.catalog.catalog import Catalog, load, read_tables, shipped_path
+from appliance.catalog.catalog import Catalog, load, read_text, shipped_path
 from appliance.core.errors import InvalidCatalog
-from appliance.store.datadir import sync_directory, write_private
+from appliance.store.datadir import write_private
+
+MODEL = "model"
+"""The key of the tables."""
 
 
 class DoesNotFit(Exception):
     """After a change the file would not be valid together with the shipped catalogue."""
 
 
-_writing = threading.Lock()
-"""Held while the file is changed: downloads do so from their own threads."""
+_writing = threading.RLock()
+"""Held while the file is changed, and for nothing that takes long: adds and downloads change it
+from threads of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,12 @@ class UserCatalog:
     models: Path
 
     @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Let no other thread change the file during the block."""
+        with _writing:
+            yield
+
+    @contextmanager
     def draft(self, change: Callable[[Any], None]) -> Iterator[Catalog]:
         """Yield the catalogue after a change; the file is replaced unless the block raises.
 
@@ -41,56 +52,135 @@ class UserCatalog:
             InvalidCatalog: the file is invalid already; it is not changed.
             DoesNotFit: the file would be invalid after the change.
         """
-        draft = self.path.with_name(self.path.name + ".draft")
         with _writing:
-            try:
-                document = self._document()
-                change(document)
-                write_private(draft, tomlkit.dumps(document).encode())
-                yield self._read(draft)
-                draft.replace(self.path)
-                sync_directory(self.path.parent)
-            finally:
-                draft.unlink(missing_ok=True)
+            text = self._changed(change)
+            yield self._read(text)
+            write_private(self.path, text.encode())
 
-    def _read(self, draft: Path) -> Catalog:
+    def preview(self, change: Callable[[Any], None]) -> Catalog:
+        """Return the catalogue as it would be after a change.
+
+        Raises:
+            InvalidCatalog: the file is invalid already.
+            DoesNotFit: the file would be invalid after the change.
+        """
+        with _writing:
+            return self._read(self._changed(change))
+
+    def current(self) -> Catalog:
+        """Return the catalogue as the files are now.
+
+        Raises:
+            InvalidCatalog: one of them is wrong.
+        """
+        return load(shipped_path(), self.path, self.models)
+
+    def _read(self, text: str) -> Catalog:
         try:
-            return load(shipped_path(), draft, self.models)
+            return load(shipped_path(), self.path, self.models, draft=text)
         except InvalidCatalog as error:
-            raise DoesNotFit(error.message) from None
+            raise DoesNotFit(f"{error.where}: {error.reason}") from None
+
+    def _changed(self, change: Callable[[Any], None]) -> str:
+        document = self._document()
+        change(document)
+        if MODEL in document and not document[MODEL]:
+            # An emptied list of tables would be written as `model = []`, to which no table can be
+            # added.
+            document.remove(MODEL)
+        return tomlkit.dumps(document)
 
     def _document(self) -> Any:
         """Return the parsed file, or a new document if there is no file."""
         if self.path.exists():
-            read_tables(self.path)  # a file that is invalid is never rewritten
-            return tomlkit.parse(self.path.read_text(encoding="utf-8"))
+            self.current()  # a file that is invalid is never rewritten
+            try:
+                return _with_tables(tomlkit.parse(read_text(self.path)))
+            except TOMLKitError as error:
+                raise InvalidCatalog(self.path, "file", str(error)) from None
         document = tomlkit.document()
         document.add(tomlkit.comment("Your own models; laid over the shipped catalogue."))
         document["schema"] = 1
         return document
 
 
+def _with_tables(document: Any) -> Any:
+    """Write `model = [...]`, which TOML allows as well, as the tables that it stands for."""
+    found = document.get(MODEL)
+    if found is None or isinstance(found, tomlkit.items.AoT):
+        return document
+    tables = tomlkit.aot()
+    for each in found.unwrap():
+        table = tomlkit.table()
+        for key, value in each.items():
+            table[key] = _inline(value)
+        tables.append(table)
+    document.remove(MODEL)
+    if tables:
+        document[MODEL] = tables
+    return document
+
+
+def _inline(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    table = tomlkit.inline_table()
+    table.update(value)
+    return table
+
+
 def put(document: Any, entry: Mapping[str, Any]) -> None:
-    """Add an entry; one with the same id is replaced."""
-    remove(document, entry["id"])
-    table = tomlkit.table()
+    """Add an entry; one with the same id is replaced, in its place."""
+    table = table_of(document, entry["id"])
+    comments = _last_comments(table)
+    for key in [key for key in table if key not in entry]:
+        del table[key]
     for key, value in entry.items():
-        table[key] = value
-    document.setdefault("model", tomlkit.aot()).append(table)
+        if key not in table or table[key] != value:
+            table[key] = value
+    if _last_comments(table) != comments:  # they were below a table that is gone
+        for comment in comments:
+            table.add(tomlkit.comment(comment))
+
+
+def _last_comments(table: Any) -> list[str]:
+    """Return the comments at the end of an entry; TOML counts those above the next one to it."""
+    found: list[str] = []
+    for line in reversed(table.as_string().splitlines()):
+        text = line.strip()
+        if text and not text.startswith("#"):
+            break
+        if text:
+            found.insert(0, text.lstrip("# "))
+    return found
 
 
 def remove(document: Any, name: str) -> None:
     """Remove the entry with this id, if there is one."""
-    tables = document.setdefault("model", tomlkit.aot())
+    tables = document.get(MODEL, ())
     for index, table in enumerate(tables):
         if table.get("id") == name:
+            comments = _last_comments(table)
             del tables[index]
+            for comment in comments:
+                (tables[index - 1] if index else document).add(tomlkit.comment(comment))
             return
+
+
+def find(document: Any, name: str) -> Mapping[str, Any]:
+    """Return what the entry with this id says, without comments; empty if there is none."""
+    for table in document.get(MODEL, ()):
+        if table.get("id") == name:
+            found: dict[str, Any] = table.unwrap()
+            return found
+    return {}
 
 
 def table_of(document: Any, name: str) -> Any:
     """Return the entry with this id; a new one is added if there is none."""
-    tables = document.setdefault("model", tomlkit.aot())
+    if MODEL not in document:
+        document[MODEL] = tomlkit.aot()
+    tables = document[MODEL]
     for table in tables:
         if table.get("id") == name:
             return table

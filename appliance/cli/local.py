@@ -32,8 +32,9 @@ ACTS: "Mapping[Verb[Any], Callable[[OperatorApi], Act]]" = {
     verbs.ROTATE: lambda admin: admin.keys.rotate,
     verbs.EXPIRE: lambda admin: admin.keys.expire,
     verbs.FORGET: lambda admin: admin.keys.forget,
-    verbs.LIST_MODELS: lambda admin: admin.models.all,
-    verbs.SHOW_MODEL: lambda admin: admin.models.show,
+    verbs.LIST_MODELS: lambda admin: admin.models.all_and_fault,
+    verbs.SHOW_MODEL: lambda admin: admin.show_model,
+    verbs.TRY_MODEL: lambda admin: admin.trials.run,
     verbs.PRICE_MODEL: lambda admin: admin.models.price,
     verbs.ALIAS_MODEL: lambda admin: admin.models.alias,
     verbs.ADD_MODEL: lambda admin: admin.models.add,
@@ -86,7 +87,7 @@ def opened(directory: DataDir) -> Iterator[Local]:
     from appliance.admin.operator_api import OperatorApi  # noqa: PLC0415
     from appliance.core.clock import SystemClock  # noqa: PLC0415
     from appliance.core.limits import Limits  # noqa: PLC0415
-    from appliance.engine.screening import Screening, trusted  # noqa: PLC0415
+    from appliance.engine.screening import Screening  # noqa: PLC0415
     from appliance.hub.downloads import Downloads  # noqa: PLC0415
     from appliance.ledger.backup_schedule import BackupSchedule  # noqa: PLC0415
     from appliance.ledger.books import open_books  # noqa: PLC0415
@@ -96,12 +97,15 @@ def opened(directory: DataDir) -> Iterator[Local]:
         chosen = settings.load(directory.path, {})
         schedule = BackupSchedule(directory, chosen.backup, books.clock)
         downloads, models = Downloads(books.clock), Models.read(directory)
+        screening = (
+            None if chosen.fake_engine else Screening.over(directory, models.digests, chosen.engine)
+        )
+        admin = OperatorApi.over(
+            directory, books, models, schedule, limits, downloads, chosen, screening=screening
+        )
         try:
-            screen = trusted if chosen.fake_engine else Screening(directory.models).require
-            yield Local(
-                OperatorApi.over(
-                    directory, books, models, schedule, limits, downloads, chosen, screen=screen
-                )
-            )
+            yield Local(admin)
         finally:
+            if screening is not None:
+                screening.close()
             downloads.close()

@@ -10,11 +10,12 @@ from appliance.cli import printing
 from appliance.cli.operator import reach
 from appliance.cli.options import Commands, everywhere
 from appliance.client import verbs
-from appliance.core.errors import DownloadCancelled, DownloadFailed
+from appliance.core.errors import DownloadCancelled, DownloadFailed, LoadFailed
+from appliance.core.text import visible
 from appliance.store.datadir import DataDir
 from appliance.wire.downloads import HubModelOrder
 from appliance.wire.engines import PinOrder
-from appliance.wire.models import AddModelOrder, AliasOrder, ModelOrder, PriceOrder
+from appliance.wire.models import AddModelOrder, AliasOrder, ModelOrder, PriceOrder, TryOrder
 
 ENDED = ("done", "failed", "cancelled")
 LOOK_AGAIN_S = 0.2
@@ -23,16 +24,23 @@ REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:.+)?", re.ASCII
 
 @click.group(cls=Commands)
 def models() -> None:
-    """List, show, add, pull, verify, load, unload, remove, price and name models."""
+    """List, show, add, pull, try, verify, load, unload, remove, price and name models."""
 
 
 @models.command("list")
 @everywhere
-def list_models(directory: DataDir, *, as_json: bool) -> None:
-    """List every model."""
+@click.pass_context
+def list_models(ctx: click.Context, directory: DataDir, *, as_json: bool) -> None:
+    """List every model.
+
+    Exit code 1: your models.toml cannot be read, and only the shipped models are listed.
+    """
     with reach(directory) as operator:
         views = operator.do(verbs.LIST_MODELS)
     printing.document(views) if as_json else printing.models(views.data)
+    if views.warning:
+        click.echo(f"gigarouter: {views.warning}", err=True)
+        ctx.exit(1)
 
 
 @models.command("show")
@@ -49,24 +57,51 @@ def show_model(directory: DataDir, *, as_json: bool, model_id: str) -> None:
 @click.argument("source", metavar="PATH|HF_REPO[:FILE]")
 @click.option("--id", "model_id", help="What clients will send as model.")
 @click.option("--task", type=click.Choice(["embeddings", "rerank"]))
+@click.option(
+    "--pooling",
+    type=click.Choice(["mean", "cls", "last"]),
+    help="How tokens become a vector.  [default: what its files say]",
+)
+@click.option(
+    "--replace",
+    is_flag=True,
+    help="Take the place of the model with this id; its price and names stay.",
+)
 @everywhere
 def add(
-    directory: DataDir, *, as_json: bool, source: str, model_id: str | None, task: str | None
+    directory: DataDir,
+    *,
+    as_json: bool,
+    source: str,
+    model_id: str | None,
+    task: str | None,
+    pooling: str | None,
+    replace: bool,
 ) -> None:
     """Put a model into your catalogue.
 
     PATH is a .gguf file or a Hugging Face folder (converted) on this machine. HF_REPO is a
     repository of the hub, whose file is read as far as it says what it is; pull it then.
     """
+    if _is_repository(source) and (pooling or replace):
+        raise click.UsageError("--pooling and --replace are for files and folders here")
     with reach(directory) as operator:
         if _is_repository(source):
             repo, _, file = source.partition(":")
             wanted = HubModelOrder(repo=repo, file=file or None, id=model_id, task=task)
             view = operator.do(verbs.ADD_FROM_HUB, order=wanted)
         else:
-            order = AddModelOrder(path=str(Path(source).absolute()), id=model_id, task=task)
+            order = AddModelOrder(
+                path=str(Path(source).absolute()),
+                id=model_id,
+                task=task,
+                pooling=pooling,
+                replace=replace,
+            )
             view = operator.do(verbs.ADD_MODEL, order=order)
     printing.document(view) if as_json else printing.model(view)
+    for note in view.notes:
+        click.echo(f"Note: {visible(note)}", err=True)
     if view.reason:
         click.echo(f"Fetch it with: gigarouter models pull {view.id}", err=True)
 
@@ -117,6 +152,24 @@ def verify(directory: DataDir, *, as_json: bool, model_id: str) -> None:
             f"{view.file} is not the file that the catalogue names: its sha256 is {view.sha256}. "
             f"Remove it and pull again: gigarouter models remove {view.id}"
         )
+
+
+@models.command("try")
+@click.argument("model_id", metavar="ID")
+@click.option("--long", is_flag=True, help="Sequences up to the longest that it takes, too.")
+@everywhere
+def try_model(directory: DataDir, *, as_json: bool, model_id: str, long: bool) -> None:
+    """Try a model's file again, in a process that may die of it.
+
+    What is found counts from then on. With --long, sequences of twice as many tokens each, up to
+    the longest, are computed on all cores, each with its time and its memory; that can take an
+    hour. Exit code 1: the file is not used.
+    """
+    with reach(directory) as operator:
+        view = operator.do(verbs.TRY_MODEL, order=TryOrder(id=model_id, long=long))
+    printing.document(view) if as_json else printing.trial(view)
+    if view.reason:
+        raise LoadFailed(f"{view.model} is not used: {visible(view.reason)}")
 
 
 @models.command("remove")

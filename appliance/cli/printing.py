@@ -12,13 +12,13 @@ from typing import Any
 import click
 
 from appliance.core.clock import SystemClock, iso
-from appliance.core.text import visible
+from appliance.core.text import visible, visible_lines
 from appliance.wire.books import BackupList
 from appliance.wire.doctor import Report
 from appliance.wire.downloads import DownloadView
 from appliance.wire.json import encode
 from appliance.wire.keys import KeyView, MintedKey, RotatedKey
-from appliance.wire.models import ModelView, TuningView
+from appliance.wire.models import ModelView, TrialView, TuningView
 from appliance.wire.usage import UsageReport
 
 BAR = 24
@@ -117,6 +117,26 @@ def model(view: ModelView) -> None:
             "tuning": tuning(view.tuning),
         }
     )
+    if view.trial is not None:
+        trial(view.trial)
+
+
+def trial(view: TrialView) -> None:
+    """Print what the trial of a model's file found."""
+    crashed = view.crashed_tokens
+    pairs(
+        {
+            "trial": view.reason or "passed",
+            **({"to know": "; ".join(view.notes)} if view.notes else {}),
+            **({"too long": f"{crashed:,} tokens crashed llama.cpp"} if crashed else {}),
+            **{
+                f"{each.tokens:,} tokens": f"{each.seconds:.2f} s, {each.peak_bytes / 1e6:,.0f} MB"
+                for each in view.lengths
+            },
+        }
+    )
+    if view.stderr:
+        click.echo(visible_lines(view.stderr))
 
 
 def tuning(view: TuningView | None) -> str:

@@ -38,6 +38,8 @@ from appliance.wire.models import (
     ModelOrder,
     ModelView,
     PriceOrder,
+    TrialView,
+    TryOrder,
 )
 from appliance.wire.stats import Stats
 from appliance.wire.usage import UsageReport
@@ -54,6 +56,9 @@ LOOK_S = 60.0
 """Seconds for what reads files, devices or a long history."""
 LONG_S = 620.0
 """Seconds for what copies, hashes, converts or loads a model, which may have gigabytes."""
+
+TRY_S = 24 * 3600.0
+"""Seconds for a trial of long sequences, which is cancelled by whoever asked for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +91,7 @@ ADD_MODEL = Verb("POST", "/models", ModelView, AddModelOrder, deadline_s=LONG_S)
 PRICE_MODEL = Verb("POST", "/models/price", ModelView, PriceOrder)
 ALIAS_MODEL = Verb("POST", "/models/alias", ModelView, AliasOrder)
 VERIFY_MODEL = Verb("POST", "/models/verify", CheckView, ModelOrder, deadline_s=LONG_S)
+TRY_MODEL = Verb("POST", "/models/try", TrialView, TryOrder, deadline_s=TRY_S)
 REMOVE_MODEL = Verb("POST", "/models/remove", RemovedView, ModelOrder, deadline_s=LONG_S)
 ADD_FROM_HUB = Verb("POST", "/downloads/catalog", ModelView, HubModelOrder, deadline_s=LONG_S)
 PULL_MODEL = Verb("POST", "/downloads", DownloadView, ModelOrder)

@@ -318,9 +318,9 @@ class ModelWarming(RetryableError):
 
     code = "model_warming"
 
-    def __init__(self, *, model: str, retry_after_s: int) -> None:
+    def __init__(self, *, model: str, retry_after_s: int, doing: str = "loaded") -> None:
         super().__init__(
-            f"{model!r} is being loaded; retry, or send 'Prefer: wait=30'.",
+            f"{model!r} is being {doing}; retry, or send 'Prefer: wait=30'.",
             retry_after_s=retry_after_s,
         )
 
@@ -395,11 +395,26 @@ class LoadFailed(ApplianceError):
     code = "model_not_served"
 
 
-class InvalidCatalog(ApplianceError):
-    """A catalogue file is wrong; the message names file, model and key."""
+class TrialUnfinished(LoadFailed):
+    """A model file's trial ended for no fault of the file; nothing is known of it yet."""
 
-    def __init__(self, path: Path, where: str, reason: str) -> None:
-        super().__init__(f"{path}: {where}: {reason}")
+    code = "model_not_served"
+
+    def __init__(self, file: str, what: str) -> None:
+        super().__init__(f"{file} could not be tried: {what}; try again.")
+        self.what = what
+
+
+class InvalidCatalog(ApplianceError):
+    """A catalogue file is wrong; the message names file, line, model and key, and the remedy."""
+
+    def __init__(self, path: Path, where: str, reason: str, *, line: int | None = None) -> None:
+        at = "" if line is None else f" (line {line})"
+        super().__init__(f"{path}: {where}: {reason}{at}. Mend it there, or move the file away.")
+        self.path = path
+        self.where = where
+        """Model and key, or `file`."""
+        self.reason = reason
 
 
 class InvalidModelFile(ApplianceError):
@@ -409,6 +424,8 @@ class InvalidModelFile(ApplianceError):
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"{path}: {reason}", param="path")
+        self.path = path
+        self.reason = reason
 
 
 class DownloadFailed(ApplianceError):

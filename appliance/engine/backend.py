@@ -26,9 +26,12 @@ class EngineLimits:
     (llama.cpp has no per-sequence attention without a KV cache), so small batches are faster."""
     sequences_max: int
     """Sequences in one call."""
+    side_tokens_max: int = 0
+    """Tokens in one call of every worker but a model's first; 0: as many as in its."""
 
     def __post_init__(self) -> None:
         """Check that every admitted sequence can be computed alone."""
+        assert self.side_tokens_max >= 0
         assert 0 < self.max_batch_tokens <= self.ubatch_tokens_max
         assert 0 < self.sequences_max <= 256  # noqa: PLR2004 - LLAMA_MAX_SEQ
 

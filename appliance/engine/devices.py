@@ -3,6 +3,8 @@
 Owns the questions about them. The native library is loaded late: most commands need none.
 """
 
+from functools import cache
+
 from appliance import machine
 from appliance.engine.device import Device
 from appliance.settings import prepare_native_library
@@ -34,3 +36,15 @@ def native_facts() -> dict[str, str]:
     from appliance.engine.llama.library import facts  # noqa: PLC0415 - as above
 
     return facts()
+
+
+@cache
+def native_keeps_logits() -> bool:
+    """Return whether this engine keeps logits that nobody reads; see `capacity.Room`.
+
+    An engine that cannot be loaded computes nothing: what is said of it does not matter.
+    """
+    try:
+        return native_facts()["memory"] != "gigarouter's"
+    except (ImportError, OSError, RuntimeError):
+        return False

@@ -7,6 +7,7 @@ those that it would compute differently from the model's authors. All is read fr
 from appliance.catalog.capacity import is_decoder
 from appliance.catalog.header import Header
 from appliance.catalog.heads import PAIRS, kind_of, rank_reason
+from appliance.catalog.limit import limit_reason
 from appliance.catalog.spec import ModelSpec
 from appliance.core.errors import LoadFailed
 from appliance.engine.reference_tokenizer import special_tokens
@@ -20,7 +21,7 @@ def frame_of(header: Header) -> Frame:
 
 
 def require_kind(spec: ModelSpec, header: Header) -> None:
-    """Refuse a file that llama.cpp would abort on, or whose rank head we would misread.
+    """Refuse a file that llama.cpp would abort on, or that we would compute otherwise than meant.
 
     A rank head that is missing gives numbers all the same, and they mean nothing.
 
@@ -28,6 +29,9 @@ def require_kind(spec: ModelSpec, header: Header) -> None:
         LoadFailed: the file is refused; the message gives the reason.
     """
     require_vocabulary(header)
+    too_long = limit_reason(spec, header)
+    if too_long is not None:
+        raise LoadFailed(too_long)
     if spec.entry.pooling != "rank":
         return
     reason = rank_reason(header)

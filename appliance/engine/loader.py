@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from appliance.catalog.capacity import is_decoder, sequence_tokens_max
+from appliance.catalog.capacity import Room, is_decoder, sequence_tokens_max
 from appliance.catalog.header import Header
-from appliance.catalog.header_parser import read_header
+from appliance.catalog.headers import header_of
 from appliance.catalog.spec import ModelSpec
 from appliance.catalog.weights import read_tensor_f32
 from appliance.core.clock import Clock
@@ -17,9 +17,10 @@ from appliance.core.errors import LoadFailed
 from appliance.engine.backend import Weights
 from appliance.engine.footprint import footprint
 from appliance.engine.kinds import frame_of, require_kind, require_vocabulary
-from appliance.engine.model_limits import engine_limits
+from appliance.engine.load_progress import LoadProgress
+from appliance.engine.model_limits import engine_limits, room_for, served_tokens_max
 from appliance.engine.reference_tokenizer import reference_tokenizer
-from appliance.engine.screening import Screen, trusted
+from appliance.engine.screening import Screen, Watch, trusted, unwatched
 from appliance.engine.template import qwen3_reranker
 from appliance.engine.tokenizer import Tokenizer
 from appliance.engine.tuning import Tuning
@@ -60,8 +61,8 @@ class TextEncoder:
 class Loader(Protocol):
     """Opens models."""
 
-    def open_model(self, spec: ModelSpec) -> LoadedModel:
-        """Return the loaded model and its tuning; takes seconds.
+    def open_model(self, spec: ModelSpec, progress: LoadProgress | None = None) -> LoadedModel:
+        """Return the loaded model and its tuning; takes seconds, of which `progress` is told.
 
         Raises:
             LoadFailed: the file is missing, damaged or of a kind we do not serve.
@@ -76,6 +77,10 @@ class Loader(Protocol):
         """
         ...
 
+    def tokens_max(self, spec: ModelSpec) -> int:
+        """Return the tokens of the longest sequence that the model takes on this machine."""
+        ...
+
 
 class LlamaLoader:
     """Opens GGUF files with llama.cpp."""
@@ -88,32 +93,37 @@ class LlamaLoader:
         tunings: Path | None,
         clock: Clock,
         screen: Screen = trusted,
+        watch: Watch = unwatched,
         digests: Digests | None = None,
     ) -> None:
         """Prepare.
 
         `tunings` is the folder in which calibrations are remembered (None: they are not); `screen`
-        refuses files that must not be computed in this process.
+        refuses files that must not be computed in this process, and `watch` watches long sequences
+        of the others.
         """
+        self._settings = settings
         self._digests = digests or Digests(None)
         self._screen = screen
+        self._watch = watch
         self._tunings = TuningChoice(settings, cores=cores, folder=tunings, clock=clock)
 
-    def open_model(self, spec: ModelSpec) -> LoadedModel:
+    def open_model(self, spec: ModelSpec, progress: LoadProgress | None = None) -> LoadedModel:
         """Return the loaded model and its tuning; calibrates the first time.
 
         Raises:
             LoadFailed: the file is missing, damaged or of a kind we do not serve.
         """
         self._screen(spec)
-        weights = self.open_weights(spec)
+        weights = self.open_weights(spec, progress)
         try:
-            return LoadedModel(weights, self._tunings.choose(spec, weights))
+            tuning = self._tunings.choose(spec, weights)
+            return LoadedModel(self._watch(spec, weights), tuning)
         except BaseException:
             weights.close()
             raise
 
-    def open_weights(self, spec: ModelSpec) -> Weights:
+    def open_weights(self, spec: ModelSpec, progress: LoadProgress | None = None) -> Weights:
         """Return the weights alone.
 
         Raises:
@@ -124,7 +134,7 @@ class LlamaLoader:
         from appliance.engine.llama.segments import Segments  # noqa: PLC0415 - see above
         from appliance.engine.llama.weights import LlamaWeights  # noqa: PLC0415 - see above
 
-        header = read_header(spec.path)
+        header = header_of(spec.path)
         self._require_hash(spec)
         require_kind(spec, header)
         segments = None
@@ -135,8 +145,9 @@ class LlamaLoader:
         return LlamaWeights(
             spec.path,
             pooling=spec.entry.pooling,
-            limits=engine_limits(header, pooling=spec.entry.pooling),
+            limits=engine_limits(header, pooling=spec.entry.pooling, room=self._room(header)),
             segments=segments,
+            progress=progress,
         )
 
     def open_encoder(self, spec: ModelSpec) -> TextEncoder:
@@ -145,8 +156,10 @@ class LlamaLoader:
         Raises:
             LoadFailed: the file is missing or damaged.
         """
-        header = read_header(spec.path)
-        tokens_max = sequence_tokens_max(header, pooling=spec.entry.pooling)
+        header = header_of(spec.path)
+        tokens_max = sequence_tokens_max(
+            header, pooling=spec.entry.pooling, room=self._room(header)
+        )
         reference = reference_tokenizer(header.metadata)
         if reference is not None:
             return TextEncoder(
@@ -169,7 +182,15 @@ class LlamaLoader:
 
     def _bytes(self, spec: ModelSpec, header: Header) -> int:
         workers = self._tunings.expected_workers(spec)
-        return footprint(header, pooling=spec.entry.pooling, workers=workers)
+        room = self._room(header)
+        return footprint(header, pooling=spec.entry.pooling, room=room, workers=workers)
+
+    def _room(self, header: Header) -> Room:
+        return room_for(header, self._settings)
+
+    def tokens_max(self, spec: ModelSpec) -> int:
+        """Return the tokens of the longest sequence that the model takes on this machine."""
+        return served_tokens_max(spec, self._settings)
 
     def _require_hash(self, spec: ModelSpec) -> None:
         """Refuse a file that is not the one the catalogue names."""

@@ -1,18 +1,76 @@
-"""ModelLimits: how much one call of the engine may hold, for a model file."""
+"""ModelLimits: how much one call of the engine may hold, for a model file on this machine."""
 
-from appliance.catalog.capacity import UBATCH_TOKENS_MIN, sequence_tokens_max
+from functools import lru_cache
+from pathlib import Path
+
+from appliance import machine
+from appliance.catalog.capacity import (
+    UBATCH_TOKENS_MIN,
+    Room,
+    context_bytes,
+    sequence_tokens_max,
+)
 from appliance.catalog.header import Header
+from appliance.catalog.header_parser import read_header
+from appliance.catalog.spec import ModelSpec
+from appliance.core.errors import InvalidModelFile
 from appliance.engine.backend import EngineLimits
+from appliance.engine.devices import native_keeps_logits
 from appliance.engine.tuning import MAX_BATCH_TOKENS
+from appliance.settings import EngineSettings
 
 SEQUENCES_MAX = 64
 """Sequences in one call: llama.cpp keeps state for each, and few batches have more."""
+SIDE_CONTEXT_BYTES_MAX = 128 << 20
+"""Where the longest sequence takes a context of more than this, only the first worker has one."""
+SIDE_TOKENS_MAX = 512
+"""Tokens of the longest sequence that the other workers take then."""
 
 
-def engine_limits(header: Header, *, pooling: str) -> EngineLimits:
+def memory_budget(settings: EngineSettings) -> int:
+    """Return the bytes that all loaded models together may take."""
+    return settings.memory_mb * 1_000_000 or machine.memory_bytes() * 3 // 4
+
+
+def room_for(header: Header, settings: EngineSettings) -> Room:
+    """Return what a context of this model may take: a third of what its weights leave.
+
+    The other workers' contexts, vocabularies and a second model must fit beside it.
+    """
+    left = max(0, memory_budget(settings) - header.file_size)
+    return Room(left // 3, keeps_logits=native_keeps_logits())
+
+
+def engine_limits(header: Header, *, pooling: str, room: Room) -> EngineLimits:
     """Return how much one call may hold: facts of the file, as models may share its weights."""
+    longest = sequence_tokens_max(header, pooling=pooling, room=room)
+    ubatch = max(UBATCH_TOKENS_MIN, longest)
+    taken = context_bytes(header, pooling=pooling, tokens=ubatch, room=room)
     return EngineLimits(
-        ubatch_tokens_max=max(UBATCH_TOKENS_MIN, sequence_tokens_max(header, pooling=pooling)),
+        ubatch_tokens_max=ubatch,
         max_batch_tokens=MAX_BATCH_TOKENS,
         sequences_max=SEQUENCES_MAX,
+        side_tokens_max=0 if taken <= SIDE_CONTEXT_BYTES_MAX else SIDE_TOKENS_MAX,
     )
+
+
+def served_tokens_max(spec: ModelSpec, settings: EngineSettings) -> int:
+    """Return the tokens of the longest sequence that a model takes here, special ones included.
+
+    What its entry says, or less where the file or this machine's memory has room for less.
+    """
+    promised = spec.entry.max_input_tokens
+    try:
+        stat = spec.path.stat()
+        identity = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        return min(promised, _tokens_max(spec.path, spec.entry.pooling, settings, identity))
+    except (OSError, InvalidModelFile):
+        return promised  # why it cannot be served is said elsewhere
+
+
+@lru_cache(maxsize=1024)
+def _tokens_max(
+    path: Path, pooling: str, settings: EngineSettings, _identity: tuple[int, ...]
+) -> int:
+    header = read_header(path)
+    return sequence_tokens_max(header, pooling=pooling, room=room_for(header, settings))

@@ -1,29 +1,35 @@
 """Preflight: a model file is tried in a process of its own, which may die of it.
 
-    python -m appliance.engine.preflight < request.json
+    python -m appliance.engine.preflight
 
-Owns what is tried: loading, the shortest and the longest sequence, hostile texts, and whether
-different texts get different results. A damaged or hostile file can make native code abort the
-process, so that happens here first, within limits of memory and time. Each step is written to
-standard output when it begins, and at the end the report, as JSON.
+Owns what is tried: loading, short sequences, hostile texts, and whether different texts get
+different results. A damaged or hostile file can make native code abort the process, so that happens
+here first. Standard input names the file, and its end ends the process: nobody waits any more. Each
+step is told on standard output when it begins, and at the end the report (see `trial_report`).
 """
 
+import logging
+import os
 import resource
+import signal
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from appliance.catalog.header_parser import read_header
-from appliance.catalog.spec import ModelEntry, ModelSpec, checked_tariff
+from appliance import machine
+from appliance.catalog.headers import header_of
+from appliance.catalog.spec import ModelSpec, checked_tariff
 from appliance.core.clock import SystemClock
 from appliance.core.errors import ApplianceError, InferenceFailed
-from appliance.engine.backend import Backend
+from appliance.engine.backend import Backend, EngineLimits, Weights
 from appliance.engine.devices import native_devices
-from appliance.engine.loader import LlamaLoader, LoadedModel, TextEncoder
-from appliance.engine.tuning import default_tuning
+from appliance.engine.loader import LlamaLoader, TextEncoder
+from appliance.engine.trial_record import Length
+from appliance.engine.trial_report import Message, Request, TrialReport
 from appliance.engine.vectors import Matrix
 from appliance.sequences.prompt import query_text
 from appliance.sequences.sequence import (
@@ -35,8 +41,22 @@ from appliance.sequences.sequence import (
 )
 from appliance.settings import EngineSettings
 
+log = logging.getLogger("gigarouter.trial")
+
 RUN = 4_000
 """Characters of each hostile text: longer than most models take."""
+CUT = 20
+"""Tokens of each of them that are computed: their length is not what is tried."""
+EDGES = (1, 2, 33)
+"""Tokens of the shortest sequences, and of one that is longer than any vector of the processor."""
+LIMITS = EngineLimits(ubatch_tokens_max=512, max_batch_tokens=256, sequences_max=64)
+"""Of the context: no more than the trial needs, whatever the model takes."""
+LONG_FROM = 128
+"""Tokens of the first long sequence; each one that follows has twice as many."""
+STACK_BYTES = 64 << 20
+"""Of the thread that tries: some tokenizers recurse once for each character."""
+NICE = 10
+"""A trial gives way to what is computed for callers."""
 CLASSES = (
     "a",
     " ",
@@ -66,70 +86,117 @@ QUERY, RELEVANT, IRRELEVANT = (
 )
 
 
-class Request(msgspec.Struct):
-    """What to try."""
-
-    entry: ModelEntry
-    path: str
-    memory_bytes: int
-    """Bytes of address space that the process may take on a machine without a graphics card."""
-
-
-class TrialReport(msgspec.Struct):
-    """The result of a trial."""
-
-    reason: str | None = None
-    """Why the file must not be used; None: it may be."""
-    notes: list[str] = msgspec.field(default_factory=list)
-    """What an operator should know of a file that may be used."""
-
-
 def main() -> None:
     """Try the file that standard input names."""
-    request = msgspec.json.decode(sys.stdin.buffer.read(), type=Request)
-    spec = ModelSpec(request.entry, checked_tariff(request.entry), Path(request.path))
-    _limit_memory(request.memory_bytes)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # What llama.cpp says before it refuses a file or aborts.
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    os.nice(NICE)
+    with suppress(OSError):  # where memory runs out, this process is the one to go
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+    request = msgspec.json.decode(sys.stdin.buffer.readline(), type=Request)
+    threading.stack_size(STACK_BYTES)
+    threading.Thread(target=_try, args=(request,), daemon=True).start()
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
+def _try(request: Request) -> None:
+    """Try a file, say what was found, and end the process."""
     try:
-        report = _tried(spec)
-    except (ApplianceError, MemoryError) as error:
-        report = TrialReport(reason=str(error) or "it does not fit in memory")
-    _say(msgspec.json.encode(report).decode())
+        spec = ModelSpec(request.entry, checked_tariff(request.entry), Path(request.path))
+        _limit_memory(request.memory_bytes)
+        _trial(spec, long=request.long)
+        _tell(Message(ended=True))
+    except (MemoryError, OSError, ImportError) as error:
+        _tell(Message(unfinished=f"{type(error).__name__}: {error}"))
+    except BaseException:
+        log.exception("an error that nobody foresaw")
+        os._exit(1)
+    os._exit(0)
 
 
 def _limit_memory(size: int) -> None:
     # A graphics card's driver reserves addresses by the hundred gigabytes.
-    if all(device.kind == "cpu" for device in native_devices()):
-        # macOS has this limit and refuses to set it; time is bounded there all the same.
+    if size and all(device.kind == "cpu" for device in native_devices()):
+        # macOS has this limit and refuses to set it.
         with suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_AS, (size, size))
 
 
-def _tried(spec: ModelSpec) -> TrialReport:
+def _trial(spec: ModelSpec, *, long: bool) -> None:
     loader = LlamaLoader(EngineSettings(), cores=1, tunings=None, clock=SystemClock())
+    try:
+        encoder, weights, report = _short(loader, spec)
+    except ApplianceError as error:
+        _tell(Message(report=TrialReport(reason=error.message)))
+        return
+    except (ArithmeticError, AssertionError, LookupError, ValueError) as error:
+        # Ours and the libraries' checks: other files do not fail them.
+        log.exception("the file fails a check")
+        _tell(Message(report=TrialReport(reason=f"{type(error).__name__}: {error}")))
+        return
+    _tell(Message(report=report))
+    if long and report.reason is None:
+        _long(weights, encoder, min(encoder.tokens_max, spec.entry.max_input_tokens))
+
+
+def _short(loader: LlamaLoader, spec: ModelSpec) -> tuple[TextEncoder, Weights, TrialReport]:
     _say("reading its vocabulary")
     encoder = loader.open_encoder(spec)
     _say("tokenizing runs of characters")
     hostile = [character * (RUN // len(character)) for character in CLASSES]
     tokens = encoder.tokenizer.encode([*hostile, "".join(CLASSES) * 50])
-    _require_known(read_header(spec.path).get_strings("tokenizer.ggml.tokens"), tokens)
+    _require_known(header_of(spec.path).get_strings("tokenizer.ggml.tokens"), tokens)
     _say("loading it")
     weights = loader.open_weights(spec)
-    tuning = default_tuning(1)
-    limits = tuning.worker_limits(weights.limits, vocabulary=weights.facts.vocabulary, worker=0)
-    backend = weights.open_backend(limits, flash_attention=None)
-    model = LoadedModel(weights, tuning)
-    _say("computing the shortest and the longest sequence")
-    _compute_edges(backend, model, encoder)
+    backend = weights.open_backend(_limits(weights, LIMITS), flash_attention=None)
+    _say("computing the shortest sequences")
+    for length in EDGES:
+        backend.compute([_filled(weights, encoder, length)], threads=1)
     _say("computing runs of characters")
-    for run in tokens[: len(CLASSES)]:
-        backend.compute([_sequence(run, encoder, spec)], threads=1)
+    for run in tokens:
+        backend.compute([_sequence(run[:CUT], encoder, spec)], threads=1)
     _say("comparing answers")
-    report = (
-        _scores(backend, encoder) if spec.entry.pooling == "rank" else _vectors(backend, encoder)
-    )
+    is_rank = spec.entry.pooling == "rank"
+    report = _scores(backend, encoder) if is_rank else _vectors(backend, encoder)
     backend.close()
-    weights.close()
-    return report
+    return encoder, weights, report
+
+
+def _limits(weights: Weights, wanted: EngineLimits) -> EngineLimits:
+    tokens = min(wanted.ubatch_tokens_max, weights.limits.ubatch_tokens_max)
+    return EngineLimits(tokens, min(wanted.max_batch_tokens, tokens), wanted.sequences_max)
+
+
+def _long(weights: Weights, encoder: TextEncoder, longest: int) -> None:
+    """Compute longer and longer sequences, each with a context of its own, on all cores."""
+    longest = min(longest, weights.facts.tokens_max)
+    lengths = [min(longest, LONG_FROM)]
+    while lengths[-1] < longest:
+        lengths.append(min(longest, 2 * lengths[-1]))
+    threads, clock = machine.cores(), SystemClock()
+    for length in lengths:
+        _tell(Message(step=f"computing {length:,} tokens", trying_tokens=length))
+        limits = EngineLimits(max(length, LIMITS.max_batch_tokens), LIMITS.max_batch_tokens, 1)
+        backend = weights.open_backend(limits, flash_attention=None)
+        began_ns = clock.monotonic_ns()
+        backend.compute([_filled(weights, encoder, length)], threads=threads)
+        seconds = round((clock.monotonic_ns() - began_ns) / 1e9, 3)
+        backend.close()
+        _tell(Message(length=Length(length, seconds, _peak_bytes())))
+
+
+def _filled(weights: Weights, encoder: TextEncoder, length: int) -> TokenSequence:
+    """Return a sequence of a length, of the tokens that close one."""
+    length = min(length, encoder.tokens_max, weights.facts.tokens_max)
+    token = encoder.frame.sep if encoder.frame.sep is not None else 1
+    return TokenSequence(np.full(length, token, np.int32), length, truncated=False)
+
+
+def _peak_bytes() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def _require_known(vocabulary: tuple[str, ...] | list[str], tokens: list[Tokens]) -> None:
@@ -138,21 +205,8 @@ def _require_known(vocabulary: tuple[str, ...] | list[str], tokens: list[Tokens]
             raise InferenceFailed("its tokenizer gives tokens that its vocabulary lacks")
 
 
-def _compute_edges(backend: Backend, model: LoadedModel, encoder: TextEncoder) -> None:
-    longest = min(encoder.tokens_max, model.weights.limits.ubatch_tokens_max)
-    token = encoder.frame.sep if encoder.frame.sep is not None else 1
-    for length in (1, longest):
-        backend.compute([TokenSequence(np.full(length, token, np.int32), length, False)], threads=1)
-    try:
-        over = np.full(model.weights.limits.ubatch_tokens_max + 1, token, np.int32)
-        backend.compute([TokenSequence(over, len(over), False)], threads=1)
-    except (InferenceFailed, AssertionError, ValueError):
-        return
-    raise InferenceFailed("it computed a longer sequence than it can")
-
-
 def _sequence(tokens: Tokens, encoder: TextEncoder, spec: ModelSpec) -> TokenSequence:
-    longest = min(encoder.tokens_max, spec.entry.max_input_tokens)
+    longest = min(encoder.tokens_max, LIMITS.ubatch_tokens_max)
     if spec.entry.pooling != "rank":
         return frame_single(tokens, encoder.frame, tokens_max=longest)
     if encoder.template is not None:
@@ -205,9 +259,13 @@ def _rows(backend: Backend, sequences: list[TokenSequence]) -> Matrix:
     return np.concatenate([backend.compute([sequence], threads=1) for sequence in sequences])
 
 
-def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+def _say(step: str) -> None:
+    _tell(Message(step=step))
+
+
+def _tell(message: Message) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(message) + b"\n")
+    sys.stdout.buffer.flush()
 
 
 if __name__ == "__main__":

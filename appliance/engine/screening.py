@@ -1,162 +1,255 @@
 """Screening: no foreign model file is computed in this process before another one has tried it.
 
-Owns that process, its limits, and the records of what it found, kept beside the model files.
+Owns which files need a trial, how many are tried at once, and the verdict on those that were.
 """
 
-import contextlib
 import logging
-import signal
-import subprocess
-import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import msgspec
 
 from appliance.catalog.catalog import BUILTIN
-from appliance.catalog.header_parser import read_header
-from appliance.catalog.spec import ModelEntry, ModelSpec
-from appliance.core.errors import LoadFailed
+from appliance.catalog.headers import header_of
+from appliance.catalog.spec import ModelSpec
+from appliance.core.errors import LoadFailed, TrialUnfinished
+from appliance.engine.backend import Weights
 from appliance.engine.footprint import footprint
-from appliance.settings import environment
-from appliance.store.datadir import write_private
+from appliance.engine.length_watch import LengthWatch, Marks, WatchedWeights
+from appliance.engine.model_limits import room_for
+from appliance.engine.trial import Trial
+from appliance.engine.trial_record import SHORT_TOKENS, TrialRecord, TrialRecords, engine
+from appliance.settings import EngineSettings
+from appliance.store.datadir import DataDir
+from appliance.store.digests import Digests
 
-log = logging.getLogger("gigarouter.screening")
+log = logging.getLogger("gigarouter.trial")
 
-SECONDS = 60.0
-"""Seconds that a trial may take, whatever the size of the file."""
-BYTES_PER_S = 20_000_000
-"""Bytes of the file for which a trial gets one more second."""
-MEMORY_FACTOR = 2
-"""How many times the model's expected memory a trial may take."""
-MEMORY_BYTES = 4 << 30
-"""Bytes of address space for the program itself, on top of that."""
-VERSION = 1
-"""Of the trial: a record that another version made does not count."""
+TRIALS_MAX = 2
+"""Files that are tried at once."""
 
 
 Screen = Callable[[ModelSpec], None]
 """Raises `LoadFailed` for a file that is not to be used."""
 
 
+Watch = Callable[[ModelSpec, Weights], Weights]
+"""Returns the weights of a file whose long sequences are watched."""
+
+
 def trusted(_: ModelSpec) -> None:
     """Let every file pass; for an engine that computes none of them."""
 
 
-class TrialRecord(msgspec.Struct, frozen=True):
-    """What a trial found; it holds for the file with this size and time of change."""
-
-    version: int
-    size: int
-    changed_ns: int
-    model: str
-    """The settings of the model's entry that it was tried with."""
-    reason: str | None
-    notes: list[str]
+def unwatched(_: ModelSpec, weights: Weights) -> Weights:
+    """Return weights as they are; for a process that may die of them."""
+    return weights
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
+class TrialRun:
+    """A trial on its way; `done` holds its error if it has one."""
+
+    trial: Trial
+    done: "Future[None]"
+    long: bool
+
+    def cancel(self) -> None:
+        """End it at once."""
+        self.trial.cancel()
+        self.done.cancel()
+
+
 class Screening:
-    """The records of one folder of models."""
+    """Tries files, at most `TRIALS_MAX` at once, and knows what was found; any thread may ask."""
 
-    folder: Path
+    def __init__(
+        self, folder: Path, digests: Digests, settings: EngineSettings | None = None
+    ) -> None:
+        """Prepare; records are kept in `folder`."""
+        self._digests = digests
+        self._settings = settings or EngineSettings()
+        self._records = TrialRecords(folder, digests)
+        self._marks = Marks(folder)
+        self._watches: dict[str, LengthWatch] = {}
+        """By digest, of the contents that were loaded."""
+        self._lock = threading.Lock()
+        self._runs: dict[tuple[Path, str], TrialRun] = {}
+        self._threads = ThreadPoolExecutor(TRIALS_MAX, thread_name_prefix="trial")
+        self._closed = False
 
-    def require(self, spec: ModelSpec) -> None:
-        """Try a file that was not tried yet, and refuse one that failed its trial.
+    @classmethod
+    def over(cls, directory: DataDir, digests: Digests, settings: EngineSettings) -> "Screening":
+        """Return one that keeps its records in a data directory."""
+        return cls(directory.models / "trials", digests, settings)
 
-        Raises:
-            LoadFailed: it failed; the message gives the reason.
-            InvalidModelFile: it is no model file at all.
-        """
-        if spec.entry.file.startswith(BUILTIN):
-            return
-        record = self.known(spec)
-        if record is None:
-            reason, notes = tried(spec)
-            stat = spec.path.stat()
-            record = TrialRecord(
-                VERSION, stat.st_size, stat.st_mtime_ns, _what(spec.entry), reason, notes
-            )
-            self._keep(spec, record)
-            log.info("%s was tried: %s", spec.id, reason or "; ".join(notes) or "good")
-        if record.reason is not None:
-            raise LoadFailed(f"{spec.path.name} is not used: {record.reason}")
+    def __repr__(self) -> str:
+        """Count what runs."""
+        return f"<Screening [{len(self._runs)} trials]>"
 
     def known(self, spec: ModelSpec) -> TrialRecord | None:
-        """Return the record on a file as it is now, or None if there is none."""
-        with contextlib.suppress(OSError, msgspec.MsgspecError):
-            path = self.path(spec)
-            record = _read(path, path.stat().st_mtime_ns)
-            stat = spec.path.stat()
-            now = (VERSION, stat.st_size, stat.st_mtime_ns, _what(spec.entry))
-            if (record.version, record.size, record.changed_ns, record.model) == now:
-                return record
-        return None
+        """Return the record on a file as it is now, or None; no model file is read for it."""
+        return self._records.find(spec)
 
-    def path(self, spec: ModelSpec) -> Path:
-        """Return where the record on a model is kept."""
-        return self.folder / f"{spec.path.name}.verdict.json"
+    def refusal(self, spec: ModelSpec) -> str | None:
+        """Return why a file that was tried is not to be used, or None."""
+        record = self.known(spec)
+        return None if record is None else record.reason
 
-    def _keep(self, spec: ModelSpec, record: TrialRecord) -> None:
+    def is_tried(self, spec: ModelSpec) -> bool:
+        """Say whether a file needs no trial any more, or none at all."""
+        return spec.entry.file.startswith(BUILTIN) or self.known(spec) is not None
+
+    def running(self, spec: ModelSpec) -> TrialRun | None:
+        """Return the trial of a file that waits or runs now."""
+        return self._runs.get(_key(spec))
+
+    def require(self, spec: ModelSpec) -> None:
+        """Return if a file may be used; one that was not tried yet is tried first, which waits.
+
+        Raises:
+            LoadFailed: it failed its trial; the message gives the reason.
+            TrialUnfinished: its trial ended for no fault of the file.
+            InvalidModelFile: it is no model file at all.
+        """
+        if not self.is_tried(spec):
+            try:
+                self.begin(spec).done.result()
+            except CancelledError:
+                raise TrialUnfinished(spec.path.name, "its trial was cancelled") from None
+        _require_passed(spec, self.known(spec))
+
+    def begin(self, spec: ModelSpec, *, fresh: bool = False, long: bool = False) -> TrialRun:
+        """Begin a trial, or join the one that runs.
+
+        `fresh` tries a file again that was tried already; `long` tries its longest sequences too.
+
+        Raises:
+            TrialUnfinished: this is closed.
+        """
+        with self._lock:
+            if self._closed:
+                raise TrialUnfinished(spec.path.name, "the server is stopping")
+            running = self._runs.get(_key(spec))
+            if running is not None and (running.long or not long):
+                return running
+            trial = Trial(spec)
+            done = self._threads.submit(self._try, spec, trial, fresh or long, long)
+            run = self._runs[_key(spec)] = TrialRun(trial, done, long)
+        done.add_done_callback(lambda _: self._ended(spec, run))
+        return run
+
+    def watched(self, spec: ModelSpec, weights: Weights) -> Weights:
+        """Return a tried file's weights; sequences longer than any before are watched."""
+        record = self.known(spec)
+        if record is None or spec.entry.file.startswith(BUILTIN):
+            return weights
+        digest = self._digests.sha256(spec.path)
+        left = self._marks.left(digest)
+        if left is not None:
+            log.error("a process died over %s with a sequence of %d tokens", spec.id, left)
+            record = msgspec.structs.replace(record, crashed_tokens=left)
+            self._records.keep(spec, digest, record)
+            self._marks.forget(digest)
+        with self._lock:
+            watch = self._watches.get(digest)
+            if watch is None:
+                watch = self._watches[digest] = LengthWatch(
+                    digest,
+                    self._marks,
+                    proven=record.proven_tokens,
+                    crashed=record.crashed_tokens,
+                    on_proven=lambda tokens: self._proven(spec, digest, tokens),
+                )
+        return WatchedWeights(weights, watch)
+
+    def stop_watching(self) -> None:
+        """Leave no marks of long sequences from now on: the process is told to end."""
+        self._marks.stop()
+
+    def _proven(self, spec: ModelSpec, digest: str, tokens: int) -> None:
+        record = self.known(spec)
+        if record is not None and record.proven_tokens < tokens:
+            record = msgspec.structs.replace(record, proven_tokens=tokens)
+            self._records.keep(spec, digest, record)
+
+    def close(self) -> None:
+        """Cancel every trial and refuse new ones; return once their processes have ended."""
+        with self._lock:
+            self._closed = True
+            runs = list(self._runs.values())
+        for run in runs:
+            run.cancel()
+        self._threads.shutdown()
+
+    def _ended(self, spec: ModelSpec, run: TrialRun) -> None:
+        with self._lock:
+            if self._runs.get(_key(spec)) is run:
+                del self._runs[_key(spec)]
+
+    # -- on the trials' threads -----------------------------------------------------------------
+
+    def _try(self, spec: ModelSpec, trial: Trial, fresh: bool, long: bool) -> None:  # noqa: FBT001 - an executor passes them on
+        trial.require_wanted()
+        trial.step = "reading the file"
+        digest = self._hashed(spec, trial)
+        header = header_of(spec.path)
+        room = room_for(header, self._settings)
+        trial.model_bytes = footprint(header, pooling=spec.entry.pooling, room=room)
+        record = self.known(spec)
+        if record is None or fresh:
+            record = self._tried(spec, trial, long=long)
+            if self._hashed(spec, trial) != digest:
+                raise TrialUnfinished(spec.path.name, "the file changed meanwhile")
+            self._records.keep(spec, digest, record)
+            self._follow(digest, record)
+            said = record.reason or "; ".join(record.notes) or "good"
+            log.info("%s was tried: %s", spec.id, said)
+        _require_passed(spec, record)
+
+    def _follow(self, digest: str, record: TrialRecord) -> None:
+        """Let a model that is in memory go by a new record."""
+        if record.crashed_tokens is None:
+            self._marks.forget(digest)
+        watch = self._watches.get(digest)
+        if watch is not None:
+            watch.crashed = record.crashed_tokens
+            watch.proven = max(watch.proven, record.proven_tokens)
+
+    def _hashed(self, spec: ModelSpec, trial: Trial) -> str:
         try:
-            write_private(self.path(spec), msgspec.json.encode(record))
+            digest = self._digests.sha256(spec.path, trial.require_wanted)
         except OSError as error:
-            log.warning("the record on %s is not kept: %s", spec.id, error)
+            raise TrialUnfinished(spec.path.name, f"it cannot be read ({error})") from None
+        if spec.entry.sha256 not in (None, digest):
+            raise LoadFailed(f"{spec.path.name} is not the file that the catalogue names (sha256).")
+        return digest
 
-
-@lru_cache(maxsize=1024)
-def _read(path: Path, _changed_ns: int) -> TrialRecord:
-    """Return a record; it is needed at every call of a model."""
-    return msgspec.json.decode(path.read_bytes(), type=TrialRecord)
-
-
-def tried(spec: ModelSpec, *, seconds: float = SECONDS) -> tuple[str | None, list[str]]:
-    """Try a file in a process of its own; return the reason not to use it, if any, and notes.
-
-    Raises:
-        InvalidModelFile: its header says already that it is no model file.
-    """
-    header = read_header(spec.path)
-    size = MEMORY_FACTOR * footprint(header, pooling=spec.entry.pooling, workers=1) + MEMORY_BYTES
-    request = msgspec.json.encode(
-        {"entry": spec.entry, "path": str(spec.path), "memory_bytes": size}
-    )
-    limit_s = seconds + header.file_size / BYTES_PER_S
-    try:
-        end = subprocess.run(
-            [sys.executable, "-P", "-m", "appliance.engine.preflight"],
-            input=request,
-            capture_output=True,
-            timeout=limit_s,
-            check=False,
-            env=environment(),
+    def _tried(self, spec: ModelSpec, trial: Trial, *, long: bool) -> TrialRecord:
+        before = self.known(spec)
+        log.info("%s is tried in a process of its own", spec.id)
+        trial.run(long=long)
+        assert trial.report is not None
+        keeps = before is not None and not long
+        longest = max((length.tokens for length in trial.lengths), default=0)
+        return TrialRecord(
+            build=engine(),
+            reason=trial.report.reason,
+            notes=trial.report.notes,
+            stderr=trial.stderr if trial.report.reason or trial.crashed_tokens else "",
+            lengths=before.lengths if before and keeps else trial.lengths,
+            crashed_tokens=before.crashed_tokens if before and keeps else trial.crashed_tokens,
+            proven_tokens=max(longest, before.proven_tokens if before else SHORT_TOKENS),
         )
-    except subprocess.TimeoutExpired as error:
-        return f"{_step(error.stdout)} took longer than {limit_s:.0f} s", []
-    *_, last = [b"", *end.stdout.splitlines()]
-    with contextlib.suppress(msgspec.MsgspecError):
-        found = msgspec.json.decode(last, type=_Found)
-        return found.reason, found.notes
-    if end.returncode < 0:
-        name = signal.Signals(-end.returncode).name
-        return f"llama.cpp crashed at {_step(end.stdout)} ({name})", []
-    complaint = end.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
-    return f"{_step(end.stdout)} failed: {''.join(complaint)[:300]}", []
 
 
-class _Found(msgspec.Struct):
-    reason: str | None = None
-    notes: list[str] = []
+def _require_passed(spec: ModelSpec, record: TrialRecord | None) -> None:
+    if record is not None and record.reason is not None:
+        raise LoadFailed(f"{spec.path.name} is not used: {record.reason}")
 
 
-def _step(output: bytes | None) -> str:
-    lines = (output or b"").decode("utf-8", "replace").splitlines()
-    return lines[-1] if lines else "starting"
-
-
-def _what(entry: ModelEntry) -> str:
-    return (
-        f"{entry.pooling}|{entry.scores}|{entry.segments}|{entry.template}|{entry.max_input_tokens}"
-    )
+def _key(spec: ModelSpec) -> tuple[Path, str]:
+    return spec.path, repr((spec.entry.pooling, spec.entry.segments, spec.entry.template))

@@ -15,9 +15,9 @@ from appliance import machine
 from appliance.catalog.spec import ModelSpec
 from appliance.engine.backend import EngineLimits
 
-SIDE_OUTPUT_BYTES_MAX = 128 << 20
-"""llama.cpp keeps 4 bytes for each token of a context's ubatch and entry of the vocabulary; beyond
-this, only the first worker takes sequences that are longer than a batch."""
+PLAIN_TOKENS_MAX = 1024
+"""Tokens of a context up to which the plain attention may be chosen: it keeps a number for each
+head and pair of tokens, which is 4 GB for 8,192 tokens and 16 heads."""
 SCHEMA = 1
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -39,13 +39,20 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True):
     origin: Literal["default", "calibrated", "settings"]
     """Where the numbers come from."""
 
-    def worker_limits(self, limits: EngineLimits, *, vocabulary: int, worker: int) -> EngineLimits:
-        """Return what a worker's backend may take; side workers of large vocabularies take less."""
+    def worker_limits(self, limits: EngineLimits, *, worker: int) -> EngineLimits:
+        """Return what a worker's backend may take: all but the first may take less."""
         max_batch_tokens = min(self.max_batch_tokens, limits.ubatch_tokens_max)
         ubatch = limits.ubatch_tokens_max
-        if worker > 0 and 4 * vocabulary * ubatch > SIDE_OUTPUT_BYTES_MAX:
-            ubatch = max_batch_tokens
-        return replace(limits, ubatch_tokens_max=ubatch, max_batch_tokens=max_batch_tokens)
+        if worker > 0 and limits.side_tokens_max:
+            ubatch = min(ubatch, max(max_batch_tokens, limits.side_tokens_max))
+        return replace(
+            limits, ubatch_tokens_max=ubatch, max_batch_tokens=max_batch_tokens, side_tokens_max=0
+        )
+
+    def attention(self, limits: EngineLimits) -> bool | None:
+        """Return whether a backend with these limits uses flash attention; None: as llama.cpp."""
+        is_long = limits.ubatch_tokens_max > PLAIN_TOKENS_MAX
+        return None if is_long and self.flash_attention is False else self.flash_attention
 
 
 class Remembered(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,18 +1,20 @@
-"""Model pool: the models in memory, those being loaded and those being freed.
+"""Model pool: the models in memory, those being tried or loaded, and those being freed.
 
 Owns one engine for each file of weights, how many load at once, and the memory that all may take: a
 model that needs room waits until the least recently called ones are evicted. A leased model is
-never evicted.
+never evicted. Weights that no model of the catalogue names any more go as soon as they may.
 """
 
 import asyncio
 import logging
+from collections.abc import Callable, Iterable
 
 from appliance.catalog.spec import ModelSpec
 from appliance.core.clock import Clock
-from appliance.core.errors import ApplianceError
+from appliance.core.errors import ApplianceError, Draining, ModelWarming, TrialUnfinished
 from appliance.core.limits import Limits
 from appliance.engine.loader import Loader
+from appliance.engine.screening import Screening
 from appliance.scheduler.cache import VectorCache
 from appliance.scheduler.engine import Engine
 from appliance.scheduler.eviction import Resident, choose_evictions
@@ -47,7 +49,14 @@ class ModelPool:
         cache: VectorCache,
         memory_bytes: int | None,
         times: LoadTimes,
+        screening: Screening | None,
+        on_unused: Callable[[WeightsKey], None],
     ) -> None:
+        """Prepare; without `screening` every file counts as tried.
+
+        `on_unused` is called when the last lease on a model has ended.
+        """
+        self._on_unused = on_unused
         self._loader = loader
         self._clock = clock
         self._limits = limits
@@ -55,6 +64,7 @@ class ModelPool:
         self.memory_bytes = memory_bytes
         """What all models together may take; None: whatever they need."""
         self._times = times
+        self._screening = screening
         self.entries: dict[WeightsKey, PoolEntry] = {}
         self.leases = Leases(self._unused)
         """Calls that compute with each model, or wait for it."""
@@ -62,6 +72,9 @@ class ModelPool:
         self._deaths: dict[WeightsKey, int] = {}
         self._freeing: dict[asyncio.Task[None], int] = {}
         """Engines on their way out, and the memory that each still takes."""
+        self._named: set[WeightsKey] | None = None
+        """What the catalogue's models compute with; None: it was not said."""
+        self._draining = False
         self._again: asyncio.TimerHandle | None = None
         self._closing = False
 
@@ -84,17 +97,58 @@ class ModelPool:
         """Queue a model to be loaded; it replaces the model's former entry."""
         weights = weights_key(spec)
         self._free(self.entries.pop(weights, None))
+        loop = asyncio.get_running_loop()
         entry = self.entries[weights] = PoolEntry(
             spec=spec,
             bytes=size,
             began_ns=self._clock.monotonic_ns(),
             expected_s=self._times.expected_s(spec),
             restarting=restarting,
-            done=asyncio.get_running_loop().create_future(),
+            done=loop.create_future(),
+            tried=loop.create_future(),
         )
         entry.done.add_done_callback(_retrieve)
+        entry.tried.add_done_callback(_retrieve)
+        self._try(entry)
         self.reconcile()
         return entry
+
+    def is_tried(self, spec: ModelSpec) -> bool:
+        """Say whether a file needs no trial any more, or none at all."""
+        return self._screening is None or self._screening.is_tried(spec)
+
+    def keep_only(self, specs: Iterable[ModelSpec]) -> None:
+        """Let the weights go that no model of a new catalogue names; leases on them end first.
+
+        A pin is a model's: it goes over to the file that is the model's now.
+        """
+        named = {weights_key(spec): spec.id for spec in specs}
+        by_id = {spec_id: weights for weights, spec_id in named.items()}
+        for weights, entry in self.entries.items():
+            if weights in named:
+                continue
+            log.info("the file of %s was replaced or removed: it is freed", entry.spec.id)
+            if weights in self.pinned and entry.spec.id in by_id:
+                self.pinned.add(by_id[entry.spec.id])
+            self.leave(entry)
+        self.pinned &= named.keys()
+        self._named = set(named)
+        self.reconcile()
+
+    def leave(self, entry: PoolEntry) -> None:
+        """Mark an entry, so that it is freed when the last lease on it ends."""
+        entry.leaving = True
+        entry.progress.cancel()
+        if entry.trial is not None:
+            entry.trial.cancel()
+
+    def drain(self) -> None:
+        """End every trial, and the wait of those that wait for one; begin none any more."""
+        self._draining = True
+        for entry in self.entries.values():
+            if entry.trial is not None:
+                self._end(entry, Draining())
+                entry.trial.cancel()
 
     def reconcile(self) -> None:
         """Free entries that are marked and unused; load those that wait and fit."""
@@ -107,6 +161,41 @@ class ModelPool:
         for entry in [entry for entry in self.entries.values() if entry.state == "waiting"]:
             if not self._admit(entry) and self._is_wanted(entry):
                 break  # first come, first served: a small model must not starve a large one
+
+    def _try(self, entry: PoolEntry) -> None:
+        """Have a file tried that nobody has tried yet; the load comes after that."""
+        if self._screening is None or self._screening.is_tried(entry.spec):
+            entry.tried.set_result(None)
+            return
+        if self._draining:
+            self._end(entry, Draining())
+            return
+        try:
+            entry.trial = self._screening.begin(entry.spec)
+        except (ApplianceError, RuntimeError) as error:  # or the system gives no thread
+            self._fail(entry, str(error))
+            return
+        tried = asyncio.wrap_future(entry.trial.done)
+        tried.add_done_callback(lambda done: self._tried(entry, done))
+
+    def _tried(self, entry: PoolEntry, done: "asyncio.Future[None]") -> None:
+        trial, entry.trial = entry.trial, None
+        was_cancelled = done.cancelled() or isinstance(done.exception(), TrialUnfinished)
+        error = None if done.cancelled() else done.exception()
+        if entry.leaving and was_cancelled:
+            self._end(entry, ModelWarming(model=entry.spec.id, retry_after_s=1, doing="unloaded"))
+        elif done.cancelled():
+            self._fail(entry, "its trial was cancelled; try again")
+        elif error is not None:
+            reason = error.message if isinstance(error, ApplianceError) else repr(error)
+            log.error("%s could not be tried: %s", entry.spec.id, reason)
+            self._fail(entry, reason)
+        elif not entry.tried.done():
+            assert trial is not None
+            entry.bytes = max(entry.bytes, trial.trial.model_bytes)
+            entry.began_ns = self._clock.monotonic_ns()
+            entry.tried.set_result(None)
+        self.reconcile()
 
     def _is_wanted(self, entry: PoolEntry) -> bool:
         """Say whether a call still waits for a model."""
@@ -128,6 +217,7 @@ class ModelPool:
     async def close(self) -> None:
         """Free every model that is not leased; the process's end frees the others."""
         self._closing = True
+        self.drain()
         if self._again is not None:
             self._again.cancel()
         for weights, entry in list(self.entries.items()):
@@ -144,6 +234,9 @@ class ModelPool:
         entry = self.entries.get(weights)
         if entry is not None:
             entry.used_ns = self._clock.monotonic_ns()
+            if self._named is not None and weights not in self._named:
+                self.leave(entry)  # a call that came before the catalogue changed had it loaded
+        self._on_unused(weights)
         self.reconcile()
 
     def _admit(self, entry: PoolEntry) -> bool:
@@ -197,7 +290,7 @@ class ModelPool:
         try:
             entry.engine = Engine(
                 spec.id,
-                lambda: self._loader.open_model(spec),
+                lambda: self._loader.open_model(spec, entry.progress),
                 clock=self._clock,
                 queue_tokens_max=self._limits.queue_tokens_max,
                 on_death=lambda: self._died(entry),
@@ -230,8 +323,13 @@ class ModelPool:
 
     def _fail(self, entry: PoolEntry, reason: str) -> None:
         entry.reason, entry.failed_ns = reason, self._clock.monotonic_ns()
-        if not entry.done.done():
-            entry.done.set_exception(ApplianceError(reason))
+        self._end(entry, ApplianceError(reason))
+
+    def _end(self, entry: PoolEntry, error: ApplianceError) -> None:
+        """Tell those that wait for an entry why they wait in vain."""
+        for future in (entry.tried, entry.done):
+            if not future.done():
+                future.set_exception(error)
 
     def _died(self, entry: PoolEntry) -> None:
         weights = weights_key(entry.spec)
@@ -252,6 +350,9 @@ class ModelPool:
         """Stop a model's engine on another thread; its memory counts until that is done."""
         if entry is None:
             return
+        if entry.trial is not None:
+            entry.trial.cancel()
+        entry.progress.cancel()
         if entry.engine is None:
             entry.gone.set()
             return

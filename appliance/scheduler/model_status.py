@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Protocol
 
 from appliance.catalog.spec import ModelSpec
+from appliance.engine.model_limits import served_tokens_max
 from appliance.engine.screening import Screening
 from appliance.engine.tuning import Tuning, read, tuning_path
+from appliance.settings import EngineSettings
 
 
 class ModelStatus(Protocol):
@@ -26,12 +28,20 @@ class ModelStatus(Protocol):
         """Return how the model is computed, or None if it was never loaded."""
         ...
 
+    def tokens_max(self, spec: ModelSpec) -> int:
+        """Return the tokens of the longest sequence that the model takes here; reads its file."""
+        ...
+
 
 class OfflineStatus:
     """A data directory without a server."""
 
-    def __init__(self, models: Path) -> None:
+    def __init__(
+        self, models: Path, settings: EngineSettings, screening: Screening | None = None
+    ) -> None:
         self._models = models
+        self._settings = settings
+        self._screening = screening
 
     def is_loaded(self, _: ModelSpec) -> bool:
         """Say no: nothing runs."""
@@ -39,16 +49,19 @@ class OfflineStatus:
 
     def reason(self, spec: ModelSpec) -> str | None:
         """Return that the file is missing or bad, or None."""
-        return file_reason(spec)
+        return file_reason(spec, self._screening)
+
+    def tokens_max(self, spec: ModelSpec) -> int:
+        """Return what a server would take."""
+        return served_tokens_max(spec, self._settings)
 
     def tuning(self, spec: ModelSpec) -> Tuning | None:
         """Return the last calibration."""
         return read(tuning_path(self._models, spec))
 
 
-def file_reason(spec: ModelSpec) -> str | None:
-    """Return that the model's file is missing or was found to be bad, or None."""
+def file_reason(spec: ModelSpec, screening: Screening | None = None) -> str | None:
+    """Return that the model's file is missing or failed its trial, or None."""
     if not spec.path.exists():
         return f"its file {spec.path.name} is not on this machine"
-    record = Screening(spec.path.parent).known(spec)
-    return None if record is None else record.reason
+    return None if screening is None else screening.refusal(spec)

@@ -1,4 +1,4 @@
-"""Pool entry: one file of weights that waits, is loaded, or is being freed, and its facts."""
+"""Pool entry: one file of weights that is tried, waits, is loaded or being freed, and its facts."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Literal
 
 from appliance.catalog.spec import ModelSpec
+from appliance.engine.load_progress import LoadProgress
+from appliance.engine.screening import TrialRun
 from appliance.scheduler.engine import Engine
 
 WeightsKey = tuple[Path, str, bool, str | None]
 """File, pooling, segments and SHA-256: two models that compute the same share one engine, and a
 file that was replaced gets a new one."""
-State = Literal["waiting", "loading", "loaded", "failed", "leaving"]
+State = Literal["trying", "waiting", "loading", "loaded", "failed", "leaving"]
 
 
 def weights_key(spec: ModelSpec) -> WeightsKey:
@@ -31,10 +33,16 @@ class PoolEntry:
     restarting: bool
     done: asyncio.Future[None]
     """Done when the model can compute, or holds the error that it could not be loaded."""
+    tried: asyncio.Future[None]
+    """Done when its file needs no trial any more, or holds the error of one that failed."""
+    trial: TrialRun | None = None
+    """The trial of its file, while that waits or runs."""
+    progress: LoadProgress = field(default_factory=LoadProgress)
+    """How far its weights are loaded."""
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when its memory is free again."""
     engine: Engine | None = None
-    """None: it waits for memory."""
+    """None: it is tried, or waits for memory."""
     waiters: dict[str, int] = field(default_factory=dict)
     """How many calls of each key wait for it."""
     reason: str = ""
@@ -63,6 +71,8 @@ class PoolEntry:
             return "leaving"
         if self.reason:
             return "failed"
+        if self.trial is not None:
+            return "trying"
         if self.engine is None:
             return "waiting"
         return "loaded" if self.engine.is_usable else "loading"

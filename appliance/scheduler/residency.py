@@ -1,4 +1,4 @@
-"""Residency: a call's way to a model that may be loaded, being loaded, or not.
+"""Residency: a call's way to a model that may be loaded, being tried or loaded, or not.
 
 Owns how long a call waits for a cold model, the tokenizers, and what keeps a model in memory:
 leases, a pin, and the idle time.
@@ -20,6 +20,7 @@ from appliance.core.errors import (
 )
 from appliance.core.limits import Limits
 from appliance.engine.loader import Loader, TextEncoder
+from appliance.engine.screening import Screening
 from appliance.engine.tuning import Tuning
 from appliance.scheduler.cache import VectorCache
 from appliance.scheduler.engine import Engine
@@ -31,6 +32,12 @@ from appliance.scheduler.pool_entry import PoolEntry, WeightsKey, weights_key
 from appliance.scheduler.threads import ThreadPool
 
 log = logging.getLogger("gigarouter.residency")
+
+OPENING_S = 2.0
+"""A call waits so long for a tokenizer, however impatient it is: most open in a tenth of it, and
+without one the call's price is not known."""
+TRIAL_S = 5.0
+"""Seconds that a trial takes, for a guess at when to come back."""
 
 
 class Residency:
@@ -47,17 +54,20 @@ class Residency:
         memory_bytes: int | None = None,
         idle_s: int = 0,
         times: LoadTimes | None = None,
+        screening: Screening | None = None,
     ) -> None:
         """Wire it.
 
         `memory_bytes` is what all models together may take (None: whatever they need); `idle_s` is
-        how long a model stays that nobody calls (0: until its room is needed).
+        how long a model stays that nobody calls (0: until its room is needed); `screening` tries
+        files before they are loaded (None: none is tried).
         """
         self._loader = loader
         self._threads = threads
         self._clock = clock
         self._limits = limits
         self._idle_s = idle_s
+        self._screening = screening
         self.pool = ModelPool(
             loader,
             clock=clock,
@@ -65,11 +75,15 @@ class Residency:
             cache=cache,
             memory_bytes=memory_bytes,
             times=times or LoadTimes(None),
+            screening=screening,
+            on_unused=self._drop_stale,
         )
         self._encoders: dict[WeightsKey, asyncio.Task[TextEncoder]] = {}
         self._opened_ns: dict[WeightsKey, int] = {}
         """When each of them was opened, or failed to be, last."""
-        # Opening one can hash and try a file of gigabytes: texts must not wait for that.
+        self._named: set[WeightsKey] | None = None
+        """What the catalogue's models compute with; None: it was not said."""
+        # Opening one takes a second if its vocabulary is large: texts must not wait for that.
         self._opener = ThreadPool(workers=1, calls_max=limits.tokenizing_calls_max)
 
     def __repr__(self) -> str:
@@ -87,13 +101,17 @@ class Residency:
 
     def reason(self, spec: ModelSpec) -> str | None:
         """Return why the model cannot be served, or None."""
-        missing = file_reason(spec)
-        if missing is not None:
-            return missing
+        found = file_reason(spec, self._screening)
+        if found is not None:
+            return found
         entry = self.pool.entries.get(weights_key(spec))
         return (
             entry.reason if entry and entry.reason and not self.pool.may_try_again(entry) else None
         )
+
+    def tokens_max(self, spec: ModelSpec) -> int:
+        """Return the tokens of the longest sequence that the model takes here; reads its file."""
+        return self._loader.tokens_max(spec)
 
     def tuning(self, spec: ModelSpec) -> Tuning | None:
         """Return how the model is computed, or None while it is not loaded."""
@@ -125,21 +143,40 @@ class Residency:
         finally:
             lease.release()
 
-    async def encoder(self, spec: ModelSpec) -> TextEncoder:
+    async def encoder(
+        self, spec: ModelSpec, *, wait_s: float | None = None, key: str = ""
+    ) -> TextEncoder:
         """Return the model's tokenizer, built once; needs no weights. Call it under a lease.
 
+        It is opened once the model's file has passed its trial; that is waited for at most `wait_s`
+        seconds (None: as long as a call may take).
+
         Raises:
-            ModelNotServed: the file has none that we can use.
+            ModelWarming: its file is being tried, or it is being opened.
+            Draining: the server stops before the file was tried.
+            ModelNotServed: the file has none that we can use, or failed its trial.
             QueueFull: too many calls wait for a tokenizer thread.
         """
+        wait_s = self._limits.call_seconds_max if wait_s is None else wait_s
         weights = weights_key(spec)
+        if weights not in self._encoders:
+            self.require_served(spec)
+            if not self.pool.is_tried(spec):
+                self.ready(spec)
+                entry = self.pool.entries[weights]
+                await self._until(spec, entry, entry.tried, wait_s=wait_s, key=key)
         task = self._encoders.get(weights)
         if task is None or self._may_open_again(weights, task):
             task = asyncio.create_task(self._opener.run(self._loader.open_encoder, spec))
             self._encoders[weights] = task
             self._opened_ns[weights] = self._clock.monotonic_ns()
         try:
-            return task.result() if task.done() else await asyncio.shield(task)
+            if task.done():
+                return task.result()
+            async with asyncio.timeout(max(wait_s, OPENING_S)):
+                return await asyncio.shield(task)
+        except TimeoutError:
+            raise ModelWarming(model=spec.id, retry_after_s=1) from None
         except RetryableError:
             raise
         except Exception as error:
@@ -166,7 +203,8 @@ class Residency:
         """Return the model's engine, waiting at most `wait_s` seconds for it to load.
 
         Raises:
-            ModelWarming: it is still being loaded, or too many calls wait for it already.
+            ModelWarming: it is still being tried or loaded, or too many calls wait for it already.
+            Draining: the server stops before its file was tried.
             EngineRestarting: the same, after its engine died.
             ModelNotServed: it could not be loaded.
         """
@@ -174,24 +212,38 @@ class Residency:
         if engine is not None:
             return engine
         entry = self.pool.entries[weights_key(spec)]
+        await self._until(spec, entry, entry.done, wait_s=wait_s, key=key)
+        if entry.engine is None:
+            raise self._later(spec, entry)
+        return entry.engine
+
+    async def _until(
+        self,
+        spec: ModelSpec,
+        entry: PoolEntry,
+        future: asyncio.Future[None],
+        *,
+        wait_s: float,
+        key: str,
+    ) -> None:
+        """Wait for a future of an entry as one of those whose number is bounded."""
         if wait_s <= 0 or entry.leaving or self._is_crowded(entry, key):
             self.require_served(spec)
             raise self._later(spec, entry)
         entry.waiters[key] = entry.waiters.get(key, 0) + 1
         try:
             async with asyncio.timeout(wait_s):
-                await asyncio.shield(entry.done)
+                await asyncio.shield(future)
         except TimeoutError:
             raise self._later(spec, entry) from None
+        except RetryableError:
+            raise
         except ApplianceError as error:
             raise ModelNotServed(model=spec.id, reason=error.message) from error
         finally:
             entry.waiters[key] -= 1
             if not entry.waiters[key]:
                 del entry.waiters[key]
-        if entry.engine is None:
-            raise self._later(spec, entry)
-        return entry.engine
 
     async def preload(self, specs: Iterable[ModelSpec]) -> None:
         """Load models and their tokenizers; one that fails is logged and left to its callers."""
@@ -218,10 +270,28 @@ class Residency:
         if entry is None:
             self._drop_encoder(spec)
             return
-        entry.leaving = True
+        self.pool.leave(entry)
         self.pool.reconcile()
         await entry.gone.wait()
         self._drop_encoder(spec)
+
+    def keep_only(self, specs: Iterable[ModelSpec]) -> None:
+        """Free what no model of a new catalogue names, as soon as the calls with it have ended."""
+        found = list(specs)
+        self._named = {weights_key(spec) for spec in found}
+        self.pool.keep_only(found)
+        for weights in list(self._encoders):
+            self._drop_stale(weights)
+
+    def drain(self) -> None:
+        """End every trial at once, and the calls that wait for one."""
+        self.stop_watching()
+        self.pool.drain()
+
+    def stop_watching(self) -> None:
+        """Hold no end of the process against a model's file from now on; on any thread."""
+        if self._screening is not None:
+            self._screening.stop_watching()
 
     async def run(self) -> None:
         """Free models that nobody has called for long, until cancelled."""
@@ -231,7 +301,7 @@ class Residency:
             for entry in list(self.pool.entries.values()):
                 if entry.used_ns < horizon_ns and self.pool.may_go(entry):
                     log.info("%s is freed: nobody called it for %d s", entry.spec.id, self._idle_s)
-                    entry.leaving = True
+                    self.pool.leave(entry)
             self.pool.reconcile()
 
     async def close(self) -> None:
@@ -269,10 +339,21 @@ class Residency:
 
     def _later(self, spec: ModelSpec, entry: PoolEntry) -> RetryableError:
         elapsed_s = (self._clock.monotonic_ns() - entry.began_ns) / NS_PER_S
-        left_s = max(1, min(60, round(entry.expected_s - elapsed_s + 0.5)))
+        expected_s = entry.expected_s + (TRIAL_S if entry.trial is not None else 0)
+        left_s = max(1, min(60, round(expected_s - elapsed_s + 0.5)))
         if entry.restarting:
             return EngineRestarting(model=spec.id, retry_after_s=left_s)
+        if entry.trial is not None:
+            return ModelWarming(
+                model=spec.id, retry_after_s=left_s, doing="tried before its first load"
+            )
         return ModelWarming(model=spec.id, retry_after_s=left_s)
+
+    def _drop_stale(self, weights: WeightsKey) -> None:
+        """Free the tokenizer of a file that no model names any more, unless a call uses it."""
+        is_stale = self._named is not None and weights not in self._named
+        if is_stale and weights in self._encoders and not self.pool.leases.count(weights):
+            _close(self._encoders.pop(weights))
 
     def _drop_encoder(self, spec: ModelSpec) -> None:
         """Free a tokenizer, unless a call came in the meantime."""
@@ -282,7 +363,9 @@ class Residency:
 
 
 def _close(task: "asyncio.Task[TextEncoder]") -> None:
-    if task.done() and not task.cancelled() and task.exception() is None:
+    if not task.done():
+        task.add_done_callback(_close)  # its caller has left, and its thread has not
+    elif not task.cancelled() and task.exception() is None:
         task.result().close()
 
 

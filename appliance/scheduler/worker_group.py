@@ -99,10 +99,8 @@ class WorkerGroup:
     def _open_backend(self, worker: int) -> Backend:
         assert self._model is not None
         weights, tuning = self._model.weights, self._model.tuning
-        limits = tuning.worker_limits(
-            weights.limits, vocabulary=weights.facts.vocabulary, worker=worker
-        )
-        backend = weights.open_backend(limits, flash_attention=tuning.flash_attention)
+        limits = tuning.worker_limits(weights.limits, worker=worker)
+        backend = weights.open_backend(limits, flash_attention=tuning.attention(limits))
         self._owner.worker_opened()
         return backend
 

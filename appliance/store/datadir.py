@@ -221,11 +221,10 @@ def write_private(path: Path, content: bytes) -> None:
     """Replace a file in one step, 0600, durable before this returns."""
     part = path.with_name(path.name + ".part")
     handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(handle, content)
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)  # all of it: os.write may write a part, as on a disk that fills
+        file.flush()
         os.fsync(handle)
-    finally:
-        os.close(handle)
     part.replace(path)
     sync_directory(path.parent)
 

@@ -82,6 +82,22 @@ class Digests:
             self._keep(before, digest)
         return digest
 
+    def known(self, file: Path) -> str | None:
+        """Return a file's SHA-256 if it is known as the file is now; nothing is read for it.
+
+        Raises:
+            OSError: there is no such file.
+        """
+        return self._known.get(_identity(file))
+
+    def remember(self, file: Path, digest: str) -> None:
+        """Keep the digest of a file that was hashed while it was written.
+
+        Raises:
+            OSError: the file is not there.
+        """
+        self._keep(_identity(file), digest)
+
     def _keep(self, identity: str, digest: str) -> None:
         with self._lock:
             self._known[identity] = digest

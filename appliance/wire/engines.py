@@ -15,7 +15,8 @@ class EngineView(msgspec.Struct, frozen=True):
 
     model: str
     state: str
-    """`absent`, `waiting` (for memory), `loading`, `loaded`, `failed` or `leaving`."""
+    """`absent`, `trying` (in a process of its own), `waiting` (for memory), `loading`, `loaded`,
+    `failed` or `leaving`."""
     bytes: int
     """Memory, estimated from the file."""
     pinned: bool
@@ -25,8 +26,10 @@ class EngineView(msgspec.Struct, frozen=True):
     idle_s: float
     """Since it was called last."""
     progress: float
-    """0 to 1: how far it is loaded, judged by how long its last load took."""
+    """0 to 1: how much of its weights is loaded."""
     reason: str | None
+    step: str | None = None
+    """What the trial of its file does now."""
 
 
 class DeviceView(msgspec.Struct, frozen=True):

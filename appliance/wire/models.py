@@ -15,12 +15,24 @@ class AddModelOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Absolute: a .gguf file, or a Hugging Face folder."""
     id: str | None = None
     task: str | None = None
+    pooling: str | None = None
+    """`mean`, `cls` or `last`; None: what the model's files say, or what is usual."""
+    replace: bool = False
+    """Whether a model with this id is replaced; what the operator said of it stays."""
 
 
 class ModelOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A model to do something with, by id or alias."""
 
     id: str
+
+
+class TryOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A model whose file is to be tried again."""
+
+    id: str
+    long: bool = False
+    """Whether sequences up to the longest that it takes are computed too."""
 
 
 class PriceOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,6 +73,30 @@ class TuningView(msgspec.Struct, frozen=True):
     """`default`, `calibrated` or `settings`."""
 
 
+class LengthView(msgspec.Struct, frozen=True):
+    """One long sequence that a trial computed."""
+
+    tokens: int
+    seconds: float
+    peak_bytes: int
+    """The most memory that the trial's process had taken by then."""
+
+
+class TrialView(msgspec.Struct, frozen=True):
+    """What the trial of a model's file found, in a process of its own."""
+
+    model: str
+    reason: str | None = None
+    """Why the file is not used; None: it is."""
+    notes: list[str] = []
+    """What to know of a file that is used."""
+    stderr: str = ""
+    """The end of what the process wrote to standard error, if the file is not used."""
+    lengths: list[LengthView] = []
+    crashed_tokens: int | None = None
+    """Sequences of so many tokens crashed llama.cpp, and shorter ones did not."""
+
+
 class ModelView(msgspec.Struct, frozen=True, omit_defaults=True):
     """A model as `GET /v1/models` shows it: the contract's fields and OpenAI's."""
 
@@ -90,18 +126,26 @@ class ModelView(msgspec.Struct, frozen=True, omit_defaults=True):
     """Its file is not on this machine, and that is all: a pull brings it."""
     tuning: TuningView | None = None
     """None until it is loaded for the first time."""
+    notes: tuple[str, ...] = ()
+    """What was assumed when it was added, in the answer to that alone."""
+    trial: TrialView | None = None
+    """What the trial of its file found; said to the operator alone."""
 
 
-class ModelList(msgspec.Struct, frozen=True):
+class ModelList(msgspec.Struct, frozen=True, omit_defaults=True):
     """`GET /v1/models`."""
 
     object: str
     data: list[ModelView]
+    warning: str | None = None
+    """Why the operator's own models are not among them; said to the operator alone."""
 
 
-class Health(msgspec.Struct, frozen=True):
+class Health(msgspec.Struct, frozen=True, omit_defaults=True):
     """`GET /health`."""
 
     status: str
     version: str
     models_loaded: int
+    warning: str | None = None
+    """That something which the operator wrote is not in effect."""

@@ -25,7 +25,7 @@ RANKER = json.dumps(RERANK).encode()
 LIMITS = Limits()
 DEEP = 5_000
 MILLIONS = 3_000_000
-TOKENS_MAX = 512
+TOKENS_MAX = 256
 
 
 @pytest.fixture(scope="module")
@@ -372,7 +372,7 @@ def test_why_a_large_body_with_a_wrong_key_is_refused_can_be_read(
 
 
 @pytest.mark.parametrize(
-    ("words", "counted", "cut"), [(509, 511, False), (510, 512, False), (511, 512, True)]
+    ("words", "counted", "cut"), [(253, 255, False), (254, 256, False), (255, 256, True)]
 )
 def test_a_text_is_cut_from_the_first_token_above_the_limit(
     client: httpx2.Client, words: int, counted: int, *, cut: bool
@@ -384,7 +384,7 @@ def test_a_text_is_cut_from_the_first_token_above_the_limit(
     whole = {"model": EMBED, "input": "word " * words, "truncate": False}
     refusal = client.post(EMBEDDINGS, json=whole)
     if cut:
-        assert "input[0] has 513 tokens" in refused(refusal, "input", "input_too_long")
+        assert "input[0] has 257 tokens" in refused(refusal, "input", "input_too_long")
     else:
         assert refusal.status_code == 200
 

@@ -140,9 +140,9 @@ async def loading_held(payer: Payer) -> AsyncIterator[threading.Event]:
     loader, gate = payer.bench.appliance.loader, threading.Event()
     open_model = loader.open_model
 
-    def held(spec: Any) -> Any:
+    def held(spec: Any, progress: Any) -> Any:
         assert gate.wait(DEADLINE_S)
-        return open_model(spec)
+        return open_model(spec, progress)
 
     loader.open_model = held  # type: ignore[method-assign]
     try:
@@ -194,10 +194,10 @@ def test_a_wrong_body_is_an_invalid_request_that_names_the_field(tmp_path: Path)
 def test_a_text_that_is_too_long_is_refused_when_cutting_is_forbidden(tmp_path: Path) -> None:
     async def story() -> None:
         async with paying(tmp_path) as payer:
-            body = {"model": EMBED, "input": ["a", "word " * 511], "truncate": False}
+            body = {"model": EMBED, "input": ["a", "word " * 255], "truncate": False}
             message = refused(await payer.post(body), 400, "input_too_long", param="input")
-            assert "input[1] has 513 tokens" in message
-            assert "512" in message
+            assert "input[1] has 257 tokens" in message
+            assert "this model takes 256" in message
             assert payer.bench.backend.computed == []
 
     prove(story())
@@ -823,7 +823,7 @@ def test_a_dry_run_tells_the_price_and_neither_computes_nor_charges(tmp_path: Pa
             long = {"model": EMBED, "input": ["one", "word " * 600]}
             for body, units, unit, cut in [
                 (ONE, 3, "tokens", 0),
-                (long, 515, "tokens", 1),
+                (long, 259, "tokens", 1),
                 (RANK, 2, "documents", 0),
             ]:
                 dry = await payer.post(body, x_dry_run="true")
@@ -867,11 +867,11 @@ def test_what_was_cut_is_counted_and_billed_as_computed(tmp_path: Path) -> None:
             )
             assert answer.headers["x-truncated"] == "2"
             assert answer.json()["usage"] == {
-                "prompt_tokens": 1_027,
-                "total_tokens": 1_027,
+                "prompt_tokens": 515,
+                "total_tokens": 515,
                 "truncated": 2,
             }
-            assert Decimal(answer.headers["x-cost"]) == 1_027 * Decimal("0.000000008")
+            assert Decimal(answer.headers["x-cost"]) == 515 * Decimal("0.000000008")
             whole = await payer.post(ONE)
             assert "x-truncated" not in whole.headers
             assert "truncated" not in whole.json()["usage"]

@@ -13,7 +13,16 @@ import pytest
 from tests.api import contract
 from tests.server import EMBED, RERANK, ROOT, Server
 
-ITEMS = json.loads((ROOT / "tests/golden/all-minilm-l6-v2.json").read_text())["items"]
+ALL = json.loads((ROOT / "tests/golden/all-minilm-l6-v2.json").read_text())["items"]
+PUBLISHED = 256
+"""Tokens that the model's publisher gives a sequence; the reference was computed with all 512."""
+ITEMS = [item for item in ALL if item["tokens"] <= PUBLISHED]
+OVERLAY = """\
+schema = 1
+[[model]]
+id = "sentence-transformers/all-MiniLM-L6-v2"
+max_input_tokens = 512
+"""
 TEXTS: list[str] = [item["text"] for item in ITEMS]
 TOKENS: list[int] = [item["tokens"] for item in ITEMS]
 VECTORS = np.array([item["embedding"] for item in ITEMS], np.float64)
@@ -86,6 +95,22 @@ def test_a_text_alone_has_the_references_vector_tokens_and_price(
     assert usage == {"prompt_tokens": TOKENS[number], "total_tokens": TOKENS[number]}
     assert Decimal(answer.headers["x-cost"]) == TOKENS[number] * CREDITS_A_TOKEN
     assert "e" not in answer.headers["x-cost"].lower()
+
+
+def test_an_operator_may_give_it_all_the_tokens_that_its_file_takes(make_server):
+    long = [item for item in ALL if item["tokens"] > PUBLISHED]
+    assert long
+    made: Server = make_server()
+    made.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (made.data_dir / "models.toml").write_text(OVERLAY)
+    made.start()
+    with made.client() as client:
+        assert client.get(f"/v1/models/{EMBED}").json()["max_input_tokens"] == 512
+        for item in long:
+            answer = embed(client, item["text"])
+            assert answer.json()["usage"]["prompt_tokens"] == item["tokens"]
+            reference = np.array(item["embedding"], np.float64)
+            assert cosine(vectors(answer)[0], reference) >= CLOSE
 
 
 def test_all_texts_in_one_call_have_the_references_vectors_tokens_and_price(

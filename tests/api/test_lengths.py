@@ -21,6 +21,7 @@ pooling = "mean"
 price = {{ unit = "1M tokens", realtime = 1 }}
 """
 LONG = "word " * 700
+STARTER_ID = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 def shelve(path, **models):
@@ -38,23 +39,47 @@ def tokens_of(answer):
     return answer.json()["usage"]["prompt_tokens"]
 
 
-def test_an_entry_that_promises_more_than_its_file_takes_is_cut_to_the_file(tmp_path):
+def test_an_entry_that_promises_more_than_its_file_takes_is_refused_and_says_so(tmp_path):
     shelve(tmp_path / "data", far=1024)
+    said = "max_input_tokens is 1024, and its file starter.gguf takes 512 tokens"
 
     async def story():
         async with bench(tmp_path / "data") as it:
+            shown = (await it.client.get("/v1/models/far")).json()
+            assert shown["available"] is False
+            assert said in shown["reason"]
             headers = {**await it.key(), "prefer": "wait=30"}
             body = {"model": "far", "input": LONG}
             answer = await it.client.post("/v1/embeddings", json=body, headers=headers)
-            assert tokens_of(answer) == 512
+            assert answer.status_code == 404
+            assert said in answer.json()["detail"]
+
+    asyncio.run(story())
+
+
+def test_the_starter_takes_what_its_publisher_gives_it_and_an_operator_may_give_it_more(tmp_path):
+    async def story(tokens):
+        async with bench(tmp_path / "data") as it:
+            headers = await it.key()
+            body = {"model": STARTER_ID, "input": LONG}
+            answer = await it.client.post("/v1/embeddings", json=body, headers=headers)
+            assert tokens_of(answer) == tokens
             assert answer.headers["x-truncated"] == "1"
             refused = await it.client.post(
                 "/v1/embeddings", json={**body, "truncate": False}, headers=headers
             )
             assert refused.status_code == 400
-            assert "702 tokens; this model takes 512" in refused.json()["detail"]
+            assert f"702 tokens; this model takes {tokens}" in refused.json()["detail"]
+            shown = (await it.client.get(f"/v1/models/{STARTER_ID}")).json()
+            assert (shown["available"], shown["max_input_tokens"]) == (True, tokens)
+            return answer.headers["x-model-fingerprint"]
 
-    asyncio.run(story())
+    published = asyncio.run(story(256))
+    (tmp_path / "data/models.toml").write_text(
+        f'schema = 1\n[[model]]\nid = "{STARTER_ID}"\nmax_input_tokens = 512\n'
+    )
+    raised = asyncio.run(story(512))
+    assert raised != published  # the vectors of long texts are others
 
 
 @pytest.mark.parametrize("first", ["small", "normal"])

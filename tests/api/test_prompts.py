@@ -71,7 +71,7 @@ def test_a_text_is_cut_with_its_prompt_in_front(tmp_path):
         spelt = await embed(on, key, "search query: " + "word " * 600)
         assert vector(told) == vector(spelt)
         assert told.headers["x-truncated"] == "1"
-        assert told.json()["usage"]["prompt_tokens"] == 512
+        assert told.json()["usage"]["prompt_tokens"] == 256
 
     run(tmp_path, story)
 

@@ -101,9 +101,9 @@ def test_a_call_that_the_server_refuses_for_its_own_sake_spends_none_of_its_keys
     async def story(on):
         gate, open_model = threading.Event(), on.appliance.loader.open_model
 
-        def gated(spec):
+        def gated(spec, progress):
             gate.wait(60)
-            return open_model(spec)
+            return open_model(spec, progress)
 
         monkeypatch.setattr(on.appliance.loader, "open_model", gated)
         auth = await on.key(**limit)

@@ -29,6 +29,8 @@ from appliance.catalog.catalog import load, shipped_path
 from appliance.catalog.header_parser import read_header
 from appliance.catalog.spec import ModelSpec
 from appliance.engine.footprint import footprint
+from appliance.engine.model_limits import room_for
+from appliance.settings import EngineSettings
 from tests import shapes
 from tests.hub import COMMIT, StandIn, standing_in
 from tests.server import Server
@@ -111,7 +113,7 @@ def walk(
             else:
                 server.start(env=environment)
                 row.disk = spec.path.stat().st_size
-                row.estimated = footprint(read_header(spec.path), pooling=spec.entry.pooling)
+                row.estimated = _estimate(spec, spec.path)
             _load_and_call(server, spec, row, deadline)
     except Stopped as stop:
         row.why_not = str(stop)
@@ -177,13 +179,18 @@ def _require_disk(shape: shapes.Shape, folder: Path) -> None:
 def _require_memory(row: Row, spec: ModelSpec, file: Path | None) -> None:
     if file is None:
         return
-    header = read_header(file)
-    row.disk = header.file_size
-    row.estimated = footprint(header, pooling=spec.entry.pooling)
+    row.disk = file.stat().st_size
+    row.estimated = _estimate(spec, file)
     # It is tried in a process of its own before it is loaded: not at the same time.
     found = memory_free()
     if found < row.estimated + SPARE_BYTES:
         raise Stopped(f"needs {_gb(row.estimated)} of memory, {_gb(found)} are free")
+
+
+def _estimate(spec: ModelSpec, file: Path) -> int:
+    header = read_header(file)
+    room = room_for(header, EngineSettings())
+    return footprint(header, pooling=spec.entry.pooling, room=room)
 
 
 def memory_free() -> int:
@@ -213,7 +220,7 @@ def _pull(server: Server, spec: ModelSpec, row: Row, deadline: Deadline) -> None
     row.trial_s = now - tried
     [file] = [path for path in (server.data_dir / "models").iterdir() if path.suffix == ".gguf"]
     row.disk = file.stat().st_size
-    row.estimated = footprint(read_header(file), pooling=spec.entry.pooling)
+    row.estimated = _estimate(spec, file)
 
 
 def _load_and_call(server: Server, spec: ModelSpec, row: Row, deadline: Deadline) -> None:

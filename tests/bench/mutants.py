@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from appliance.core.errors import ApplianceError
-from appliance.engine.screening import SECONDS, tried
+from appliance.engine.trial import HANG_S, Trial
 from tests import decoders, encoders
 from tests.decoders import write_decoder
 from tests.models import write_tiny_gguf
@@ -80,7 +80,9 @@ def run(folder: Path, count: int, seed: int) -> Seen:
         path.write_bytes(mutated(content, min(len(content), 12_000), chance))
         began = time.monotonic()
         try:
-            reason, _ = tried(replace_path(spec, path))
+            trial = Trial(replace_path(spec, path))
+            trial.run()
+            reason = trial.report.reason
         except ApplianceError:
             seen.ends["refused by its header"] += 1
         else:
@@ -110,7 +112,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         seen = run(Path(folder), options.count, options.seed)
-    _say(f"{dict(seen.ends)}; slowest {seen.slowest_s:.1f} s of {SECONDS:.0f} s")
+    _say(f"{dict(seen.ends)}; slowest {seen.slowest_s:.1f} s of {HANG_S:.0f} s")
     for crash in seen.crashes:
         _say(f"  {crash}")
 

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from appliance.engine import screening
+from appliance.engine.trial import HANG_S
 from appliance.ledger import transfer
 from appliance.store.datadir import DataDir
 from tests.bench import crowd, equality, flood, large_books, mutants, peers, soak
@@ -158,7 +158,7 @@ def test_mutated_model_files_end_in_a_verdict_and_take_nobody_with_them(tmp_path
     assert sum(seen.ends.values()) == 60
     assert seen.ends["refused by its header"] > 10
     assert seen.ends["passed"] > 0
-    assert seen.slowest_s < screening.SECONDS
+    assert seen.slowest_s < HANG_S
 
 
 # -- large books ----------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ def test_the_installed_engine_is_shown():
     done = gigarouter("engine", "show", "--json")
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
-    assert set(facts) == {"llama-cpp-python", "kernels", "features", "library"}
+    assert set(facts) == {"llama-cpp-python", "kernels", "memory", "features", "library"}
     assert Path(facts["library"]).exists()
     assert facts["kernels"] in {"gigarouter's", "llama.cpp's own"}
     shown = gigarouter("engine", "show").stdout

@@ -23,9 +23,13 @@ UNNAMED = {errors.InvalidCatalog: "inference_failed"}
 
 
 def leaves(kind: type[ApplianceError] = ApplianceError) -> list[type[ApplianceError]]:
-    """Return the ends of the tree; what a room adds below one of them is its own affair."""
+    """Return the ends of the tree, and forks that have a code: they are raised themselves.
+
+    What a room adds below one of them is its own affair.
+    """
     children = [each for each in kind.__subclasses__() if each.__module__ == errors.__name__]
-    return [leaf for child in children for leaf in leaves(child)] or [kind]
+    below = [leaf for child in children for leaf in leaves(child)]
+    return [kind, *below] if kind.code or not below else below
 
 
 LEAVES = leaves()

@@ -32,7 +32,7 @@ def model(name, **facts):
             "pricing": PriceView(Decimal("0.008"), Decimal("0.004"), "1M tokens"),
             "available": True,
             "loaded": False,
-            "max_input_tokens": 512,
+            "max_input_tokens": 256,
             "license": "apache-2.0",
             "description": "A model.",
             "aliases": (),

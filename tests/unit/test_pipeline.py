@@ -211,9 +211,9 @@ def cold(it, monkeypatch):
     loader = it.bench.appliance.loader
     open_model = loader.open_model
 
-    def gated(spec):
+    def gated(spec, progress):
         gate.wait(60)
-        return open_model(spec)
+        return open_model(spec, progress)
 
     monkeypatch.setattr(loader, "open_model", gated)
     return gate

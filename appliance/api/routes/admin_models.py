@@ -1,20 +1,21 @@
-"""OperatorApi models: `/admin/v1/models`: list, show, add, price, alias, verify and remove."""
+"""OperatorApi models: `/admin/v1/models`: list, show, add, price, alias, verify, try and remove."""
 
 from litestar import Response, Router, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
+from appliance.api.disconnect import watched
 from appliance.api.request import AnyRequest, read_body
 from appliance.api.routes.public import answer
 from appliance.api.services import Services
 from appliance.wire.json import decode
-from appliance.wire.models import AddModelOrder, AliasOrder, ModelOrder, PriceOrder
+from appliance.wire.models import AddModelOrder, AliasOrder, ModelOrder, PriceOrder, TryOrder
 
 
 @get("/")
 async def list_models(services: NamedDependency[Services]) -> Response[bytes]:
     """List models."""
-    return answer(await services.admin.models.all())
+    return answer(await services.admin.models.all_and_fault())
 
 
 @get("/{model_id:path}")
@@ -22,14 +23,15 @@ async def show_model(
     model_id: FromPath[str], services: NamedDependency[Services]
 ) -> Response[bytes]:
     """Show one model."""
-    return answer(await services.admin.models.show(model_id.lstrip("/")))
+    return answer(await services.admin.show_model(model_id.lstrip("/")))
 
 
 @post("/")
 async def add_model(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Put a local model into the user's catalogue."""
     order = decode(await read_body(request, services.limits), AddModelOrder)
-    return answer(await services.admin.models.add(order), 201)
+    with watched(request):  # who hangs up cancels it
+        return answer(await services.admin.models.add(order), 201)
 
 
 @post("/price")
@@ -53,6 +55,14 @@ async def verify_model(request: AnyRequest, services: NamedDependency[Services])
     return answer(await services.admin.models.verify(order))
 
 
+@post("/try", status_code=200)
+async def try_model(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
+    """Try a model's file again in a process of its own."""
+    order = decode(await read_body(request, services.limits), TryOrder)
+    with watched(request):  # who hangs up cancels it
+        return answer(await services.admin.trials.run(order))
+
+
 @post("/remove", status_code=200)
 async def remove_model(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Remove a model's file."""
@@ -69,6 +79,7 @@ models_router = Router(
         price_model,
         alias_model,
         verify_model,
+        try_model,
         remove_model,
     ],
 )

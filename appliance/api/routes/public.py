@@ -13,6 +13,9 @@ from appliance.api.services import Services
 from appliance.wire.json import encode
 from appliance.wire.models import Health
 
+WARNING = "models.toml cannot be read: only the shipped models are served"
+"""In `/health`, which anybody may read; the log and the doctor say where and why."""
+
 
 def answer(value: Any, status: int = 200) -> Response[bytes]:
     """Return a value as JSON; decimals leave as exact numbers."""
@@ -42,9 +45,13 @@ def openapi() -> Response[bytes]:
 @get("/health")
 async def health(services: NamedDependency[Services]) -> Response[bytes]:
     """Say that the server answers; 503 while it drains, so that a balancer looks elsewhere."""
-    loaded = sum(view.loaded for view in (await services.admin.models.all()).data)
     state = "draining" if services.pipeline.draining else "ok"
     return answer(
-        Health(status=state, version=program_version(), models_loaded=loaded),
+        Health(
+            status=state,
+            version=program_version(),
+            models_loaded=services.admin.models.loaded(),
+            warning=WARNING if services.admin.models.fault else None,
+        ),
         503 if services.pipeline.draining else 200,
     )

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import llama_cpp
 import numpy as np
 
-from appliance.catalog.capacity import LAST_POOLINGS
+from appliance.catalog.capacity import DECODER_UBATCH_TOKENS, LAST_POOLINGS
 from appliance.core.errors import InferenceFailed
 from appliance.engine.backend import EngineLimits, ModelFacts, require_computable
 from appliance.engine.llama.batch import TreeArrays
@@ -24,8 +24,6 @@ from appliance.sequences.sequence import TokenSequence
 ONE_PHASE_TOKENS = 16
 """Tokens of a batch up to which outputs for all of them cost no more than a second pass over the
 weights (measured on two cores, with a vocabulary a third as large as the blocks: Qwen3-0.6B)."""
-UBATCH_TOKENS = 512
-"""Tokens of the pieces into which the library cuts a longer call; bounds its working memory."""
 
 
 def adapt(parameters: llama_cpp.llama_context_params, pooling: str) -> None:
@@ -36,7 +34,7 @@ def adapt(parameters: llama_cpp.llama_context_params, pooling: str) -> None:
     # its trial graph and not their outputs, and abort over the pooling of the two.
     parameters.n_seq_max = 1 << (parameters.n_seq_max - 1).bit_length()
     if pooling in LAST_POOLINGS:
-        parameters.n_ubatch = min(parameters.n_ctx, UBATCH_TOKENS)
+        parameters.n_ubatch = min(parameters.n_ctx, DECODER_UBATCH_TOKENS)
         parameters.n_outputs_max = max(parameters.n_seq_max, ONE_PHASE_TOKENS)
 
 

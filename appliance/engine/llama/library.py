@@ -6,7 +6,7 @@ what takes nanoseconds.
 
 import ctypes
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -86,6 +86,8 @@ def facts() -> dict[str, str]:
     return {
         "llama-cpp-python": llama_cpp.__version__,
         "kernels": "gigarouter's" if is_ours else "llama.cpp's own",
+        # Buffers take memory when they are written to, and those that nobody reads are not made.
+        "memory": "gigarouter's" if hasattr(_library, "gigarouter_engine") else "llama.cpp's own",
         "features": features,
         "library": str(path),
     }
@@ -101,14 +103,23 @@ def routed_log() -> Iterator[None]:
         llama_cpp.llama_log_set(_silent, ctypes.c_void_p())
 
 
-def load_model(path: Path, *, vocabulary_only: bool) -> int:
+def load_model(
+    path: Path, *, vocabulary_only: bool, progress: Callable[[float], bool] | None = None
+) -> int:
     """Return the handle of a loaded model.
 
+    `progress` is told 0 to 1, once for each tensor, and returns False to end the load.
+
     Raises:
-        LoadFailed: the library cannot use this file.
+        LoadFailed: the library cannot use this file, or `progress` ended the load.
     """
     start()
     parameters = llama_cpp.llama_model_default_params()
+    if progress is not None:
+        tell = progress
+        # Bound to a name: it must live as long as the load.
+        callback = llama_cpp.llama_progress_callback(lambda share, _: tell(share))
+        parameters.progress_callback = callback
     parameters.n_gpu_layers = -1
     parameters.vocab_only = vocabulary_only
     with routed_log():

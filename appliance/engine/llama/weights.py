@@ -4,6 +4,7 @@ Owns the model's handle and the parameters of every context.
 """
 
 import ctypes
+from collections.abc import Callable
 from pathlib import Path
 
 import llama_cpp
@@ -30,11 +31,18 @@ class LlamaWeights:
     """One loaded model, shared by its backends and read only."""
 
     def __init__(
-        self, path: Path, *, pooling: str, limits: EngineLimits, segments: Segments | None
+        self,
+        path: Path,
+        *,
+        pooling: str,
+        limits: EngineLimits,
+        segments: Segments | None,
+        progress: Callable[[float], bool] | None = None,
     ) -> None:
         """Load the weights.
 
-        `segments` is given for models that mark the second of two texts by token types.
+        `segments` is given for models that mark the second of two texts by token types; `progress`
+        as `load_model` says.
 
         Raises:
             LoadFailed: the file cannot be used.
@@ -42,7 +50,7 @@ class LlamaWeights:
         self.limits = limits
         self._pooling = pooling
         self._segments = segments
-        self._model = load_model(path, vocabulary_only=False)
+        self._model = load_model(path, vocabulary_only=False, progress=progress)
         self._architecture = self._text("general.architecture")
         self._is_decoder = self._architecture in DECODERS
         self.facts = self._read_facts()

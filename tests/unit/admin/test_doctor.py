@@ -72,10 +72,17 @@ def test_room_on_the_disk(tmp_path, monkeypatch, free, wanted):
 
 
 def test_the_engine_is_ours_or_stock_or_absent():
-    facts = {"llama-cpp-python": "0.3.36", "kernels": "gigarouter's"}
+    facts = {
+        "llama-cpp-python": "0.3.36",
+        "kernels": "gigarouter's",
+        "memory": "gigarouter's",
+    }
     assert status(doctor.engine(lambda: facts)) == "ok"
     stock = doctor.engine(lambda: {**facts, "kernels": "llama.cpp's own"})
     assert status(stock) == "warn"
+    wasteful = doctor.engine(lambda: {**facts, "memory": "llama.cpp's own"})
+    assert status(wasteful) == "warn"
+    assert "longer" in wasteful.fix
 
     def absent():
         raise ImportError("libllama.so: cannot open")

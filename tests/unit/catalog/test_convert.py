@@ -391,7 +391,7 @@ def test_an_encoder_that_would_compute_wrongly_is_refused(tmp_path, wishes, reas
 def test_a_folder_without_a_file_it_needs_is_refused(tmp_path, file):
     write_tiny_bert_folder(tmp_path / "model", seed=1)
     (tmp_path / "model" / file).unlink()
-    with pytest.raises(InvalidModelFile, match="cannot be read"):
+    with pytest.raises(InvalidModelFile, match=r"cannot be read|there is no config\.json in it"):
         convert_folder(tmp_path / "model", tmp_path / "out.gguf")
 
 

@@ -148,7 +148,7 @@ def test_the_batch_tier_is_half_the_price_where_none_is_given():
 
 @pytest.mark.parametrize(
     "change",
-    [{"sha256": "b" * 64}, {"sha256": None}, {"pooling": "cls"}],
+    [{"sha256": "b" * 64}, {"sha256": None}, {"pooling": "cls"}, {"max_input_tokens": 256}],
 )
 def test_the_fingerprint_changes_whenever_vectors_could(change):
     one = spec(sha256="a" * 64)

@@ -1,19 +1,22 @@
-"""Files are tried in a process of their own: good ones pass, bad ones say why, crashes stay there."""
+"""Files are tried before they are computed here, once for each content and engine."""
 
 import json
 import os
 import shutil
+import threading
+from typing import ClassVar
 
-import numpy as np
 import pytest
 
 from appliance.catalog import catalog, importer
 from appliance.catalog.header_parser import read_header
-from appliance.core.errors import InvalidModelFile, LoadFailed
-from appliance.engine import screening
-from appliance.engine.screening import Screening, tried
-from tests import decoders, encoders
-from tests.decoders import write_decoder
+from appliance.core.errors import InvalidModelFile, LoadFailed, TrialUnfinished
+from appliance.engine import screening as module
+from appliance.engine import trial_record
+from appliance.engine.screening import Screening
+from appliance.engine.trial import Trial
+from appliance.engine.trial_report import TrialReport
+from appliance.store.digests import Digests
 from tests.models import write_tiny_gguf
 
 
@@ -30,110 +33,207 @@ def spec_of(path, **changes):
     return catalog.load(path.parent / "none.toml", own, path.parent).find("tiny")
 
 
-@pytest.mark.parametrize(
-    "write",
-    [
-        lambda path: write_tiny_gguf(path, seed=1),
-        lambda path: write_tiny_gguf(path, seed=1, labels=1),
-        lambda path: encoders.write_xlmr(path, encoders.xlmr_weights(seed=1)),
-        lambda path: encoders.write_modern(path, encoders.modern_weights(seed=1)),
-        lambda path: write_decoder(path, decoders.weights(seed=1)),
-    ],
-    ids=["embedder", "bert", "xlmr", "modern", "decoder"],
-)
-def test_a_good_file_of_each_kind_passes(tmp_path, write):
-    reason, _ = tried(spec_of(write(tmp_path / "tiny.gguf")))
-    assert reason is None
+class StandIn(Trial):
+    """Finds what a test has set, once it is let; the name of each file it tried is noted."""
+
+    ended = threading.Event()
+    begun = threading.Event()
+    found: ClassVar[list] = []
+    asked: ClassVar[list] = []
+    at_once = most_at_once = 0
+
+    def run(self, *, long=False):
+        del long
+        kind = StandIn
+        kind.asked.append(self._file)
+        kind.begun.set()
+        kind.at_once += 1
+        kind.most_at_once = max(kind.most_at_once, kind.at_once)
+        try:
+            while not kind.ended.wait(0.01):
+                self.require_wanted()
+        finally:
+            kind.at_once -= 1
+        found = kind.found.pop(0) if kind.found else TrialReport()
+        if isinstance(found, Exception):
+            raise found
+        self.report = found
 
 
-def test_a_reranker_whose_head_is_nothing_but_zeros_is_refused(tmp_path):
-    weights = encoders.xlmr_weights(seed=1)
-    weights["cls.output.weight"] = np.zeros_like(weights["cls.output.weight"])
-    spec = spec_of(encoders.write_xlmr(tmp_path / "tiny.gguf", weights))
-    assert tried(spec) == (
-        "it scores everything alike: its head is missing or not what it says",
-        [],
-    )
+@pytest.fixture
+def trials(monkeypatch):
+    StandIn.ended, StandIn.found, StandIn.asked = threading.Event(), [], []
+    StandIn.at_once = StandIn.most_at_once = 0
+    StandIn.ended.set()
+    monkeypatch.setattr(module, "Trial", StandIn)
+    return StandIn
 
 
-def test_an_embedder_that_gives_every_text_the_same_vector_is_refused(tmp_path):
-    weights = decoders.weights(seed=1)
-    weights["token_embd"] = np.ones_like(weights["token_embd"])
-    spec = spec_of(write_decoder(tmp_path / "tiny.gguf", weights))
-    assert tried(spec) == ("every text gets the same vector", [])
+@pytest.fixture
+def opened(tmp_path):
+    """Open screenings over one folder, as one start after another does."""
+    made = []
+
+    def opened():
+        digests = Digests(tmp_path / "digests.json")
+        made.append(Screening(tmp_path / "trials", digests))
+        return made[-1]
+
+    yield opened
+    for each in made:
+        each.close()
 
 
-def test_an_embedder_of_numbers_that_are_none_is_refused(tmp_path):
-    weights = decoders.weights(seed=1)
-    weights["output_norm"] = np.full_like(weights["output_norm"], np.nan)
-    reason, _ = tried(spec_of(write_decoder(tmp_path / "tiny.gguf", weights)))
-    assert "not finite" in reason
+@pytest.fixture
+def spec(tmp_path):
+    return spec_of(write_tiny_gguf(tmp_path / "tiny.gguf", seed=1))
 
 
-def test_a_file_that_makes_the_library_abort_takes_nobody_with_it(tmp_path, monkeypatch):
-    spec = spec_of(write_tiny_gguf(tmp_path / "tiny.gguf", seed=1))
-    killer = tmp_path / "site" / "sitecustomize.py"
-    killer.parent.mkdir()
-    killer.write_text(
-        "import os, sys\n"
-        "class Hook:\n"
-        "    def find_spec(self, name, *_):\n"
-        "        if name == 'appliance.engine.llama.weights':\n"
-        "            os.abort()\n"
-        "sys.meta_path.insert(0, Hook())\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", str(killer.parent))
-    reason, _ = tried(spec)
-    assert reason == "llama.cpp crashed at loading it (SIGABRT)"
-
-
-def test_a_file_that_takes_for_ever_is_given_up(tmp_path):
-    spec = spec_of(write_tiny_gguf(tmp_path / "tiny.gguf", seed=1))
-    reason, _ = tried(spec, seconds=0.05)
-    assert "took longer than" in reason
-
-
-def test_a_file_that_wants_all_memory_is_refused(tmp_path, monkeypatch):
-    spec = spec_of(write_tiny_gguf(tmp_path / "tiny.gguf", seed=1))
-    monkeypatch.setattr(screening, "MEMORY_BYTES", 1_000_000)
-    reason, _ = tried(spec)
-    assert reason is not None
-
-
-def test_what_is_no_model_file_is_refused_without_a_process(tmp_path):
-    spec = spec_of(write_tiny_gguf(tmp_path / "tiny.gguf", seed=1))
-    spec.path.write_bytes(b"GGUF" + os.urandom(1000))
-    with pytest.raises(InvalidModelFile):
-        Screening(tmp_path).require(spec)
-
-
-def test_a_verdict_is_kept_until_the_file_or_its_entry_changes(tmp_path, monkeypatch):
-    path = write_tiny_gguf(tmp_path / "tiny.gguf", seed=1)
-    spec, keeper, asked = spec_of(path), Screening(tmp_path), []
-
-    def once(spec):
-        asked.append(spec.id)
-        return "it is bad", ["and so on"]
-
-    monkeypatch.setattr(screening, "tried", once)
+def test_a_verdict_holds_for_the_content_under_whatever_name(spec, tmp_path, trials, opened):
+    trials.found = [TrialReport("it is bad")]
     for _ in range(3):
         with pytest.raises(LoadFailed, match=r"tiny\.gguf is not used: it is bad"):
-            keeper.require(spec)
-    assert asked == ["tiny"]
-    assert keeper.known(spec).reason == "it is bad"
-    assert keeper.path(spec).stat().st_mode & 0o777 == 0o600
-    shutil.copy(path, tmp_path / "other.gguf")
-    (tmp_path / "other.gguf").replace(path)
-    assert keeper.known(spec) is None
-    monkeypatch.setattr(screening, "tried", lambda _: (None, []))
-    keeper.require(spec)
-    assert keeper.known(spec).reason is None
-    assert keeper.known(spec_of(path, pooling="cls")) is None
-    keeper.path(spec).write_text("not json")
-    assert keeper.known(spec) is None
+            opened().require(spec)
+    assert trials.asked == ["tiny.gguf"]
+    [kept] = (tmp_path / "trials").iterdir()
+    assert kept.stat().st_mode & 0o777 == 0o600
+    shutil.copy(spec.path, tmp_path / "copy.gguf")
+    spec.path.rename(tmp_path / "renamed.gguf")
+    for name in ("renamed", "copy"):
+        with pytest.raises(LoadFailed, match=rf"{name}\.gguf is not used: it is bad"):
+            opened().require(spec_of(tmp_path / f"{name}.gguf"))
+    assert trials.asked == ["tiny.gguf"]
 
 
-def test_the_starter_model_is_not_tried(tmp_path, monkeypatch):
-    monkeypatch.setattr(screening, "tried", lambda _: pytest.fail("it is ours"))
+def test_a_file_that_was_replaced_is_tried_again(spec, trials, opened):
+    trials.found = [TrialReport("it is bad")]
+    screening = opened()
+    with pytest.raises(LoadFailed):
+        screening.require(spec)
+    assert screening.refusal(spec) == "it is bad"
+    write_tiny_gguf(spec.path, seed=2)
+    assert screening.refusal(spec) is None
+    assert not screening.is_tried(spec)
+    screening.require(spec)
+    assert len(trials.asked) == 2
+
+
+def test_another_engine_and_other_settings_try_again(spec, trials, opened, monkeypatch):
+    trials.found = [TrialReport("it is bad")]
+    with pytest.raises(LoadFailed):
+        opened().require(spec)
+    opened().require(spec_of(spec.path, pooling="cls"))
+    assert len(trials.asked) == 2
+    with pytest.raises(LoadFailed):  # the first record is still there
+        opened().require(spec_of(spec.path))
+    monkeypatch.setattr(trial_record, "installed_build", lambda: "0.9")
+    opened().require(spec)
+    assert len(trials.asked) == 3
+    monkeypatch.undo()
+    assert opened().known(spec) is None
+
+
+def test_a_record_that_cannot_be_read_is_none(spec, tmp_path, trials, opened):
+    opened().require(spec)
+    [kept] = (tmp_path / "trials").iterdir()
+    kept.write_text("not json")
+    assert opened().known(spec) is None
+    opened().require(spec)
+    assert len(trials.asked) == 2
+
+
+def test_a_trial_that_did_not_end_is_not_kept_and_begins_again(spec, tmp_path, trials, opened):
+    trials.found = [TrialUnfinished("tiny.gguf", "it was ended by SIGKILL")]
+    screening = opened()
+    with pytest.raises(TrialUnfinished, match="SIGKILL; try again"):
+        screening.require(spec)
+    assert not (tmp_path / "trials").exists()
+    assert screening.refusal(spec) is None
+    screening.require(spec)
+    assert len(trials.asked) == 2
+    assert screening.is_tried(spec)
+
+
+def test_a_disk_that_is_full_does_not_have_a_file_tried_twice(spec, tmp_path, trials, opened):
+    (tmp_path / "trials").write_text("in the way")
+    screening = opened()
+    for _ in range(2):
+        screening.require(spec)
+    assert len(trials.asked) == 1
+
+
+def test_a_file_that_changes_while_it_is_tried_has_no_verdict(spec, trials, opened):
+    trials.ended.clear()
+    screening = opened()
+    run = screening.begin(spec)
+    while not trials.asked:
+        trials.ended.wait(0.01)
+    write_tiny_gguf(spec.path, seed=2)
+    trials.ended.set()
+    with pytest.raises(TrialUnfinished, match="changed meanwhile"):
+        run.done.result(60)
+    assert screening.known(spec) is None
+
+
+def test_what_is_no_model_file_is_refused_without_a_process(spec, opened, trials):
+    spec.path.write_bytes(b"GGUF" + os.urandom(1000))
+    with pytest.raises(InvalidModelFile):
+        opened().require(spec)
+    assert trials.asked == []
+
+
+def test_a_file_that_the_catalogue_does_not_name_is_refused_without_a_process(spec, opened, trials):
+    with pytest.raises(LoadFailed, match="not the file that the catalogue names"):
+        opened().require(spec_of(spec.path, sha256="0" * 64))
+    assert trials.asked == []
+
+
+def test_the_starter_model_is_not_tried(tmp_path, trials, opened):
     own = catalog.load(catalog.shipped_path(), tmp_path / "none.toml", tmp_path)
-    Screening(tmp_path).require(own.find("all-minilm-l6-v2"))
+    opened().require(own.find("all-minilm-l6-v2"))
+    assert trials.asked == []
+
+
+def test_records_of_an_older_kind_are_removed(spec, tmp_path, opened):
+    old = tmp_path / "tiny.gguf.verdict.json"
+    old.write_text("{}")
+    opened()
+    assert not old.exists()
+
+
+def test_one_file_has_one_trial_and_two_at_once_are_the_most(tmp_path, trials, opened):
+    specs = []
+    for seed in range(4):
+        (tmp_path / str(seed)).mkdir()
+        specs.append(spec_of(write_tiny_gguf(tmp_path / str(seed) / "tiny.gguf", seed=seed)))
+    trials.ended.clear()
+    screening = opened()
+    runs = [screening.begin(spec) for spec in specs * 2]
+    assert len(set(map(id, runs))) == 4
+    assert screening.running(specs[3]).trial.step == "waiting for its turn"
+    trials.ended.set()
+    for run in runs:
+        run.done.result(60)
+    assert trials.most_at_once <= 2
+    assert screening.running(specs[3]) is None
+
+
+def test_a_screening_that_is_closed_ends_its_trials_and_begins_none(spec, trials, opened):
+    trials.ended.clear()
+    screening, errors = opened(), []
+
+    def require():
+        try:
+            screening.require(spec)
+        except TrialUnfinished as error:
+            errors.append(error.what)
+
+    waiting = threading.Thread(target=require)
+    waiting.start()
+    while not trials.asked:
+        trials.ended.wait(0.01)
+    screening.close()
+    waiting.join(30)
+    assert errors == ["its trial was cancelled"]
+    with pytest.raises(TrialUnfinished, match="stopping"):
+        screening.require(spec)

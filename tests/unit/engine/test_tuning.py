@@ -50,29 +50,36 @@ def test_unless_it_is_measured_each_core_has_a_worker_and_workers_are_bounded(
 # -- what a worker may take -----------------------------------------------------------------------
 
 
-def test_workers_of_an_ordinary_vocabulary_take_every_text():
+def test_workers_take_every_text_where_contexts_are_small():
     for worker in range(4):
-        assert default_tuning(4).worker_limits(LIMITS, vocabulary=30_522, worker=worker) == LIMITS
+        assert default_tuning(4).worker_limits(LIMITS, worker=worker) == LIMITS
 
 
-def test_of_a_large_vocabulary_only_the_first_worker_takes_texts_longer_than_a_batch():
+def test_only_the_first_worker_takes_texts_that_are_longer_than_the_others_have_room_for():
     tuning = default_tuning(4)
-    assert tuning.worker_limits(LONG, vocabulary=250_002, worker=0) == LONG
+    limits = replace(LONG, side_tokens_max=512)
+    assert tuning.worker_limits(limits, worker=0) == LONG
     for worker in (1, 2, 3):
-        found = tuning.worker_limits(LONG, vocabulary=250_002, worker=worker)
-        assert found == replace(LONG, ubatch_tokens_max=256)
+        assert tuning.worker_limits(limits, worker=worker) == replace(LONG, ubatch_tokens_max=512)
 
 
-def test_the_side_workers_memory_is_bounded_to_the_byte():
-    tuning, exactly = default_tuning(2), (128 << 20) // 4 // 512
-    assert tuning.worker_limits(LIMITS, vocabulary=exactly, worker=1) == LIMITS
-    assert tuning.worker_limits(LIMITS, vocabulary=exactly + 1, worker=1).ubatch_tokens_max == 256
+def test_every_worker_has_room_for_a_batch():
+    tuning = msgspec.structs.replace(FOUND, max_batch_tokens=1024)
+    found = tuning.worker_limits(replace(LONG, side_tokens_max=512), worker=1)
+    assert (found.max_batch_tokens, found.ubatch_tokens_max) == (1024, 1024)
+
+
+@pytest.mark.parametrize("chosen", [None, True, False])
+def test_the_plain_attention_is_left_to_contexts_of_short_sequences(chosen):
+    tuning = msgspec.structs.replace(FOUND, flash_attention=chosen)
+    assert tuning.attention(LIMITS) is chosen
+    assert tuning.attention(LONG) is (None if chosen is False else chosen)
 
 
 @pytest.mark.parametrize(("wanted", "given"), [(64, 64), (512, 512), (1024, 512)])
 def test_a_batch_is_the_tunings_as_far_as_a_call_can_hold_it(wanted, given):
     tuning = msgspec.structs.replace(FOUND, max_batch_tokens=wanted)
-    found = tuning.worker_limits(LIMITS, vocabulary=30_522, worker=0)
+    found = tuning.worker_limits(LIMITS, worker=0)
     assert (found.max_batch_tokens, found.ubatch_tokens_max) == (given, 512)
 
 

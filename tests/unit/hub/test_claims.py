@@ -69,18 +69,17 @@ def test_one_that_waits_and_is_cancelled_leaves_and_a_failure_frees_the_content(
             ends.append("cancelled")
 
     def fail():
-        with claims.hold("y", download("first")):
+        with claims.hold("x", download("first")):
+            thread = threading.Thread(target=wait)
+            thread.start()
+            until(lambda: claims.is_awaited("x"))
+            waiting.cancel()
+            thread.join(SECONDS)
+            assert ends == ["cancelled"]
+            assert not claims.is_awaited("x")
             raise ValueError("a fault")
 
-    with claims.hold("x", download("first")):
-        thread = threading.Thread(target=wait)
-        thread.start()
-        until(lambda: claims.is_awaited("x"))
-        waiting.cancel()
-        thread.join(SECONDS)
-        assert ends == ["cancelled"]
-        assert not claims.is_awaited("x")
     with pytest.raises(ValueError, match="a fault"):
         fail()
-    with claims.hold("y", download("next")):
+    with claims.hold("x", download("next")):
         assert repr(claims) == "<Claims [1 held | 0 waiting]>"

@@ -651,15 +651,11 @@ def test_every_worker_opens_with_the_tunings_limits_and_flash_attention():
     asyncio.run(story())
 
 
-WIDE = replace(FACTS, vocabulary=128 << 20)
-"""So many entries that only the first worker takes texts that are longer than a batch."""
-
-
 @asynccontextmanager
 async def lopsided():
     """Yield an engine whose second worker takes no text that is longer than a batch."""
-    backends = [Stepped(WIDE), Stepped(WIDE)]
-    weights = SteppedWeights(*backends, facts=WIDE)
+    backends = [Stepped(FACTS), Stepped(FACTS)]
+    weights = SteppedWeights(*backends, limits=replace(LIMITS, side_tokens_max=256))
     async with running(*backends, weights=weights) as engine:
         assert [limits.ubatch_tokens_max for limits in weights.limits_asked] == [512, 256]
         yield engine, *backends

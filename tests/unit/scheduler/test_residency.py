@@ -52,7 +52,8 @@ class GatedLoader:
         self.encoders_asked = []
         self.failures = []
 
-    def open_model(self, spec):
+    def open_model(self, spec, progress):
+        progress(0.5)
         self.models_asked.append(spec.id)
         self.gate.wait(60)
         if self.failures:
@@ -67,6 +68,9 @@ class GatedLoader:
         if self.failures:
             raise self.failures.pop(0)
         return TextEncoder(Words(), Frame(1, 2), 512)
+
+    def tokens_max(self, spec):
+        return spec.entry.max_input_tokens
 
 
 class Bench:

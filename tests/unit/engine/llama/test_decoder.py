@@ -197,7 +197,7 @@ def test_neither_two_phases_nor_shared_beginnings_change_an_answer(
     request, monkeypatch, name, rows
 ):
     model = request.getfixturevalue(name)
-    for bound in ("ONE_PHASE_TOKENS", "UBATCH_TOKENS"):
+    for bound in ("ONE_PHASE_TOKENS", "DECODER_UBATCH_TOKENS"):
         monkeypatch.setattr(decoder, bound, LIMITS.ubatch_tokens_max)
     backend = model.weights.open_backend(LIMITS, flash_attention=None)
     sequences = [words(row) for row in rows]
@@ -216,12 +216,12 @@ def test_neither_two_phases_nor_shared_beginnings_change_an_answer(
         assert cosines(other, plain).min() > SAME
 
 
-@pytest.mark.parametrize("architecture", ["qwen2", "llama"])
+@pytest.mark.parametrize("architecture", ["qwen2", "llama", "gemma3"])
 @pytest.mark.parametrize("flash_attention", [None, False])
 def test_vectors_of_the_other_architectures_are_the_references(
     tmp_path, architecture, flash_attention
 ):
-    shape = Shape(head=8, architecture=architecture)
+    shape = Shape(head=8, architecture=architecture, blocks=7)
     tensors = weights(shape, seed=1)
     path = write_decoder(tmp_path / "other.gguf", tensors, shape)
     model = LlamaWeights(path, pooling="last", limits=LIMITS, segments=None)
@@ -322,7 +322,7 @@ def test_a_sequence_longer_than_a_piece_of_the_cache_is_the_references(tmp_path)
     model = LlamaWeights(path, pooling="last", limits=limits, segments=None)
     backend = model.open_backend(limits, flash_attention=None)
     try:
-        for length in (decoder.UBATCH_TOKENS, decoder.UBATCH_TOKENS + 1, 1500):
+        for length in (decoder.DECODER_UBATCH_TOKENS, decoder.DECODER_UBATCH_TOKENS + 1, 1500):
             found = backend.compute([noise(length)], threads=1)
             assert np.abs(found - reference(tensors, noise(length).tokens, shape)[-1]).max() < CLOSE
     finally:

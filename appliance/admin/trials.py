@@ -1,0 +1,63 @@
+"""Trials: what an operator does with trials of model files: run one again, read what it found."""
+
+import asyncio
+
+import msgspec
+
+from appliance.admin.models import Models
+from appliance.catalog.spec import ModelSpec
+from appliance.core.errors import InvalidRequest, LoadFailed, ModelNotServed, TrialUnfinished
+from appliance.engine.screening import Screening
+from appliance.wire.models import TrialView, TryOrder
+
+
+class TrialAdmin:
+    """The operator's verbs for trials."""
+
+    def __init__(self, models: Models, screening: Screening | None) -> None:
+        """Wire it; `screening` is None where the engine is fake."""
+        self._models = models
+        self._screening = screening
+
+    async def run(self, order: TryOrder) -> TrialView:
+        """Try a model's file again, and return what was found, which counts from now on.
+
+        Cancelling this ends the trial's process; what was known before stays.
+
+        Raises:
+            ModelNotFound: no model has this name.
+            ModelNotServed: its file is not here.
+            InvalidRequest: the engine is fake.
+            TrialUnfinished: the trial ended for no fault of the file.
+        """
+        spec = self._models.find(order.id)
+        if self._screening is None:
+            raise InvalidRequest("the fake engine computes no files", param="id")
+        if not spec.path.exists():
+            reason = f"its file {spec.path.name} is not on this machine"
+            raise ModelNotServed(model=spec.id, reason=reason)
+        run = self._screening.begin(spec, fresh=True, long=order.long)
+        try:
+            await asyncio.wrap_future(run.done)
+        except TrialUnfinished:
+            raise
+        except LoadFailed:
+            pass  # the record says why
+        except asyncio.CancelledError:
+            run.cancel()
+            task = asyncio.current_task()
+            if task is not None and not task.cancelling():  # somebody else has ended the trial
+                raise TrialUnfinished(spec.path.name, "its trial was cancelled") from None
+            raise
+        found = self.find(spec)
+        assert found is not None
+        return found
+
+    def find(self, spec: ModelSpec) -> TrialView | None:
+        """Return what the trial of a model's file found; None: it was not tried."""
+        record = None if self._screening is None else self._screening.known(spec)
+        if record is None:
+            return None
+        return msgspec.convert(
+            {"model": spec.id, **msgspec.to_builtins(record)}, TrialView, strict=False
+        )
