@@ -4,10 +4,9 @@ Owns what is written of a model once it is here.
 """
 
 import asyncio
-import glob
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,13 @@ from appliance.catalog.importer import describe, describe_folder
 from appliance.catalog.spec import ID_PATTERN, ModelSpec
 from appliance.catalog.user_catalog import DoesNotFit, UserCatalog, put, table_of
 from appliance.core.errors import (
-    ApplianceError,
     DownloadFailed,
     InvalidModelFile,
     InvalidRequest,
     LoadFailed,
+    TrialUnfinished,
 )
-from appliance.engine.screening import Screen, trusted
+from appliance.engine.screening import Try, trusted
 from appliance.hub.downloads import Download, Downloads
 from appliance.hub.leftovers import SCRATCH, sweep
 from appliance.hub.part import on_disk
@@ -59,7 +58,7 @@ class DownloadAdmin:
         model_admin: ModelAdmin,
         hub: Hub,
         downloads: Downloads,
-        screen: Screen = trusted,
+        screen: Try = trusted,
     ) -> None:
         self._models = models
         self._model_admin = model_admin
@@ -126,8 +125,7 @@ class DownloadAdmin:
     def _work(self, spec: ModelSpec, download: Download) -> None:
         sweep(self._directory.models, now_us=download.clock.wall_us())
         if self._is_here(spec, download):
-            download.enter("trying")
-            self._screen(spec)
+            self._tried(spec, download)
             return
         with self._puller.pull(spec, download, lambda sha256: self._twins(spec, sha256)) as arrival:
             self._try(spec, arrival, download)
@@ -165,22 +163,26 @@ class DownloadAdmin:
         """Try a file before it gets its name; one that is refused is removed.
 
         Raises:
-            LoadFailed: it is refused.
-            DownloadCancelled: the download was cancelled while it was tried.
+            LoadFailed: it is refused, or nothing was found out about it, and then it stays.
+            DownloadCancelled: the download was cancelled, which ends the trial.
         """
         entry = msgspec.structs.replace(
             spec.entry, sha256=self._models.digests.sha256(arrival.path)
         )
+        try:
+            self._tried(msgspec.structs.replace(spec, entry=entry, path=arrival.path), download)
+        except (LoadFailed, InvalidModelFile) as error:
+            if not isinstance(error, TrialUnfinished):
+                arrival.discard()
+            raise LoadFailed(error.message.replace(arrival.path.name, spec.path.name)) from error
+
+    def _tried(self, spec: ModelSpec, download: Download) -> None:
         download.enter("trying")
         try:
-            self._screen(msgspec.structs.replace(spec, entry=entry, path=arrival.path))
-        except (LoadFailed, InvalidModelFile) as error:
+            self._screen(spec, lambda run: download.when_cancelled(run.cancel))
+        except TrialUnfinished:
             download.require_wanted()
-            if is_final(error):
-                arrival.discard()
-                for record in self._records(arrival.path):
-                    record.unlink(missing_ok=True)
-            raise LoadFailed(error.message.replace(arrival.path.name, spec.path.name)) from error
+            raise
 
     def _keep(self, spec: ModelSpec, arrival: Arrival) -> None:
         """Give a file its name, and write down what it is where the catalogue did not say it."""
@@ -205,26 +207,14 @@ class DownloadAdmin:
         if now is None or (now.entry.source, now.path) != (source, spec.path):
             raise changed
         if is_known and own in (None, spec.entry.sha256):
-            self._give(spec, arrival)
+            arrival.give(spec.path)
             return
         try:
             # Other changes wait meanwhile, and a name that is not given is not written down.
             with self._user_catalog.draft(change):
-                self._give(spec, arrival)
+                arrival.give(spec.path)
         except DoesNotFit:
             raise changed from None
-
-    def _give(self, spec: ModelSpec, arrival: Arrival) -> None:
-        """Rename a file, and the record of its trial with it."""
-        records = self._records(arrival.path)
-        arrival.give(spec.path)
-        for record in records:
-            end = record.name.removeprefix(arrival.path.name)
-            with suppress(OSError):  # without a record it is only tried once more
-                record.replace(record.with_name(spec.path.name + end))
-
-    def _records(self, path: Path) -> list[Path]:
-        return list(self._directory.models.glob(f"{glob.escape(path.name)}.*.json"))
 
     def _entry(self, order: HubModelOrder) -> dict[str, Any]:
         """Return the entry of a repository, from what its files say."""
@@ -295,11 +285,6 @@ def chosen_file(repo: str, files: list[str]) -> str:
             return fitting[0]
     some = ", ".join(found[:5])
     raise InvalidRequest(f"{repo} has {len(found)} GGUF files; name one: {some}", param="file")
-
-
-def is_final(error: ApplianceError) -> bool:
-    """Return whether a trial's refusal is about the file; a more special one is about the trial."""
-    return type(error) in (LoadFailed, InvalidModelFile)
 
 
 def _source(file: RemoteFile, kind: str) -> Any:

@@ -40,7 +40,15 @@ Watch = Callable[[ModelSpec, Weights], Weights]
 """Returns the weights of a file whose long sequences are watched."""
 
 
-def trusted(_: ModelSpec) -> None:
+Begun = Callable[["TrialRun"], None]
+"""Is given a trial once it is begun, and may cancel it."""
+
+
+Try = Callable[[ModelSpec, Begun], None]
+"""A `Screen` whose trial can be cancelled; it then raises `TrialUnfinished`."""
+
+
+def trusted(_: ModelSpec, _begun: Begun | None = None) -> None:
     """Let every file pass; for an engine that computes none of them."""
 
 
@@ -107,8 +115,10 @@ class Screening:
         """Return the trial of a file that waits or runs now."""
         return self._runs.get(_key(spec))
 
-    def require(self, spec: ModelSpec) -> None:
+    def require(self, spec: ModelSpec, begun: Begun | None = None) -> None:
         """Return if a file may be used; one that was not tried yet is tried first, which waits.
+
+        `begun` is called with that trial.
 
         Raises:
             LoadFailed: it failed its trial; the message gives the reason.
@@ -116,8 +126,11 @@ class Screening:
             InvalidModelFile: it is no model file at all.
         """
         if not self.is_tried(spec):
+            run = self.begin(spec)
+            if begun is not None:
+                begun(run)
             try:
-                self.begin(spec).done.result()
+                run.done.result()
             except CancelledError:
                 raise TrialUnfinished(spec.path.name, "its trial was cancelled") from None
         _require_passed(spec, self.known(spec))

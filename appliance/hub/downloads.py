@@ -41,7 +41,7 @@ class Download:
     """One download.
 
     Its thread writes the fields, and any thread may read them without a lock: each is replaced by
-    one assignment. Whoever cancels it may end it too, so that its state has a lock.
+    one assignment. Whether it is cancelled or the file gets its name is decided under a lock.
     """
 
     id: str
@@ -55,6 +55,7 @@ class Download:
     _samples: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=512))
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _is_kept: bool = False
+    _when_cancelled: Callable[[], None] = lambda: None
 
     @property
     def is_over(self) -> bool:
@@ -69,17 +70,20 @@ class Download:
                 self.error, self.state = error, state
 
     def cancel(self) -> None:
-        """Cancel it, unless the file is being given its name; its thread ends soon.
-
-        A trial cannot be interrupted: the download has ended at once, and what was fetched belongs
-        to its thread until the trial has ended too.
-        """
+        """Cancel it, unless the file is being given its name; its thread ends it soon."""
         with self._lock:
             if self._is_kept or self.is_over:
                 return
             self.cancelled.set()
-            if self.state == "trying":
-                self.error, self.state = DownloadCancelled().message, "cancelled"
+            act = self._when_cancelled
+        act()
+
+    def when_cancelled(self, act: Callable[[], None]) -> None:
+        """Have `act` called when it is cancelled; now, if it was already."""
+        with self._lock:
+            self._when_cancelled = act
+        if self.cancelled.is_set():
+            act()
 
     def keep(self) -> None:
         """Decide that the file gets its name: from now on it cannot be cancelled.

@@ -14,13 +14,13 @@ US_PER_DAY = 86_400_000_000
 SCRATCH = "header-"
 """How folders begin in which files are looked at before they are fetched."""
 NAMES = re.compile(
-    r"[0-9a-f]{64}\.(part|header)(\..*)?"
-    r"|[0-9a-f]{12}-[0-9a-f]{12}\.(parts|converted)(\..*)?"
+    r"[0-9a-f]{64}\.(part|header)"
+    r"|[0-9a-f]{12}-[0-9a-f]{12}\.(parts|converted)"
     rf"|{SCRATCH}.*"
     r"|.*\.gguf\.arrived",
     re.ASCII,
 )
-"""What downloads write, records of their trials included, and what earlier versions wrote."""
+"""What downloads write, and what earlier versions wrote."""
 
 
 def sweep(folder: Path, *, now_us: int) -> None:

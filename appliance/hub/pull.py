@@ -181,7 +181,12 @@ class Puller:
                 download.progress(done)
             converted = folder.with_suffix(".converted")
             with on_disk(converted):
-                convert_folder(folder, converted, name=spec.id)
+                convert_folder(
+                    folder,
+                    converted,
+                    name=spec.id,
+                    progress=lambda _done, _total: download.require_wanted(),
+                )
                 sync_file(converted)
             arrival = Arrival(
                 converted,

@@ -5,17 +5,18 @@ import errno
 import os
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from appliance.admin.downloads import DownloadAdmin
 from appliance.admin.models import ModelAdmin, Models
 from appliance.core.clock import SystemClock
-from appliance.core.errors import LoadFailed
-from appliance.engine.screening import trusted
+from appliance.core.errors import LoadFailed, TrialUnfinished
+from appliance.engine.screening import Screening, trusted
 from appliance.hub.downloads import Downloads
 from appliance.hub.remote import Hub
-from appliance.settings import HubSettings
+from appliance.settings import EngineSettings, HubSettings
 from appliance.store.datadir import DataDir
 from appliance.wire.downloads import HubModelOrder
 from appliance.wire.models import ModelOrder
@@ -24,10 +25,6 @@ from tests.models import write_tiny_bert_folder, write_tiny_gguf
 
 REPO, FILE, FOLDER = "owner/tiny-GGUF", "tiny-Q8_0.gguf", "owner/tiny-folder"
 SECONDS = 30.0
-
-
-class Unfinished(LoadFailed):
-    """A trial that says nothing of the file."""
 
 
 class Place:
@@ -50,8 +47,9 @@ class Place:
             self.models, ModelAdmin(self.models), self.remote, self.downloads, self.screened
         )
 
-    def screened(self, spec):
+    def screened(self, spec, begun):
         self.tried.append(spec)
+        self.begun = begun
         self.screen(spec)
 
     def add(self, name, repo=REPO, file=FILE):
@@ -229,12 +227,10 @@ def test_a_folder_whose_conversion_is_refused_leaves_nothing(place):
 # -- the trial ------------------------------------------------------------------------------------
 
 
-def test_a_file_is_tried_before_it_gets_its_name_and_the_record_goes_with_it(place):
+def test_a_file_is_tried_before_it_gets_its_name(place):
     def screen(spec):
         assert spec.path.read_bytes() == place.content
         assert not place.path("one").exists()
-        record = place.directory.models / f"{spec.path.name}.verdict.json"
-        record.write_text("{}")
         states.append(download.state)
 
     states = []
@@ -243,7 +239,7 @@ def test_a_file_is_tried_before_it_gets_its_name_and_the_record_goes_with_it(pla
     download = place.begin("one")
     assert ended(download).error is None
     assert states == ["trying"]
-    assert (place.directory.models / "one.gguf.verdict.json").read_text() == "{}"
+    assert place.path("one").exists()
     assert place.left() == []
 
 
@@ -269,12 +265,14 @@ def test_a_refused_file_is_removed_with_the_reason_and_what_was_there_stays(plac
 
 def test_a_file_whose_trial_said_nothing_of_it_is_kept_for_the_next_pull(place):
     def unfinished(spec):
-        raise Unfinished("the machine has no memory for a trial now")
+        raise TrialUnfinished(spec.path.name, "no process could be started")
 
     place.add("one")
     place.screen = unfinished
     place.hub.sent = 0
-    assert "no memory" in place.pull("one").error
+    assert place.pull("one").error == (
+        "one.gguf could not be tried: no process could be started; try again."
+    )
     assert not place.path("one").exists()
     place.screen = trusted
     assert place.pull("one").error is None
@@ -282,31 +280,53 @@ def test_a_file_whose_trial_said_nothing_of_it_is_kept_for_the_next_pull(place):
     assert place.left() == []
 
 
-def test_a_download_that_is_cancelled_while_its_file_is_tried_ends_at_once_and_keeps_the_bytes(
-    place,
-):
+def test_cancelling_a_download_whose_file_is_tried_ends_the_trial_and_keeps_the_bytes(place):
     def wait(spec):
+        ended = threading.Event()
+        place.begun(SimpleNamespace(cancel=ended.set))
         began.set()
-        assert go_on.wait(SECONDS)
+        assert ended.wait(SECONDS)
+        raise TrialUnfinished(spec.path.name, "its trial was cancelled")
 
-    began, go_on = threading.Event(), threading.Event()
+    began = threading.Event()
     place.add("one")
     place.screen = wait
     place.hub.sent = 0
     download = place.begin("one")
     assert began.wait(SECONDS)
     assert download.state == "trying"
-    assert asyncio.run(place.admin.cancel(download.id)).state == "cancelled"
-    # The file belongs to the trial until that has ended: another pull waits for it.
-    again = place.begin("one")
-    assert again is not download
-    until(lambda: again.state == "waiting")
-    go_on.set()
-    assert ended(again).error is None
-    assert download.state == "cancelled"
+    asyncio.run(place.admin.cancel(download.id))
+    assert ended(download).state == "cancelled"
     assert "kept" in download.error
+    assert not place.path("one").exists()
+    place.screen = trusted
+    assert place.pull("one").error is None
     assert place.hub.sent == len(place.content)
     assert place.path("one").read_bytes() == place.content
+
+
+def test_a_real_trial_ends_with_its_download_and_the_next_pull_is_tried_anew(place):
+    screening = Screening.over(place.directory, place.models.digests, EngineSettings())
+    try:
+        place.add("one")
+        place.screen = lambda spec: screening.require(spec, place.begun)
+        place.hub.sent = 0
+        download = place.begin("one")
+        until(lambda: any(run.trial.step.startswith("reading its") for run in runs(screening)))
+        asyncio.run(place.admin.cancel(download.id))
+        assert ended(download).state == "cancelled"
+        until(lambda: not runs(screening))
+        assert not place.path("one").exists()
+        assert place.pull("one").error is None
+        assert place.hub.sent == len(place.content)
+        # What its trial found is known of the file by its new name too.
+        assert screening.is_tried(place.models.catalog.find("one"))
+    finally:
+        screening.close()
+
+
+def runs(screening):
+    return list(screening._runs.values())
 
 
 def test_a_refusal_of_one_entry_leaves_the_file_to_another_that_waits(place):

@@ -139,10 +139,19 @@ def test_one_whose_file_gets_its_name_is_cancelled_no_more_and_an_ended_one_stay
     assert (download.state, download.error) == ("done", None)
 
 
-def test_one_that_was_cancelled_while_it_was_tried_may_not_give_its_file_a_name():
+def test_one_that_was_cancelled_may_not_give_its_file_a_name():
     download = Download("dl", "m", HandClock())
     download.enter("trying")
     download.cancel()
-    assert download.state == "cancelled"
     with pytest.raises(DownloadCancelled):
         download.keep()
+
+
+def test_what_is_to_happen_when_it_is_cancelled_happens_even_if_it_was_already():
+    download, happened = Download("dl", "m", HandClock()), []
+    download.when_cancelled(lambda: happened.append("first"))
+    assert happened == []
+    download.cancel()
+    assert happened == ["first"]
+    download.when_cancelled(lambda: happened.append("late"))
+    assert happened == ["first", "late"]

@@ -9,10 +9,8 @@ NOW_S = 2_000_000_000
 DIGEST = "ab" * 32
 OURS = (
     f"{DIGEST}.part",
-    f"{DIGEST}.part.verdict.json",
     f"{DIGEST}.header",
     "0123456789ab-0123456789ab.converted",
-    "0123456789ab-0123456789ab.converted.verdict.json",
     "owner--model.gguf.arrived",
 )
 OTHERS = (
