@@ -162,8 +162,11 @@ def _write_entry(data_dir: Path, spec: ModelSpec, digest: str, size: int, *, of_
         "schema = 1",
         "[[model]]",
         f'id = "{spec.id}"',
+        f"max_input_tokens = {spec.entry.max_input_tokens}",
         f'source = {{ revision = "{COMMIT}", bytes = {size}, sha256 = "{digest}" }}',
     ]
+    if spec.entry.dimensions is not None:
+        lines.append(f"dimensions = {spec.entry.dimensions}")
     if of_file:
         lines.append(f'sha256 = "{digest}"')
     (data_dir / "models.toml").write_text("\n".join(lines) + "\n")

@@ -3,13 +3,14 @@
     python -m tests.bench.crowd_cold [--clients 4] [--rounds 3] [--seconds 20]
 
 Each round has two phases on one server: a client of the starter alone, with short texts one after
-the other, and the same beside a crowd, each of which calls models that nobody tried or loaded yet,
-one after the other. The files are written for it, of some 45 MB each: XLM-RoBERTa's kind, which
+the other, and the same beside a crowd, each of which calls models of its own in turn, and unloads
+them again: untried ones first, and when there are no more of them, cold ones. The files are written for it, of some 45 MB each: XLM-RoBERTa's kind, which
 ranks, and Qwen3's, which embeds. Goal: the starter's p95 beside the crowd is at most 1.5 times its
 p95 alone.
 """
 
 import argparse
+import itertools
 import random
 import shutil
 import sys
@@ -88,6 +89,9 @@ def write_models(folder: Path, count: int, *, small: bool = False) -> list[tuple
         if small:
             entry["more"] = entry["more"].replace("384", str(qwen.width))
         shutil.copyfile(source, models / f"{name}.gguf")
+        # What was found of a content holds for its copies: each is to be another one.
+        with (models / f"{name}.gguf").open("ab") as file:
+            file.write(name.encode())
         document += ENTRY.format(name=name, **entry)
         found.append((name, entry["task"]))
     (folder / "models.toml").write_text(document.replace("= 512", "= 128") if small else document)
@@ -134,8 +138,10 @@ def measure(
             one.alone = _phase(client, chance, seconds)
             stop = threading.Event()
             crowd = [
-                threading.Thread(target=_member, args=(server, headers, fresh, one, stop))
-                for _ in range(clients)
+                threading.Thread(
+                    target=_member, args=(server, headers, fresh[place::clients], one, stop)
+                )
+                for place in range(clients)
             ]
             for thread in crowd:
                 thread.start()
@@ -161,20 +167,23 @@ def _phase(client: httpx2.Client, chance: random.Random, seconds: float) -> list
 def _member(
     server: Server,
     headers: dict[str, str],
-    fresh: list[tuple[str, str]],
+    own: list[tuple[str, str]],
     one: Round,
     stop: threading.Event,
 ) -> None:
-    """Call models that nobody called yet, until there are no more; then the last one."""
-    name, task = fresh[0]
-    with httpx2.Client(base_url=server.url, headers=headers, timeout=ANSWER_SECONDS_MAX) as client:
-        while not stop.is_set():
-            if fresh:
-                name, task = fresh.pop()
+    """Call one's own models in turn, each of which is cold: untried, or unloaded since its call."""
+    with (
+        httpx2.Client(base_url=server.url, headers=headers, timeout=ANSWER_SECONDS_MAX) as client,
+        server.admin() as admin,
+    ):
+        for name, task in itertools.cycle(own):
+            if stop.is_set():
+                return
             end = call(client, name, task, WAIT_S)
             one.ends[end] += 1
             if end.startswith("503"):
                 stop.wait(1)
+            admin.post("/engines/unload", json={"id": name})
 
 
 def _unload(server: Server) -> None:
