@@ -142,7 +142,7 @@ BASE = {"width": 768, "heads": 12, "inner": 3072, "blocks": 12, "context": 8192}
 CASES = (
     Case("small-wide", 8192, 8192, _xlmr(encoders.Shape(250_002, width=64, context=8192))),
     Case("bert-base-8k", 8192, 8192, _xlmr(encoders.Shape(30_522, **BASE))),
-    Case("bge-m3", 8192, 8192, _xlmr(encoders.Shape(250_002, **LARGE))),
+    Case("bge-m3-like", 8192, 8192, _xlmr(encoders.Shape(250_002, **LARGE))),
     Case(
         "modernbert-base",
         8192,

@@ -107,8 +107,8 @@ def test_the_goal_is_the_median_of_the_rounds():
 # -- catalogue -------------------------------------------------------------------------------------
 
 PULLED = {spec.id: spec for spec in catalogue.entries() if spec.entry.source is not None}
-SMALL = shapes.Shape("xlmr", 2, 64, 128, 2, 300, 128, "cls")
-BERT = shapes.Shape("bert", 2, 64, 128, 2, 300, 64, "rank")
+SMALL = shapes.Shape("xlmr", 2, 64, 128, 2, 300, 8192, "cls")
+BERT = shapes.Shape("bert", 2, 64, 128, 2, 300, 512, "rank")
 
 
 def test_every_entry_that_is_pulled_has_a_shape():

@@ -11,6 +11,7 @@ import time
 import pytest
 
 from tests.cli.test_cli import at_once, gigarouter
+from tests.cli.test_trials import SLOW, hooked
 from tests.decoders import weights, write_decoder
 from tests.models import write_tiny_gguf
 from tests.server import ROOT
@@ -83,6 +84,7 @@ def test_ctrl_c_during_an_add_leaves_everything_as_it_was(tmp_path):
     adding = subprocess.Popen(
         [*command, "--data-dir", str(data)],
         cwd=ROOT,
+        env={**os.environ, **hooked(tmp_path, SLOW)},  # the trial would be over too soon
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -105,7 +107,7 @@ def test_ctrl_c_during_an_add_leaves_everything_as_it_was(tmp_path):
 
 def test_who_hangs_up_on_an_add_finds_everything_as_it_was(make_server, tmp_path):
     server = make_server()
-    server.start()
+    server.start(env=hooked(tmp_path, SLOW))
     source = write_tiny_gguf(tmp_path / "tiny.gguf", seed=1)
     token = (server.data_dir / "admin.token").read_text().strip()
     order = json.dumps({"path": str(source)})
