@@ -27,7 +27,7 @@ from appliance.core.errors import (
     InvalidRequest,
     LoadFailed,
 )
-from appliance.engine.screening import Screen, trusted
+from appliance.engine.screening import Screen, Screening, trusted
 from appliance.hub.downloads import Download, Downloads
 from appliance.hub.leftovers import SCRATCH, sweep
 from appliance.hub.part import on_disk
@@ -60,6 +60,7 @@ class DownloadAdmin:
         hub: Hub,
         downloads: Downloads,
         screen: Screen = trusted,
+        screening: Screening | None = None,
     ) -> None:
         self._models = models
         self._model_admin = model_admin
@@ -67,6 +68,7 @@ class DownloadAdmin:
         self._puller = Puller(hub, models.digests)
         self._downloads = downloads
         self._screen = screen
+        self._screening = screening
 
     @property
     def _directory(self) -> DataDir:
@@ -127,7 +129,7 @@ class DownloadAdmin:
         sweep(self._directory.models, now_us=download.clock.wall_us())
         if self._is_here(spec, download):
             download.enter("trying")
-            self._screen(spec)
+            self._require_passed(spec, download)
             return
         with self._puller.pull(spec, download, lambda sha256: self._twins(spec, sha256)) as arrival:
             self._try(spec, arrival, download)
@@ -173,7 +175,8 @@ class DownloadAdmin:
         )
         download.enter("trying")
         try:
-            self._screen(msgspec.structs.replace(spec, entry=entry, path=arrival.path))
+            tried = msgspec.structs.replace(spec, entry=entry, path=arrival.path)
+            self._require_passed(tried, download)
         except (LoadFailed, InvalidModelFile) as error:
             download.require_wanted()
             if is_final(error):
@@ -181,6 +184,13 @@ class DownloadAdmin:
                 for record in self._records(arrival.path):
                     record.unlink(missing_ok=True)
             raise LoadFailed(error.message.replace(arrival.path.name, spec.path.name)) from error
+
+    def _require_passed(self, spec: ModelSpec, download: Download) -> None:
+        """Have a file tried; the trial ends when the download is cancelled."""
+        if self._screening is None:
+            self._screen(spec)
+        else:
+            self._screening.require(spec, download.require_wanted)
 
     def _keep(self, spec: ModelSpec, arrival: Arrival) -> None:
         """Give a file its name, and write down what it is where the catalogue did not say it."""

@@ -6,7 +6,7 @@ Owns which files need a trial, how many are tried at once, and the verdict on th
 import logging
 import threading
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,8 @@ log = logging.getLogger("gigarouter.trial")
 
 TRIALS_MAX = 2
 """Files that are tried at once."""
+LOOK_AGAIN_S = 0.1
+"""How often one that waits for a trial looks whether it is still wanted."""
 
 
 Screen = Callable[[ModelSpec], None]
@@ -107,8 +109,10 @@ class Screening:
         """Return the trial of a file that waits or runs now."""
         return self._runs.get(_key(spec))
 
-    def require(self, spec: ModelSpec) -> None:
+    def require(self, spec: ModelSpec, wanted: Callable[[], None] | None = None) -> None:
         """Return if a file may be used; one that was not tried yet is tried first, which waits.
+
+        `wanted` is called meanwhile; an error that it raises cancels the trial and ends the wait.
 
         Raises:
             LoadFailed: it failed its trial; the message gives the reason.
@@ -117,7 +121,7 @@ class Screening:
         """
         if not self.is_tried(spec):
             try:
-                self.begin(spec).done.result()
+                _wait(self.begin(spec), wanted)
             except CancelledError:
                 raise TrialUnfinished(spec.path.name, "its trial was cancelled") from None
         _require_passed(spec, self.known(spec))
@@ -244,6 +248,18 @@ class Screening:
             crashed_tokens=before.crashed_tokens if before and keeps else trial.crashed_tokens,
             proven_tokens=max(longest, before.proven_tokens if before else SHORT_TOKENS),
         )
+
+
+def _wait(run: TrialRun, wanted: Callable[[], None] | None) -> None:
+    """Wait for the end of a trial, and raise its error if it has one."""
+    while wanted is not None and not run.done.done():
+        wait([run.done], LOOK_AGAIN_S)
+        try:
+            wanted()
+        except BaseException:
+            run.cancel()
+            raise
+    run.done.result()
 
 
 def _require_passed(spec: ModelSpec, record: TrialRecord | None) -> None:
