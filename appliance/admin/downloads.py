@@ -26,7 +26,7 @@ from appliance.core.errors import (
     LoadFailed,
     TrialUnfinished,
 )
-from appliance.engine.screening import Try, trusted
+from appliance.engine.screening import Screen, Screening, trusted
 from appliance.hub.downloads import Download, Downloads
 from appliance.hub.leftovers import SCRATCH, sweep
 from appliance.hub.part import on_disk
@@ -58,7 +58,8 @@ class DownloadAdmin:
         model_admin: ModelAdmin,
         hub: Hub,
         downloads: Downloads,
-        screen: Try = trusted,
+        screen: Screen = trusted,
+        screening: Screening | None = None,
     ) -> None:
         self._models = models
         self._model_admin = model_admin
@@ -66,6 +67,7 @@ class DownloadAdmin:
         self._puller = Puller(hub, models.digests)
         self._downloads = downloads
         self._screen = screen
+        self._screening = screening
 
     @property
     def _directory(self) -> DataDir:
@@ -125,7 +127,7 @@ class DownloadAdmin:
     def _work(self, spec: ModelSpec, download: Download) -> None:
         sweep(self._directory.models, now_us=download.clock.wall_us())
         if self._is_here(spec, download):
-            self._tried(spec, download)
+            self._require_passed(spec, download)
             return
         with self._puller.pull(spec, download, lambda sha256: self._twins(spec, sha256)) as arrival:
             self._try(spec, arrival, download)
@@ -170,19 +172,21 @@ class DownloadAdmin:
             spec.entry, sha256=self._models.digests.sha256(arrival.path)
         )
         try:
-            self._tried(msgspec.structs.replace(spec, entry=entry, path=arrival.path), download)
+            tried = msgspec.structs.replace(spec, entry=entry, path=arrival.path)
+            self._require_passed(tried, download)
         except (LoadFailed, InvalidModelFile) as error:
+            download.require_wanted()
             if not isinstance(error, TrialUnfinished):
                 arrival.discard()
             raise LoadFailed(error.message.replace(arrival.path.name, spec.path.name)) from error
 
-    def _tried(self, spec: ModelSpec, download: Download) -> None:
+    def _require_passed(self, spec: ModelSpec, download: Download) -> None:
+        """Have a file tried; the trial ends when the download is cancelled."""
         download.enter("trying")
-        try:
-            self._screen(spec, lambda run: download.when_cancelled(run.cancel))
-        except TrialUnfinished:
-            download.require_wanted()
-            raise
+        if self._screening is None:
+            self._screen(spec)
+        else:
+            self._screening.require(spec, download.require_wanted)
 
     def _keep(self, spec: ModelSpec, arrival: Arrival) -> None:
         """Give a file its name, and write down what it is where the catalogue did not say it."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from appliance.admin.additions import Additions
-from appliance.catalog.addition import Addition
+from appliance.catalog.addition import Addition, Progress
 from appliance.catalog.catalog import BUILTIN, Catalog, load, shipped_path
 from appliance.catalog.entry_edit import EntryEdit
 from appliance.catalog.leftovers import Leftovers
@@ -190,10 +190,20 @@ class ModelAdmin:
             replace=order.replace,
         )
         added = await self._additions.run(
-            order.path, lambda progress: replace(addition, progress=progress).run()
+            order.path,
+            lambda progress: replace(
+                addition, progress=progress, screen=self._cancellable(progress)
+            ).run(),
         )
         await asyncio.to_thread(self._models.reread)
         return self.view(self._models.catalog.find(added.id), notes=added.notes)
+
+    def _cancellable(self, progress: Progress) -> Screen:
+        """Return the screen of an addition: its trial ends when the addition is cancelled."""
+        screening = self._screening
+        if screening is None:
+            return self._screen
+        return lambda spec: screening.require(spec, lambda: progress("try", 0, 1))
 
     async def price(self, order: PriceOrder) -> ModelView:
         """Change what a model costs; calls whose price is held already keep it.

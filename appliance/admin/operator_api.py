@@ -71,7 +71,9 @@ class OperatorApi:
         return cls(
             keys=KeyAdmin(books.writer, keyring, models, clock=clock, limits=limits),
             models=model_admin,
-            downloads=DownloadAdmin(models, model_admin, Hub(settings.hub), downloads, screen),
+            downloads=DownloadAdmin(
+                models, model_admin, Hub(settings.hub), downloads, screen, screening
+            ),
             engines=engines,
             trials=TrialAdmin(models, screening),
             books=BooksAdmin(directory, schedule, clock),

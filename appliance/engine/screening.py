@@ -6,7 +6,7 @@ Owns which files need a trial, how many are tried at once, and the verdict on th
 import logging
 import threading
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,8 @@ log = logging.getLogger("gigarouter.trial")
 
 TRIALS_MAX = 2
 """Files that are tried at once."""
+LOOK_AGAIN_S = 0.1
+"""How often one that waits for a trial looks whether it is still wanted."""
 
 
 Screen = Callable[[ModelSpec], None]
@@ -40,15 +42,7 @@ Watch = Callable[[ModelSpec, Weights], Weights]
 """Returns the weights of a file whose long sequences are watched."""
 
 
-Begun = Callable[["TrialRun"], None]
-"""Is given a trial once it is begun, and may cancel it."""
-
-
-Try = Callable[[ModelSpec, Begun], None]
-"""A `Screen` whose trial can be cancelled; it then raises `TrialUnfinished`."""
-
-
-def trusted(_: ModelSpec, _begun: Begun | None = None) -> None:
+def trusted(_: ModelSpec) -> None:
     """Let every file pass; for an engine that computes none of them."""
 
 
@@ -115,10 +109,10 @@ class Screening:
         """Return the trial of a file that waits or runs now."""
         return self._runs.get(_key(spec))
 
-    def require(self, spec: ModelSpec, begun: Begun | None = None) -> None:
+    def require(self, spec: ModelSpec, wanted: Callable[[], None] | None = None) -> None:
         """Return if a file may be used; one that was not tried yet is tried first, which waits.
 
-        `begun` is called with that trial.
+        `wanted` is called meanwhile; an error that it raises cancels the trial and ends the wait.
 
         Raises:
             LoadFailed: it failed its trial; the message gives the reason.
@@ -126,11 +120,8 @@ class Screening:
             InvalidModelFile: it is no model file at all.
         """
         if not self.is_tried(spec):
-            run = self.begin(spec)
-            if begun is not None:
-                begun(run)
             try:
-                run.done.result()
+                _wait(self.begin(spec), wanted)
             except CancelledError:
                 raise TrialUnfinished(spec.path.name, "its trial was cancelled") from None
         _require_passed(spec, self.known(spec))
@@ -257,6 +248,18 @@ class Screening:
             crashed_tokens=before.crashed_tokens if before and keeps else trial.crashed_tokens,
             proven_tokens=max(longest, before.proven_tokens if before else SHORT_TOKENS),
         )
+
+
+def _wait(run: TrialRun, wanted: Callable[[], None] | None) -> None:
+    """Wait for the end of a trial, and raise its error if it has one."""
+    while wanted is not None and not run.done.done():
+        wait([run.done], LOOK_AGAIN_S)
+        try:
+            wanted()
+        except BaseException:
+            run.cancel()
+            raise
+    run.done.result()
 
 
 def _require_passed(spec: ModelSpec, record: TrialRecord | None) -> None:

@@ -55,7 +55,6 @@ class Download:
     _samples: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=512))
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _is_kept: bool = False
-    _when_cancelled: Callable[[], None] = lambda: None
 
     @property
     def is_over(self) -> bool:
@@ -75,15 +74,6 @@ class Download:
             if self._is_kept or self.is_over:
                 return
             self.cancelled.set()
-            act = self._when_cancelled
-        act()
-
-    def when_cancelled(self, act: Callable[[], None]) -> None:
-        """Have `act` called when it is cancelled; now, if it was already."""
-        with self._lock:
-            self._when_cancelled = act
-        if self.cancelled.is_set():
-            act()
 
     def keep(self) -> None:
         """Decide that the file gets its name: from now on it cannot be cancelled.

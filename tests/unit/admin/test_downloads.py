@@ -3,9 +3,7 @@
 import asyncio
 import errno
 import os
-import threading
 import time
-from types import SimpleNamespace
 
 import pytest
 
@@ -38,18 +36,21 @@ class Place:
         self.screen = trusted
         self.remote = Hub(HubSettings(endpoint=endpoint))
         self.models = Models.read(self.directory)
-        self.restart()
-
-    def restart(self):
         self.downloads = Downloads(SystemClock())
-        self.models = Models.read(self.directory)
+        self.with_screening()
+
+    def with_screening(self, screening=None):
         self.admin = DownloadAdmin(
-            self.models, ModelAdmin(self.models), self.remote, self.downloads, self.screened
+            self.models,
+            ModelAdmin(self.models),
+            self.remote,
+            self.downloads,
+            self.screened,
+            screening,
         )
 
-    def screened(self, spec, begun):
+    def screened(self, spec):
         self.tried.append(spec)
-        self.begun = begun
         self.screen(spec)
 
     def add(self, name, repo=REPO, file=FILE):
@@ -281,40 +282,16 @@ def test_a_file_whose_trial_said_nothing_of_it_is_kept_for_the_next_pull(place):
 
 
 def test_cancelling_a_download_whose_file_is_tried_ends_the_trial_and_keeps_the_bytes(place):
-    def wait(spec):
-        ended = threading.Event()
-        place.begun(SimpleNamespace(cancel=ended.set))
-        began.set()
-        assert ended.wait(SECONDS)
-        raise TrialUnfinished(spec.path.name, "its trial was cancelled")
-
-    began = threading.Event()
-    place.add("one")
-    place.screen = wait
-    place.hub.sent = 0
-    download = place.begin("one")
-    assert began.wait(SECONDS)
-    assert download.state == "trying"
-    asyncio.run(place.admin.cancel(download.id))
-    assert ended(download).state == "cancelled"
-    assert "kept" in download.error
-    assert not place.path("one").exists()
-    place.screen = trusted
-    assert place.pull("one").error is None
-    assert place.hub.sent == len(place.content)
-    assert place.path("one").read_bytes() == place.content
-
-
-def test_a_real_trial_ends_with_its_download_and_the_next_pull_is_tried_anew(place):
     screening = Screening.over(place.directory, place.models.digests, EngineSettings())
     try:
+        place.with_screening(screening)
         place.add("one")
-        place.screen = lambda spec: screening.require(spec, place.begun)
         place.hub.sent = 0
         download = place.begin("one")
         until(lambda: any(run.trial.step.startswith("reading its") for run in runs(screening)))
         asyncio.run(place.admin.cancel(download.id))
         assert ended(download).state == "cancelled"
+        assert "kept" in download.error
         until(lambda: not runs(screening))
         assert not place.path("one").exists()
         assert place.pull("one").error is None

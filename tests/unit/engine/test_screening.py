@@ -237,3 +237,20 @@ def test_a_screening_that_is_closed_ends_its_trials_and_begins_none(spec, trials
     assert errors == ["its trial was cancelled"]
     with pytest.raises(TrialUnfinished, match="stopping"):
         screening.require(spec)
+
+
+def test_one_that_waits_for_a_trial_may_give_it_up_and_ends_it(spec, trials, opened):
+    trials.ended.clear()
+    screening, looked = opened(), []
+
+    def wanted():
+        looked.append(screening.running(spec))
+        if len(looked) == 3:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        screening.require(spec, wanted)
+    assert trials.at_once == 0 or looked[-1].trial._cancelled
+    trials.ended.set()
+    screening.require(spec)
+    assert screening.known(spec).reason is None

@@ -145,13 +145,3 @@ def test_one_that_was_cancelled_may_not_give_its_file_a_name():
     download.cancel()
     with pytest.raises(DownloadCancelled):
         download.keep()
-
-
-def test_what_is_to_happen_when_it_is_cancelled_happens_even_if_it_was_already():
-    download, happened = Download("dl", "m", HandClock()), []
-    download.when_cancelled(lambda: happened.append("first"))
-    assert happened == []
-    download.cancel()
-    assert happened == ["first"]
-    download.when_cancelled(lambda: happened.append("late"))
-    assert happened == ["first", "late"]
