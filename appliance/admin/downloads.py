@@ -133,7 +133,7 @@ class DownloadAdmin:
             self._try(spec, arrival, download)
             download.keep()
             self._keep(spec, arrival)
-        self._models.reread()
+            self._models.reread()  # whoever waits for this content finds it by its digest
 
     def _is_here(self, spec: ModelSpec, download: Download) -> bool:
         """Return whether a model's file is here and is the one that the catalogue names."""

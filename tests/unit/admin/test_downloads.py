@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import re
 import time
 
 import pytest
@@ -126,6 +127,26 @@ def test_entries_of_one_file_that_are_pulled_at_once_each_get_it_and_it_is_fetch
     assert place.hub.sent == len(place.content)
     assert place.left() == []
     assert len(place.tried) == count
+
+
+def test_entries_that_do_not_say_their_digest_share_one_download_too(place):
+    names = ["tiny-0", "tiny-1", "tiny-2"]
+    for name in names:
+        place.add(name)
+    own = place.directory.catalog
+    own.write_text(
+        re.sub(r', bytes = \d+, sha256 = "[0-9a-f]+"', "", own.read_text()).replace(
+            "[[model]]", "[[model]]\nverified = false"
+        )
+    )
+    place.models.reread()
+    assert {spec.entry.sha256 for spec in place.models.catalog if spec.id in names} == {None}
+    place.hub.faults.pause_s, place.hub.sent = 0.005, 0
+    downloads = [place.begin(name) for name in names]
+    assert [ended(each).error for each in downloads] == [None] * 3
+    assert place.hub.sent == len(place.content)
+    digest = place.hub.digest(REPO, FILE)
+    assert {place.models.catalog.find(name).entry.sha256 for name in names} == {digest}
 
 
 def test_when_the_one_that_fetches_is_cancelled_the_one_that_waits_goes_on(place):
