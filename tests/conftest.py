@@ -1,5 +1,6 @@
 """Fixtures: a real server for the session, an appliance with a fake engine for each test."""
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,12 @@ pytest_sessionfinish = skips.pytest_sessionfinish
 # Where CI is set, Hypothesis would try the same examples each time; a busy machine is no failure.
 settings.register_profile("gigarouter", derandomize=False, deadline=None, print_blob=True)
 settings.load_profile("gigarouter")
+# Under nohup, or in the background of a script, these are ignored, and so in every process that a
+# test starts; one that has a handler is a default there.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
