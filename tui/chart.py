@@ -15,6 +15,8 @@ FULL = (0x00, 0x40, 0x44, 0x46, 0x47)
 """Braille patterns (offsets from U+2800) with 0 to 4 dots in the left column, from below."""
 FULL_RIGHT = (0x00, 0x80, 0xA0, 0xB0, 0xB8)
 STEPS = (1, 2, 5, 10)
+LEAST = 1e-9
+"""Of an axis that is not empty: below the smallest floats there is no round number."""
 LOOKS = ("low", "middle", "high")
 
 
@@ -42,8 +44,8 @@ def chart(values: Sequence[float], width: int, height: int, span: str) -> list[L
 
 def ceiling(highest: float) -> float:
     """Return the smallest of 1, 2, 5, 10, 20, … that is not below a value: a steady axis."""
-    if highest <= 0:
-        return 1.0
+    if highest < LEAST:
+        return 1.0 if highest <= 0 else LEAST
     power = 1.0
     while power > highest:
         power /= 10

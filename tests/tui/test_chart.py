@@ -50,6 +50,12 @@ def test_the_axis_ends_at_a_round_number_not_far_above(highest):
     assert f"{top:e}"[0] in "125" or f"{top:.0e}"[0] in "125"
 
 
+@pytest.mark.parametrize("highest", [5e-324, 2e-323, 1e-300, 9e-10])
+def test_the_smallest_numbers_there_are_have_an_axis_too(highest):
+    assert ceiling(highest) == 1e-9
+    assert len(chart([highest], 40, 6, "1 min")) == 6
+
+
 @pytest.mark.parametrize(
     ("values", "count", "wanted"),
     [([1, 2], 4, [1, 1, 2, 2]), ([1, 9, 2, 3], 2, [9, 3]), ([], 3, [0, 0, 0]), ([7], 3, [7, 7, 7])],
