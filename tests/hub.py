@@ -264,3 +264,19 @@ def standing_in():
         for server in servers:
             server.shutdown()
             server.server_close()
+
+
+SECONDS = 20.0
+"""For which a test waits for what is to come."""
+
+
+def until(condition) -> None:
+    """Return once a condition holds.
+
+    Raises:
+        AssertionError: it does not come to hold.
+    """
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)

@@ -11,7 +11,7 @@ from appliance.catalog.capacity import (
     sequence_tokens_max,
 )
 from appliance.catalog.header import Header
-from appliance.catalog.header_parser import read_header
+from appliance.catalog.headers import header_of
 from appliance.catalog.spec import ModelSpec
 from appliance.core.errors import InvalidModelFile
 from appliance.engine.backend import EngineLimits
@@ -72,5 +72,5 @@ def served_tokens_max(spec: ModelSpec, settings: EngineSettings) -> int:
 def _tokens_max(
     path: Path, pooling: str, settings: EngineSettings, _identity: tuple[int, ...]
 ) -> int:
-    header = read_header(path)
+    header = header_of(path)
     return sequence_tokens_max(header, pooling=pooling, room=room_for(header, settings))

@@ -9,15 +9,7 @@ from appliance.core.errors import DownloadCancelled
 from appliance.hub.claims import Claims
 from appliance.hub.downloads import Download
 from tests.appliance import HandClock
-
-SECONDS = 20.0
-
-
-def until(condition):
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
+from tests.hub import SECONDS, until
 
 
 def download(name):

@@ -1,7 +1,6 @@
 """Downloads: how many run, what becomes of the others, and how each ends."""
 
 import threading
-import time
 
 import pytest
 
@@ -14,15 +13,7 @@ from appliance.core.errors import (
 from appliance.hub import downloads as module
 from appliance.hub.downloads import Download, Downloads
 from tests.appliance import HandClock
-
-SECONDS = 20.0
-
-
-def until(condition):
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
+from tests.hub import until
 
 
 @pytest.fixture
