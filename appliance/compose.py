@@ -35,6 +35,7 @@ from appliance.ledger.billing import Billing
 from appliance.ledger.books import Books
 from appliance.machine import cores
 from appliance.observe.log_buffer import LogBuffer
+from appliance.observe.loop_lag import LoopLag
 from appliance.observe.meters import Meters
 from appliance.observe.metrics import Metrics
 from appliance.pipeline import Pipeline
@@ -132,7 +133,8 @@ async def open_appliance(
         Events(),
     )
     app = create_app(services, _guard(directory, authenticator, settings))
-    chores = (schedule, AuditSchedule(directory, books), residency)
+    lag = LoopLag(clock, metrics.note_lag)
+    chores = (schedule, AuditSchedule(directory, books), residency, lag)
     async with _running(chores, downloads, billing, residency, threads, screening):
         yield Appliance(app, pipeline, residency, admin, models, loader)
 

@@ -145,7 +145,7 @@ def _headers_of(error: errors.ApplianceError, row: Row) -> dict[str, str]:
 
 
 def _as_ours(request: Request[Any, Any, Any], error: Exception) -> errors.ApplianceError:
-    path = request.url.path[:200]
+    path = request.scope["path"][:200]
     is_ours = isinstance(error, errors.StoreFailed | errors.InvalidCatalog)
     if is_ours and not path.startswith("/admin/"):
         log.error("%s", error)  # clients are not told: it names files of this machine

@@ -36,7 +36,7 @@ class OperatorGuard:
             InsufficientScope: with a key without the scope `admin`.
         """
         if not self._is_local(connection) and not self._allow_remote:
-            raise UnknownPath(path=connection.url.path[:200], valid=("/v1/models",))
+            raise UnknownPath(path=connection.scope["path"][:200], valid=("/v1/models",))
         text = credential_of(connection)
         if text is None or not hmac.compare_digest(text.encode(), self._token):
             self._authenticator.require(connection, text, "admin")

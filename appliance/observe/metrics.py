@@ -107,6 +107,12 @@ class Metrics:
             registry=self._registry,
             buckets=BUCKETS_S,
         )
+        self._lag = Histogram(
+            "gigarouter_event_loop_lag_seconds",
+            "How late the event loop woke a sleep of 50 ms.",
+            registry=self._registry,
+            buckets=BUCKETS_S,
+        )
         self._server = _ServerCollector()
         self._registry.register(self._server)
         ProcessCollector(registry=self._registry)
@@ -124,6 +130,10 @@ class Metrics:
             self._whole.observe(ended.total_ms / MS_PER_S)
             for stage, ms in ended.stages.items():
                 self._stages.labels(stage).observe(ms / MS_PER_S)
+
+    def note_lag(self, seconds: float) -> None:
+        """Count one look at the event loop."""
+        self._lag.observe(seconds)
 
     def read(self, reading: Reading) -> None:
         """Take what the next scrapes show of engines and of the server."""

@@ -422,3 +422,17 @@ def test_a_body_that_does_not_arrive_in_time_is_refused(tmp_path, first):
                 assert b"did not arrive within 0.3 s" in b"".join(bodies)
 
     asyncio.run(story())
+
+
+MANGLED_HOSTS = (
+    *("127.0.0.1:port", "127.0.0.1: Bearer x", "a:99999", "[::1", "[x]:1", "a b", "a/b", "u@h"),
+    *(":", ":::", "%", "*"),
+)
+
+
+@pytest.mark.parametrize("host", MANGLED_HOSTS)
+def test_a_mangled_host_is_no_fault_of_the_servers_on_any_path(server, key, host):
+    for method, path in (("GET", "/no/such"), ("POST", "/v2/rerank"), ("GET", "/admin/v1/keys")):
+        head = f"{method} {path} HTTP/1.1\r\nhost: {host}\r\ncontent-length: 2\r\n".encode()
+        received = exchange(server, head + key + b"\r\nconnection: close\r\n\r\n{}")
+        assert 400 <= int(received.split(b" ", 2)[1]) < 500, received[:200]

@@ -17,7 +17,7 @@ async def create_ranking(
     request: AnyRequest, services: NamedDependency[Services]
 ) -> Response[bytes]:
     """Score documents against a query; billed by the document."""
-    is_cohere = request.url.path.rstrip("/") in COHERE_PATHS
+    is_cohere = request.scope["path"].rstrip("/") in COHERE_PATHS
     async with services.paid.admitted(request) as paid:
         sent = rerank_request(paid.body, services.limits)
         return await paid.answer(RerankTask(sent, paid.request_id, is_cohere=is_cohere))
