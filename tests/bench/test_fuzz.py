@@ -46,6 +46,8 @@ def test_the_same_seed_sends_the_same_bytes():
         (200, b"HTTP/1.1 200 OK\r\n\r\n", False),
         (400, b"HTTP/1.1 400 Bad Request\r\n\r\n", False),
         (500, b"HTTP/1.1 500 Internal Server Error\r\n\r\n", True),
+        (501, b"HTTP/1.1 501 Not Implemented\r\n\r\n", False),
+        (502, b"HTTP/1.1 502 Bad Gateway\r\n\r\n", True),
         (503, b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n\r\n", False),
         (503, b"HTTP/1.1 503 Service Unavailable\r\n\r\n", True),
         (0, b"", False),
