@@ -345,7 +345,6 @@ def run(
         AssertionError: the process died, or a proper call is not answered.
     """
     key = str(server.mint("fuzz")["key"])
-    proper = server.client(name="proper")
     target = Target(server.port, key, (server.data_dir / "admin.token").read_text().strip())
     found = []
     for method, path in asyncio.run(registered()):
@@ -359,7 +358,8 @@ def run(
         )
         assert server.process is not None
         assert server.process.poll() is None, f"dead after {method} {path}"
-        answer = proper.post("/v1/embeddings", json={"model": EMBED, "input": "a"})
+        with server.client(key) as proper:
+            answer = proper.post("/v1/embeddings", json={"model": EMBED, "input": "a"})
         assert answer.status_code == 200, f"after {method} {path}: {answer.text}"
         click.echo(row(found[-1], time.monotonic() - began))
     return found
