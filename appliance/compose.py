@@ -23,6 +23,7 @@ from appliance.api.services import Services
 from appliance.core.clock import Clock, utc_day
 from appliance.core.limits import Limits
 from appliance.core.units import Picocredits
+from appliance.engine.crash_marker import CrashMarker
 from appliance.engine.fake_loader import FakeLoader
 from appliance.engine.loader import LlamaLoader, Loader
 from appliance.engine.model_limits import memory_budget
@@ -78,9 +79,16 @@ class Chore(Protocol):
 
 @asynccontextmanager
 async def open_appliance(
-    directory: DataDir, books: Books, settings: Settings, limits: Limits, log_buffer: LogBuffer
+    directory: DataDir,
+    books: Books,
+    settings: Settings,
+    limits: Limits,
+    log_buffer: LogBuffer,
+    last_words: Sequence[str] = (),
 ) -> AsyncIterator[Appliance]:
     """Wire a server over open books; free its models at the end of the block.
+
+    `last_words`: what the process before wrote when native code ended it; empty if it did not.
 
     Raises:
         InvalidCatalog: a catalogue file is wrong.
@@ -90,6 +98,8 @@ async def open_appliance(
     screening = (
         None if settings.fake_engine else Screening.over(directory, models.digests, settings.engine)
     )
+    if screening is not None:
+        _look_back(screening, directory, clock, last_words)
     loader = _loader(models, settings, clock, screening)
     threads = ThreadPool(workers=2, calls_max=limits.tokenizing_calls_max)
     residency = _residency(models, settings, loader, threads, clock, limits, screening)
@@ -247,6 +257,25 @@ def _residency(
         if spec.entry.pin:
             residency.pin(spec, on=True)
     return residency
+
+
+def _look_back(
+    screening: Screening, directory: DataDir, clock: Clock, last_words: Sequence[str]
+) -> None:
+    """Say what the server before died over, and let the files of it be set aside."""
+    try:
+        marker = CrashMarker(directory.models / "trials" / "computing")
+        if marker.left:
+            log.warning(
+                "the last server ended while it was %s",
+                "; ".join(mark.words for mark in marker.left),
+            )
+        if last_words:
+            screening.crashes.note(marker.left, clock.wall_us())
+    except OSError as error:
+        log.warning("what kills a server will not be known: %s", error)
+    else:
+        screening.marker = marker
 
 
 def _failed_auth(clock: Clock, limits: Limits) -> FailedAuthLimiter:

@@ -9,45 +9,40 @@ import faulthandler
 import gc
 import logging
 import os
+import resource
 import signal
+import socket
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
-from pathlib import Path
 from types import FrameType
 
-import msgspec
 import uvloop
-from granian.constants import HTTPModes, Interfaces
-from granian.http import HTTP1Settings
-from granian.server.embed import Server
 
-from appliance import logs
+from appliance import last_words, logs
 from appliance.compose import Appliance, open_appliance
 from appliance.core import failpoint
 from appliance.core.address import connectable, in_url, is_loopback
 from appliance.core.clock import Clock, SystemClock, iso
 from appliance.core.errors import ApplianceError, InvalidSettings, ServerUnreachable
 from appliance.core.limits import Limits
-from appliance.descriptors import CONNECTIONS_MAX, Descriptors, raise_limit
+from appliance.descriptors import Descriptors, raise_limit
+from appliance.http_server import HttpServer, http_server
 from appliance.ledger.books import open_books
-from appliance.listen_address import resolved
+from appliance.listener import listen
 from appliance.port import claimed
-from appliance.settings import Settings, injected_variables
+from appliance.settings import Settings
+from appliance.start import checked
 from appliance.store.database import WAY_OUT
 from appliance.store.datadir import DataDir, ServerNote, pid_namespace
 from appliance.store.writer import Writer
+from appliance.supervised import LISTENS, Supervised
 
 log = logging.getLogger("gigarouter.serve")
 
-HEADER_TIMEOUT_MS = 60_000
-"""For a request's head; Granian counts the idle time of a kept connection too, so that a shorter
-one would reset the connections that clients keep for their next call."""
-HEAD_BYTES_MAX = 65_536
-"""Bytes of a request's head, above which 431 is answered (of about twice as many where they arrive
-at once); also of a piece of a body. Each connection may fill this buffer without a key."""
 STOP_SECONDS = 3.0
 """How long Granian may take once no call is in flight: a stalled body holds it for ever."""
 CLOSE_SECONDS = 5.0
@@ -68,8 +63,10 @@ GARBAGE_MIN = 10_000
 """New objects between two looks for garbage; a call makes hundreds, and almost none in circles."""
 
 
-def serve(directory: DataDir, settings: Settings) -> int:
+def serve(directory: DataDir, settings: Settings, supervised: Supervised | None = None) -> int:
     """Run a server until it is told to stop; return the exit code.
+
+    With `supervised`, the lock of the data directory and the listening socket are inherited.
 
     Raises:
         DataDirBusy: another process owns the data directory.
@@ -81,17 +78,18 @@ def serve(directory: DataDir, settings: Settings) -> int:
     if settings.failpoint:
         _arm(settings.failpoint)
     log_buffer = logs.configure(settings.log_format)
+    forbid_core_dumps()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.set_threshold(GARBAGE_MIN)
     clock = SystemClock()
     limits = Limits()
-    settings = _checked(directory, settings)
+    settings = checked(directory, settings)
     descriptors = raise_limit()
     with (
-        directory.locked(),
-        claimed(settings.host, settings.port),
+        _listening(directory, settings, supervised) as listener,
         open_books(directory, clock, limits) as books,
     ):
+        stacks = last_words_of(directory)
         if not is_loopback(settings.host) and not books.keyring.has_live(books.clock.wall_us()):
             raise InvalidSettings(
                 "settings", "host", f"{settings.host} is open to the network; mint a key first"
@@ -107,9 +105,19 @@ def serve(directory: DataDir, settings: Settings) -> int:
             )
 
         async def run() -> None:
-            async with open_appliance(directory, books, settings, limits, log_buffer) as appliance:
+            async with open_appliance(
+                directory, books, settings, limits, log_buffer, stacks
+            ) as appliance:
                 serving = _Serving(
-                    directory, settings, appliance, books.writer, clock, limits, descriptors
+                    directory,
+                    settings,
+                    appliance,
+                    books.writer,
+                    clock,
+                    limits,
+                    descriptors=descriptors,
+                    listener=listener,
+                    supervised=supervised,
                 )
                 await serving.run()
 
@@ -120,22 +128,35 @@ def serve(directory: DataDir, settings: Settings) -> int:
     return 0
 
 
-def _checked(directory: DataDir, settings: Settings) -> Settings:
-    """Return the settings with a literal address, before anything is opened.
+@contextmanager
+def _listening(
+    directory: DataDir, settings: Settings, supervised: Supervised | None
+) -> Iterator[socket.socket]:
+    """Yield the socket of the port, with the data directory locked for this process."""
+    if supervised is not None:
+        with supervised.listener:
+            yield supervised.listener
+        return
+    with (
+        directory.locked(),
+        claimed(settings.host, settings.port),
+        listen(settings.host, settings.port) as listener,
+    ):
+        yield listener
 
-    Raises:
-        InvalidSettings: the host cannot be bound, or the data directory is another user's.
-    """
-    if ignored := injected_variables():
-        log.warning("ignored, as set by Kubernetes or Docker: %s", ", ".join(ignored))
-    settings = msgspec.structs.replace(settings, host=resolved(settings.host))
-    directory.create()
-    exposure = directory.exposure()
-    if directory.is_of_another_user():
-        raise InvalidSettings("settings", "data_dir", f"{directory.path}: {exposure}")
-    if exposure:
-        log.warning("%s: %s", directory.path, exposure)
-    return settings
+
+def forbid_core_dumps() -> None:
+    """Have the kernel write no memory of this process to a disk: it holds keys and texts."""
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+
+
+def last_words_of(directory: DataDir) -> list[str]:
+    """Return, and log, what the process before wrote when native code ended it."""
+    lines = last_words.take(directory.path / "logs" / "last-words")
+    for line in lines:
+        log.error("the last server's end: %s", line)
+    return lines
 
 
 def _arm(text: str) -> None:
@@ -199,9 +220,14 @@ class _Serving:
         writer: Writer,
         clock: Clock,
         limits: Limits,
+        *,
         descriptors: Descriptors,
+        listener: socket.socket,
+        supervised: Supervised | None,
     ) -> None:
         self._connections_max = descriptors.connections
+        self._listener = listener
+        self._supervised = supervised
         self._directory = directory
         self._settings = settings
         self._appliance = appliance
@@ -224,56 +250,41 @@ class _Serving:
                 # Python's own handler: a loop that is closed leaves the system's in place of its
                 # own, and that ends the process before the books are closed.
                 signal.signal(number, partial(self._signalled, loop))
+        if self._supervised is not None:
+            self._supervised.attend(partial(self._hears, loop))
         self._writer.broken.add_done_callback(self._books_closed)
-        server = self._server()
-        preloading = asyncio.create_task(self._appliance.preload())
-        stopping = asyncio.create_task(self._stop.wait())
-        await asyncio.wait((preloading, stopping), return_when=asyncio.FIRST_COMPLETED)
-        if not preloading.done():
-            log.info("stopping before the first models are loaded")
-            self._deadline.within(CLOSE_SECONDS)
-            preloading.cancel()
-            return
-        preloading.result()
+        server = http_server(
+            self._appliance.app,
+            self._settings,
+            self._listener,
+            connections_max=self._connections_max,
+        )
         serving = asyncio.create_task(server.serve())
+        stopping = asyncio.create_task(self._stop.wait())
+        # The port is open meanwhile: calls to these models wait for them like any others.
+        preloading = asyncio.create_task(self._appliance.preload())
         try:
             await self._announce(serving)
-            await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
-            if serving.done():
-                await serving
-                raise ServerUnreachable("the HTTP server ended by itself; the log says why.")
+            await self._until_told(serving, stopping, preloading)
         finally:
+            preloading.cancel()
             with suppress(OSError):  # a disk that went read-only; the drain must follow
                 self._directory.remove_note()
             await self._drain(server, serving)
 
-    def _server(self) -> Server:
-        settings = self._settings
-        secure = bool(settings.tls.cert)
-        try:
-            return self._granian(settings, secure=secure)
-        except OSError as error:  # ssl.SSLError is one
-            files = f"{settings.tls.cert}, {settings.tls.key}"
-            raise InvalidSettings("settings", "tls", f"{files}: {error}") from None
-
-    def _granian(self, settings: Settings, *, secure: bool) -> Server:
-        return Server(
-            self._appliance.app,
-            address=settings.host,
-            port=settings.port,
-            interface=Interfaces.ASGI,
-            http=HTTPModes.http1,
-            websockets=False,
-            # Granian counts connections, idle ones too, and accepts none above this, silently.
-            backlog=CONNECTIONS_MAX,
-            backpressure=self._connections_max,
-            http1_settings=HTTP1Settings(
-                header_read_timeout=HEADER_TIMEOUT_MS, max_buffer_size=HEAD_BYTES_MAX
-            ),
-            log_enabled=False,
-            ssl_cert=Path(settings.tls.cert) if secure else None,
-            ssl_key=Path(settings.tls.key) if secure else None,
-        )
+    async def _until_told(
+        self,
+        serving: "asyncio.Task[None]",
+        stopping: "asyncio.Task[bool]",
+        preloading: "asyncio.Task[None]",
+    ) -> None:
+        await asyncio.wait((serving, stopping, preloading), return_when=asyncio.FIRST_COMPLETED)
+        if preloading.done():
+            preloading.result()
+            await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if serving.done():
+            await serving
+            raise ServerUnreachable("the HTTP server ended by itself; the log says why.")
 
     async def _announce(self, serving: "asyncio.Task[None]") -> None:
         """Tell people and commands where we listen, once we do."""
@@ -290,13 +301,19 @@ class _Serving:
         self._directory.write_note(
             ServerNote(
                 self._url,
-                os.getpid(),
+                os.getpid() if self._supervised is None else self._supervised.supervisor,
                 started,
                 connect_url=self._connect_url,
                 pid_namespace=pid_namespace(),
             )
         )
+        if self._supervised is not None:
+            self._supervised.say(LISTENS)
         log.info("listening on %s (data in %s)", self._url, self._directory.path)
+
+    def _hears(self, loop: asyncio.AbstractEventLoop, number: int) -> None:
+        """Take what the supervisor says; on the thread that listens to it."""
+        self._signalled(loop, number, None)
 
     def _signalled(
         self, loop: asyncio.AbstractEventLoop, number: int, _frame: FrameType | None
@@ -332,7 +349,7 @@ class _Serving:
         with suppress(OSError):
             self._directory.remove_note()
 
-    async def _drain(self, server: Server, serving: "asyncio.Task[None]") -> None:
+    async def _drain(self, server: HttpServer, serving: "asyncio.Task[None]") -> None:
         """Refuse new calls, let those in flight finish, then stop listening."""
         pipeline = self._appliance.pipeline
         pipeline.draining = True
@@ -343,6 +360,7 @@ class _Serving:
             return
         log.info("stopping: %d calls in flight", pipeline.in_flight)
         # The listener closes at once; calls in flight go on.
+        self._listener.close()
         server.stop()  # type: ignore[no-untyped-call]  # Granian's is not annotated
         with suppress(TimeoutError):
             async with asyncio.timeout(self._limits.drain_seconds_max):

@@ -116,9 +116,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     threads: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
     """Compute threads of one engine; 0: all cores that this process may use, by its
     affinity and its container's CPU quota."""
-    default_wait_s: Annotated[int, msgspec.Meta(ge=0, le=60)] = 0
-    """Seconds that a call without `Prefer: wait` waits for its model to load; for clients that
-    cannot retry. 0: it is answered 503 at once."""
+    supervise: bool = True
+    """False: no second process starts the server again when it dies."""
+    default_wait_s: Annotated[int, msgspec.Meta(ge=0, le=60)] = 30
+    """Seconds that a call without `Prefer: wait` waits for its model to load: many clients take
+    a 503 for the end. 0: it is answered 503 at once."""
     fake_engine: bool = False
     """True: vectors are made up from the text; for trying clients and for tests."""
     failpoint: str = ""
@@ -161,6 +163,11 @@ def environment() -> dict[str, str]:
         if not found["PYTHONPATH"]:
             del found["PYTHONPATH"]
     return found
+
+
+def notify_socket() -> str:
+    """Return where systemd wants to be told how the service is; empty: nowhere."""
+    return os.environ.get("NOTIFY_SOCKET", "")
 
 
 def prepare_native_library() -> None:

@@ -42,8 +42,13 @@ class Server:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def start(self, *flags: str, env: dict[str, str] | None = None) -> "Server":
-        """Run the server and return once it answers."""
+    def start(
+        self, *flags: str, env: dict[str, str] | None = None, supervise: bool = False
+    ) -> "Server":
+        """Run the server and return once it answers and its first models are loaded.
+
+        Without `supervise` it is one process, so that a test that kills it has killed it.
+        """
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [
@@ -55,6 +60,7 @@ class Server:
                     str(self.data_dir),
                     "--port",
                     str(self.port),
+                    *(() if supervise else ("--no-supervise",)),
                     *flags,
                 ],
                 cwd=ROOT,
@@ -70,10 +76,12 @@ class Server:
                 # A bare socket: a client for each try would take the starting server's cores.
                 with socket.create_connection(("127.0.0.1", self.port), 5):
                     pass
-                if httpx2.get(f"{self.url}/health", timeout=5).status_code == 200:
+                health = httpx2.get(f"{self.url}/health", timeout=5)
+                if health.status_code == 200 and not health.json().get("starting"):
                     return self
             except (OSError, httpx2.TransportError):
-                time.sleep(0.02)
+                pass
+            time.sleep(0.02)
         message = f"the server did not start: {self.log.read_text()[-2000:]}"
         raise AssertionError(message)
 

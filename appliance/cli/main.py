@@ -52,6 +52,8 @@ def cli(ctx: click.Context, data_dir: Path | None) -> None:
 @click.option("--tls-cert", help="PEM certificate chain.")
 @click.option("--tls-key", help="Its PKCS#8 private key.")
 @click.option("--fake", is_flag=True, default=None, help="Made-up vectors: no model is computed.")
+@click.option("--no-supervise", is_flag=True, help="One process, which nothing starts again.")
+@click.option("--supervised", hidden=True, help="What the supervisor hands over.")
 @everywhere
 def serve(
     directory: DataDir,
@@ -63,14 +65,13 @@ def serve(
     tls_cert: str | None,
     tls_key: str | None,
     fake: bool | None,
+    no_supervise: bool,
+    supervised: str | None,
 ) -> None:
-    """Run the server until SIGTERM or Ctrl-C."""
+    """Run the server until SIGTERM or Ctrl-C; one that dies is started again."""
     del as_json  # this command prints no result
-    if directory.is_locked():
+    if supervised is None and directory.is_locked():
         raise directory.busy()
-    # Imported late: the server's libraries take half a second that no other command needs.
-    from appliance.serve import serve as run  # noqa: PLC0415
-
     flags = {
         "host": host,
         "port": port,
@@ -78,8 +79,35 @@ def serve(
         "tls.cert": tls_cert,
         "tls.key": tls_key,
         "fake_engine": fake,
+        "supervise": False if no_supervise else None,
     }
-    sys.exit(run(directory, settings.load(directory.path, flags)))
+    chosen = settings.load(directory.path, flags)
+    if supervised is None and chosen.supervise:
+        # Late, like the other one: it opens what only a server needs.
+        from appliance.start import supervise  # noqa: PLC0415
+
+        arguments = _server_arguments(directory, log_format, tls_cert, tls_key, fake=fake)
+        sys.exit(supervise(directory, chosen, arguments))
+    # Imported late: the server's libraries take half a second that no other command needs.
+    from appliance.serve import serve as run  # noqa: PLC0415
+    from appliance.supervised import Supervised  # noqa: PLC0415
+
+    inherited = None if supervised is None else Supervised.from_words(supervised)
+    sys.exit(run(directory, chosen, inherited))
+
+
+def _server_arguments(
+    directory: DataDir,
+    log_format: str | None,
+    tls_cert: str | None,
+    tls_key: str | None,
+    *,
+    fake: bool | None,
+) -> list[str]:
+    """Return the flags that a supervised server is started with, again and again."""
+    named = {"--log-format": log_format, "--tls-cert": tls_cert, "--tls-key": tls_key}
+    words = [word for name, value in named.items() if value for word in (name, value)]
+    return ["--data-dir", str(directory.path), *words, *["--fake"] * bool(fake)]
 
 
 @cli.command()

@@ -17,6 +17,8 @@ from appliance.catalog.headers import header_of
 from appliance.catalog.spec import ModelSpec
 from appliance.core.errors import LoadFailed, TrialUnfinished
 from appliance.engine.backend import Weights
+from appliance.engine.crash_marker import CrashMarker
+from appliance.engine.crashes import Crashes
 from appliance.engine.footprint import footprint
 from appliance.engine.length_watch import LengthWatch, Marks, WatchedWeights
 from appliance.engine.model_limits import room_for
@@ -76,6 +78,10 @@ class Screening:
         self._settings = settings or EngineSettings()
         self._records = TrialRecords(folder, digests)
         self._marks = Marks(folder)
+        self.marker: CrashMarker | None = None
+        """Where it is marked what native code computes now; only a server has one."""
+        self.crashes = Crashes(folder / "crashes.json")
+        """What servers died over."""
         self._watches: dict[str, LengthWatch] = {}
         """By digest, of the contents that were loaded."""
         self._lock = threading.Lock()
@@ -99,7 +105,8 @@ class Screening:
     def refusal(self, spec: ModelSpec) -> str | None:
         """Return why a file that was tried is not to be used, or None."""
         record = self.known(spec)
-        return None if record is None else record.reason
+        failed = None if record is None else record.reason
+        return failed or self.crashes.refusal(spec)
 
     def is_tried(self, spec: ModelSpec) -> bool:
         """Say whether a file needs no trial any more, or none at all."""
@@ -124,7 +131,7 @@ class Screening:
                 _wait(self.begin(spec), wanted)
             except CancelledError:
                 raise TrialUnfinished(spec.path.name, "its trial was cancelled") from None
-        _require_passed(spec, self.known(spec))
+        self._require_passed(spec)
 
     def begin(self, spec: ModelSpec, *, fresh: bool = False, long: bool = False) -> TrialRun:
         """Begin a trial, or join the one that runs.
@@ -210,9 +217,16 @@ class Screening:
                 raise TrialUnfinished(spec.path.name, "the file changed meanwhile")
             self._records.keep(spec, digest, record)
             self._follow(digest, record)
+            if record.reason is None:
+                self.crashes.forget(spec.id)
             said = record.reason or "; ".join(record.notes) or "good"
             log.info("%s was tried: %s", spec.id, said)
-        _require_passed(spec, record)
+        self._require_passed(spec)
+
+    def _require_passed(self, spec: ModelSpec) -> None:
+        reason = self.refusal(spec)
+        if reason is not None:
+            raise LoadFailed(f"{spec.path.name} is not used: {reason}")
 
     def _follow(self, digest: str, record: TrialRecord) -> None:
         """Let a model that is in memory go by a new record."""
@@ -260,11 +274,6 @@ def _wait(run: TrialRun, wanted: Callable[[], None] | None) -> None:
             run.cancel()
             raise
     run.done.result()
-
-
-def _require_passed(spec: ModelSpec, record: TrialRecord | None) -> None:
-    if record is not None and record.reason is not None:
-        raise LoadFailed(f"{spec.path.name} is not used: {record.reason}")
 
 
 def _key(spec: ModelSpec) -> tuple[Path, str]:

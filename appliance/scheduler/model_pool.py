@@ -13,7 +13,7 @@ from appliance.catalog.spec import ModelSpec
 from appliance.core.clock import Clock
 from appliance.core.errors import ApplianceError, Draining, ModelWarming, TrialUnfinished
 from appliance.core.limits import Limits
-from appliance.engine.loader import Loader
+from appliance.engine.loader import LoadedModel, Loader
 from appliance.engine.screening import Screening
 from appliance.scheduler.cache import VectorCache
 from appliance.scheduler.engine import Engine
@@ -290,17 +290,26 @@ class ModelPool:
         try:
             entry.engine = Engine(
                 spec.id,
-                lambda: self._loader.open_model(spec, entry.progress),
+                lambda: self._open(spec, entry),
                 clock=self._clock,
                 queue_tokens_max=self._limits.queue_tokens_max,
                 on_death=lambda: self._died(entry),
                 cache=self._cache,
+                marker=self._screening.marker if self._screening else None,
             )
         except (RuntimeError, MemoryError) as error:  # the system gives no thread, or no memory
             log.error("%s cannot be loaded: %s", spec.id, error)  # noqa: TRY400 - it says enough
             self._fail(entry, f"no worker could be started: {error}")
             return
         entry.engine.loaded.add_done_callback(lambda future: self._loaded(entry, future))
+
+    def _open(self, spec: ModelSpec, entry: PoolEntry) -> LoadedModel:
+        """Read the weights; on a worker's thread."""
+        marker = self._screening.marker if self._screening else None
+        if marker is None:
+            return self._loader.open_model(spec, entry.progress)
+        with marker.loading(spec.id):
+            return self._loader.open_model(spec, entry.progress)
 
     def _loaded(self, entry: PoolEntry, future: asyncio.Future[None]) -> None:
         error = future.exception()

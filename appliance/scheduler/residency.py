@@ -81,6 +81,8 @@ class Residency:
         self._encoders: dict[WeightsKey, asyncio.Task[TextEncoder]] = {}
         self._opened_ns: dict[WeightsKey, int] = {}
         """When each of them was opened, or failed to be, last."""
+        self.is_preloading = False
+        """True while the models of the start are loaded."""
         self._named: set[WeightsKey] | None = None
         """What the catalogue's models compute with; None: it was not said."""
         # Opening one takes a second if its vocabulary is large: texts must not wait for that.
@@ -247,13 +249,20 @@ class Residency:
 
     async def preload(self, specs: Iterable[ModelSpec]) -> None:
         """Load models and their tokenizers; one that fails is logged and left to its callers."""
-        for spec in specs:
-            try:
-                with self.lease(spec):
-                    await self.encoder(spec)
-                    await self.wait(spec, wait_s=self._limits.call_seconds_max)
-            except ApplianceError as error:
-                log.error("%s cannot be preloaded: %s", spec.id, error.message)  # noqa: TRY400 - foreseen
+        self.is_preloading = True
+        try:
+            for spec in specs:
+                await self._preload(spec)
+        finally:
+            self.is_preloading = False
+
+    async def _preload(self, spec: ModelSpec) -> None:
+        try:
+            with self.lease(spec):
+                await self.encoder(spec)
+                await self.wait(spec, wait_s=self._limits.call_seconds_max)
+        except ApplianceError as error:
+            log.error("%s cannot be preloaded: %s", spec.id, error.message)  # noqa: TRY400 - foreseen
 
     def pin(self, spec: ModelSpec, *, on: bool) -> None:
         """Pin a loaded model, so that it is not evicted; or unpin it."""

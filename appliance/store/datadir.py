@@ -82,8 +82,10 @@ class DataDir:
         return user != 0 and self.path.stat().st_uid not in (0, user)
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the directory's lock until the block ends; the kernel frees it if the process dies.
+    def locked(self) -> Iterator[int]:
+        """Hold the directory's lock until the block ends, and yield its descriptor.
+
+        The kernel frees it when every process that has the descriptor is dead.
 
         Raises:
             DataDirBusy: another process holds it.
@@ -97,7 +99,7 @@ class DataDir:
             os.write(handle, f"{os.getpid()}\n".encode())
             with suppress(OSError):
                 self.remove_note()  # of a server that was killed
-            yield
+            yield handle
         finally:
             os.close(handle)
 

@@ -147,5 +147,7 @@ class Health(msgspec.Struct, frozen=True, omit_defaults=True):
     status: str
     version: str
     models_loaded: int
+    starting: bool = False
+    """True: the models that are loaded at the start are not all in memory; calls wait for them."""
     warning: str | None = None
     """That something which the operator wrote is not in effect."""

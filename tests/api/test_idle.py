@@ -8,15 +8,15 @@ import time
 
 import pytest
 
-from appliance.serve import HEADER_TIMEOUT_MS
+from appliance.http_server import HEADER_TIMEOUT_MS
 from tests.server import QUICK, ROOT, free_port
 
 LIMIT_S = 1.0
 SLACK_S = 4.0
 START = """
 import sys
-import appliance.serve
-appliance.serve.HEADER_TIMEOUT_MS = int(sys.argv.pop(1))
+import appliance.http_server
+appliance.http_server.HEADER_TIMEOUT_MS = int(sys.argv.pop(1))
 from appliance.cli.main import main
 main()
 """

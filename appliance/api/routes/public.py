@@ -51,6 +51,7 @@ async def health(services: NamedDependency[Services]) -> Response[bytes]:
             status=state,
             version=program_version(),
             models_loaded=services.admin.models.loaded(),
+            starting=services.residency.is_preloading,
             warning=WARNING if services.admin.models.fault else None,
         ),
         503 if services.pipeline.draining else 200,

@@ -1,0 +1,86 @@
+"""Supervised: what a server knows of the process that started it and restarts it.
+
+Owns the line between the two: one socket, on which the supervisor says when to stop, the server
+when it listens and that it is well, and whose end tells each that the other is gone.
+"""
+
+import ctypes
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Self
+
+STOP, HANG_UP = b"T", b"H"
+"""What the supervisor says: end in good order, as on SIGTERM; or as on SIGHUP."""
+LISTENS, WELL = b"L", b"W"
+"""What the server says: its port is served; a text was embedded just now."""
+PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Supervised:
+    """What a server inherits; the numbers are descriptors."""
+
+    supervisor: int
+    """The process that owns the data directory for other programs."""
+    line: socket.socket
+    listener: socket.socket
+    lock: int
+    """Of the data directory: locked for as long as either process has it open."""
+
+    @classmethod
+    def from_words(cls, words: str) -> Self:
+        """Return what the supervisor wrote into the command line with `words`.
+
+        Raises:
+            ValueError: it did not.
+        """
+        supervisor, line, listener, lock = map(int, words.split(","))
+        return cls(supervisor, socket.socket(fileno=line), socket.socket(fileno=listener), lock)
+
+    def words(self) -> str:
+        """Return it for the command line of the process that inherits it."""
+        return f"{self.supervisor},{self.line.fileno()},{self.listener.fileno()},{self.lock}"
+
+    def say(self, word: bytes) -> None:
+        """Tell the supervisor; one that is gone needs no telling."""
+        with suppress(OSError):
+            self.line.send(word)
+
+    def attend(self, on_signal: Callable[[int], None]) -> None:
+        """Pass on what the supervisor says from now on, and end this process with the supervisor.
+
+        A server without its supervisor would hold the port and the books, and nobody would find it.
+        """
+        _die_with_parent(self.supervisor)
+        threading.Thread(
+            target=self._listen, args=(on_signal,), name="supervisor line", daemon=True
+        ).start()
+
+    def _listen(self, on_signal: Callable[[int], None]) -> None:
+        self.line.setblocking(True)
+        while True:
+            try:
+                word = self.line.recv(1)
+            except OSError:
+                word = b""
+            if not word:
+                os._exit(1)
+            on_signal(signal.SIGHUP if word == HANG_UP else signal.SIGTERM)
+
+
+def _die_with_parent(supervisor: int) -> None:
+    """Have the kernel kill this process when its parent dies, where it can (Linux).
+
+    The end of the line says it too, but a thread must run to hear it.
+    """
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != supervisor:  # it died before that
+        os._exit(1)

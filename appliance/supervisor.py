@@ -1,0 +1,234 @@
+"""Supervisor: a small process that keeps a server running and its port open.
+
+Owns the lock of the data directory, the listening socket, and when a server that died is started
+again. It loads no model and no web framework, so that what kills the server does not kill it.
+While no server runs, callers wait in the kernel's queue of connections; if that would take long,
+each is told to come back.
+"""
+
+import json
+import logging
+import os
+import random
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+
+from appliance import sd_notify
+from appliance.client.process import end_of
+from appliance.core.clock import Clock
+from appliance.settings import environment
+from appliance.supervised import HANG_UP, LISTENS, STOP, WELL, Supervised
+
+log = logging.getLogger("gigarouter.supervisor")
+
+STEADY_S = 300.0
+"""A server that ran so long is started again at once when it dies."""
+PAUSE_S, PAUSE_S_MAX = 0.5, 30.0
+"""Before the second start within `STEADY_S`, and at most; doubled by each death."""
+QUIET_S = 660.0
+"""A server that has once said that it is well and then does not for so long, hangs: longer than the
+longest call may compute."""
+PATIENCE_S = 1.5
+"""Callers wait so long for the next server without a word."""
+HEAD_BYTES, HEAD_S = 65_536, 0.2
+LOOK_AGAIN_S = 1.0
+NS_PER_S = 1_000_000_000
+
+
+def pause_s(deaths: Sequence[float], now_s: float, *, chance: float) -> float:
+    """Return how long to wait before the next start; `deaths` are times in seconds.
+
+    The first restart is at once. `chance` (0 to 1) spreads those of many servers by a quarter.
+    """
+    recent = sum(now_s - death < STEADY_S for death in deaths)
+    if recent <= 1:
+        return 0.0
+    doubled = PAUSE_S * 2 ** min(recent - 2, 10)
+    return float(min(PAUSE_S_MAX, doubled) * (0.75 + chance / 2))
+
+
+class Supervisor:
+    """Runs one server after the other until it is told to stop, or one refuses to start."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        listener: socket.socket,
+        lock: int,
+        clock: Clock,
+        *,
+        is_secure: bool = False,
+        on_death: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Prepare; `command` starts a server and takes `--supervised WORDS`.
+
+        `is_secure`: callers speak TLS, and cannot be told anything here. `on_death` is called
+        before the next server is started.
+        """
+        self._command = list(command)
+        self._listener = listener
+        self._lock = lock
+        self._clock = clock
+        self._is_secure = is_secure
+        self._on_death = on_death
+        self._deaths: deque[float] = deque(maxlen=32)
+        self._asked: list[int] = []
+        """Signals that came and were not passed on yet."""
+        self._is_stopping = False
+        self._listened = False
+        """The server that runs, or ran last, served the port."""
+        self._well_s: float | None = None
+        """When it said last that it is well."""
+
+    def run(self) -> int:
+        """Return the exit code for this process, once no server shall run any more."""
+        reader, writer = os.pipe()
+        os.set_blocking(reader, False)
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, _awake)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._note_signal)
+        while True:
+            code = self._run_one(reader)
+            if self._is_stopping or code == 0:
+                return max(code, 0) if code >= 0 else 1
+            if code > 0 and not self._listened:
+                return code  # it said why it does not start, and would say so again
+            now_s = self._now_s()
+            self._deaths.append(now_s)
+            wait_s = pause_s(self._deaths, now_s, chance=random.random())  # noqa: S311 - no secret
+            log.error(
+                "the server %s; it is started again %s",
+                end_of(code),
+                f"in {wait_s:.1f} s" if wait_s else "now",
+            )
+            self._on_death()
+            if not self._wait(reader, wait_s):
+                return 1
+
+    def _run_one(self, reader: int) -> int:
+        """Run one server to its end; return its code, negative for a signal."""
+        ours, theirs = socket.socketpair()
+        inherited = Supervised(os.getpid(), theirs, self._listener, self._lock)
+        kept = (theirs.fileno(), self._listener.fileno(), self._lock)
+        # A session of its own: Ctrl-C in a terminal reaches this process alone, and is passed on.
+        server = subprocess.Popen(  # noqa: S603 - our own program
+            [*self._command, "--supervised", inherited.words()],
+            pass_fds=kept,
+            env=environment(),
+            start_new_session=True,
+        )
+        theirs.close()
+        self._listened, self._well_s = False, None
+        try:
+            while server.poll() is None:
+                select.select([reader, ours.fileno()], [], [], LOOK_AGAIN_S)
+                _drain(reader)
+                self._pass_on(ours)
+                self._hear(ours)
+                self._end_one_that_hangs(server)
+            self._hear(ours)
+        finally:
+            ours.close()
+        return server.returncode
+
+    def _hear(self, line: socket.socket) -> None:
+        with suppress(OSError):
+            said = line.recv(4096, socket.MSG_DONTWAIT)
+            if LISTENS in said:
+                self._listened = True
+                sd_notify.notify("READY=1")
+            if WELL in said:
+                self._well_s = self._now_s()
+                sd_notify.notify("WATCHDOG=1")
+
+    def _pass_on(self, line: socket.socket) -> None:
+        while self._asked:
+            number = self._asked.pop(0)
+            if number != signal.SIGHUP or not self._is_stopping:
+                sd_notify.notify("STOPPING=1")
+            self._is_stopping = True
+            with suppress(OSError):
+                line.send(HANG_UP if number == signal.SIGHUP else STOP)
+
+    def _end_one_that_hangs(self, server: "subprocess.Popen[bytes]") -> None:
+        if self._well_s is not None and self._now_s() - self._well_s > QUIET_S:
+            log.error("the server computed nothing for %.0f s: it is ended", QUIET_S)
+            self._well_s = None
+            server.send_signal(signal.SIGABRT)  # faulthandler then writes where it stands
+
+    def _wait(self, reader: int, seconds: float) -> bool:
+        """Wait, telling callers to come back; return False if told to stop meanwhile."""
+        until_s = self._now_s() + seconds
+        while (left_s := until_s - self._now_s()) > 0:
+            answers = left_s > PATIENCE_S and not self._is_secure
+            watched = [reader, *[self._listener.fileno()] * answers]
+            found, _, _ = select.select(watched, [], [], left_s)
+            _drain(reader)
+            if self._asked:
+                return False
+            if self._listener.fileno() in found:
+                self._send_away(left_s)
+        return not self._asked
+
+    def _send_away(self, left_s: float) -> None:
+        with suppress(OSError):
+            caller, _ = self._listener.accept()
+            with caller:
+                caller.settimeout(HEAD_S)
+                with suppress(TimeoutError):
+                    caller.recv(HEAD_BYTES)
+                caller.sendall(come_back(max(1, round(left_s + 1))))
+                caller.shutdown(socket.SHUT_WR)
+                with suppress(TimeoutError):
+                    caller.recv(HEAD_BYTES)
+
+    def _note_signal(self, number: int, _: FrameType | None) -> None:
+        self._asked.append(number)
+
+    def _now_s(self) -> float:
+        return self._clock.monotonic_ns() / NS_PER_S
+
+
+def come_back(seconds: int) -> bytes:
+    """Return the answer to whoever calls while no server runs, in the shape of every error."""
+    message = "The server is being started again."
+    error = {
+        "code": "engine_restarting",
+        "message": message,
+        "type": "server_error",
+        "param": None,
+        "retry_after_s": seconds,
+    }
+    body = json.dumps({"error": error, "detail": message}).encode()
+    head = (
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n"
+        f"retry-after: {seconds}\r\nx-should-retry: true\r\ncache-control: no-store\r\n"
+        f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def program() -> list[str]:
+    """Return the command that starts this program again, without the current folder's modules."""
+    return [sys.executable, "-P", "-m", Path(__file__).resolve().parent.name]
+
+
+def _awake(_number: int, _frame: FrameType | None) -> None:
+    """Let the signal end a wait; the wake-up descriptor has it by then."""
+
+
+def _drain(reader: int) -> None:
+    with suppress(BlockingIOError):
+        while os.read(reader, 4096):
+            pass
