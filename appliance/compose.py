@@ -23,7 +23,7 @@ from appliance.api.services import Services
 from appliance.core.clock import Clock, utc_day
 from appliance.core.limits import Limits
 from appliance.core.units import Picocredits
-from appliance.engine.crash_marker import CrashMarker
+from appliance.engine.crash_marker import CrashMarker, culprits
 from appliance.engine.fake_loader import FakeLoader
 from appliance.engine.loader import LlamaLoader, Loader
 from appliance.engine.model_limits import memory_budget
@@ -271,7 +271,7 @@ def _look_back(
                 "; ".join(mark.words for mark in marker.left),
             )
         if last_words:
-            screening.crashes.note(marker.left, clock.wall_us())
+            screening.crashes.note(culprits(marker.left, last_words), clock.wall_us())
     except OSError as error:
         log.warning("what kills a server will not be known: %s", error)
     else:

@@ -313,13 +313,17 @@ class _Serving:
 
     def _hears(self, loop: asyncio.AbstractEventLoop, number: int) -> None:
         """Take what the supervisor says; on the thread that listens to it."""
-        self._signalled(loop, number, None)
+        with suppress(RuntimeError):  # the loop is closed: the process is ending already
+            loop.call_soon_threadsafe(self._told_to_stop, number)
 
     def _signalled(
         self, loop: asyncio.AbstractEventLoop, number: int, _frame: FrameType | None
     ) -> None:
         with suppress(RuntimeError):  # the loop is closed: the process is ending already
-            loop.call_soon_threadsafe(self._told_to_stop, number)
+            # systemd sends its signal to the supervisor and to us, and the supervisor passes it
+            # on: that is one order. Of a second one it tells us, too.
+            is_order = self._supervised is None
+            loop.call_soon_threadsafe(self._told_to_stop, number if is_order else signal.SIGHUP)
 
     def _told_to_stop(self, number: int) -> None:
         # A terminal that closes sends SIGHUP more than once, and systemd adds one to its SIGTERM.

@@ -118,6 +118,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     affinity and its container's CPU quota."""
     supervise: bool = True
     """False: no second process starts the server again when it dies."""
+    restart_pause_s: Annotated[float, msgspec.Meta(ge=0, le=30)] = 0.5
+    """Seconds before the second start in five minutes; doubled for each further one, to 30."""
     default_wait_s: Annotated[int, msgspec.Meta(ge=0, le=60)] = 30
     """Seconds that a call without `Prefer: wait` waits for its model to load: many clients take
     a 503 for the end. 0: it is answered 503 at once."""

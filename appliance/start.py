@@ -43,6 +43,7 @@ def supervise(directory: DataDir, settings: Settings, arguments: Sequence[str]) 
             listener,
             lock,
             SystemClock(),
+            pause_s=settings.restart_pause_s,
             is_secure=bool(settings.tls.cert),
         ).run()
 

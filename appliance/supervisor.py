@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -31,8 +31,8 @@ log = logging.getLogger("gigarouter.supervisor")
 
 STEADY_S = 300.0
 """A server that ran so long is started again at once when it dies."""
-PAUSE_S, PAUSE_S_MAX = 0.5, 30.0
-"""Before the second start within `STEADY_S`, and at most; doubled by each death."""
+PAUSE_S_MAX = 30.0
+"""Before a start, at most, however many servers have died."""
 QUIET_S = 660.0
 """A server that has once said that it is well and then does not for so long, hangs: longer than the
 longest call may compute."""
@@ -43,15 +43,16 @@ LOOK_AGAIN_S = 1.0
 NS_PER_S = 1_000_000_000
 
 
-def pause_s(deaths: Sequence[float], now_s: float, *, chance: float) -> float:
+def pause_s(deaths: Sequence[float], now_s: float, *, first_s: float, chance: float) -> float:
     """Return how long to wait before the next start; `deaths` are times in seconds.
 
-    The first restart is at once. `chance` (0 to 1) spreads those of many servers by a quarter.
+    The first restart within `STEADY_S` is at once, the second waits `first_s`, each further one
+    twice as long. `chance` (0 to 1) spreads those of many servers by a quarter.
     """
     recent = sum(now_s - death < STEADY_S for death in deaths)
     if recent <= 1:
         return 0.0
-    doubled = PAUSE_S * 2 ** min(recent - 2, 10)
+    doubled = first_s * 2 ** min(recent - 2, 10)
     return float(min(PAUSE_S_MAX, doubled) * (0.75 + chance / 2))
 
 
@@ -65,20 +66,20 @@ class Supervisor:
         lock: int,
         clock: Clock,
         *,
+        pause_s: float,
         is_secure: bool = False,
-        on_death: Callable[[], None] = lambda: None,
     ) -> None:
         """Prepare; `command` starts a server and takes `--supervised WORDS`.
 
-        `is_secure`: callers speak TLS, and cannot be told anything here. `on_death` is called
-        before the next server is started.
+        `pause_s` is waited before the second restart. `is_secure`: callers speak TLS, and cannot
+        be told anything here.
         """
         self._command = list(command)
         self._listener = listener
         self._lock = lock
         self._clock = clock
+        self._pause_s = pause_s
         self._is_secure = is_secure
-        self._on_death = on_death
         self._deaths: deque[float] = deque(maxlen=32)
         self._asked: list[int] = []
         """Signals that came and were not passed on yet."""
@@ -106,13 +107,13 @@ class Supervisor:
                 return code  # it said why it does not start, and would say so again
             now_s = self._now_s()
             self._deaths.append(now_s)
-            wait_s = pause_s(self._deaths, now_s, chance=random.random())  # noqa: S311 - no secret
+            chance = random.random()  # noqa: S311 - no secret
+            wait_s = pause_s(self._deaths, now_s, first_s=self._pause_s, chance=chance)
             log.error(
                 "the server %s; it is started again %s",
                 end_of(code),
                 f"in {wait_s:.1f} s" if wait_s else "now",
             )
-            self._on_death()
             if not self._wait(reader, wait_s):
                 return 1
 

@@ -35,6 +35,8 @@ class Mark(msgspec.Struct, frozen=True, omit_defaults=True):
     """Of the tokens."""
     keys: tuple[str, ...] = ()
     """Ids of keys that the sequences were computed for."""
+    thread: int = 0
+    """That called native code."""
 
     @property
     def words(self) -> str:
@@ -90,9 +92,11 @@ class CrashMarker:
 
     def begin(self, mark: Mark) -> int:
         """Mark what begins; return its slot, 0 if there is none left."""
+        mark = msgspec.structs.replace(mark, thread=threading.get_ident())
         text = msgspec.json.encode(mark)
         if len(text) >= SLOT_BYTES:
-            text = msgspec.json.encode(Mark(mark.model[:200], mark.sequences, mark.tokens))
+            bare = Mark(mark.model[:200], mark.sequences, mark.tokens, thread=mark.thread)
+            text = msgspec.json.encode(bare)
         with self._lock:
             slot = self._free.pop() if self._free else 0
         if slot and len(text) < SLOT_BYTES:
@@ -106,6 +110,16 @@ class CrashMarker:
             self._memory[slot * SLOT_BYTES] = 0
             with self._lock:
                 self._free.append(slot)
+
+
+def culprits(marks: Sequence[Mark], last_words: Sequence[str]) -> tuple[Mark, ...]:
+    """Return what the thread did that died, by the stacks that faulthandler wrote.
+
+    A thread of native code's own has no name there: then whatever was done is returned.
+    """
+    dying = [line for line in last_words if line.startswith("Current thread 0x")]
+    known = tuple(mark for mark in marks if any(f"{mark.thread:016x}" in line for line in dying))
+    return known or tuple(marks)
 
 
 def digest_of(tokens: Sequence[bytes | memoryview]) -> str:

@@ -12,7 +12,6 @@ import pytest
 from appliance.listener import listen
 from appliance.supervised import Supervised
 from appliance.supervisor import (
-    PAUSE_S,
     PAUSE_S_MAX,
     STEADY_S,
     come_back,
@@ -21,15 +20,15 @@ from appliance.supervisor import (
 )
 from tests.server import ROOT, free_port
 
+PAUSE_S = 0.5
 SUPERVISE = """
 import sys
 from appliance.core.clock import SystemClock
 from appliance.listener import listen
 from appliance.supervisor import Supervisor
 import appliance.supervisor as module
-module.PAUSE_S = float(sys.argv[3])
 listener = listen("127.0.0.1", int(sys.argv[1]))
-sys.exit(Supervisor([sys.executable, "-c", sys.argv[2]], listener, listener.fileno(), SystemClock()).run())
+sys.exit(Supervisor([sys.executable, "-c", sys.argv[2]], listener, listener.fileno(), SystemClock(), pause_s=float(sys.argv[3])).run())
 """
 SERVER = """
 import os, signal, sys, time
@@ -41,7 +40,7 @@ server = Supervised.from_words(sys.argv[-1])
 
 def test_the_first_restart_is_at_once_and_each_further_death_doubles_the_wait():
     def waits(deaths, now=0.0, chance=0.5):
-        return pause_s(deaths, now, chance=chance)
+        return pause_s(deaths, now, first_s=PAUSE_S, chance=chance)
 
     assert waits([0.0]) == 0.0
     assert [waits([0.0] * n) for n in (2, 3, 4)] == [PAUSE_S, PAUSE_S * 2, PAUSE_S * 4]
