@@ -73,8 +73,6 @@ def serve(directory: DataDir, settings: Settings, supervised: Supervised | None 
         InvalidSettings: the port is taken, or the address is open and there is no key.
         StoreFailed: the database cannot be opened.
     """
-    if not __debug__:
-        raise InvalidSettings("python", "-O", "removes the checks that native code relies on")
     if settings.failpoint:
         _arm(settings.failpoint)
     log_buffer = logs.configure(settings.log_format)

@@ -54,6 +54,8 @@ def checked(directory: DataDir, settings: Settings) -> Settings:
     Raises:
         InvalidSettings: the host cannot be bound, or the data directory is another user's.
     """
+    if not __debug__:
+        raise InvalidSettings("python", "-O", "removes the checks that native code relies on")
     if ignored := injected_variables():
         log.warning("ignored, as set by Kubernetes or Docker: %s", ", ".join(ignored))
     settings = msgspec.structs.replace(settings, host=resolved(settings.host))

@@ -70,8 +70,6 @@ def serve(
 ) -> None:
     """Run the server until SIGTERM or Ctrl-C; one that dies is started again."""
     del as_json  # this command prints no result
-    if supervised is None and directory.is_locked():
-        raise directory.busy()
     flags = {
         "host": host,
         "port": port,

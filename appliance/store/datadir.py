@@ -18,6 +18,8 @@ import msgspec
 from appliance.core.errors import DataDirBusy
 
 LOCK_ATTEMPTS = 10
+LEFT_ATTEMPTS = 500
+"""For the lock of a supervisor that was killed: until the kernel has ended its server, too."""
 LOCK_PAUSE_S = 0.01
 """A process that calls `is_locked` holds the lock for a moment: that is no reason to refuse."""
 LOCKS = Path("/proc/locks")
@@ -93,7 +95,7 @@ class DataDir:
         self.create()
         handle = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            if not _take(handle):
+            if not (_take(handle) or (self._is_being_left() and _take(handle, LEFT_ATTEMPTS))):
                 raise self.busy()
             os.ftruncate(handle, 0)
             os.write(handle, f"{os.getpid()}\n".encode())
@@ -102,6 +104,19 @@ class DataDir:
             yield handle
         finally:
             os.close(handle)
+
+    def _is_being_left(self) -> bool:
+        """Say whether the process that took the lock is dead: its server follows it in a moment."""
+        owner = self.owner()
+        if owner is None:
+            return True
+        try:
+            os.kill(owner, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False
+        return False
 
     def is_locked(self) -> bool:
         """Return whether a process holds the directory's lock now."""
@@ -208,8 +223,8 @@ def _holders(path: Path) -> set[int] | None:
     return pids or None
 
 
-def _take(handle: int) -> bool:
-    for _ in range(LOCK_ATTEMPTS):
+def _take(handle: int, attempts: int = LOCK_ATTEMPTS) -> bool:
+    for _ in range(attempts):
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

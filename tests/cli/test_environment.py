@@ -10,7 +10,7 @@ import sys
 import httpx2
 import pytest
 
-from appliance import serve
+from appliance import start
 from appliance.core.errors import InvalidSettings
 from appliance.settings import Settings
 from appliance.store.datadir import DataDir
@@ -127,7 +127,7 @@ def test_a_server_refuses_a_directory_of_another_user(tmp_path, monkeypatch):
         os.chown(data.path, owner, owner)
     monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
     with pytest.raises(InvalidSettings, match=rf"data_dir: .*belongs to user {owner}"):
-        serve._checked(data, Settings())
+        start.checked(data, Settings())
     assert not data.database.exists()
 
 

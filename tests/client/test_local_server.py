@@ -255,6 +255,12 @@ def quick(monkeypatch):
     monkeypatch.setenv("GIGAROUTER_PORT", str(free_port()))
 
 
+async def eventually(true):
+    async with asyncio.timeout(30):
+        while not true():  # noqa: ASYNC110 - no event says that a process ended
+            await asyncio.sleep(0.02)
+
+
 def test_a_server_is_started_found_killed_said_once_and_started_again(folder, quick):
     async def story():
         server = LocalServer(folder)
@@ -265,7 +271,7 @@ def test_a_server_is_started_found_killed_said_once_and_started_again(folder, qu
         assert not LocalServer(folder).is_ours()
         server.started.kill()
         await asyncio.to_thread(died, note.pid)
-        assert server.note() is None
+        await eventually(lambda: server.note() is None)  # the server follows its supervisor
         said = f"the server (process {note.pid}) was ended by SIGKILL"
         assert server.unexpected_end() == said
         assert server.unexpected_end() is None
