@@ -16,8 +16,11 @@ from appliance.admin.models import Models
 from appliance.admin.operator_api import OperatorApi
 from appliance.api.app import create_app
 from appliance.api.auth import Authenticator
+from appliance.api.clients import Clients
+from appliance.api.edge import Edge, machine_name
 from appliance.api.events import Events
 from appliance.api.guard import OperatorGuard
+from appliance.api.hosts import Hosts
 from appliance.api.paid import PaidCalls
 from appliance.api.services import Services
 from appliance.core.clock import Clock, utc_day
@@ -95,11 +98,7 @@ async def open_appliance(
     """
     clock = books.clock
     models = Models.read(directory)
-    screening = (
-        None if settings.fake_engine else Screening.over(directory, models.digests, settings.engine)
-    )
-    if screening is not None:
-        _look_back(screening, directory, clock, last_words)
+    screening = _screening(models, directory, settings, clock, last_words)
     loader = _loader(models, settings, clock, screening)
     threads = ThreadPool(workers=2, calls_max=limits.tokenizing_calls_max)
     residency = _residency(models, settings, loader, threads, clock, limits, screening)
@@ -117,17 +116,12 @@ async def open_appliance(
         residency=residency,
         screening=screening,
     )
-    authenticator = Authenticator(books.keyring, _failed_auth(clock, limits), clock)
+    clients = Clients(settings.trusted_proxies, own_address=settings.host)
+    authenticator = Authenticator(books.keyring, _failed_auth(clock, limits), clock, clients)
     metrics = Metrics()
     meters = Meters(clock, _charged_today(books), on_call=metrics.note)
-    paid = PaidCalls(
-        pipeline,
-        authenticator,
-        limiter,
-        meters,
-        clock=clock,
-        default_wait_s=settings.default_wait_s,
-    )
+    wait_s = settings.default_wait_s
+    paid = PaidCalls(pipeline, authenticator, limiter, meters, clock=clock, default_wait_s=wait_s)
     services = Services(
         admin,
         paid,
@@ -142,7 +136,8 @@ async def open_appliance(
         log_buffer,
         Events(),
     )
-    app = create_app(services, _guard(directory, authenticator, settings))
+    guard = _guard(directory, authenticator, clients, settings)
+    app = create_app(services, guard, _edge(settings))
     lag = LoopLag(clock, metrics.note_lag)
     chores = (schedule, AuditSchedule(directory, books), residency, lag)
     async with _running(chores, downloads, billing, residency, threads, screening):
@@ -214,15 +209,6 @@ def _charged_today(books: Books) -> Picocredits:
     return Picocredits(sum(row.amount for row in rows))
 
 
-def _guard(directory: DataDir, authenticator: Authenticator, settings: Settings) -> OperatorGuard:
-    return OperatorGuard(
-        directory.admin_token(),
-        authenticator,
-        own_address=settings.host,
-        allow_remote=settings.admin.allow_remote,
-    )
-
-
 def _residency(
     models: Models,
     settings: Settings,
@@ -257,6 +243,31 @@ def _residency(
         if spec.entry.pin:
             residency.pin(spec, on=True)
     return residency
+
+
+def _guard(
+    directory: DataDir, authenticator: Authenticator, clients: Clients, settings: Settings
+) -> OperatorGuard:
+    allow_remote = settings.admin.allow_remote
+    return OperatorGuard(directory.admin_token(), authenticator, clients, allow_remote=allow_remote)
+
+
+def _edge(settings: Settings) -> Edge:
+    return Edge(Hosts(settings.hosts, bound=settings.host, machine=machine_name()))
+
+
+def _screening(
+    models: Models,
+    directory: DataDir,
+    settings: Settings,
+    clock: Clock,
+    last_words: Sequence[str],
+) -> Screening | None:
+    if settings.fake_engine:
+        return None
+    screening = Screening.over(directory, models.digests, settings.engine)
+    _look_back(screening, directory, clock, last_words)
+    return screening
 
 
 def _look_back(

@@ -31,7 +31,7 @@ from appliance.core.errors import ApplianceError, InvalidSettings, ServerUnreach
 from appliance.core.limits import Limits
 from appliance.descriptors import Descriptors, raise_limit
 from appliance.http_server import HttpServer, http_server
-from appliance.ledger.books import open_books
+from appliance.ledger.books import Books, open_books
 from appliance.listener import listen
 from appliance.port import claimed
 from appliance.settings import Settings
@@ -93,14 +93,7 @@ def serve(directory: DataDir, settings: Settings, supervised: Supervised | None 
                 "settings", "host", f"{settings.host} is open to the network; mint a key first"
             )
         log.log(logging.WARNING if descriptors.are_few else logging.INFO, "%s", descriptors)
-        found = books.recovered
-        if found.released or found.refunded:
-            log.info(
-                "the last run was cut off: released %d holds, refunded %d calls whose answers were "
-                "perhaps not delivered",
-                found.released,
-                found.refunded,
-            )
+        _log_recovery(books)
 
         async def run() -> None:
             async with open_appliance(
@@ -124,6 +117,17 @@ def serve(directory: DataDir, settings: Settings, supervised: Supervised | None 
         # Python ends by itself now, and without handlers of its own.
         signal.signal(number, signal.SIG_IGN)
     return 0
+
+
+def _log_recovery(books: Books) -> None:
+    found = books.recovered
+    if found.released or found.refunded:
+        log.info(
+            "the last run was cut off: released %d holds, refunded %d calls whose answers were "
+            "perhaps not delivered",
+            found.released,
+            found.refunded,
+        )
 
 
 @contextmanager

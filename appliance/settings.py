@@ -3,6 +3,7 @@
 Owns every read of the environment, and which variables of other programs are ignored.
 """
 
+import ipaddress
 import os
 import re
 import tomllib
@@ -46,6 +47,9 @@ Docker for each link (those of Docker are the same, with ranges of ports and the
 _LINK_ENV = re.compile(f"({_SERVICE})ENV_.+")
 """A variable of the linked container, which Docker passes on beside the link's name."""
 
+HostName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,253}\Z")]
+LISTS = {"hosts", "trusted_proxies"}
+"""Settings that are lists: separated by commas in the environment."""
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
 
@@ -112,6 +116,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     host: str = "127.0.0.1"
     """Address to bind, or a name of one. All but loopback needs at least one key."""
     port: Port = 8642
+    hosts: tuple[HostName, ...] = ()
+    """Other names that the server is called by, in `Host`; addresses and this machine's own name
+    are known. A page that lets a name of its own point here is refused by them."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses and networks of proxies whose `X-Forwarded-For` counts."""
     log_format: Literal["text", "json"] = "text"
     threads: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
     """Compute threads of one engine; 0: all cores that this process may use, by its
@@ -246,10 +255,12 @@ def _overlay(settings: Settings, values: Mapping[str, Any], *, source: str) -> S
 
 def _convert(tree: dict[str, Any], *, source: str, strict: bool) -> Settings:
     try:
-        return msgspec.convert(tree, Settings, strict=strict)
+        settings = msgspec.convert(tree, Settings, strict=strict)
     except msgspec.ValidationError as error:
         reason, _, where = str(error).partition(" - at `$.")
         raise InvalidSettings(source, where.rstrip("`") or "settings", reason) from None
+    _require_networks(source, settings.trusted_proxies)
+    return settings
 
 
 def _from_hub_variables() -> dict[str, Any]:
@@ -273,11 +284,11 @@ def connection_variables() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if value and name.upper() in names}
 
 
-def _from_environment() -> dict[str, str]:
+def _from_environment() -> dict[str, Any]:
     known = {_variable(name): name for name in names()}
     known |= {_variable(old): new for old, new in RENAMED.items()}
     ignored = {DATA_DIR, *injected_variables()}
-    found = {}
+    found: dict[str, Any] = {}
     for variable, value in os.environ.items():
         if not variable.startswith(PREFIX) or variable in ignored:
             continue
@@ -285,8 +296,23 @@ def _from_environment() -> dict[str, str]:
             raise InvalidSettings(
                 "environment", variable, f"is not a setting; known: {', '.join(sorted(known))}"
             )
-        found[known[variable]] = value
+        name = known[variable]
+        found[name] = _listed(value) if name in LISTS else value
     return found
+
+
+def _listed(text: str) -> list[str]:
+    return [word for part in text.split(",") if (word := part.strip())]
+
+
+def _require_networks(source: str, texts: tuple[str, ...]) -> None:
+    for text in texts:
+        try:
+            ipaddress.ip_network(text, strict=False)
+        except ValueError:
+            raise InvalidSettings(
+                source, "trusted_proxies", f"{text!r} is no address and no network"
+            ) from None
 
 
 def injected_variables() -> list[str]:

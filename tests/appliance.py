@@ -80,7 +80,7 @@ async def bench(
     directory = DataDir(path)
     clock, bounds = HandClock(), limits or Limits()
     with directory.locked(), open_books(directory, clock, bounds) as books:
-        chosen = msgspec.convert({"fake_engine": True, **settings}, Settings)
+        chosen = msgspec.convert({"fake_engine": True, "default_wait_s": 0, **settings}, Settings)
         async with open_appliance(directory, books, chosen, bounds, LogBuffer()) as appliance:
             if preload:
                 await appliance.preload()

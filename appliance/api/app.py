@@ -3,35 +3,53 @@
 Owns the list of routes and the wiring of Litestar.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 from litestar import Litestar, Request, Response
 from litestar.datastructures import MutableScopeHeaders
 from litestar.di import Provide
+from litestar.enums import ScopeType
 from litestar.routes import HTTPRoute
 from litestar.types import Message, Receive, Scope, Send
 
 from appliance.api import error_responses
 from appliance.api.disconnect import ClientGone
+from appliance.api.edge import Edge, answer_refusal
 from appliance.api.guard import OperatorGuard
 from appliance.api.head import answer_head, check_head
 from appliance.api.request import AnyRequest, request_id_of
 from appliance.api.routes import account, embeddings, operator, public, rerank
 from appliance.api.services import Services
+from appliance.core.errors import ApplianceError
 
 
 class Application(Litestar):
-    """Litestar, which answers HEAD wherever there is a GET."""
+    """Litestar, which answers HEAD wherever there is a GET, behind the edge."""
+
+    edge: Edge
+    on_refused: Callable[[AnyRequest, ApplianceError], None]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # type: ignore[override]  # Litestar's own adds the lifespan's types
         """Answer one request."""
+        if scope["type"] == ScopeType.HTTP:
+            scope.setdefault("state", {})
+            request = Request[Any, Any, Any](scope)
+            try:
+                self.edge.check(request)
+            except ApplianceError as error:
+                self.on_refused(request, error)
+                await answer_refusal(error, scope, send)
+                return
         if scope.get("method") == "HEAD":
             await answer_head(super().__call__, scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 
 
-def create_app(services: Services, guard: OperatorGuard) -> Application:
+def create_app(services: Services, guard: OperatorGuard, edge: Edge) -> Application:
     """Return the ASGI application."""
-    return Application(
+    application = Application(
         route_handlers=[
             embeddings.create_embeddings,
             rerank.create_ranking,
@@ -56,6 +74,9 @@ def create_app(services: Services, guard: OperatorGuard) -> Application:
         request_max_body_size=None,
         logging_config=None,
     )
+    application.edge = edge
+    application.on_refused = services.paid.refused_at_the_edge
+    return application
 
 
 async def _complete_headers(message: Message, scope: Scope) -> None:

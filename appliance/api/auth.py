@@ -10,6 +10,7 @@ from litestar.connection import ASGIConnection
 from appliance.accounts.failed_auth import FailedAuthLimiter
 from appliance.accounts.key import Key, Scope
 from appliance.accounts.keyring import Keyring
+from appliance.api.clients import Clients
 from appliance.core.clock import Clock
 from appliance.core.errors import InsufficientScope, InvalidKey
 
@@ -17,8 +18,11 @@ from appliance.core.errors import InsufficientScope, InvalidKey
 class Authenticator:
     """Checks credentials, and counts invalid ones by address."""
 
-    def __init__(self, keyring: Keyring, failed_auth: FailedAuthLimiter, clock: Clock) -> None:
+    def __init__(
+        self, keyring: Keyring, failed_auth: FailedAuthLimiter, clock: Clock, clients: Clients
+    ) -> None:
         self._keyring = keyring
+        self._clients = clients
         self._failed_auth = failed_auth
         self._clock = clock
 
@@ -36,13 +40,8 @@ class Authenticator:
         try:
             key = self._keyring.authenticate(text, self._clock.wall_us())
         except InvalidKey:
-            self._failed_auth.count(address(connection))
+            self._failed_auth.count(self._clients.address(connection))
             raise
         if not any(scope in key.scopes for scope in scopes):
             raise InsufficientScope(scopes[0])
         return key
-
-
-def address(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
-    """Return the client's IP address; empty where the transport has none."""
-    return connection.client.host if connection.client else ""

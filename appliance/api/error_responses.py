@@ -66,6 +66,8 @@ TABLE: dict[type[errors.ApplianceError], Row] = {
     errors.DownloadNotFound: _MISSING,
     errors.DownloadFailed: Row(502, "server_error", should_retry=False),
     errors.DownloadCancelled: Row(502, "server_error", should_retry=False),
+    errors.UnknownHost: Row(421, "invalid_request_error"),
+    errors.ForeignOrigin: Row(403, "permission_error"),
     errors.MethodNotAllowed: Row(405, "invalid_request_error"),
     errors.BodyTooLarge: Row(413, "invalid_request_error"),
     errors.UnsupportedEncoding: Row(415, "invalid_request_error"),

@@ -8,9 +8,9 @@ from typing import Any
 
 from litestar.connection import ASGIConnection
 
-from appliance.api.auth import Authenticator, address
+from appliance.api.auth import Authenticator
+from appliance.api.clients import Clients
 from appliance.api.request import credential_of
-from appliance.core.address import is_loopback
 from appliance.core.errors import UnknownPath
 
 
@@ -18,12 +18,11 @@ class OperatorGuard:
     """Refuses every connection that is not the operator's."""
 
     def __init__(
-        self, token: str, authenticator: Authenticator, *, own_address: str, allow_remote: bool
+        self, token: str, authenticator: Authenticator, clients: Clients, *, allow_remote: bool
     ) -> None:
         self._token = token.encode()
         self._authenticator = authenticator
-        self._own_address = own_address
-        """What the server is bound to: a client with this address is on this machine."""
+        self._clients = clients
         self._allow_remote = allow_remote
 
     def require(self, connection: ASGIConnection[Any, Any, Any, Any]) -> None:
@@ -35,7 +34,7 @@ class OperatorGuard:
             InvalidKey, TooManyInvalidKeys: with another token.
             InsufficientScope: with a key without the scope `admin`.
         """
-        if not self._is_local(connection) and not self._allow_remote:
+        if not self._clients.is_local(connection) and not self._allow_remote:
             raise UnknownPath(path=connection.scope["path"][:200], valid=("/v1/models",))
         text = credential_of(connection)
         if text is None or not hmac.compare_digest(text.encode(), self._token):
@@ -47,9 +46,5 @@ class OperatorGuard:
         Raises:
             ApplianceError: as for the operator.
         """
-        if not self._is_local(connection):
+        if not self._clients.is_local(connection):
             self.require(connection)
-
-    def _is_local(self, connection: ASGIConnection[Any, Any, Any, Any]) -> bool:
-        host = address(connection)
-        return is_loopback(host) or host == self._own_address

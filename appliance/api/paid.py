@@ -180,6 +180,10 @@ class PaidCalls:
             )
         )
 
+    def refused_at_the_edge(self, request: AnyRequest, error: ApplianceError) -> None:
+        """Count a request that reached no route."""
+        self._refused(request, error, self._clock.monotonic_ns())
+
     def _refused(
         self, request: AnyRequest, error: Exception, began_ns: int, key: Key | None = None
     ) -> None:

@@ -134,6 +134,31 @@ class UnknownPath(ApplianceError):
         super().__init__(f"There is nothing at {path}. Valid paths: {', '.join(valid)}.")
 
 
+class UnknownHost(ApplianceError):
+    """The request names a server that this one is not."""
+
+    code = "unknown_host"
+
+    def __init__(self, host: str) -> None:
+        super().__init__(
+            f"This server is not known as {host[:200]!r}. If it is, the operator adds the name to "
+            "`hosts` in config.toml; an address always works.",
+            param="Host",
+        )
+
+
+class ForeignOrigin(ApplianceError):
+    """A page of another site has sent the request."""
+
+    code = "foreign_origin"
+
+    def __init__(self, origin: str) -> None:
+        super().__init__(
+            f"Pages of {origin[:200]!r} may not call this server; call it from a program.",
+            param="Origin",
+        )
+
+
 class MethodNotAllowed(ApplianceError):
     """The path exists, for another method."""
 

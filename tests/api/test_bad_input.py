@@ -448,7 +448,7 @@ def raw(server: Server, *pieces: bytes, half_close: bool = False) -> bytes:
 
 def head(client: httpx2.Client, *lines: bytes, length: int | None = None) -> bytes:
     key = client.headers["authorization"].encode()
-    named = [b"POST /v1/embeddings HTTP/1.1", b"host: x", b"authorization: " + key, *lines]
+    named = [b"POST /v1/embeddings HTTP/1.1", b"host: localhost", b"authorization: " + key, *lines]
     if length is not None:
         named.append(b"content-length: %d" % length)
     return b"\r\n".join([*named, b"connection: close", b"", b""])

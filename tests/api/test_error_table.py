@@ -984,7 +984,7 @@ async def abandoned(payer: Payer, once: Callable[[], Awaitable[None]], **headers
     async def send(message: Any) -> None:
         sent.append(message)
 
-    named = {"host": "x", **payer.auth, **headers}
+    named = {"host": "localhost", **payer.auth, **headers}
     scope = {
         "type": "http",
         "asgi": {"version": "3.0"},
@@ -1052,7 +1052,7 @@ def test_a_connection_that_is_cut_frees_its_hold_on_a_real_server(server: Server
     minted = server.mint(name="leaver", credit="1")
     body = json.dumps({"model": EMBED, "input": ["word " * 500] * 256}).encode()
     head = (
-        f"POST /v1/embeddings HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {minted['key']}\r\n"
+        f"POST /v1/embeddings HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {minted['key']}\r\n"
         f"content-length: {len(body)}\r\n\r\n"
     ).encode()
     with server.admin() as admin:

@@ -42,7 +42,7 @@ def exchange(server, *pieces):
         return received
 
 
-def request(method, path, *lines, body=b"", length=None, version=b"1.1", host=b"host: x"):
+def request(method, path, *lines, body=b"", length=None, version=b"1.1", host=b"host: localhost"):
     named = [b"%s %s HTTP/%s" % (method, path, version), *([host] if host else []), *lines]
     if length is not None or body:
         named.append(b"content-length: %d" % (len(body) if length is None else length))
@@ -142,8 +142,10 @@ CASES = {
     "a path that is none": (plain(b"GET", b"/nothing"), 404, NO_STORE),
     "an absolute target": (plain(b"GET", b"http://x/health"), 200, {}),
     "a slash behind": (plain(b"GET", b"/health/"), 200, {}),
-    "two slashes": (plain(b"GET", b"//v1//models"), 200, {}),
-    "percent encoding": (plain(b"GET", b"/v1/%6dodels"), 200, {}),
+    "two slashes": (plain(b"GET", b"//v1//models"), 404, NO_STORE),
+    "two slashes within": (plain(b"GET", b"/v1//models"), 404, NO_STORE),
+    "percent encoding": (plain(b"GET", b"/v1/%6dodels"), 404, NO_STORE),
+    "a slash that is encoded": (plain(b"GET", b"/v1%2fmodels"), 404, NO_STORE),
     "an encoded slash": (
         plain(b"GET", b"/v1/models/" + EMBED.replace("/", "%2F").encode()),
         200,
@@ -155,6 +157,7 @@ CASES = {
     "no host": (plain(b"GET", b"/health", host=None), 400, NO_STORE),
     "an empty host": (plain(b"GET", b"/health", host=b"host:"), 400, {}),
     "two hosts": (plain(b"GET", b"/health", b"host: y"), 400, {}),
+    "a host that is another's": (plain(b"GET", b"/health", host=b"host: evil.test"), 421, NO_STORE),
     "HTTP/1.0 without a host": (plain(b"GET", b"/health", host=None, version=b"1.0"), 200, {}),
     # framing
     "chunks": (framed(b"transfer-encoding: chunked"), 200, {}),
@@ -329,7 +332,7 @@ def scope_of(method, path, *headers):
         "query_string": b"",
         "server": ("127.0.0.1", 8642),
         "client": ("127.0.0.1", 50_000),
-        "headers": [(b"host", b"x"), *headers],
+        "headers": [(b"host", b"localhost"), *headers],
     }
 
 

@@ -20,7 +20,7 @@ appliance.http_server.HEADER_TIMEOUT_MS = int(sys.argv.pop(1))
 from appliance.cli.main import main
 main()
 """
-HEALTH = b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n"
+HEALTH = b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"
 
 
 @pytest.fixture(scope="module")

@@ -648,7 +648,7 @@ def test_sigterm_with_a_client_that_never_finishes_its_body_ends_all_the_same(ma
     key = server.mint()["key"]
     with socket.create_connection(("127.0.0.1", server.port), timeout=60) as stalled:
         stalled.sendall(
-            b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n"
+            b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
             b"Authorization: Bearer " + str(key).encode() + b"\r\n\r\n{"
         )
         assert httpx2.get(f"{server.url}/health").status_code == 200

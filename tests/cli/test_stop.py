@@ -217,7 +217,7 @@ def test_a_client_that_stalls_and_a_thread_that_never_ends_together_stay_within_
     key = server.mint()["key"]
     with socket.create_connection(("127.0.0.1", server.port), timeout=60) as stalled:
         stalled.sendall(
-            b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n"
+            b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
             b"Authorization: Bearer " + str(key).encode() + b"\r\n\r\n{"
         )
         assert httpx2.get(f"{server.url}/health", timeout=10).status_code == 200

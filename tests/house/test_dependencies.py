@@ -31,6 +31,7 @@ MODULES = {
 """Distributions whose modules have another name."""
 
 UNSTABLE = {
+    "granian._granian": "a listening socket of ours is given to it by its private SocketHolder",
     "granian.server.embed": "its authors call it experimental",
     "huggingface_hub.file_download": "repo_folder_name is not in the documented surface",
     "huggingface_hub.utils": "of it we use the private `_http`",

@@ -25,7 +25,7 @@ handed to the HTTP server at once, and what is lost behind that cannot be known 
 def request(key: str, number: int, header: str = "") -> bytes:
     body = json.dumps({"model": EMBED, "input": f"a text of some words, number {number} " * 6})
     return (
-        f"POST /v1/embeddings HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n"
+        f"POST /v1/embeddings HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {key}\r\n"
         f"x-request-id: call-{number}\r\n{header}content-length: {len(body)}\r\n\r\n{body}"
     ).encode()
 

@@ -58,6 +58,10 @@ def test_every_setting_can_be_given_in_the_file_in_the_environment_and_as_a_flag
         port=1,
         log_format="json",
         threads=2,
+        hosts=("a.example", "b"),
+        trusted_proxies=("10.0.0.0/8", "::1"),
+        supervise=False,
+        restart_pause_s=2.5,
         default_wait_s=3,
         fake_engine=True,
         failpoint="after_send:1",
@@ -80,6 +84,10 @@ def test_every_setting_can_be_given_in_the_file_in_the_environment_and_as_a_flag
         "port": 1,
         "log_format": "json",
         "threads": 2,
+        "hosts": ["a.example", "b"],
+        "trusted_proxies": ["10.0.0.0/8", "::1"],
+        "supervise": False,
+        "restart_pause_s": 2.5,
         "default_wait_s": 3,
         "fake_engine": True,
         "failpoint": "after_send:1",
@@ -108,7 +116,10 @@ def test_every_setting_can_be_given_in_the_file_in_the_environment_and_as_a_flag
     )
     assert load(file=toml) == wanted
     env = {
-        "GIGAROUTER_" + name.replace(".", "_").upper(): str(value) for name, value in values.items()
+        "GIGAROUTER_" + name.replace(".", "_").upper(): ", ".join(value)
+        if isinstance(value, list)
+        else str(value)
+        for name, value in values.items()
     }
     assert load(file="", env=env) == wanted
 
@@ -126,6 +137,9 @@ def test_every_setting_can_be_given_in_the_file_in_the_environment_and_as_a_flag
         ("host = 1", "host", "Expected `str`"),
         ("threads = -1", "threads", ">= 0"),
         ("default_wait_s = 61", "default_wait_s", "<= 60"),
+        ("hosts = ['a b']", "hosts", "matching regex"),
+        ("trusted_proxies = ['x']", "trusted_proxies", "no network"),
+        ("restart_pause_s = -1", "restart_pause_s", ">= 0"),
         ('log_format = "xml"', "log_format", "xml"),
         ("fake_engine = 1", "fake_engine", "Expected `bool`"),
         ("admin = true", "admin", "Expected `object`"),

@@ -1,0 +1,78 @@
+"""Edge: what is refused of a request before it reaches any route.
+
+Owns the order: whom the request is meant for, which page sends it, and how its path is spelled.
+"""
+
+import socket
+from typing import Any
+
+from litestar import Request
+from litestar.types import Scope, Send
+
+from appliance.api import error_responses
+from appliance.api.hosts import Hosts
+from appliance.api.request import AnyRequest, request_id_of
+from appliance.core.errors import ApplianceError, UnknownPath
+
+WITH_IDS = ("/v1/models/", "/admin/v1/models/")
+"""What follows is an id, in which a client may encode what it likes."""
+
+
+class Edge:
+    """Checks heads of requests for one server."""
+
+    def __init__(self, hosts: Hosts) -> None:
+        self._hosts = hosts
+
+    def check(self, request: AnyRequest) -> None:
+        """Refuse a request that is not for us, not from a page of ours, or oddly spelled.
+
+        Raises:
+            UnknownHost, ForeignOrigin, UnknownPath: as said.
+        """
+        hosts = request.headers.getall("host", [])
+        if len(hosts) == 1 and hosts[0]:
+            self._hosts.require_known(hosts[0])
+        # None, or several: the routes' own check of the head refuses that.
+        self._hosts.require_own_page(
+            hosts[0] if hosts else "", str(request.method), request.headers
+        )
+        _require_plain(request.scope["path"], request.scope["raw_path"])
+
+
+def _require_plain(path: str, raw: bytes) -> None:
+    """Refuse every spelling of a path but one, so that whoever filters paths before us sees ours.
+
+    Raises:
+        UnknownPath: as said.
+    """
+    fixed = next((len(prefix) for prefix in WITH_IDS if raw.startswith(prefix.encode())), len(raw))
+    if b"%" in raw[:fixed] or b"//" in raw[:fixed] or b"\\" in raw[:fixed]:
+        raise UnknownPath(path=path[:200], valid=error_responses.VALID_PATHS)
+
+
+def machine_name() -> str:
+    """Return this machine's own name; empty: it has none."""
+    return socket.gethostname()
+
+
+async def answer_refusal(error: ApplianceError, scope: Scope, send: Send) -> None:
+    """Answer a request that reaches no route."""
+    request = Request[Any, Any, Any](scope)
+    response = error_responses.respond(request, error)
+    headers = {
+        **response.headers,
+        "content-type": "application/json",
+        "content-length": str(len(response.content)),
+        "x-request-id": request_id_of(request),
+        "connection": "close",  # its body is not read
+    }
+    await send(
+        {
+            "type": "http.response.start",
+            "status": response.status_code or 400,
+            "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+        }
+    )
+    body = b"" if scope.get("method") == "HEAD" else response.content
+    await send({"type": "http.response.body", "body": body, "more_body": False})
