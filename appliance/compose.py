@@ -116,8 +116,7 @@ async def open_appliance(
         residency=residency,
         screening=screening,
     )
-    clients = Clients(settings.trusted_proxies, own_address=settings.host)
-    authenticator = Authenticator(books.keyring, _failed_auth(clock, limits), clock, clients)
+    authenticator = _authenticator(books, settings, limits)
     metrics = Metrics()
     meters = Meters(clock, _charged_today(books), on_call=metrics.note)
     wait_s = settings.default_wait_s
@@ -136,7 +135,7 @@ async def open_appliance(
         log_buffer,
         Events(),
     )
-    guard = _guard(directory, authenticator, clients, settings)
+    guard = _guard(directory, authenticator, settings)
     app = create_app(services, guard, _edge(settings))
     lag = LoopLag(clock, metrics.note_lag)
     chores = (schedule, AuditSchedule(directory, books), residency, lag)
@@ -245,11 +244,15 @@ def _residency(
     return residency
 
 
-def _guard(
-    directory: DataDir, authenticator: Authenticator, clients: Clients, settings: Settings
-) -> OperatorGuard:
+def _authenticator(books: Books, settings: Settings, limits: Limits) -> Authenticator:
+    clients = Clients(settings.trusted_proxies, own_address=settings.host)
+    failed = _failed_auth(books.clock, limits)
+    return Authenticator(books.keyring, failed, books.clock, clients)
+
+
+def _guard(directory: DataDir, authenticator: Authenticator, settings: Settings) -> OperatorGuard:
     allow_remote = settings.admin.allow_remote
-    return OperatorGuard(directory.admin_token(), authenticator, clients, allow_remote=allow_remote)
+    return OperatorGuard(directory.admin_token(), authenticator, allow_remote=allow_remote)
 
 
 def _edge(settings: Settings) -> Edge:

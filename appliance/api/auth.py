@@ -22,7 +22,8 @@ class Authenticator:
         self, keyring: Keyring, failed_auth: FailedAuthLimiter, clock: Clock, clients: Clients
     ) -> None:
         self._keyring = keyring
-        self._clients = clients
+        self.clients = clients
+        """Where connections come from."""
         self._failed_auth = failed_auth
         self._clock = clock
 
@@ -40,7 +41,7 @@ class Authenticator:
         try:
             key = self._keyring.authenticate(text, self._clock.wall_us())
         except InvalidKey:
-            self._failed_auth.count(self._clients.address(connection))
+            self._failed_auth.count(self.clients.address(connection))
             raise
         if not any(scope in key.scopes for scope in scopes):
             raise InsufficientScope(scopes[0])

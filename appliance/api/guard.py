@@ -9,7 +9,6 @@ from typing import Any
 from litestar.connection import ASGIConnection
 
 from appliance.api.auth import Authenticator
-from appliance.api.clients import Clients
 from appliance.api.request import credential_of
 from appliance.core.errors import UnknownPath
 
@@ -17,12 +16,10 @@ from appliance.core.errors import UnknownPath
 class OperatorGuard:
     """Refuses every connection that is not the operator's."""
 
-    def __init__(
-        self, token: str, authenticator: Authenticator, clients: Clients, *, allow_remote: bool
-    ) -> None:
+    def __init__(self, token: str, authenticator: Authenticator, *, allow_remote: bool) -> None:
         self._token = token.encode()
         self._authenticator = authenticator
-        self._clients = clients
+        self._clients = authenticator.clients
         self._allow_remote = allow_remote
 
     def require(self, connection: ASGIConnection[Any, Any, Any, Any]) -> None:
