@@ -28,6 +28,12 @@ class Client(Protocol):
         ...
 
 
+PATIENCE_S = 60.0
+"""Of a caller who does not say how long it waits."""
+PATIENCE_BATCH_S = 300.0
+"""Of a call of the batch tier: it was told that others come first."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """What is known of a call besides its task."""
@@ -38,6 +44,8 @@ class Call:
     wait_s: int
     """How long to wait for a cold model."""
     client: Client
+    patience_s: float = PATIENCE_S
+    """How long the caller lets it wait for its turn at the engine."""
     idempotency_key: IdempotencyKey | None = None
     """How the call is known again if its client sends it twice; None: it is not."""
 

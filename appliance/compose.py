@@ -100,10 +100,15 @@ async def open_appliance(
     models = Models.read(directory)
     screening = _screening(models, directory, settings, clock, last_words)
     loader = _loader(models, settings, clock, screening)
-    threads = ThreadPool(workers=2, calls_max=limits.tokenizing_calls_max)
+    threads = ThreadPool(
+        workers=2,
+        calls_max=limits.tokenizing_calls_max,
+        per_key_max=limits.tokenizing_calls_per_key_max,
+    )
+    answers = ThreadPool(workers=1, calls_max=limits.tokenizing_calls_max)
     residency = _residency(models, settings, loader, threads, clock, limits, screening)
     limiter, billing = Limiter(clock), Billing.on(books.writer, clock)
-    pipeline = _pipeline(models, books, residency, threads, limiter, billing, limits)
+    pipeline = _pipeline(models, books, residency, answers, limiter, billing, limits)
     schedule, downloads = BackupSchedule(directory, settings.backup, clock), Downloads(clock)
     admin = OperatorApi.over(
         directory,
@@ -139,7 +144,8 @@ async def open_appliance(
     app = create_app(services, guard, _edge(settings))
     lag = LoopLag(clock, metrics.note_lag)
     chores = (schedule, AuditSchedule(directory, books), residency, lag)
-    async with _running(chores, downloads, billing, residency, threads, screening):
+    pools = (threads, answers)
+    async with _running(chores, downloads, billing, residency, pools, screening):
         yield Appliance(app, pipeline, residency, admin, models, loader)
 
 
@@ -149,7 +155,7 @@ async def _running(
     downloads: Downloads,
     billing: Billing,
     residency: Residency,
-    threads: ThreadPool,
+    pools: Sequence[ThreadPool],
     screening: Screening | None,
 ) -> AsyncIterator[None]:
     """Run the chores during the block; then stop callers before what they call."""
@@ -169,7 +175,8 @@ async def _running(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await residency.close()
-        threads.close(wait=threads.is_idle)
+        for pool in pools:
+            pool.close(wait=pool.is_idle)
 
 
 def _require_cancelled(chore: "asyncio.Task[None]") -> None:
@@ -182,7 +189,7 @@ def _pipeline(
     models: Models,
     books: Books,
     residency: Residency,
-    threads: ThreadPool,
+    answers: ThreadPool,
     limiter: Limiter,
     billing: Billing,
     limits: Limits,
@@ -190,7 +197,7 @@ def _pipeline(
     pipeline = Pipeline(
         catalog=lambda: models.catalog,
         residency=residency,
-        threads=threads,
+        answers=answers,
         limiter=limiter,
         billing=billing,
         require_live=lambda key: books.keyring.require_live(key, books.clock.wall_us()),

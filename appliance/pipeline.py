@@ -9,7 +9,7 @@ answer is about to be handed over, and never otherwise.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from appliance.accounts.key import Key
@@ -37,11 +37,14 @@ from appliance.scheduler.job import Job
 from appliance.scheduler.lease import Lease
 from appliance.scheduler.residency import Residency
 from appliance.scheduler.threads import ThreadPool
+from appliance.sequences.sequence import Tokens
 from appliance.tasks.plan import Plan
 from appliance.tasks.task import Task
 
 INLINE_CHARS = 500
 """Texts up to this are tokenized on the event loop: that takes less than waking another thread."""
+SLICE_CHARS = 100_000
+"""Characters that a thread tokenizes for one call before it looks whose turn it is."""
 NS_PER_S = 1_000_000_000
 INLINE_NUMBERS = 16_384
 """Answers of up to so many numbers are written on the event loop; larger ones take milliseconds."""
@@ -55,7 +58,7 @@ class Pipeline:
         *,
         catalog: Callable[[], Catalog],
         residency: Residency,
-        threads: ThreadPool,
+        answers: ThreadPool,
         limiter: Limiter,
         billing: Billing,
         require_live: Callable[[Key], None],
@@ -64,7 +67,8 @@ class Pipeline:
     ) -> None:
         self._catalog = catalog
         self._residency = residency
-        self._threads = threads
+        self._answers = answers
+        """Where large answers are written: not behind texts that wait for a tokenizer."""
         self._limiter = limiter
         self._billing = billing
         self._require_live = require_live
@@ -100,7 +104,7 @@ class Pipeline:
         """
         spec = self._admitted(call, task)
         with self._limiter.call(call.key), self._residency.lease(spec) as lease:
-            plan, purchase = await self._price(call, task, spec, lease, Timings())
+            plan, purchase = await self._price(call, task, spec, lease, Timings(), is_quote=True)
         return Quote(spec, plan, purchase.units, credits_of(purchase.amount))
 
     async def run(self, call: Call, task: Task) -> Answer:
@@ -238,7 +242,14 @@ class Pipeline:
         return engine
 
     async def _price(
-        self, call: Call, task: Task, spec: ModelSpec, lease: Lease, timings: Timings
+        self,
+        call: Call,
+        task: Task,
+        spec: ModelSpec,
+        lease: Lease,
+        timings: Timings,
+        *,
+        is_quote: bool = False,
     ) -> tuple[Plan, Purchase]:
         """Tokenize, and so know the exact price."""
         began_ns = self._clock.monotonic_ns()
@@ -247,7 +258,9 @@ class Pipeline:
         if sum(map(len, texts)) <= INLINE_CHARS:
             plan = _planned(task, spec, texts, encoder)
         else:
-            plan = await lease.in_thread(_planned, task, spec, texts, encoder)
+            if not is_quote:
+                await self._require_worth(call, task, spec)
+            plan = await _planned_in_turn(call.key.id, task, spec, texts, encoder, lease)
         timings.add("tokenize", began_ns, self._clock.monotonic_ns())
         if plan.tokens > self.limits.request_tokens_max:
             raise InvalidRequest(
@@ -255,26 +268,51 @@ class Pipeline:
                 "split it",
                 param=task.param,
             )
-        return plan, Purchase(
+        return plan, await self._purchase(call, spec, task.units(plan))
+
+    async def _purchase(self, call: Call, spec: ModelSpec, units: int) -> Purchase:
+        return Purchase(
             key_id=call.key.id,
             request_id=call.request_id,
             model=spec.id,
             tier=call.tier,
-            units=task.units(plan),
+            units=units,
             each=spec.tariff.each(call.tier),
             price=await self._billing.prices.version(spec.id, spec.tariff),
             daily_budget=call.key.limits.daily_budget,
         )
 
+    async def _require_worth(self, call: Call, task: Task, spec: ModelSpec) -> None:
+        """Refuse a call before its texts are tokenized, if it cannot be paid or would not be begun.
+
+        Raises:
+            InsufficientCredit, DailyBudgetExceeded: the least that it can cost is too much.
+            QueueFull: what waits before it takes longer than its caller waits.
+        """
+        if call.idempotency_key is None:  # one that was paid for is answered again for nothing
+            await self._billing.ledger.require(
+                await self._purchase(call, spec, task.units_at_least)
+            )
+        engine = self._residency.ready(spec)
+        if engine is not None:
+            engine.require_turn(
+                key=call.key.id,
+                tokens=task.units_at_least,
+                is_batch=call.tier == "batch",
+                patience_s=call.patience_s,
+            )
+
     async def _rendered(self, task: Task, spec: ModelSpec, plan: Plan, matrix: Matrix) -> bytes:
         if matrix.size <= INLINE_NUMBERS:
             return task.render(spec, plan, matrix)
-        return await self._threads.run_admitted(task.render, spec, plan, matrix)
+        return await self._answers.run_admitted(task.render, spec, plan, matrix)
 
     async def _compute(self, engine: Engine, call: Call, plan: Plan, timings: Timings) -> Matrix:
         reach("before_compute")
         is_batch = call.tier == "batch"
-        job = engine.submit(plan.sequences, key=call.key.id, is_batch=is_batch)
+        job = engine.submit(
+            plan.sequences, key=call.key.id, is_batch=is_batch, patience_s=call.patience_s
+        )
         waiting = self._jobs[call.key.id]
         waiting.add(job)
         try:
@@ -298,6 +336,40 @@ def _in_time(deadline: asyncio.Timeout) -> Iterator[None]:
         if deadline.expired():
             raise InferenceFailed("it took too long") from None
         raise
+
+
+async def _planned_in_turn(
+    key: str,
+    task: Task,
+    spec: ModelSpec,
+    texts: list[str],
+    encoder: TextEncoder,
+    lease: Lease,
+) -> Plan:
+    """Tokenize texts and frame them on threads, in the turn of a key and in slices."""
+    tokens_max = min(spec.entry.max_input_tokens, encoder.tokens_max)
+    enough = tokens_max if task.truncate else TOKENS_ENOUGH
+    tokens: list[Tokens] = []
+    for part in slices(texts, SLICE_CHARS):
+        chars = sum(map(len, part))
+        tokens += await lease.in_thread(encoder.tokenizer.encode, part, enough, key=key, cost=chars)
+    return await lease.in_thread(
+        task.plan, spec, tokens, encoder, tokens_max, key=key, cost=len(texts)
+    )
+
+
+def slices(texts: Sequence[str], chars_max: int) -> Iterator[list[str]]:
+    """Yield the texts in order, as many at a time as have so many characters; one at least."""
+    part: list[str] = []
+    chars = 0
+    for text in texts:
+        if part and chars + len(text) > chars_max:
+            yield part
+            part, chars = [], 0
+        part.append(text)
+        chars += len(text)
+    if part:
+        yield part
 
 
 def _planned(task: Task, spec: ModelSpec, texts: list[str], encoder: TextEncoder) -> Plan:

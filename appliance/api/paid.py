@@ -34,7 +34,7 @@ from appliance.api.request import (
     request_id_of,
     tier_of,
 )
-from appliance.call import Answer, Call, Quote
+from appliance.call import PATIENCE_BATCH_S, PATIENCE_S, Answer, Call, Quote
 from appliance.core.clock import Clock
 from appliance.core.errors import ApplianceError
 from appliance.core.failpoint import reach
@@ -145,6 +145,7 @@ class PaidCalls:
                 tier=paid.tier,
                 wait_s=self._default_wait_s if paid.wait_s is None else paid.wait_s,
                 client=client,
+                patience_s=_patience_s(paid),
                 idempotency_key=idempotency_key_of(paid.request, task.kind, paid.tier, paid.body),
             )
             if paid.is_dry_run:
@@ -238,3 +239,10 @@ class PaidCalls:
         }
         headers = {"x-tier": call.tier, "x-cost": "0", **self._limiter.headers(call.key)}
         return Response(encode(document), status_code=200, media_type=JSON, headers=headers)
+
+
+def _patience_s(paid: PaidRequest) -> float:
+    """Return how long a call may wait for its turn; `Prefer: wait=0` is about cold models alone."""
+    if paid.tier == "batch":
+        return max(PATIENCE_BATCH_S, paid.wait_s or 0)
+    return paid.wait_s or PATIENCE_S

@@ -24,6 +24,8 @@ class Limits:
     """Tokens that may wait for one engine; above it 429 queue_full."""
     tokenizing_calls_max: int = 256
     """Calls that may wait for a tokenizer thread; above it 429 queue_full."""
+    tokenizing_calls_per_key_max: int = 128
+    """Calls of one key that may; what one key has waiting must not take all the places."""
     writes_max: int = 10_000
     """Operations that may wait for the ledger's writer thread."""
     reserve_bytes: int = 16 * 1024 * 1024

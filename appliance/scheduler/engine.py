@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import count
+from math import ceil, inf
 
 from appliance.core.clock import Clock
 from appliance.core.errors import (
@@ -143,30 +144,31 @@ class Engine:
         return sum(batch.tokens for batch in self._batches)
 
     def submit(
-        self, sequences: Sequence[TokenSequence], *, key: str, is_batch: bool = False
+        self,
+        sequences: Sequence[TokenSequence],
+        *,
+        key: str,
+        is_batch: bool = False,
+        patience_s: float = inf,
     ) -> Job:
         """Queue sequences in the turn of a key; call on the loop's thread.
 
         Sequences that are equal, in this job or in others that wait, are computed once.
 
         Raises:
-            QueueFull: the queue has no room for them.
+            QueueFull: the queue has no room for them, or they would not be begun within
+                `patience_s`.
             EngineRestarting: the engine died, or is being closed.
         """
         assert sequences
         if self._model is None:
             raise EngineRestarting(model=self.name, retry_after_s=RESTART_RETRY_S)
         tokens = sum(map(len, sequences))
-        is_short = tokens <= self._model.tuning.max_batch_tokens
         job = Job(
             len(sequences),
             width=self._model.weights.facts.width,
             key=key,
-            service_class=ServiceClass.BATCH
-            if is_batch
-            else ServiceClass.SHORT
-            if is_short
-            else ServiceClass.LONG,
+            service_class=self._class_of(tokens, is_batch=is_batch),
             now_ns=self._clock.monotonic_ns(),
         )
         with self._changed:
@@ -174,11 +176,44 @@ class Engine:
                 raise EngineRestarting(model=self.name, retry_after_s=RESTART_RETRY_S)
             if self.tokens_waiting + tokens > self._queue_tokens_max:
                 raise QueueFull(retry_after_s=self._backlog_s())
+            self._require_turn(key, job.service_class, tokens, patience_s)
             is_done = self._admit(job, sequences)
         if is_done:
             job.started_ns = job.queued_ns
             job.finish(None, self._clock.monotonic_ns())
         return job
+
+    def require_turn(self, *, key: str, tokens: int, is_batch: bool, patience_s: float) -> None:
+        """Refuse a call now that `submit` would refuse; `tokens` are the fewest that it may have.
+
+        Raises:
+            QueueFull: it would not be begun within `patience_s`.
+        """
+        if self._model is not None:
+            with self._changed:
+                service_class = self._class_of(tokens, is_batch=is_batch)
+                self._require_turn(key, service_class, tokens, patience_s)
+
+    def _class_of(self, tokens: int, *, is_batch: bool) -> ServiceClass:
+        assert self._model is not None
+        if is_batch:
+            return ServiceClass.BATCH
+        is_short = tokens <= self._model.tuning.max_batch_tokens
+        return ServiceClass.SHORT if is_short else ServiceClass.LONG
+
+    def _require_turn(
+        self, key: str, service_class: ServiceClass, tokens: int, patience_s: float
+    ) -> None:
+        """Refuse what would not be begun in time, at the speed of the last batches.
+
+        A call is never refused for its own size: on an idle engine there is nothing before it.
+        """
+        before = self._queue.tokens_before(key, service_class, tokens) + self._tokens_in_batches
+        wait_s = before / self._counters.rate
+        if wait_s > patience_s:
+            # Then what waits has shrunk to four fifths of what is waited for at most.
+            retry_s = wait_s - 0.8 * patience_s
+            raise QueueFull(retry_after_s=max(1, min(60, ceil(retry_s))))
 
     def close(self) -> None:
         """Stop after the batches that are being computed, and free the model."""

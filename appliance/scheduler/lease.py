@@ -71,15 +71,18 @@ class Lease:
         self._loop = asyncio.get_running_loop()
         leases.acquire(key)
 
-    async def in_thread(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
+    async def in_thread(
+        self, function: Callable[[*Ts], T], *arguments: *Ts, key: str = "", cost: int = 1
+    ) -> T:
         """Return what a function returns that uses the model's tokenizer, computed on a thread.
 
-        The model stays until the thread has returned, even if the caller is cancelled before.
+        It waits in the turn of `key`, for as much as it costs. The model stays until the thread has
+        returned, even if the caller is cancelled before.
 
         Raises:
             QueueFull: too many calls wait for a thread.
         """
-        future = self._threads.submit(function, *arguments)
+        future = self._threads.submit(function, *arguments, key=key, cost=cost)
         self._leases.acquire(self._key)
         future.add_done_callback(lambda _: self._returned())
         return await asyncio.wrap_future(future)

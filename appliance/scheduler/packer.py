@@ -21,6 +21,8 @@ class Turn:
     """Tokens that it was given so far; the key with the fewest comes next."""
     jobs: Sequence[Sequence[int]]
     """The token counts of each of its jobs' next sequences."""
+    in_order: bool = False
+    """True: its jobs are finished one after the other; False: they take turns by sequence."""
 
 
 def pack(turns: Sequence[Turn], limits: EngineLimits) -> list[tuple[int, int]]:
@@ -28,10 +30,10 @@ def pack(turns: Sequence[Turn], limits: EngineLimits) -> list[tuple[int, int]]:
 
     The key with the least start tag comes next, and what it gets is added to its tag: start-time
     fair queueing (see `queue`), which holds within a batch too. A key's jobs take turns by
-    sequence. The batch is closed at `limits.max_batch_tokens`; a longer sequence is computed alone.
-    What does not fit is passed over, and comes first in the next batch because its tag is the
-    least; keys that are a batch's tokens ahead of it do not fill the gap, for it waits while what
-    they fill it with is computed. Empty only when nothing fits at all.
+    sequence, or are finished in order. The batch is closed at `limits.max_batch_tokens`; a longer
+    sequence is computed alone. What does not fit is passed over, and comes first in the next batch
+    because its tag is the least; keys that are a batch's tokens ahead of it do not fill the gap,
+    for it waits while what they fill it with is computed. Empty only when nothing fits at all.
     """
     picks: list[tuple[int, int]] = []
     tokens = 0
@@ -56,7 +58,8 @@ def pack(turns: Sequence[Turn], limits: EngineLimits) -> list[tuple[int, int]]:
         tokens += length
         picks.append((index, job))
         done[job] += 1
-        jobs.rotate(-1)
+        if not turn.in_order:
+            jobs.rotate(-1)
         if done[job] == len(turn.jobs[job]):
             jobs.remove(job)
         if jobs:

@@ -4,7 +4,9 @@ The order is start-time fair queueing (Goyal, Vin, Cheng: "Start-time Fair Queui
 on two levels: the service classes (short realtime, long realtime, batch tier) share the engine by
 weight, and the keys of a class share it equally. A flow's start tag is the work it was given,
 counted in tokens over its weight; the flow with the least tag comes next; one that was idle begins
-at the virtual time, so that idleness earns nothing. Within a key, calls take turns by sequence.
+at the virtual time, so that idleness earns nothing. Within a key, short calls take turns by
+sequence; long ones and those of the batch tier are finished in the order in which they came, since
+all of them advancing together would all end last.
 
 There is no lock here: the engine calls it under its own.
 """
@@ -34,6 +36,7 @@ class _KeyQueue:
     start_tag: int
     """Tokens that it was given, counted from the virtual time at which it came."""
     jobs: deque[Job] = field(default_factory=deque)
+    tokens: int = 0
 
 
 @dataclass(slots=True)
@@ -72,14 +75,37 @@ class WorkQueue:
         """Return the tokens that are in no batch yet."""
         return sum(class_queue.tokens for class_queue in self._classes.values())
 
+    def tokens_before(self, key: str, service_class: ServiceClass, tokens: int) -> int:
+        """Return the tokens that fair queueing serves before a key's next call is begun.
+
+        Those of the key itself, and of every other key as many at most as this key will then have
+        been given; of the other classes by their weight. `tokens` are those of the call.
+        """
+        class_queue = self._classes[service_class]
+        own = class_queue.keys[key].tokens if key in class_queue.keys else 0
+        before = own + sum(
+            min(other.tokens, own + tokens)
+            for name, other in class_queue.keys.items()
+            if name != key
+        )
+        weight = WEIGHTS[service_class]
+        return before + sum(
+            min(other.tokens, (before + tokens) * WEIGHTS[each] // weight)
+            for each, other in self._classes.items()
+            if each is not service_class
+        )
+
     def add(self, job: Job) -> None:
         """Queue a job with all of its items."""
         assert job.items
         class_queue = self._classes[job.service_class]
         if not class_queue.tokens:
             class_queue.start_tag = max(class_queue.start_tag, self._virtual_time)
-        class_queue.keys.setdefault(job.key, _KeyQueue(class_queue.virtual_time)).jobs.append(job)
-        class_queue.tokens += sum(map(len, job.items))
+        key = class_queue.keys.setdefault(job.key, _KeyQueue(class_queue.virtual_time))
+        key.jobs.append(job)
+        tokens = sum(map(len, job.items))
+        key.tokens += tokens
+        class_queue.tokens += tokens
         self._jobs[job] = None
 
     def take(self, limits: EngineLimits, *, idle: int) -> list[Item]:
@@ -93,7 +119,7 @@ class WorkQueue:
         for each in sorted(ServiceClass, key=lambda each: (self._classes[each].start_tag, each)):
             class_queue = self._classes[each]
             bounded = split_evenly(class_queue.tokens, self._bounded(each, limits), idle)
-            if items := self._take(class_queue, bounded):
+            if items := self._take(each, bounded):
                 self._virtual_time = max(self._virtual_time, class_queue.start_tag)
                 class_queue.start_tag += sum(map(len, items)) * WEIGHTS_LCM // WEIGHTS[each]
                 is_short = each is ServiceClass.SHORT
@@ -118,7 +144,9 @@ class WorkQueue:
         key.jobs.remove(job)
         if not key.jobs:
             del class_queue.keys[job.key]
-        class_queue.tokens -= sum(map(len, job.items))
+        tokens = sum(map(len, job.items))
+        key.tokens -= tokens
+        class_queue.tokens -= tokens
         while job.items:
             item = job.items.popleft()
             next_waiter = item.first_live_waiter
@@ -163,11 +191,14 @@ class WorkQueue:
         """Queue an item with another of its jobs."""
         next_waiter.items.append(item)
         if next_waiter in self._jobs:
-            self._classes[next_waiter.service_class].tokens += len(item)
+            class_queue = self._classes[next_waiter.service_class]
+            class_queue.tokens += len(item)
+            class_queue.keys[next_waiter.key].tokens += len(item)
         else:
             self.add(next_waiter)
 
-    def _take(self, class_queue: _ClassQueue, limits: EngineLimits) -> list[Item]:
+    def _take(self, service_class: ServiceClass, limits: EngineLimits) -> list[Item]:
+        class_queue = self._classes[service_class]
         most = limits.sequences_max
         names = list(islice(class_queue.keys, most))
         if not names:
@@ -179,6 +210,7 @@ class WorkQueue:
             Turn(
                 class_queue.keys[name].start_tag,
                 [[len(item) for item in islice(job.items, most)] for job in front],
+                in_order=service_class is not ServiceClass.SHORT,
             )
             for name, front in zip(names, fronts, strict=True)
         ]
@@ -190,6 +222,7 @@ class WorkQueue:
         for index, job in pack(turns, limits):
             chosen = fronts[index][job]
             items.append(chosen.items.popleft())
+            class_queue.keys[names[index]].tokens -= len(items[-1])
             served.pop(chosen, None)  # those served last are last in the next batch
             served[chosen] = None
         class_queue.tokens -= sum(map(len, items))
@@ -200,13 +233,17 @@ class WorkQueue:
         return items
 
     def _to_the_back(self, class_queue: _ClassQueue, job: Job) -> None:
-        """Move a job that is in the batch behind those that are not, or out if nothing is left."""
+        """Move a short job that is in the batch behind those that are not; out if it is done.
+
+        Its key goes behind the others in any case.
+        """
         key = class_queue.keys[job.key]
-        key.jobs.remove(job)
-        if job.items:
-            key.jobs.append(job)
-        else:
+        if not job.items:
+            key.jobs.remove(job)
             del self._jobs[job]
+        elif job.service_class is ServiceClass.SHORT:
+            key.jobs.remove(job)
+            key.jobs.append(job)
         if key.jobs:
             class_queue.keys.move_to_end(job.key)
         else:

@@ -81,6 +81,11 @@ class EmbedTask:
             param=self.param,
         )
 
+    @property
+    def units_at_least(self) -> int:
+        """The texts: each has a token."""
+        return len(self.sent.texts)
+
     def units(self, plan: Plan) -> int:
         """Return the tokens."""
         return plan.tokens

@@ -117,6 +117,11 @@ class RerankTask:
         plan_texts = plan_cosine if spec.entry.scores == "cosine" else plan_pairs
         return plan_texts(query, documents, encoder.frame, tokens_max=tokens_max, truncate=truncate)
 
+    @property
+    def units_at_least(self) -> int:
+        """The documents that were sent."""
+        return len(self.sent.documents)
+
     def units(self, plan: Plan) -> int:
         """Return the documents that were sent."""
         del plan

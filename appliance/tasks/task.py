@@ -63,6 +63,11 @@ class Task(Protocol):
         """
         ...
 
+    @property
+    def units_at_least(self) -> int:
+        """The fewest native units that can be billed, known before anything is tokenized."""
+        ...
+
     def units(self, plan: Plan) -> int:
         """Return how many native units are billed: tokens or documents."""
         ...

@@ -31,7 +31,15 @@ def port(tmp_path_factory):
     with log.open("wb") as file:
         process = subprocess.Popen(
             [
-                *(sys.executable, "-c", START, str(int(LIMIT_S * 1000)), "serve", "--fake"),
+                *(
+                    sys.executable,
+                    "-c",
+                    START,
+                    str(int(LIMIT_S * 1000)),
+                    "serve",
+                    "--fake",
+                    "--no-supervise",
+                ),
                 *("--data-dir", str(folder / "data"), "--port", str(port)),
             ],
             cwd=ROOT,

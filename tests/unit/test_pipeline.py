@@ -279,7 +279,7 @@ def test_a_call_that_is_cancelled_while_tokenizing_costs_nothing(tmp_path):
     async def story():
         async with line(tmp_path) as it:
             gate = threading.Event()
-            pool = it.pipeline._threads
+            pool = it.bench.appliance.residency._threads
             busy = [asyncio.create_task(pool.run(gate.wait, 60)) for _ in range(2)]
             running = it.begin(texts=(THREADED,))
             await until(lambda: pool._calls == 3)

@@ -794,7 +794,7 @@ def test_texts_of_one_call_that_fill_a_batch_each_do_not_starve_another_keys_cal
     asyncio.run(story())
 
 
-def test_two_large_calls_of_one_key_take_turns_within_every_batch():
+def test_of_two_large_calls_of_one_key_the_first_is_finished_first():
     async def story():
         backend = Stepped()
         async with running(backend) as engine:
@@ -802,14 +802,13 @@ def test_two_large_calls_of_one_key_take_turns_within_every_batch():
             jobs = [submit(engine, 100, first=first) for first in (1000, 2000)]
             backend.free()
             await all_of(jobs)
-        for each in backend.bins[1:]:
-            ones = sum(token < 2000 for token in each)
-            assert abs(2 * ones - len(each)) <= 1
+        order = [token < 2000 for each in backend.bins[1:] for token in each]
+        assert order == [True] * 100 + [False] * 100
 
     asyncio.run(story())
 
 
-def test_calls_whose_texts_fill_a_batch_each_take_turns():
+def test_large_calls_whose_texts_fill_a_batch_each_are_finished_in_order():
     async def story():
         backend = Stepped()
         async with running(backend) as engine:
@@ -817,7 +816,7 @@ def test_calls_whose_texts_fill_a_batch_each_take_turns():
             jobs = [submit(engine, 3, first=n, length=n) for n in (200, 220, 240)]
             backend.free()
             await all_of(jobs)
-        assert [each[0] // 20 for each in backend.computed[1:]] == [10, 11, 12] * 3
+        assert [each[0] // 20 for each in backend.computed[1:]] == [10] * 3 + [11] * 3 + [12] * 3
 
     asyncio.run(story())
 

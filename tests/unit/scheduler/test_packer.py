@@ -76,19 +76,21 @@ def test_a_batch_is_empty_only_when_nothing_fits(given_round):
 @given(rounds())
 def test_what_is_left_out_would_not_have_fitted_or_its_key_is_a_batch_ahead(given_round):
     limits, turns = given_round
+    before = [turn.start_tag for turn in turns]
     picks = pack(turns, limits)
     lengths, taken = chosen(turns, picks), Counter(picks)
     room = limits.max_batch_tokens - sum(lengths) if lengths else limits.ubatch_tokens_max
     if len(lengths) == limits.sequences_max:
         return
     left = [
-        (turn.start_tag, texts[taken[index, job]])
+        (turn.start_tag, before[index], texts[taken[index, job]])
         for index, turn in enumerate(turns)
         for job, texts in enumerate(turn.jobs)
         if taken[index, job] < len(texts)
     ]
-    passed_over = [tag for tag, length in left if room < length <= limits.ubatch_tokens_max]
-    for tag, length in left:
+    # At the moment at which it was passed over, a key had its tag of before or a later one.
+    passed_over = [tag for _, tag, length in left if room < length <= limits.ubatch_tokens_max]
+    for tag, _, length in left:
         assert length > room or tag >= min(passed_over) + limits.max_batch_tokens
 
 
@@ -118,6 +120,22 @@ def test_the_calls_of_a_key_take_turns_by_text(given_round):
         for job, texts in enumerate(turn.jobs):
             if counts[job] < len(texts) and texts[counts[job]] <= room:
                 assert max(counts) <= counts[job] + 1
+
+
+@given(rounds())
+def test_the_calls_of_a_key_that_are_served_in_order_are(given_round):
+    limits, turns = given_round
+    for turn in turns:
+        turn.in_order = True
+    picks = pack(turns, limits)
+    lengths, taken = chosen(turns, picks), Counter(picks)
+    room = limits.max_batch_tokens - sum(lengths)
+    for index, turn in enumerate(turns):
+        for job, texts in enumerate(turn.jobs):
+            later = any(taken[index, after] for after in range(job + 1, len(turn.jobs)))
+            # A later call is begun only where the next text of an earlier one did not fit.
+            if later and taken[index, job] < len(texts):
+                assert texts[taken[index, job]] > room
 
 
 @given(st.lists(st.integers(1, 30), min_size=2, max_size=6), st.integers(60, 256))

@@ -194,12 +194,41 @@ def test_a_key_owes_nothing_for_what_it_was_given_while_it_was_alone(source):
     assert abs(found["a"] - found["b"]) <= 256 + 200
 
 
-def test_calls_of_one_key_take_turns_by_text(source):
-    one, two, three = (source.fill(100, 80) for _ in range(3))
+def test_short_calls_of_one_key_take_turns_by_text(source):
+    one, two, three = (source.fill(100, 80, service_class=ServiceClass.SHORT) for _ in range(3))
     for _ in range(20):
         source.compute()
     lefts = [len(job.items) for job in (one, two, three)]
     assert max(lefts) - min(lefts) <= 1
+
+
+@pytest.mark.parametrize("service_class", [ServiceClass.LONG, ServiceClass.BATCH])
+def test_of_long_calls_of_one_key_those_that_were_begun_are_finished_first(source, service_class):
+    jobs = [source.fill(20, 80, service_class=service_class) for _ in range(3)]
+    other = source.fill(20, 80, key="other", service_class=service_class)
+    for _ in range(200):
+        source.compute()
+        lefts = [len(job.items) for job in jobs]
+        # One at most is between its beginning and its end, and none overtakes an earlier one.
+        assert sum(0 < left < 20 for left in lefts) <= 1
+        assert lefts == sorted(lefts)
+    assert [len(job.items) for job in (*jobs, other)] == [0] * 4
+
+
+def test_what_waits_before_a_call_is_what_fair_turns_will_serve_before_it(source):
+    assert source.queue.tokens_before("a", ServiceClass.LONG, 1_000) == 0
+    source.fill(100, 80, key="a", service_class=ServiceClass.LONG)
+    source.fill(1_000, 80, key="b", service_class=ServiceClass.LONG)
+    before = source.queue.tokens_before
+    # Its own 8,000, and as much of the other key as it will have been given by then.
+    assert before("a", ServiceClass.LONG, 1_000) == 8_000 + 9_000
+    assert before("c", ServiceClass.LONG, 1_000) == 1_000 + 1_000
+    assert before("b", ServiceClass.LONG, 1_000) == 80_000 + 8_000
+    # Other classes get their weight beside it, and no more than they have.
+    assert before("c", ServiceClass.SHORT, 10) == 10
+    assert before("c", ServiceClass.BATCH, 10_000) == 88_000
+    source.fill(5, 10, key="c", service_class=ServiceClass.SHORT)
+    assert before("c", ServiceClass.LONG, 1_000) == 2_000 + 50
 
 
 @pytest.mark.parametrize(

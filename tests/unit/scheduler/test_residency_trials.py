@@ -83,7 +83,7 @@ def test_untried_files_keep_nobody_else_waiting(opened, trials):  # noqa: F811
         key = weights_key(other)
         residency.pool.is_tried = lambda spec: weights_key(spec) == key  # it was tried before
         residency.pool._screening = SimpleNamespace(
-            is_tried=residency.pool.is_tried, begin=trials.screening.begin
+            is_tried=residency.pool.is_tried, begin=trials.screening.begin, marker=None
         )
         residency._screening = None
         await residency.encoder(other)
