@@ -43,6 +43,8 @@ from appliance.tasks.task import Task
 
 INLINE_CHARS = 500
 """Texts up to this are tokenized on the event loop: that takes less than waking another thread."""
+CHARS_PER_TOKEN = 8
+"""Nearly twice as many as English texts have in a small vocabulary."""
 SLICE_CHARS = 100_000
 """Characters that a thread tokenizes for one call before it looks whose turn it is."""
 NS_PER_S = 1_000_000_000
@@ -259,7 +261,7 @@ class Pipeline:
             plan = _planned(task, spec, texts, encoder)
         else:
             if not is_quote:
-                await self._require_worth(call, task, spec)
+                await self._require_worth(call, task, spec, _tokens_about(texts, encoder))
             plan = await _planned_in_turn(call.key.id, task, spec, texts, encoder, lease)
         timings.add("tokenize", began_ns, self._clock.monotonic_ns())
         if plan.tokens > self.limits.request_tokens_max:
@@ -282,24 +284,26 @@ class Pipeline:
             daily_budget=call.key.limits.daily_budget,
         )
 
-    async def _require_worth(self, call: Call, task: Task, spec: ModelSpec) -> None:
-        """Refuse a call before its texts are tokenized, if it cannot be paid or would not be begun.
+    async def _require_worth(self, call: Call, task: Task, spec: ModelSpec, tokens: int) -> None:
+        """Refuse a call before its texts are tokenized, if it cannot be paid or would not end.
+
+        `tokens` are those that it has at least, as far as anybody can tell.
 
         Raises:
             InsufficientCredit, DailyBudgetExceeded: the least that it can cost is too much.
-            QueueFull: what waits before it takes longer than its caller waits.
+            QueueFull: it would take longer than its caller waits.
         """
-        if call.idempotency_key is None:  # one that was paid for is answered again for nothing
-            await self._billing.ledger.require(
-                await self._purchase(call, spec, task.units_at_least)
-            )
         engine = self._residency.ready(spec)
         if engine is not None:
             engine.require_turn(
                 key=call.key.id,
-                tokens=task.units_at_least,
+                tokens=tokens,
                 is_batch=call.tier == "batch",
                 patience_s=call.patience_s,
+            )
+        if call.idempotency_key is None:  # one that was paid for is answered again for nothing
+            await self._billing.ledger.require(
+                await self._purchase(call, spec, task.units_at_least)
             )
 
     async def _rendered(self, task: Task, spec: ModelSpec, plan: Plan, matrix: Matrix) -> bytes:
@@ -356,6 +360,12 @@ async def _planned_in_turn(
     return await lease.in_thread(
         task.plan, spec, tokens, encoder, tokens_max, key=key, cost=len(texts)
     )
+
+
+def _tokens_about(texts: Sequence[str], encoder: TextEncoder) -> int:
+    """Return fewer tokens than texts usually have, from their characters."""
+    most = encoder.tokens_max
+    return sum(min(most, max(1, len(text) // CHARS_PER_TOKEN)) for text in texts)
 
 
 def slices(texts: Sequence[str], chars_max: int) -> Iterator[list[str]]:

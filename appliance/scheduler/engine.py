@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import count
-from math import ceil, inf
+from math import inf
 
 from appliance.core.clock import Clock
 from appliance.core.errors import (
@@ -26,6 +26,7 @@ from appliance.engine.backend import EngineLimits
 from appliance.engine.crash_marker import KEYS_MAX, CrashMarker, Mark
 from appliance.engine.crash_marker import digest_of as digest_of_all
 from appliance.engine.loader import LoadedModel
+from appliance.scheduler.admission import Admission
 from appliance.scheduler.cache import VectorCache
 from appliance.scheduler.counters import Counters
 from appliance.scheduler.job import Item, Job, ServiceClass, digest_of
@@ -79,6 +80,7 @@ class Engine:
         self._model: LoadedModel | None = None
         self._counters = Counters()
         self._queue = WorkQueue()
+        self._admission = Admission(clock)
         self._batches: dict[Batch, int] = {}
         """Those that are being computed, with the slots of their crash marks."""
         self._marker = marker
@@ -156,8 +158,7 @@ class Engine:
         Sequences that are equal, in this job or in others that wait, are computed once.
 
         Raises:
-            QueueFull: the queue has no room for them, or they would not be begun within
-                `patience_s`.
+            QueueFull: the queue has no room for them, or they would not end within `patience_s`.
             EngineRestarting: the engine died, or is being closed.
         """
         assert sequences
@@ -187,7 +188,7 @@ class Engine:
         """Refuse a call now that `submit` would refuse; `tokens` are the fewest that it may have.
 
         Raises:
-            QueueFull: it would not be begun within `patience_s`.
+            QueueFull: it would not end within `patience_s`.
         """
         if self._model is not None:
             with self._changed:
@@ -204,16 +205,12 @@ class Engine:
     def _require_turn(
         self, key: str, service_class: ServiceClass, tokens: int, patience_s: float
     ) -> None:
-        """Refuse what would not be begun in time, at the speed of the last batches.
-
-        A call is never refused for its own size: on an idle engine there is nothing before it.
-        """
-        before = self._queue.tokens_before(key, service_class, tokens) + self._tokens_in_batches
-        wait_s = before / self._counters.rate
-        if wait_s > patience_s:
-            # Then what waits has shrunk to four fifths of what is waited for at most.
-            retry_s = wait_s - 0.8 * patience_s
-            raise QueueFull(retry_after_s=max(1, min(60, ceil(retry_s))))
+        """Refuse what would not end in time, at the speed of the last batches; see `admission`."""
+        backlog = self._queue.backlog(key, service_class, tokens)
+        speed = self._counters.rate * backlog.share
+        self._admission.require(
+            backlog, self._tokens_in_batches, tokens, speed=speed, patience_s=patience_s
+        )
 
     def close(self) -> None:
         """Stop after the batches that are being computed, and free the model."""

@@ -51,6 +51,21 @@ class _ClassQueue:
     """Tokens over weight that the class was given; the class with the least comes next."""
 
 
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits in a class beside a call, in tokens."""
+
+    own: int
+    """Of its key."""
+    before: int
+    """What fair turns serve before it ends, beside itself: its key's, and of each other key as much
+    at most as its own will have been given."""
+    whole: int
+    """Of all keys."""
+    share: float
+    """Of the engine's speed that the class gets."""
+
+
 class WorkQueue:
     """Jobs with items that are in no batch yet, and every item without a result."""
 
@@ -75,12 +90,8 @@ class WorkQueue:
         """Return the tokens that are in no batch yet."""
         return sum(class_queue.tokens for class_queue in self._classes.values())
 
-    def tokens_before(self, key: str, service_class: ServiceClass, tokens: int) -> int:
-        """Return the tokens that fair queueing serves before a key's next call is begun.
-
-        Those of the key itself, and of every other key as many at most as this key will then have
-        been given; of the other classes by their weight. `tokens` are those of the call.
-        """
+    def backlog(self, key: str, service_class: ServiceClass, tokens: int) -> Backlog:
+        """Return what waits beside a call of a key that has so many tokens."""
         class_queue = self._classes[service_class]
         own = class_queue.keys[key].tokens if key in class_queue.keys else 0
         before = own + sum(
@@ -88,12 +99,21 @@ class WorkQueue:
             for name, other in class_queue.keys.items()
             if name != key
         )
-        weight = WEIGHTS[service_class]
-        return before + sum(
-            min(other.tokens, (before + tokens) * WEIGHTS[each] // weight)
+        return Backlog(own, before, class_queue.tokens, self._share(service_class))
+
+    def _share(self, service_class: ServiceClass) -> float:
+        """Return the share of the engine that a class gets beside those that wait or are expected.
+
+        Short calls come and go: where one was just served, others will be.
+        """
+        is_short_expected = self._batches_since_short < SHORT_EXPECTED_BATCHES
+        beside = sum(
+            WEIGHTS[each]
             for each, other in self._classes.items()
             if each is not service_class
+            and (other.tokens or (each is ServiceClass.SHORT and is_short_expected))
         )
+        return WEIGHTS[service_class] / (WEIGHTS[service_class] + beside)
 
     def add(self, job: Job) -> None:
         """Queue a job with all of its items."""

@@ -593,6 +593,58 @@ def test_a_bug_of_ours_is_a_500_without_details_and_is_not_charged(
     assert "a secret of the inside" in caplog.text
 
 
+def test_who_cannot_pay_is_refused_before_texts_are_tokenized(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with paying(tmp_path, credit="0") as payer:
+            residency = payer.bench.appliance.residency
+            gate = threading.Event()
+            busy = [residency._threads.submit(gate.wait, DEADLINE_S) for _ in range(2)]
+            try:
+                long = {"model": EMBED, "input": ["a word " * 1_000] * 3}
+                refused(await payer.post(long), 402, "insufficient_credit", should_retry="false")
+                documents = {"model": RERANK, "query": "q", "documents": ["a word " * 1_000] * 3}
+                answer = await payer.post(documents)
+                refused(answer, 402, "insufficient_credit", should_retry="false")
+            finally:
+                gate.set()
+            for each in busy:
+                await asyncio.wrap_future(each)
+            # What it would cost is told to anybody, and that takes a tokenizer.
+            quoted = await payer.post(long, x_dry_run="true")
+            assert quoted.json()["units"] > 3
+
+    prove(story())
+
+
+def test_a_full_engine_refuses_long_texts_before_they_are_tokenized(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with paying(tmp_path, charged=None, credit="unlimited") as payer:
+            threads = payer.bench.appliance.residency._threads
+            async with engine_held(payer), asyncio.TaskGroup() as group:
+                first = group.create_task(payer.post({"model": EMBED, "input": LONG}))
+                await payer.until_queued(200_000)
+                gate = threading.Event()
+                busy = [threads.submit(gate.wait, DEADLINE_S) for _ in range(2)]
+                answer = await payer.post({"model": EMBED, "input": LONG})
+                refused(answer, 429, "queue_full", should_retry="true")
+                # One that waits longer is let in, and so is a short one of another key.
+                gate.set()
+                for each in busy:
+                    await asyncio.wrap_future(each)
+                other = await payer.bench.mint(credit="1")
+                theirs = {"authorization": f"Bearer {other.key}"}
+                second = group.create_task(payer.post(**theirs))
+                payer.bench.backend.gate.set()
+            assert first.result().status_code == 200
+            assert second.result().status_code == 200
+
+    prove(story())
+
+
+LONG = [f"{n} " + "word " * 230 for n in range(1_000)]
+"""About 230,000 tokens: two minutes by the first guess of the engine's speed."""
+
+
 # -- 503 ----------------------------------------------------------------------------------------
 
 

@@ -1400,6 +1400,29 @@ def test_a_long_queue_is_told_to_come_back_later_than_a_short_one():
     asyncio.run(story())
 
 
+def test_a_call_that_would_not_end_in_time_is_refused_and_an_idle_engine_refuses_none():
+    async def story():
+        backend = Stepped()
+        async with running(backend, queue_tokens_max=10_000_000) as engine:
+            # 2,000 tokens a second is the first guess: this one takes ten minutes.
+            huge = submit(engine, 4_000, length=300, patience_s=1)
+            await turned(lambda: engine._computing == 1)
+            # Of another key's work only as much comes first as a fair turn gives it.
+            quiet = submit(engine, 10, first=9_000, key="quiet", patience_s=10)
+            with pytest.raises(QueueFull) as refused:
+                submit(engine, 1_000, first=9_100, patience_s=60)
+            assert refused.value.retry_after_s == 60
+            with pytest.raises(QueueFull):
+                engine.require_turn(key="k", tokens=10_000, is_batch=False, patience_s=60)
+            engine.require_turn(key="quiet", tokens=10, is_batch=False, patience_s=10)
+            engine.require_turn(key="k", tokens=10_000, is_batch=False, patience_s=1e9)
+            huge.cancelled = True
+            backend.free()
+            await quiet.result()
+
+    asyncio.run(story())
+
+
 def test_a_refused_call_is_not_in_the_queue_at_all():
     async def story():
         backend = Stepped()

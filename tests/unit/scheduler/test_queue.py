@@ -215,20 +215,38 @@ def test_of_long_calls_of_one_key_those_that_were_begun_are_finished_first(sourc
     assert [len(job.items) for job in (*jobs, other)] == [0] * 4
 
 
-def test_what_waits_before_a_call_is_what_fair_turns_will_serve_before_it(source):
-    assert source.queue.tokens_before("a", ServiceClass.LONG, 1_000) == 0
+def test_the_backlog_of_a_call_is_what_fair_turns_serve_before_it_ends(source):
+    def backlog(key, service_class, tokens):
+        found = source.queue.backlog(key, service_class, tokens)
+        return found.own, found.before, found.whole
+
+    assert backlog("a", ServiceClass.LONG, 1_000) == (0, 0, 0)
     source.fill(100, 80, key="a", service_class=ServiceClass.LONG)
     source.fill(1_000, 80, key="b", service_class=ServiceClass.LONG)
-    before = source.queue.tokens_before
     # Its own 8,000, and as much of the other key as it will have been given by then.
-    assert before("a", ServiceClass.LONG, 1_000) == 8_000 + 9_000
-    assert before("c", ServiceClass.LONG, 1_000) == 1_000 + 1_000
-    assert before("b", ServiceClass.LONG, 1_000) == 80_000 + 8_000
-    # Other classes get their weight beside it, and no more than they have.
-    assert before("c", ServiceClass.SHORT, 10) == 10
-    assert before("c", ServiceClass.BATCH, 10_000) == 88_000
-    source.fill(5, 10, key="c", service_class=ServiceClass.SHORT)
-    assert before("c", ServiceClass.LONG, 1_000) == 2_000 + 50
+    assert backlog("a", ServiceClass.LONG, 1_000) == (8_000, 8_000 + 9_000, 88_000)
+    assert backlog("c", ServiceClass.LONG, 1_000) == (0, 1_000 + 1_000, 88_000)
+    assert backlog("b", ServiceClass.LONG, 1_000) == (80_000, 80_000 + 8_000, 88_000)
+    assert backlog("c", ServiceClass.SHORT, 10) == (0, 0, 0)
+    for _ in range(20):
+        source.compute()
+    left = source.queue.backlog("b", ServiceClass.LONG, 1)
+    assert left.own + source.queue.backlog("a", ServiceClass.LONG, 1).own == left.whole < 88_000
+
+
+def test_a_class_gets_its_share_beside_those_that_wait_and_short_calls_that_are_expected(source):
+    def share(service_class):
+        return source.queue.backlog("k", service_class, 1).share
+
+    assert share(ServiceClass.LONG) == 1
+    source.fill(100, 80, service_class=ServiceClass.BATCH)
+    assert share(ServiceClass.LONG) == 10 / 11
+    source.fill(100, 80, service_class=ServiceClass.LONG)
+    assert share(ServiceClass.BATCH) == 1 / 11
+    source.fill(1, 10, service_class=ServiceClass.SHORT)
+    assert share(ServiceClass.LONG) == 10 / 21
+    source.compute()  # the short call; another one is expected
+    assert share(ServiceClass.LONG) == 10 / 21
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import asyncio
 import ctypes
 import sys
 import threading
+import time
 
 import pytest
 
@@ -118,3 +119,60 @@ def test_closing_lets_a_worker_finish_what_it_began():
 
     asyncio.run(story())
     assert done.is_set()
+
+
+def test_keys_take_turns_by_what_their_calls_cost():
+    async def story():
+        single = ThreadPool(workers=1, calls_max=100)
+        gate, order = threading.Event(), []
+        held = single.submit(gate.wait, 60)
+        loud = [single.submit(order.append, f"loud {n}", key="loud", cost=100) for n in range(5)]
+        quiet = [single.submit(order.append, f"quiet {n}", key="quiet", cost=10) for n in range(3)]
+        gate.set()
+        for future in (held, *loud, *quiet):
+            await asyncio.wrap_future(future)
+        single.close()
+        # Each begins with one; then the quiet key has cost less, whatever came first.
+        assert order == [
+            "loud 0",
+            "quiet 0",
+            "quiet 1",
+            "quiet 2",
+            *(f"loud {n}" for n in (1, 2, 3, 4)),
+        ]
+        assert single.is_idle
+        assert single._finish_tags.keys() <= {"loud", ""}
+
+    asyncio.run(story())
+
+
+def test_one_key_cannot_take_all_the_places():
+    async def story():
+        single = ThreadPool(workers=1, calls_max=100, per_key_max=2)
+        gate = threading.Event()
+        waiting = [single.submit(gate.wait, 60, key="loud") for _ in range(2)]
+        with pytest.raises(QueueFull):
+            single.submit(gate.wait, 60, key="loud")
+        waiting.append(single.submit(gate.wait, 60, key="quiet"))
+        gate.set()
+        for future in waiting:
+            await asyncio.wrap_future(future)
+        single.submit(gate.wait, 60, key="loud").result(60)
+        single.close()
+
+    asyncio.run(story())
+
+
+def test_what_waits_when_a_pool_is_closed_is_cancelled():
+    single = ThreadPool(workers=1, calls_max=9)
+    gate = threading.Event()
+    running, waiting = single.submit(gate.wait, 60), single.submit(gate.wait, 60)
+    while not running.running():
+        time.sleep(0.001)
+    single.close(wait=False)
+    assert waiting.cancelled()
+    gate.set()
+    assert running.result(60)
+    with pytest.raises(RuntimeError):
+        single.submit(gate.wait, 60)
+    assert single.is_idle
