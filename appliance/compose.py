@@ -100,12 +100,7 @@ async def open_appliance(
     models = Models.read(directory)
     screening = _screening(models, directory, settings, clock, last_words)
     loader = _loader(models, settings, clock, screening)
-    threads = ThreadPool(
-        workers=2,
-        calls_max=limits.tokenizing_calls_max,
-        per_key_max=limits.tokenizing_calls_per_key_max,
-    )
-    answers = ThreadPool(workers=1, calls_max=limits.tokenizing_calls_max)
+    threads, answers = pools = _pools(limits)
     residency = _residency(models, settings, loader, threads, clock, limits, screening)
     limiter, billing = Limiter(clock), Billing.on(books.writer, clock)
     pipeline = _pipeline(models, books, residency, answers, limiter, billing, limits)
@@ -144,7 +139,6 @@ async def open_appliance(
     app = create_app(services, guard, _edge(settings))
     lag = LoopLag(clock, metrics.note_lag)
     chores = (schedule, AuditSchedule(directory, books), residency, lag)
-    pools = (threads, answers)
     async with _running(chores, downloads, billing, residency, pools, screening):
         yield Appliance(app, pipeline, residency, admin, models, loader)
 
@@ -249,6 +243,15 @@ def _residency(
         if spec.entry.pin:
             residency.pin(spec, on=True)
     return residency
+
+
+def _pools(limits: Limits) -> tuple[ThreadPool, ThreadPool]:
+    """Return the threads that tokenize, and those that write large answers."""
+    calls, per_key = limits.tokenizing_calls_max, limits.tokenizing_calls_per_key_max
+    return (
+        ThreadPool(workers=2, calls_max=calls, per_key_max=per_key),
+        ThreadPool(workers=1, calls_max=calls),
+    )
 
 
 def _authenticator(books: Books, settings: Settings, limits: Limits) -> Authenticator:

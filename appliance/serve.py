@@ -92,6 +92,12 @@ def serve(directory: DataDir, settings: Settings, supervised: Supervised | None 
             raise InvalidSettings(
                 "settings", "host", f"{settings.host} is open to the network; mint a key first"
             )
+        if not is_loopback(settings.host) and not settings.tls.cert:
+            log.warning(
+                "%s is open to the network without TLS: whoever shares it can read keys and texts; "
+                "set tls.cert and tls.key",
+                settings.host,
+            )
         log.log(logging.WARNING if descriptors.are_few else logging.INFO, "%s", descriptors)
         _log_recovery(books)
 

@@ -7,6 +7,7 @@ import asyncio
 from pathlib import Path
 
 from appliance.core.clock import Clock, iso
+from appliance.core.errors import InvalidRequest
 from appliance.ledger.backup import back_up
 from appliance.ledger.backup_schedule import BackupSchedule
 from appliance.store.datadir import DataDir
@@ -28,18 +29,27 @@ class BooksAdmin:
         return self._schedule.failures
 
     async def back_up(self, order: BackupOrder) -> BackupView:
-        """Write a copy of the books as they are now, and check it.
+        """Write a copy of the books as they are now into `backups/`, and check it.
+
+        Whoever has the operator's token may not have this user's files: no other place is written.
 
         Raises:
             InvalidRequest: the path cannot be used; `param` is `path`.
             StoreFailed: the copy could not be made, or is not good.
         """
-        target = Path(order.path)
+        target = self._directory.backups / order.path  # an absolute one stays as it is
+        if target.parent != self._directory.backups or target.name in ("", ".", ".."):
+            raise InvalidRequest(
+                f"a server writes backups into {self._directory.backups} alone: send a name; "
+                "`gigarouter backup FILE` writes anywhere",
+                param="path",
+            )
+        self._directory.backups.mkdir(mode=0o700, exist_ok=True)
         async with self._copying:
             size = await asyncio.to_thread(
                 back_up, self._directory, target, overwrite=order.overwrite
             )
-        return BackupView(path=order.path, bytes=size, created=iso(self._clock.wall_us()) or "")
+        return BackupView(path=str(target), bytes=size, created=iso(self._clock.wall_us()) or "")
 
     async def backups(self) -> BackupList:
         """Return the backups that the schedule made."""

@@ -8,9 +8,9 @@ from appliance.cli import printing
 from appliance.cli.operator import reach
 from appliance.cli.options import everywhere
 from appliance.client import verbs
-from appliance.core.clock import SystemClock
+from appliance.core.clock import SystemClock, iso
 from appliance.store.datadir import DataDir
-from appliance.wire.books import BackupOrder, RestoredView
+from appliance.wire.books import BackupView, RestoredView
 
 
 @click.command()
@@ -19,13 +19,22 @@ from appliance.wire.books import BackupOrder, RestoredView
 @everywhere
 def backup(directory: DataDir, *, as_json: bool, file: Path | None, overwrite: bool) -> None:
     """Write a checked copy of keys and credits to FILE; without FILE, list the server's own."""
-    with reach(directory) as operator:
-        if file is None:
+    if file is None:
+        with reach(directory) as operator:
             found = operator.do(verbs.LIST_BACKUPS)
-            printing.document(found) if as_json else printing.backups(found)
-            return
-        order = BackupOrder(path=str(file.absolute()), overwrite=overwrite)
-        view = operator.do(verbs.BACK_UP, order=order)
+        printing.document(found) if as_json else printing.backups(found)
+        return
+    from appliance.ledger import backup as books  # noqa: PLC0415 - SQLite, only here
+
+    if not directory.is_locked():
+        with reach(directory):  # makes what is not there yet, and brings it up to date
+            pass
+    # A snapshot, beside a running server or not, with this user's rights: a server, which others
+    # may order about, writes into its own folder alone.
+    target = file.absolute()
+    size = books.back_up(directory, target, overwrite=overwrite)
+    created = iso(SystemClock().wall_us()) or ""
+    view = BackupView(path=str(target), bytes=size, created=created)
     if as_json:
         printing.document(view)
     else:

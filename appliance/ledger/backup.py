@@ -89,7 +89,9 @@ def _require_place(directory: DataDir, target: Path, *, overwrite: bool) -> None
         raise InvalidRequest(
             f"{target} is among the server's own files; choose another directory.", param="path"
         )
-    if target.is_dir() or (target.exists() and not overwrite):
+    if target.is_symlink() or (target.exists() and not target.is_file()):
+        raise InvalidRequest(f"{target} is there and no regular file.", param="path")
+    if target.exists() and not overwrite:
         raise InvalidRequest(f"{target} exists; choose another name.", param="path")
 
 

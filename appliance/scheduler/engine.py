@@ -23,10 +23,10 @@ from appliance.core.errors import (
     QueueFull,
 )
 from appliance.engine.backend import EngineLimits
-from appliance.engine.crash_marker import KEYS_MAX, CrashMarker, Mark
-from appliance.engine.crash_marker import digest_of as digest_of_all
+from appliance.engine.crash_marker import CrashMarker
 from appliance.engine.loader import LoadedModel
 from appliance.scheduler.admission import Admission
+from appliance.scheduler.batch_marks import BatchMarks
 from appliance.scheduler.cache import VectorCache
 from appliance.scheduler.counters import Counters
 from appliance.scheduler.job import Item, Job, ServiceClass, digest_of
@@ -37,8 +37,6 @@ from appliance.sequences.sequence import TokenSequence
 
 log = logging.getLogger("gigarouter.engine")
 
-MARKED_MAX = 32
-"""Items of a batch whose keys are looked at for its crash mark."""
 RESTART_RETRY_S = 2
 """Seconds after which a call that met a dead engine may come back."""
 
@@ -81,9 +79,9 @@ class Engine:
         self._counters = Counters()
         self._queue = WorkQueue()
         self._admission = Admission(clock)
-        self._batches: dict[Batch, int] = {}
-        """Those that are being computed, with the slots of their crash marks."""
-        self._marker = marker
+        self._batches: set[Batch] = set()
+        """Those that are being computed."""
+        self._marks = BatchMarks(name, marker)
         self._workers_open = 0
         self._closing = False
         self._dead = False
@@ -273,7 +271,8 @@ class Engine:
             alone = not self._batches and not more
             threads = tuning.threads_alone if alone else tuning.threads
             batch = Batch(items, threads, self._clock.monotonic_ns())
-            self._batches[batch] = self._marked(batch)
+            self._batches.add(batch)
+            self._marks.begin(batch)
             if more:
                 self._changed.notify_all()
         return batch
@@ -284,7 +283,8 @@ class Engine:
         ended: dict[Job, InferenceFailed | None] = {}
         with self._changed:
             workers = self._computing
-            self._unmark(done)
+            self._batches.remove(done)
+            self._marks.end(done)
             self._counters.add(done, now_ns - done.began_ns, workers=workers)
             for item, result in zip(done.items, results, strict=True):
                 if result is None:
@@ -312,27 +312,8 @@ class Engine:
     def abandon_batch(self, batch: Batch) -> None:
         """Take note that a batch will have no results: its worker ends."""
         with self._changed:
-            self._unmark(batch)
-
-    def _marked(self, batch: Batch) -> int:
-        if self._marker is None:
-            return 0
-        items = batch.items
-        keys = {item.waiters[0][0].key for item in items[:MARKED_MAX] if item.waiters}
-        mark = Mark(
-            self.name,
-            len(items),
-            batch.tokens,
-            max(map(len, items)),
-            digest_of_all([item.digest for item in items]),
-            tuple(sorted(keys)[:KEYS_MAX]),
-        )
-        return self._marker.begin(mark)
-
-    def _unmark(self, batch: Batch) -> None:
-        slot = self._batches.pop(batch)
-        if self._marker is not None:
-            self._marker.end(slot)
+            self._batches.remove(batch)
+            self._marks.end(batch)
 
     def _not_computed(self, item: Item) -> None:
         """Queue an item again that a job has come for since, or forget it.

@@ -7,7 +7,7 @@ class BackupOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where a backup shall be written."""
 
     path: str
-    """Absolute."""
+    """A name in `backups/`."""
     overwrite: bool = False
     """True: a file of this name is replaced."""
 

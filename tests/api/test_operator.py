@@ -17,7 +17,7 @@ TOKENLESS = "missing_api_key"
 async def ask(it, client_host, token=None):
     transport = httpx2.ASGITransport(app=it.appliance.app, client=(client_host, 50_000))
     headers = {"authorization": f"Bearer {token}"} if token else {}
-    async with httpx2.AsyncClient(transport=transport, base_url="http://it") as client:
+    async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
         answer = await client.get("/admin/v1/keys", headers=headers)
     return answer.status_code, answer.json().get("error", {}).get("code")
 
@@ -58,7 +58,7 @@ def test_the_counters_are_for_this_machine_and_for_the_operator(tmp_path):
     async def scrape(it, host, token=None):
         transport = httpx2.ASGITransport(app=it.appliance.app, client=(host, 50_000))
         headers = {"authorization": f"Bearer {token}"} if token else {}
-        async with httpx2.AsyncClient(transport=transport, base_url="http://it") as client:
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return await client.get("/metrics", headers=headers)
 
     async def story():
@@ -98,7 +98,7 @@ def test_the_counters_are_hidden_from_other_machines_unless_settings_say_otherwi
     async def story():
         async with bench(tmp_path / "data", preload=False, host="0.0.0.0") as it:
             transport = httpx2.ASGITransport(app=it.appliance.app, client=("192.0.2.3", 1))
-            async with httpx2.AsyncClient(transport=transport, base_url="http://it") as client:
+            async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
                 assert (await client.get("/metrics")).status_code == 404
 
     asyncio.run(story())

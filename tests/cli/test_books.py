@@ -92,9 +92,35 @@ def test_a_relative_path_is_the_callers_own_not_the_servers(server, tmp_path, mo
     end = CliRunner().invoke(cli, ["backup", "here.db", "--data-dir", str(server.data_dir)])
     assert end.exit_code == 0, end.stderr
     assert keys_in(tmp_path / "here.db") == []
+    assert server.stop() == 0
+
+
+def test_over_http_a_backup_goes_into_the_servers_own_folder_and_replaces_nothing_else(
+    server, tmp_path
+):
+    server.start("--fake")
+    victim = tmp_path / "victim.txt"
+    victim.write_text("mine")
+    folder = server.data_dir / "backups"
     with server.admin() as admin:
-        answer = admin.post("/backup", json={"path": "here.db"})
-    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "path")
+        for path in (
+            *(str(victim), "../gigarouter.db", "a/b.db", "..", ".", "", "/dev/null"),
+            *(str(server.data_dir / "models.toml"), str(tmp_path / "new.db")),
+        ):
+            answer = admin.post("/backup", json={"path": path, "overwrite": True})
+            assert (answer.status_code, answer.json()["error"]["param"]) == (400, "path"), path
+        made = admin.post("/backup", json={"path": "here.db"})
+        assert made.status_code == 201
+        assert made.json()["path"] == str(folder / "here.db")
+        again = admin.post("/backup", json={"path": "here.db"})
+        assert again.status_code == 400
+        (folder / "link.db").symlink_to(victim)
+        linked = admin.post("/backup", json={"path": "link.db", "overwrite": True})
+        assert linked.status_code == 400
+        assert "no regular file" in linked.json()["error"]["message"]
+    assert victim.read_text() == "mine"
+    assert not (tmp_path / "new.db").exists()
+    assert keys_in(folder / "here.db") == []
     assert server.stop() == 0
 
 
