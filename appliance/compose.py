@@ -24,6 +24,7 @@ from appliance.core.clock import Clock, utc_day
 from appliance.core.limits import Limits
 from appliance.core.units import Picocredits
 from appliance.engine.fake_loader import FakeLoader
+from appliance.engine.isolation import Isolation
 from appliance.engine.loader import LlamaLoader, Loader
 from appliance.engine.model_limits import memory_budget
 from appliance.engine.screening import Screening
@@ -39,6 +40,7 @@ from appliance.observe.meters import Meters
 from appliance.observe.metrics import Metrics
 from appliance.pipeline import Pipeline
 from appliance.scheduler.cache import VectorCache
+from appliance.scheduler.file_watch import FileWatch
 from appliance.scheduler.load_times import LoadTimes
 from appliance.scheduler.residency import Residency
 from appliance.scheduler.threads import ThreadPool
@@ -89,7 +91,7 @@ async def open_appliance(
     screening = (
         None if settings.fake_engine else Screening.over(directory, models.digests, settings.engine)
     )
-    loader = _loader(models, settings, clock, screening)
+    loader = _loader(models, settings, clock, screening, limits)
     threads = ThreadPool(workers=2, calls_max=limits.tokenizing_calls_max)
     residency = _residency(models, settings, loader, threads, clock, limits, screening)
     limiter, billing = Limiter(clock), Billing.on(books.writer, clock)
@@ -132,7 +134,7 @@ async def open_appliance(
         Events(),
     )
     app = create_app(services, _guard(directory, authenticator, settings))
-    chores = (schedule, AuditSchedule(directory, books), residency)
+    chores = (schedule, AuditSchedule(directory, books), residency, FileWatch(residency.pool))
     async with _running(chores, downloads, billing, residency, threads, screening):
         yield Appliance(app, pipeline, residency, admin, models, loader)
 
@@ -256,7 +258,7 @@ def _failed_auth(clock: Clock, limits: Limits) -> FailedAuthLimiter:
 
 
 def _loader(
-    models: Models, settings: Settings, clock: Clock, screening: Screening | None
+    models: Models, settings: Settings, clock: Clock, screening: Screening | None, limits: Limits
 ) -> Loader:
     if screening is None:
         return FakeLoader()
@@ -268,4 +270,5 @@ def _loader(
         screen=screening.require,
         watch=screening.watched,
         digests=models.digests,
+        isolation=Isolation(settings.engine.isolation, limits.call_seconds_max),
     )

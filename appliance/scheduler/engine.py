@@ -76,6 +76,7 @@ class Engine:
         self._workers_open = 0
         self._closing = False
         self._dead = False
+        self._death: BaseException | None = None
         self._workers = WorkerGroup(name, open_model, self)
         self._workers.start()
 
@@ -107,6 +108,11 @@ class Engine:
     def model(self) -> LoadedModel | None:
         """Return the weights and how they are spread over the machine, once they are loaded."""
         return self._model
+
+    @property
+    def death(self) -> BaseException | None:
+        """Return what ended it, or None while it lives."""
+        return self._death
 
     @property
     def is_usable(self) -> bool:
@@ -293,6 +299,15 @@ class Engine:
         with self._changed:
             self._counters.room = model.tuning.max_batch_tokens
             self._model = model
+        if model.notify is not None:
+            model.notify(self.model_lost)
+
+    def model_lost(self, error: EngineDied) -> None:
+        """Take note, on any thread, that nothing more can be computed; no worker may know yet."""
+        with self._changed:
+            is_serving = self._workers_open > 0 and not self._closing
+        if is_serving:  # else whoever opens or closes the backends meets the error
+            self._die(error)
 
     def worker_opened(self) -> None:
         """Take note that one more worker can compute."""
@@ -316,13 +331,17 @@ class Engine:
         """Take note that one worker less can compute, and of the error that ended it."""
         with self._changed:
             self._workers_open -= 1
-            is_death = error is not None and not self._dead
-            if is_death:
-                self._dead = True
-                self._changed.notify_all()
+        if error is not None:
+            self._die(error)
+
+    def _die(self, error: BaseException) -> None:
+        """Fail every job, and have the model loaded again; only the first time counts."""
+        with self._changed:
+            if self._dead:
+                return
+            self._dead, self._death = True, error
+            self._changed.notify_all()
             is_closing = self._closing
-        if not is_death:
-            return
         traceback = None if isinstance(error, EngineDied) else error
         log.error("engine of %s died: %s", self.name, error, exc_info=traceback)
         if not is_closing:
