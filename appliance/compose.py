@@ -28,6 +28,7 @@ from appliance.core.limits import Limits
 from appliance.core.units import Picocredits
 from appliance.engine.crash_marker import CrashMarker, culprits
 from appliance.engine.fake_loader import FakeLoader
+from appliance.engine.isolation import Isolation
 from appliance.engine.loader import LlamaLoader, Loader
 from appliance.engine.model_limits import memory_budget
 from appliance.engine.screening import Screening
@@ -44,6 +45,7 @@ from appliance.observe.meters import Meters
 from appliance.observe.metrics import Metrics
 from appliance.pipeline import Pipeline
 from appliance.scheduler.cache import VectorCache
+from appliance.scheduler.file_watch import FileWatch
 from appliance.scheduler.load_times import LoadTimes
 from appliance.scheduler.residency import Residency
 from appliance.scheduler.threads import ThreadPool
@@ -99,7 +101,7 @@ async def open_appliance(
     clock = books.clock
     models = Models.read(directory)
     screening = _screening(models, directory, settings, clock, last_words)
-    loader = _loader(models, settings, clock, screening)
+    loader = _loader(models, settings, clock, screening, limits)
     threads, answers = pools = _pools(limits)
     residency = _residency(models, settings, loader, threads, clock, limits, screening)
     limiter, billing = Limiter(clock), Billing.on(books.writer, clock)
@@ -137,8 +139,8 @@ async def open_appliance(
     )
     guard = _guard(directory, authenticator, settings)
     app = create_app(services, guard, _edge(settings))
-    lag = LoopLag(clock, metrics.note_lag)
-    chores = (schedule, AuditSchedule(directory, books), residency, lag)
+    watches = LoopLag(clock, metrics.note_lag), FileWatch(residency.pool)
+    chores = (schedule, AuditSchedule(directory, books), residency, *watches)
     async with _running(chores, downloads, billing, residency, pools, screening):
         yield Appliance(app, pipeline, residency, admin, models, loader)
 
@@ -311,7 +313,7 @@ def _failed_auth(clock: Clock, limits: Limits) -> FailedAuthLimiter:
 
 
 def _loader(
-    models: Models, settings: Settings, clock: Clock, screening: Screening | None
+    models: Models, settings: Settings, clock: Clock, screening: Screening | None, limits: Limits
 ) -> Loader:
     if screening is None:
         return FakeLoader()
@@ -323,4 +325,5 @@ def _loader(
         screen=screening.require,
         watch=screening.watched,
         digests=models.digests,
+        isolation=Isolation(settings.engine.isolation, limits.call_seconds_max),
     )

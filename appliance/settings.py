@@ -108,6 +108,9 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     that this process may use, its container's limit included."""
     idle_s: Annotated[int, msgspec.Meta(ge=0, le=31_536_000)] = 0
     """How long a model without calls stays in memory; 0: until another model needs the memory."""
+    isolation: Literal["auto", "process", "none"] = "auto"
+    """Which models are computed in processes of their own, whose death ends no other model: those
+    whose files did not come with the program (auto), all of them, or none."""
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -324,6 +324,16 @@ def loaded(engines: EngineList) -> list[Finding]:
         for engine in engines.data
         if engine.state == "failed"
     ]
+    failed += [
+        Finding(
+            "engines",
+            "warn",
+            f"{engine.model}: {engine.note}",
+            f"gigarouter models unload {engine.model}, then load; or put the file back",
+        )
+        for engine in engines.data
+        if engine.note
+    ]
     taken, room = engines.memory_taken, engines.memory_max
     said = f"models take {taken / GB:.1f} GB" + (f" of {room / GB:.1f} GB" if room else "")
     if room and taken > FULL * room:

@@ -11,6 +11,7 @@ from appliance.catalog.spec import ModelSpec
 from appliance.core.clock import Clock
 from appliance.core.errors import InvalidRequest
 from appliance.engine.device import Device
+from appliance.scheduler.file_watch import file_note
 from appliance.scheduler.pool_entry import PoolEntry, weights_key
 from appliance.scheduler.residency import Residency
 from appliance.wire.engines import DeviceView, EngineList, EngineView, PinOrder
@@ -72,11 +73,17 @@ class EngineAdmin:
             ModelNotServed: it cannot be loaded.
         """
         residency, spec = self._require(), self._models.find(order.id)
+        residency.pool.forgive(spec)
         residency.require_served(spec)
         with residency.lease(spec):
             await residency.encoder(spec)
             await residency.wait(spec, wait_s=LOAD_WAIT_S)
         return self._view(spec)
+
+    def forgive(self, spec: ModelSpec) -> None:
+        """Let a model that was set aside be loaded again."""
+        if self._residency is not None:
+            self._residency.pool.forgive(spec)
 
     async def unload(self, order: ModelOrder) -> EngineView:
         """Free a model as soon as the calls that compute with it have ended.
@@ -123,6 +130,7 @@ class EngineAdmin:
             progress=_progress(entry),
             reason=(entry.reason or None) if entry else None,
             step=entry.trial.trial.step if entry and entry.trial else None,
+            note=file_note(entry) if entry else None,
         )
 
 

@@ -75,7 +75,7 @@ class OperatorApi:
                 models, model_admin, Hub(settings.hub), downloads, screen, screening
             ),
             engines=engines,
-            trials=TrialAdmin(models, screening),
+            trials=TrialAdmin(models, screening, engines.forgive),
             books=BooksAdmin(directory, schedule, clock),
             usage=UsageAdmin(directory, keyring, clock),
             doctor=Doctor(directory, books, model_admin, engines, schedule, settings, clock),

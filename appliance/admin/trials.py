@@ -1,6 +1,7 @@
 """Trials: what an operator does with trials of model files: run one again, read what it found."""
 
 import asyncio
+from collections.abc import Callable
 
 import msgspec
 
@@ -14,8 +15,17 @@ from appliance.wire.models import TrialView, TryOrder
 class TrialAdmin:
     """The operator's verbs for trials."""
 
-    def __init__(self, models: Models, screening: Screening | None) -> None:
-        """Wire it; `screening` is None where the engine is fake."""
+    def __init__(
+        self,
+        models: Models,
+        screening: Screening | None,
+        on_tried: Callable[[ModelSpec], None] = lambda _: None,
+    ) -> None:
+        """Wire it; `screening` is None where the engine is fake.
+
+        `on_tried` is called when a trial has ended that an operator asked for.
+        """
+        self._on_tried = on_tried
         self._models = models
         self._screening = screening
 
@@ -51,6 +61,7 @@ class TrialAdmin:
             raise
         found = self.find(spec)
         assert found is not None
+        self._on_tried(spec)
         return found
 
     def find(self, spec: ModelSpec) -> TrialView | None:

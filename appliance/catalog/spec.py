@@ -89,6 +89,8 @@ class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     preload: bool = False
     pin: bool = False
     """True: once loaded, it is never unloaded to make room for another model."""
+    isolation: Literal["process", "none"] | None = None
+    """Whether it is computed in a process of its own; None: as `engine.isolation` says."""
     architecture: str = ""
     """Its name in GGUF; a downloaded file must have it. Empty: not checked."""
     source: Source | None = None

@@ -406,6 +406,7 @@ class InferenceFailed(ApplianceError):
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"The model could not compute this call: {reason}")
+        self.reason = reason
 
 
 class EngineDied(ApplianceError):

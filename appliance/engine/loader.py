@@ -3,6 +3,7 @@
 Owns what is checked before a file is given to llama.cpp, and the choice of its tokenizer.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -11,11 +12,12 @@ from appliance.catalog.capacity import Room, is_decoder, sequence_tokens_max
 from appliance.catalog.header import Header
 from appliance.catalog.headers import header_of
 from appliance.catalog.spec import ModelSpec
-from appliance.catalog.weights import read_tensor_f32
 from appliance.core.clock import Clock
-from appliance.core.errors import LoadFailed
+from appliance.core.errors import EngineDied, LoadFailed
 from appliance.engine.backend import Weights
 from appliance.engine.footprint import footprint
+from appliance.engine.isolated_weights import IsolatedWeights
+from appliance.engine.isolation import NOWHERE, Isolation
 from appliance.engine.kinds import frame_of, require_kind, require_vocabulary
 from appliance.engine.load_progress import LoadProgress
 from appliance.engine.model_limits import engine_limits, room_for, served_tokens_max
@@ -25,9 +27,14 @@ from appliance.engine.template import qwen3_reranker
 from appliance.engine.tokenizer import Tokenizer
 from appliance.engine.tuning import Tuning
 from appliance.engine.tuning_choice import TuningChoice
+from appliance.engine.weights_order import WeightsOrder, open_here
 from appliance.sequences.sequence import Frame, Template
 from appliance.settings import EngineSettings, prepare_native_library
 from appliance.store.digests import Digests
+from appliance.store.file_state import FileState, change_of, state_of
+
+CHILD_BYTES = 64 << 20
+"""What a process of a model's own takes beside the model: Python and the libraries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +43,10 @@ class LoadedModel:
 
     weights: Weights
     tuning: Tuning
+    file: FileState | None = None
+    """The file that the weights were read from, as it was then; None: from none."""
+    notify: "Callable[[Callable[[EngineDied], None]], None] | None" = None
+    """Has a function called when the model is lost though nothing is computed; None: it cannot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +106,19 @@ class LlamaLoader:
         screen: Screen = trusted,
         watch: Watch = unwatched,
         digests: Digests | None = None,
+        isolation: Isolation = NOWHERE,
     ) -> None:
         """Prepare.
 
         `tunings` is the folder in which calibrations are remembered (None: they are not); `screen`
-        refuses files that must not be computed in this process, and `watch` watches long sequences
-        of the others.
+        refuses files that must not be computed at all, `watch` watches long sequences of the
+        others, and `isolation` says which of them get a process of their own.
         """
         self._settings = settings
         self._digests = digests or Digests(None)
         self._screen = screen
         self._watch = watch
+        self._isolation = isolation
         self._tunings = TuningChoice(settings, cores=cores, folder=tunings, clock=clock)
 
     def open_model(self, spec: ModelSpec, progress: LoadProgress | None = None) -> LoadedModel:
@@ -115,10 +128,13 @@ class LlamaLoader:
             LoadFailed: the file is missing, damaged or of a kind we do not serve.
         """
         self._screen(spec)
+        file = self._state(spec)
         weights = self.open_weights(spec, progress)
         try:
             tuning = self._tunings.choose(spec, weights)
-            return LoadedModel(self._watch(spec, weights), tuning)
+            _require_unchanged(spec, file)
+            notify = weights.notify if isinstance(weights, IsolatedWeights) else None
+            return LoadedModel(self._watch(spec, weights), tuning, file, notify)
         except BaseException:
             weights.close()
             raise
@@ -129,26 +145,19 @@ class LlamaLoader:
         Raises:
             LoadFailed: the file is missing, damaged or of a kind we do not serve.
         """
-        # Imported late: this loads native libraries, which most commands do not need.
-        prepare_native_library()
-        from appliance.engine.llama.segments import Segments  # noqa: PLC0415 - see above
-        from appliance.engine.llama.weights import LlamaWeights  # noqa: PLC0415 - see above
-
         header = header_of(spec.path)
         self._require_hash(spec)
         require_kind(spec, header)
-        segments = None
-        if spec.entry.segments:
-            types = read_tensor_f32(header, "token_types.weight")
-            rows = read_tensor_f32(header, "token_embd.weight")
-            segments = Segments(rows, types[1] - types[0])
-        return LlamaWeights(
-            spec.path,
-            pooling=spec.entry.pooling,
-            limits=engine_limits(header, pooling=spec.entry.pooling, room=self._room(header)),
-            segments=segments,
-            progress=progress,
+        order = WeightsOrder(
+            str(spec.path),
+            spec.entry.pooling,
+            engine_limits(header, pooling=spec.entry.pooling, room=self._room(header)),
+            spec.entry.segments,
         )
+        if not self._isolation.applies(spec):
+            return open_here(order, progress)
+        seconds = self._isolation.batch_seconds_max
+        return IsolatedWeights(order, name=spec.id, batch_seconds_max=seconds, progress=progress)
 
     def open_encoder(self, spec: ModelSpec) -> TextEncoder:
         """Return the reference's tokenizer where it can be rebuilt, else llama.cpp's own.
@@ -165,8 +174,9 @@ class LlamaLoader:
             return TextEncoder(
                 reference, frame_of(header), tokens_max, model_bytes=self._bytes(spec, header)
             )
+        # Imported late: this loads native libraries, which most commands do not need.
         prepare_native_library()
-        from appliance.engine.llama.tokenizer import LlamaTokenizer  # noqa: PLC0415 - as above
+        from appliance.engine.llama.tokenizer import LlamaTokenizer  # noqa: PLC0415 - see above
 
         self._screen(spec)
         self._require_hash(spec)
@@ -183,7 +193,14 @@ class LlamaLoader:
     def _bytes(self, spec: ModelSpec, header: Header) -> int:
         workers = self._tunings.expected_workers(spec)
         room = self._room(header)
-        return footprint(header, pooling=spec.entry.pooling, room=room, workers=workers)
+        size = footprint(header, pooling=spec.entry.pooling, room=room, workers=workers)
+        return size + (CHILD_BYTES if self._isolation.applies(spec) else 0)
+
+    def _state(self, spec: ModelSpec) -> FileState:
+        try:
+            return state_of(spec.path)
+        except OSError as error:
+            raise LoadFailed(f"{spec.path.name} cannot be read: {error.strerror}") from None
 
     def _room(self, header: Header) -> Room:
         return room_for(header, self._settings)
@@ -197,3 +214,10 @@ class LlamaLoader:
         named = spec.entry.sha256
         if named is not None and self._digests.sha256(spec.path) != named:
             raise LoadFailed(f"{spec.path.name} is not the file that the catalogue names (sha256).")
+
+
+def _require_unchanged(spec: ModelSpec, file: FileState) -> None:
+    """Refuse weights of which nobody knows from which of two contents they were read."""
+    changed = change_of(spec.path, file)
+    if changed is not None:
+        raise LoadFailed(f"{changed} while it was loaded; load it again.")

@@ -6,7 +6,6 @@ missing library or the end of the time are none.
 """
 
 import os
-import re
 import selectors
 import signal
 import subprocess
@@ -20,6 +19,7 @@ from appliance.catalog.headers import header_of
 from appliance.catalog.spec import ModelSpec
 from appliance.core.clock import SystemClock
 from appliance.core.errors import TrialUnfinished
+from appliance.engine.no_memory import speaks_of_no_memory
 from appliance.engine.trial_record import Length
 from appliance.engine.trial_report import Message, Request, TrialReport
 from appliance.settings import environment
@@ -27,12 +27,6 @@ from appliance.settings import environment
 COMMAND = (sys.executable, "-P", "-m", "appliance.engine.preflight")
 CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGBUS})
 """How native code ends a process; other signals come from outside."""
-_NO_MEMORY = re.compile(
-    r"bad_alloc|MemoryError|(?:out of|insufficient|allocate) memory|"
-    r"(?:failed|unable|attempted) to allocate",
-    re.IGNORECASE,
-)
-"""What libraries write before they give up for want of memory."""
 HANG_S = 600.0
 """Seconds after which a trial is given up, whatever the size of the file: it hangs."""
 BYTES_PER_S = 20_000_000
@@ -207,7 +201,7 @@ class Trial:
             raise TrialUnfinished(self._file, f"{self.step} did not end within {seconds:.0f} s")
         if self._unfinished is not None:
             raise TrialUnfinished(self._file, self._unfinished)
-        lacks_memory = _NO_MEMORY.search(self.stderr) is not None
+        lacks_memory = speaks_of_no_memory(self.stderr)
         if self.report is not None and self.report.reason is not None and lacks_memory:
             raise TrialUnfinished(self._file, f"there was no memory ({self.report.reason})")
         if self._ended:

@@ -39,15 +39,16 @@ class Admission:
         return f"<Admission [{max(0.0, self._promised_s - self._now_s()):.1f} s promised]>"
 
     def require(
-        self, backlog: Backlog, computing: int, tokens: int, *, speed: float, patience_s: float
+        self, backlog: Backlog, computing: int, tokens: int, *, rate: float, patience_s: float
     ) -> None:
         """Refuse a call of so many tokens that would not end in time.
 
-        `computing` are tokens in batches; `speed` is in tokens a second.
+        `computing` are tokens in batches; `rate` is what the engine computes, in tokens a second.
 
         Raises:
             QueueFull: as said. Each is told another time at which there will be room.
         """
+        speed = rate * backlog.share
         alone_s = tokens / speed
         limit_s = max(patience_s * SHARE_OF_PATIENCE, alone_s * ALONE)
         fair_s = (backlog.before + computing + tokens) / speed

@@ -58,9 +58,7 @@ class Engine:
         cache: VectorCache,
         marker: CrashMarker | None = None,
     ) -> None:
-        """Begin to load; `loaded` is done when that has ended.
-
-        What is computed is marked in `marker` meanwhile.
+        """Begin to load; `loaded` is done when that has ended. `marker` is told what is computed.
 
         `on_death` is called on the loop's thread, before the jobs of a dead engine are failed: a
         caller that comes back at once finds the next load begun.
@@ -85,6 +83,7 @@ class Engine:
         self._workers_open = 0
         self._closing = False
         self._dead = False
+        self._death: BaseException | None = None
         self._workers = WorkerGroup(name, open_model, self)
         self._workers.start()
 
@@ -116,6 +115,11 @@ class Engine:
     def model(self) -> LoadedModel | None:
         """Return the weights and how they are spread over the machine, once they are loaded."""
         return self._model
+
+    @property
+    def death(self) -> BaseException | None:
+        """Return what ended it, or None while it lives."""
+        return self._death
 
     @property
     def is_usable(self) -> bool:
@@ -167,14 +171,17 @@ class Engine:
             len(sequences),
             width=self._model.weights.facts.width,
             key=key,
-            service_class=self._class_of(tokens, is_batch=is_batch),
+            service_class=ServiceClass.of(
+                tokens, room=self._model.tuning.max_batch_tokens, is_batch=is_batch
+            ),
             now_ns=self._clock.monotonic_ns(),
         )
         with self._changed:
             if self._dead or self._closing:
                 raise EngineRestarting(model=self.name, retry_after_s=RESTART_RETRY_S)
             if self.tokens_waiting + tokens > self._queue_tokens_max:
-                raise QueueFull(retry_after_s=self._backlog_s())
+                backlog_s = round(self.tokens_waiting / self._counters.rate)
+                raise QueueFull(retry_after_s=max(1, min(60, backlog_s)))
             self._require_turn(key, job.service_class, tokens, patience_s)
             is_done = self._admit(job, sequences)
         if is_done:
@@ -190,25 +197,17 @@ class Engine:
         """
         if self._model is not None:
             with self._changed:
-                service_class = self._class_of(tokens, is_batch=is_batch)
-                self._require_turn(key, service_class, tokens, patience_s)
-
-    def _class_of(self, tokens: int, *, is_batch: bool) -> ServiceClass:
-        assert self._model is not None
-        if is_batch:
-            return ServiceClass.BATCH
-        is_short = tokens <= self._model.tuning.max_batch_tokens
-        return ServiceClass.SHORT if is_short else ServiceClass.LONG
+                room = self._model.tuning.max_batch_tokens
+                each = ServiceClass.of(tokens, room=room, is_batch=is_batch)
+                self._require_turn(key, each, tokens, patience_s)
 
     def _require_turn(
         self, key: str, service_class: ServiceClass, tokens: int, patience_s: float
     ) -> None:
-        """Refuse what would not end in time, at the speed of the last batches; see `admission`."""
+        """Refuse what would not end in time, by the speed of the last batches; see `admission`."""
         backlog = self._queue.backlog(key, service_class, tokens)
-        speed = self._counters.rate * backlog.share
-        self._admission.require(
-            backlog, self._tokens_in_batches, tokens, speed=speed, patience_s=patience_s
-        )
+        rate, computing = self._counters.rate, self._tokens_in_batches
+        self._admission.require(backlog, computing, tokens, rate=rate, patience_s=patience_s)
 
     def close(self) -> None:
         """Stop after the batches that are being computed, and free the model."""
@@ -248,9 +247,6 @@ class Engine:
         else:
             self._counters.shared += 1
         item.waiters.append((job, row))
-
-    def _backlog_s(self) -> int:
-        return max(1, min(60, round(self.tokens_waiting / self._counters.rate)))
 
     # -- on the workers' threads: batches -------------------------------------------------------
 
@@ -334,6 +330,15 @@ class Engine:
         with self._changed:
             self._counters.room = model.tuning.max_batch_tokens
             self._model = model
+        if model.notify is not None:
+            model.notify(self.model_lost)
+
+    def model_lost(self, error: EngineDied) -> None:
+        """Take note, on any thread, that nothing more can be computed; no worker may know yet."""
+        with self._changed:
+            is_serving = self._workers_open > 0 and not self._closing
+        if is_serving:  # else whoever opens or closes the backends meets the error
+            self._die(error)
 
     def worker_opened(self) -> None:
         """Take note that one more worker can compute."""
@@ -357,13 +362,17 @@ class Engine:
         """Take note that one worker less can compute, and of the error that ended it."""
         with self._changed:
             self._workers_open -= 1
-            is_death = error is not None and not self._dead
-            if is_death:
-                self._dead = True
-                self._changed.notify_all()
+        if error is not None:
+            self._die(error)
+
+    def _die(self, error: BaseException) -> None:
+        """Fail every job, and have the model loaded again; only the first time counts."""
+        with self._changed:
+            if self._dead:
+                return
+            self._dead, self._death = True, error
+            self._changed.notify_all()
             is_closing = self._closing
-        if not is_death:
-            return
         traceback = None if isinstance(error, EngineDied) else error
         log.error("engine of %s died: %s", self.name, error, exc_info=traceback)
         if not is_closing:

@@ -29,6 +29,13 @@ class ServiceClass(IntEnum):
     BATCH = 2
     """Calls of the batch tier."""
 
+    @classmethod
+    def of(cls, tokens: int, *, room: int, is_batch: bool) -> "ServiceClass":
+        """Return the class of a call with so many tokens, where a batch has room for `room`."""
+        if is_batch:
+            return cls.BATCH
+        return cls.SHORT if tokens <= room else cls.LONG
+
 
 def digest_of(sequence: TokenSequence) -> Digest:
     """Return 16 bytes that are equal exactly when two sequences give the same row."""

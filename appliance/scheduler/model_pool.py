@@ -8,6 +8,7 @@ never evicted. Weights that no model of the catalogue names any more go as soon 
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 
 from appliance.catalog.spec import ModelSpec
 from appliance.core.clock import Clock
@@ -27,10 +28,9 @@ log = logging.getLogger("gigarouter.residency")
 NS_PER_S = 1_000_000_000
 TRY_AGAIN_S = 30
 """How long calls are refused with a failed load's reason; the next call loads again."""
-HEALTHY_S = 300
-"""An engine that lived this long resets the count of deaths."""
-RELOADS_MAX = 5
-"""Deaths in a row after which a model is not loaded for `TRY_AGAIN_S`."""
+DEATHS_MAX = 2
+DEATHS_WITHIN_S = 600
+"""So many deaths of its engine in so many seconds set a model aside until it is loaded or tried."""
 GRACE_S = 3.0
 """A model is not evicted sooner after its load: calls that were told to retry must find it."""
 LOADING_MAX = 2
@@ -69,7 +69,8 @@ class ModelPool:
         self.leases = Leases(self._unused)
         """Calls that compute with each model, or wait for it."""
         self.pinned: set[WeightsKey] = set()
-        self._deaths: dict[WeightsKey, int] = {}
+        self._deaths: dict[WeightsKey, list[int]] = {}
+        """When a model's engine died, in nanoseconds: at most `DEATHS_MAX` times of each model."""
         self._freeing: dict[asyncio.Task[None], int] = {}
         """Engines on their way out, and the memory that each still takes."""
         self._named: set[WeightsKey] | None = None
@@ -132,6 +133,7 @@ class ModelPool:
                 self.pinned.add(by_id[entry.spec.id])
             self.leave(entry)
         self.pinned &= named.keys()
+        self._deaths = {key: died for key, died in self._deaths.items() if key in named}
         self._named = set(named)
         self.reconcile()
 
@@ -212,7 +214,17 @@ class ModelPool:
     def may_try_again(self, entry: PoolEntry) -> bool:
         """Say whether a load failed long enough ago: memory may be free, a disk be back."""
         since_ns = self._clock.monotonic_ns() - entry.failed_ns
-        return bool(entry.reason) and since_ns > TRY_AGAIN_S * NS_PER_S
+        is_over = since_ns > TRY_AGAIN_S * NS_PER_S
+        return bool(entry.reason) and not entry.is_set_aside and is_over
+
+    def forgive(self, spec: ModelSpec) -> None:
+        """Forget that a model's engine died; one that was set aside is loaded at its next call."""
+        weights = weights_key(spec)
+        self._deaths.pop(weights, None)
+        entry = self.entries.get(weights)
+        if entry is not None and entry.is_set_aside:
+            del self.entries[weights]
+            self._free(entry)
 
     async def close(self) -> None:
         """Free every model that is not leased; the process's end frees the others."""
@@ -306,9 +318,7 @@ class ModelPool:
     def _open(self, spec: ModelSpec, entry: PoolEntry) -> LoadedModel:
         """Read the weights; on a worker's thread."""
         marker = self._screening.marker if self._screening else None
-        if marker is None:
-            return self._loader.open_model(spec, entry.progress)
-        with marker.loading(spec.id):
+        with marker.loading(spec.id) if marker else nullcontext():
             return self._loader.open_model(spec, entry.progress)
 
     def _loaded(self, entry: PoolEntry, future: asyncio.Future[None]) -> None:
@@ -347,13 +357,22 @@ class ModelPool:
         if entry.leaving:
             self.reconcile()
             return
-        lived_ns = self._clock.monotonic_ns() - entry.began_ns
-        before = 0 if lived_ns > HEALTHY_S * NS_PER_S else self._deaths.get(weights, 0)
-        self._deaths[weights] = before + 1
-        if self._deaths[weights] <= RELOADS_MAX:
+        now_ns = self._clock.monotonic_ns()
+        since_ns = now_ns - DEATHS_WITHIN_S * NS_PER_S
+        deaths = [died for died in self._deaths.get(weights, []) if died > since_ns]
+        self._deaths[weights] = [*deaths, now_ns]
+        if len(deaths) + 1 < DEATHS_MAX:
             self.begin(entry.spec, size=entry.bytes, restarting=True)
-        else:
-            self._fail(entry, f"its engine died {RELOADS_MAX + 1} times")
+            return
+        entry.is_set_aside = True
+        last = entry.engine.death if entry.engine is not None else None
+        reason = (
+            f"set aside, because its engine died {len(deaths) + 1} times within "
+            f"{DEATHS_WITHIN_S // 60} minutes{f' ({last})' if last else ''}; "
+            f"gigarouter models load {entry.spec.id} loads it again"
+        )
+        log.error("%s is %s", entry.spec.id, reason)
+        self._fail(entry, reason)
 
     def _free(self, entry: PoolEntry | None) -> None:
         """Stop a model's engine on another thread; its memory counts until that is done."""

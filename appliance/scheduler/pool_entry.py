@@ -48,6 +48,8 @@ class PoolEntry:
     reason: str = ""
     """Why it could not be loaded; empty otherwise."""
     failed_ns: int = 0
+    is_set_aside: bool = False
+    """True: it is not loaded again by itself."""
     ready_ns: int = 0
     used_ns: int = 0
     """When it was called last."""

@@ -30,6 +30,8 @@ class EngineView(msgspec.Struct, frozen=True):
     reason: str | None
     step: str | None = None
     """What the trial of its file does now."""
+    note: str | None = None
+    """What was done to its file since it was loaded, which the next load will meet."""
 
 
 class DeviceView(msgspec.Struct, frozen=True):

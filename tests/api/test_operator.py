@@ -98,7 +98,9 @@ def test_the_counters_are_hidden_from_other_machines_unless_settings_say_otherwi
     async def story():
         async with bench(tmp_path / "data", preload=False, host="0.0.0.0") as it:
             transport = httpx2.ASGITransport(app=it.appliance.app, client=("192.0.2.3", 1))
-            async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            async with httpx2.AsyncClient(
+                transport=transport, base_url="http://localhost"
+            ) as client:
                 assert (await client.get("/metrics")).status_code == 404
 
     asyncio.run(story())

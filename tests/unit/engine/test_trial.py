@@ -172,10 +172,12 @@ def test_a_file_that_takes_for_ever_is_not_condemned(spec, hook, monkeypatch):
         tried(spec)
 
 
-def test_a_trial_without_memory_is_no_verdict(spec, monkeypatch):
+def test_a_trial_without_memory_is_no_verdict(tmp_path, monkeypatch):
+    # Larger than what a process has free of its own before the limit holds.
+    path = encoders.write_wide_bert(tmp_path / "wide.gguf", tokens=200_000, context=64, seed=1)
     monkeypatch.setattr(module, "MEMORY_BYTES", 1_000_000)
     with pytest.raises(TrialUnfinished):
-        tried(spec)
+        tried(spec_of(path))
 
 
 @pytest.mark.parametrize(
@@ -184,6 +186,7 @@ def test_a_trial_without_memory_is_no_verdict(spec, monkeypatch):
         "terminate called after throwing an instance of 'std::bad_alloc'",
         "ggml_backend_cpu_buffer_type_alloc_buffer: failed to allocate buffer of size 1",
         "CUDA error: out of memory",
+        "memory allocation of 8650768 bytes failed",
     ],
 )
 def test_an_abort_for_want_of_memory_is_no_verdict(spec, stand_in, complaint):

@@ -22,7 +22,7 @@ def admission(clock):
 def refused(admission, backlog, tokens, *, computing=0, patience_s=60):
     """Return when a call is told to come back; None: it is admitted."""
     try:
-        admission.require(backlog, computing, tokens, speed=SPEED, patience_s=patience_s)
+        admission.require(backlog, computing, tokens, rate=SPEED, patience_s=patience_s)
     except QueueFull as error:
         return error.retry_after_s
     return None

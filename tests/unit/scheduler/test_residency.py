@@ -25,7 +25,7 @@ from appliance.engine.loader import LoadedModel, TextEncoder
 from appliance.engine.tuning import default_tuning
 from appliance.scheduler.cache import VectorCache
 from appliance.scheduler.load_times import LOAD_BYTES_PER_S
-from appliance.scheduler.model_pool import RELOADS_MAX, TRY_AGAIN_S
+from appliance.scheduler.model_pool import DEATHS_WITHIN_S, TRY_AGAIN_S
 from appliance.scheduler.residency import Residency
 from appliance.scheduler.threads import ThreadPool
 from appliance.sequences.sequence import Frame, TokenSequence
@@ -374,18 +374,41 @@ def test_a_restarting_model_says_so_and_how_long_its_last_load_took(opened):
     asyncio.run(story())
 
 
-def test_a_model_that_dies_again_and_again_is_given_up(opened):
+def test_a_model_that_dies_twice_within_ten_minutes_is_set_aside_until_it_is_forgiven(opened):
+    async def story():
+        async with opened() as bench:
+            spec, other = bench.spec(), bench.spec("other", file="other.gguf")
+            await bench.residency.wait(other, wait_s=60)
+            await bench.residency.wait(spec, wait_s=60)
+            await bench.kill(spec)
+            await bench.kill(spec, reload=False)
+            why = "its engine died 2 times within 10 minutes (the fake engine was told to die)"
+            for _ in range(2):
+                with pytest.raises(ModelNotServed) as refused:
+                    await bench.residency.wait(spec, wait_s=0)
+                assert why in refused.value.message
+                bench.clock.advance(DEATHS_WITHIN_S + TRY_AGAIN_S)
+            assert why in bench.residency.reason(spec)
+            assert bench.residency.is_loaded(other)
+            assert bench.loader.models_asked == ["other", "m", "m"]
+            bench.residency.pool.forgive(spec)
+            assert bench.residency.reason(spec) is None
+            await bench.residency.wait(spec, wait_s=60)
+            assert bench.residency.is_loaded(spec)
+            await bench.kill(spec)  # as if it had never died
+
+    asyncio.run(story())
+
+
+def test_a_model_that_dies_now_and_then_is_loaded_again_each_time(opened):
     async def story():
         async with opened() as bench:
             spec = bench.spec()
             await bench.residency.wait(spec, wait_s=60)
-            for _ in range(RELOADS_MAX):
+            for _ in range(4):
                 await bench.kill(spec)
-            await bench.kill(spec, reload=False)
-            with pytest.raises(ModelNotServed, match="its engine died 6 times"):
-                await bench.residency.wait(spec, wait_s=0)
-            assert bench.residency.reason(spec) == "its engine died 6 times"
-            assert len(bench.loader.backends) == RELOADS_MAX + 1
+                bench.clock.advance(DEATHS_WITHIN_S + 1)
+            assert bench.residency.is_loaded(spec)
 
     asyncio.run(story())
 
