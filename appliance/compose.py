@@ -8,10 +8,12 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from appliance.accounts.failed_auth import FailedAuthLimiter
 from appliance.accounts.limiter import Limiter
+from appliance.accounts.refused_access import RefusedAccess
 from appliance.admin.models import Models
 from appliance.admin.operator_api import OperatorApi
 from appliance.api.app import create_app
@@ -43,6 +45,7 @@ from appliance.scheduler.load_times import LoadTimes
 from appliance.scheduler.residency import Residency
 from appliance.scheduler.threads import ThreadPool
 from appliance.settings import Settings
+from appliance.store.audit_log import AuditLog
 from appliance.store.datadir import DataDir
 from appliance.store.reader import reading
 
@@ -106,7 +109,8 @@ async def open_appliance(
         residency=residency,
         screening=screening,
     )
-    authenticator = Authenticator(books.keyring, _failed_auth(clock, limits), clock)
+    refused = RefusedAccess(partial(_tell_refused, admin.audit_log))
+    authenticator = Authenticator(books.keyring, _failed_auth(clock, limits), clock, refused)
     metrics = Metrics()
     meters = Meters(clock, _charged_today(books), on_call=metrics.note)
     paid = PaidCalls(
@@ -132,7 +136,7 @@ async def open_appliance(
         Events(),
     )
     app = create_app(services, _guard(directory, authenticator, settings))
-    chores = (schedule, AuditSchedule(directory, books), residency)
+    chores = (schedule, AuditSchedule(directory, books), residency, refused)
     async with _running(chores, downloads, billing, residency, threads, screening):
         yield Appliance(app, pipeline, residency, admin, models, loader)
 
@@ -252,6 +256,15 @@ def _failed_auth(clock: Clock, limits: Limits) -> FailedAuthLimiter:
         clock,
         failures_per_minute=limits.failed_keys_per_minute_max,
         addresses_max=limits.failing_addresses_max,
+    )
+
+
+def _tell_refused(audit_log: AuditLog, address: str, reasons: dict[str, int]) -> None:
+    """Say in both logs who was refused in the last minute for want of a good credential."""
+    counts = ", ".join(f"{count} x {reason}" for reason, count in sorted(reasons.items()))
+    log.warning("refused within a minute, from %s: %s", address or "an unknown address", counts)
+    audit_log.note(
+        who="nobody", what="access", outcome="refused", origin=address, order=dict(reasons)
     )
 
 

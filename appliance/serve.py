@@ -27,11 +27,12 @@ from granian.server.embed import Server
 from appliance import logs
 from appliance.compose import Appliance, open_appliance
 from appliance.core import failpoint
-from appliance.core.address import connectable, in_url, is_loopback
+from appliance.core.address import connectable, in_url
 from appliance.core.clock import Clock, SystemClock, iso
 from appliance.core.errors import ApplianceError, InvalidSettings, ServerUnreachable
 from appliance.core.limits import Limits
 from appliance.descriptors import CONNECTIONS_MAX, Descriptors, raise_limit
+from appliance.lan import check_certificate, require_deliberate
 from appliance.ledger.books import open_books
 from appliance.listen_address import resolved
 from appliance.port import claimed
@@ -80,7 +81,7 @@ def serve(directory: DataDir, settings: Settings) -> int:
         raise InvalidSettings("python", "-O", "removes the checks that native code relies on")
     if settings.failpoint:
         _arm(settings.failpoint)
-    log_buffer = logs.configure(settings.log_format)
+    log_buffer = logs.configure(settings.log_format, own_file=directory.log)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.set_threshold(GARBAGE_MIN)
     clock = SystemClock()
@@ -92,10 +93,8 @@ def serve(directory: DataDir, settings: Settings) -> int:
         claimed(settings.host, settings.port),
         open_books(directory, clock, limits) as books,
     ):
-        if not is_loopback(settings.host) and not books.keyring.has_live(books.clock.wall_us()):
-            raise InvalidSettings(
-                "settings", "host", f"{settings.host} is open to the network; mint a key first"
-            )
+        require_deliberate(settings, has_key=books.keyring.has_live(books.clock.wall_us()))
+        check_certificate(directory, settings, clock)
         log.log(logging.WARNING if descriptors.are_few else logging.INFO, "%s", descriptors)
         found = books.recovered
         if found.released or found.refunded:

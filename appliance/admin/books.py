@@ -4,13 +4,18 @@ Owns what is shown of a backup.
 """
 
 import asyncio
+import re
 from pathlib import Path
 
 from appliance.core.clock import Clock, iso
+from appliance.core.errors import InvalidRequest
 from appliance.ledger.backup import back_up
 from appliance.ledger.backup_schedule import BackupSchedule
 from appliance.store.datadir import DataDir
 from appliance.wire.books import BackupList, BackupOrder, BackupView
+
+FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
+"""A path would let whoever has the token write where the server may."""
 
 
 class BooksAdmin:
@@ -28,18 +33,26 @@ class BooksAdmin:
         return self._schedule.failures
 
     async def back_up(self, order: BackupOrder) -> BackupView:
-        """Write a copy of the books as they are now, and check it.
+        """Write a copy of the books as they are now into `backups/`, and check it.
 
         Raises:
-            InvalidRequest: the path cannot be used; `param` is `path`.
+            InvalidRequest: it is no name of a file, or the name is taken.
             StoreFailed: the copy could not be made, or is not good.
         """
-        target = Path(order.path)
-        async with self._copying:
-            size = await asyncio.to_thread(
-                back_up, self._directory, target, overwrite=order.overwrite
+        if FILE_NAME.fullmatch(order.name) is None:
+            raise InvalidRequest(
+                "name is that of a file in backups/: up to 128 letters, digits, '.', '-' and '_'. "
+                "`gigarouter backup FILE` writes it elsewhere.",
+                param="name",
             )
-        return BackupView(path=order.path, bytes=size, created=iso(self._clock.wall_us()) or "")
+        target = self._directory.backups / order.name
+        async with self._copying:
+            size = await asyncio.to_thread(self._back_up, target, overwrite=order.overwrite)
+        return BackupView(path=str(target), bytes=size, created=iso(self._clock.wall_us()) or "")
+
+    def _back_up(self, target: Path, *, overwrite: bool) -> int:
+        target.parent.mkdir(mode=0o700, exist_ok=True)
+        return back_up(self._directory, target, overwrite=overwrite)
 
     async def backups(self) -> BackupList:
         """Return the backups that the schedule made."""

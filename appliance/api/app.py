@@ -9,7 +9,7 @@ from litestar.di import Provide
 from litestar.routes import HTTPRoute
 from litestar.types import Message, Receive, Scope, Send
 
-from appliance.api import error_responses
+from appliance.api import audit, error_responses
 from appliance.api.disconnect import ClientGone
 from appliance.api.guard import OperatorGuard
 from appliance.api.head import answer_head, check_head
@@ -31,6 +31,10 @@ class Application(Litestar):
 
 def create_app(services: Services, guard: OperatorGuard) -> Application:
     """Return the ASGI application."""
+
+    async def written_down(message: Message, scope: Scope) -> None:
+        audit.write(services.admin.audit_log, message, scope)
+
     return Application(
         route_handlers=[
             embeddings.create_embeddings,
@@ -49,7 +53,7 @@ def create_app(services: Services, guard: OperatorGuard) -> Application:
             ClientGone: _client_gone,
             Exception: error_responses.respond,
         },
-        before_send=[_complete_headers],
+        before_send=[_complete_headers, written_down],
         # Our own document is served; Litestar's would load pages from the network.
         openapi_config=None,
         # Bodies are bounded where they are read, so that the key is checked first.

@@ -1,15 +1,19 @@
 """Books: `gigarouter backup` and `gigarouter restore`."""
 
+import secrets
 from pathlib import Path
 
 import click
+import msgspec
 
 from appliance.cli import printing
 from appliance.cli.operator import reach
 from appliance.cli.options import everywhere
 from appliance.client import verbs
 from appliance.core.clock import SystemClock
-from appliance.store.datadir import DataDir
+from appliance.store.audit_log import AuditLog, this_user
+from appliance.store.datadir import HANDED_OVER, DataDir
+from appliance.store.placement import place, require_place
 from appliance.wire.books import BackupOrder, RestoredView
 
 
@@ -24,8 +28,18 @@ def backup(directory: DataDir, *, as_json: bool, file: Path | None, overwrite: b
             found = operator.do(verbs.LIST_BACKUPS)
             printing.document(found) if as_json else printing.backups(found)
             return
-        order = BackupOrder(path=str(file.absolute()), overwrite=overwrite)
+        target = file.absolute()
+        require_place(target, directory.path, overwrite=overwrite)
+        # A server writes into its own folder alone. What is put elsewhere is put there by this
+        # process, with the rights of whoever runs it.
+        order = BackupOrder(name=f"{HANDED_OVER}{secrets.token_hex(8)}.db")
         view = operator.do(verbs.BACK_UP, order=order)
+        made = directory.backups / order.name
+        try:
+            place(made, target, overwrite=overwrite)
+        finally:
+            made.unlink(missing_ok=True)
+        view = msgspec.structs.replace(view, path=str(target))
     if as_json:
         printing.document(view)
     else:
@@ -41,7 +55,11 @@ def restore(directory: DataDir, *, as_json: bool, file: Path) -> None:
 
     source = file.absolute()
     with directory.locked():
-        replaced = books.restore(directory, source, SystemClock().wall_us())
+        clock = SystemClock()
+        replaced = books.restore(directory, source, clock.wall_us())
+        AuditLog(directory.audit_log, clock).note(
+            who=this_user("command line"), what="restore", outcome="done", target=(str(source),)
+        )
     if as_json:
         printing.document(RestoredView(str(source), str(replaced) if replaced else None))
         return
