@@ -8,10 +8,12 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from appliance.accounts.failed_auth import FailedAuthLimiter
 from appliance.accounts.limiter import Limiter
+from appliance.accounts.refused_access import RefusedAccess
 from appliance.admin.models import Models
 from appliance.admin.operator_api import OperatorApi
 from appliance.api.app import create_app
@@ -50,6 +52,7 @@ from appliance.scheduler.load_times import LoadTimes
 from appliance.scheduler.residency import Residency
 from appliance.scheduler.threads import ThreadPool
 from appliance.settings import Settings
+from appliance.store.audit_log import AuditLog
 from appliance.store.datadir import DataDir
 from appliance.store.reader import reading
 
@@ -118,7 +121,7 @@ async def open_appliance(
         residency=residency,
         screening=screening,
     )
-    authenticator = _authenticator(books, settings, limits)
+    authenticator = _authenticator(books, settings, limits, admin.audit_log)
     metrics = Metrics()
     meters = Meters(clock, _charged_today(books), on_call=metrics.note)
     wait_s = settings.default_wait_s
@@ -140,7 +143,7 @@ async def open_appliance(
     guard = _guard(directory, authenticator, settings)
     app = create_app(services, guard, _edge(settings))
     watches = LoopLag(clock, metrics.note_lag), FileWatch(residency.pool)
-    chores = (schedule, AuditSchedule(directory, books), residency, *watches)
+    chores = (schedule, AuditSchedule(directory, books), residency, authenticator.refused, *watches)
     async with _running(chores, downloads, billing, residency, pools, screening):
         yield Appliance(app, pipeline, residency, admin, models, loader)
 
@@ -256,10 +259,13 @@ def _pools(limits: Limits) -> tuple[ThreadPool, ThreadPool]:
     )
 
 
-def _authenticator(books: Books, settings: Settings, limits: Limits) -> Authenticator:
+def _authenticator(
+    books: Books, settings: Settings, limits: Limits, audit_log: AuditLog
+) -> Authenticator:
     clients = Clients(settings.trusted_proxies, own_address=settings.host)
     failed = _failed_auth(books.clock, limits)
-    return Authenticator(books.keyring, failed, books.clock, clients)
+    refused = RefusedAccess(partial(_tell_refused, audit_log))
+    return Authenticator(books.keyring, failed, books.clock, clients, refused)
 
 
 def _guard(directory: DataDir, authenticator: Authenticator, settings: Settings) -> OperatorGuard:
@@ -309,6 +315,15 @@ def _failed_auth(clock: Clock, limits: Limits) -> FailedAuthLimiter:
         clock,
         failures_per_minute=limits.failed_keys_per_minute_max,
         addresses_max=limits.failing_addresses_max,
+    )
+
+
+def _tell_refused(audit_log: AuditLog, address: str, reasons: dict[str, int]) -> None:
+    """Say in both logs who was refused in the last minute for want of a good credential."""
+    counts = ", ".join(f"{count} x {reason}" for reason, count in sorted(reasons.items()))
+    log.warning("refused within a minute, from %s: %s", address or "an unknown address", counts)
+    audit_log.note(
+        who="nobody", what="access", outcome="refused", origin=address, order=dict(reasons)
     )
 
 

@@ -9,7 +9,6 @@ import faulthandler
 import gc
 import logging
 import os
-import resource
 import signal
 import socket
 import sys
@@ -25,12 +24,13 @@ import uvloop
 from appliance import last_words, logs
 from appliance.compose import Appliance, open_appliance
 from appliance.core import failpoint
-from appliance.core.address import connectable, in_url, is_loopback
+from appliance.core.address import connectable, in_url
 from appliance.core.clock import Clock, SystemClock, iso
 from appliance.core.errors import ApplianceError, InvalidSettings, ServerUnreachable
 from appliance.core.limits import Limits
 from appliance.descriptors import Descriptors, raise_limit
 from appliance.http_server import HttpServer, http_server
+from appliance.lan import check_certificate, require_deliberate
 from appliance.ledger.books import Books, open_books
 from appliance.listener import listen
 from appliance.port import claimed
@@ -75,8 +75,7 @@ def serve(directory: DataDir, settings: Settings, supervised: Supervised | None 
     """
     if settings.failpoint:
         _arm(settings.failpoint)
-    log_buffer = logs.configure(settings.log_format)
-    forbid_core_dumps()
+    log_buffer = logs.configure(settings.log_format, own_file=directory.log)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.set_threshold(GARBAGE_MIN)
     clock = SystemClock()
@@ -88,16 +87,8 @@ def serve(directory: DataDir, settings: Settings, supervised: Supervised | None 
         open_books(directory, clock, limits) as books,
     ):
         stacks = last_words_of(directory)
-        if not is_loopback(settings.host) and not books.keyring.has_live(books.clock.wall_us()):
-            raise InvalidSettings(
-                "settings", "host", f"{settings.host} is open to the network; mint a key first"
-            )
-        if not is_loopback(settings.host) and not settings.tls.cert:
-            log.warning(
-                "%s is open to the network without TLS: whoever shares it can read keys and texts; "
-                "set tls.cert and tls.key",
-                settings.host,
-            )
+        require_deliberate(settings, has_key=books.keyring.has_live(books.clock.wall_us()))
+        check_certificate(directory, settings, clock)
         log.log(logging.WARNING if descriptors.are_few else logging.INFO, "%s", descriptors)
         _log_recovery(books)
 
@@ -151,12 +142,6 @@ def _listening(
         listen(settings.host, settings.port) as listener,
     ):
         yield listener
-
-
-def forbid_core_dumps() -> None:
-    """Have the kernel write no memory of this process to a disk: it holds keys and texts."""
-    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
 def last_words_of(directory: DataDir) -> list[str]:

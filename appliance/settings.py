@@ -20,6 +20,11 @@ PREFIX = "GIGAROUTER_"
 RENAMED = {"engine.lanes": "engine.workers", "engine.bin_tokens": "engine.max_batch_tokens"}
 """Settings by their old names, which are accepted until version 0.3."""
 DATA_DIR = "GIGAROUTER_DATA_DIR"
+BENCH_KEYS = {
+    "--key": "GIGAROUTER_BENCH_KEY",
+    "--against-key": "GIGAROUTER_BENCH_AGAINST_KEY",
+}
+"""Variables that hold keys for `gigarouter bench`, by its options; they are no settings."""
 CONFIG_FILE = "config.toml"
 
 _SERVICE = PREFIX + "(?:[A-Z0-9_]+_)?"
@@ -117,13 +122,17 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything an operator can choose; with the defaults only this machine is served."""
 
     host: str = "127.0.0.1"
-    """Address to bind, or a name of one. All but loopback needs at least one key."""
+    """Address to bind, or a name of one. All but loopback needs `lan` and at least one key."""
     port: Port = 8642
     hosts: tuple[HostName, ...] = ()
     """Other names that the server is called by, in `Host`; addresses and this machine's own name
     are known. A page that lets a name of its own point here is refused by them."""
     trusted_proxies: tuple[str, ...] = ()
     """Addresses and networks of proxies whose `X-Forwarded-For` counts."""
+    lan: bool = False
+    """True: other machines may reach the server; `host` alone does not open it."""
+    insecure_http: bool = False
+    """True: they may do so without TLS. Keys and texts then travel readable."""
     log_format: Literal["text", "json"] = "text"
     threads: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
     """Compute threads of one engine; 0: all cores that this process may use, by its
@@ -287,10 +296,15 @@ def connection_variables() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if value and name.upper() in names}
 
 
+def bench_key(option: str) -> str | None:
+    """Return the key that the environment holds for an option of `gigarouter bench`, if any."""
+    return os.environ.get(BENCH_KEYS[option]) or None
+
+
 def _from_environment() -> dict[str, Any]:
     known = {_variable(name): name for name in names()}
     known |= {_variable(old): new for old, new in RENAMED.items()}
-    ignored = {DATA_DIR, *injected_variables()}
+    ignored = {DATA_DIR, *BENCH_KEYS.values(), *injected_variables()}
     found: dict[str, Any] = {}
     for variable, value in os.environ.items():
         if not variable.startswith(PREFIX) or variable in ignored:

@@ -6,6 +6,7 @@
 # folder is run in the place of Python's own.
 
 UV_VERSION=0.13.9  # resolves the lock: packaging/lock.sh
+PIP_AUDIT_VERSION=2.10.1  # asks for known vulnerabilities: packaging/audit.sh
 
 say() { printf '%s\n' "gigarouter: $*" >&2; }
 die() { say "$*"; exit 1; }

@@ -27,6 +27,8 @@ EXPECTED = {
     "one core has no other": "threads are placed on cores of their own",
     "threads are counted in /proc": "Linux",
     "memory is read in /proc": "Linux",
+    "limits are read in /proc": "Linux",
+    "only root gives files away": "a file of another user is made by chown",
     "pthread_getattr_np is glibc's": "the size of a thread's stack",
     "an engine with its own kernels": "an engine that was compiled elsewhere, or a processor without AVX2",
     "this is no checkout": "what is tracked is asked of git",

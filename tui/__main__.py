@@ -25,6 +25,7 @@ import click  # noqa: E402
 from appliance.client.caller import AsyncCaller  # noqa: E402
 from appliance.client.errors import ServerLost  # noqa: E402
 from appliance.client.local_server import LocalServer  # noqa: E402
+from appliance.hardening import harden  # noqa: E402
 from tui.app import Console  # noqa: E402
 from tui.terminal import end_with_terminal  # noqa: E402
 
@@ -41,6 +42,7 @@ def main(
     """Show the console of a server."""
     if url is not None and token_file is None:
         raise click.UsageError("--url needs --token-file")
+    harden()
     if not web:
         end_with_terminal()
     if web:

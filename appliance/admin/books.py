@@ -4,6 +4,7 @@ Owns what is shown of a backup.
 """
 
 import asyncio
+import re
 from pathlib import Path
 
 from appliance.core.clock import Clock, iso
@@ -12,6 +13,9 @@ from appliance.ledger.backup import back_up
 from appliance.ledger.backup_schedule import BackupSchedule
 from appliance.store.datadir import DataDir
 from appliance.wire.books import BackupList, BackupOrder, BackupView
+
+FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
+"""A path would let whoever has the token write where the server may."""
 
 
 class BooksAdmin:
@@ -31,25 +35,24 @@ class BooksAdmin:
     async def back_up(self, order: BackupOrder) -> BackupView:
         """Write a copy of the books as they are now into `backups/`, and check it.
 
-        Whoever has the operator's token may not have this user's files: no other place is written.
-
         Raises:
-            InvalidRequest: the path cannot be used; `param` is `path`.
+            InvalidRequest: it is no name of a file, or the name is taken.
             StoreFailed: the copy could not be made, or is not good.
         """
-        target = self._directory.backups / order.path  # an absolute one stays as it is
-        if target.parent != self._directory.backups or target.name in ("", ".", ".."):
+        if FILE_NAME.fullmatch(order.name) is None:
             raise InvalidRequest(
-                f"a server writes backups into {self._directory.backups} alone: send a name; "
-                "`gigarouter backup FILE` writes anywhere",
-                param="path",
+                "name is that of a file in backups/: up to 128 letters, digits, '.', '-' and '_'. "
+                "`gigarouter backup FILE` writes it elsewhere.",
+                param="name",
             )
-        self._directory.backups.mkdir(mode=0o700, exist_ok=True)
+        target = self._directory.backups / order.name
         async with self._copying:
-            size = await asyncio.to_thread(
-                back_up, self._directory, target, overwrite=order.overwrite
-            )
+            size = await asyncio.to_thread(self._back_up, target, overwrite=order.overwrite)
         return BackupView(path=str(target), bytes=size, created=iso(self._clock.wall_us()) or "")
+
+    def _back_up(self, target: Path, *, overwrite: bool) -> int:
+        target.parent.mkdir(mode=0o700, exist_ok=True)
+        return back_up(self._directory, target, overwrite=overwrite)
 
     async def backups(self) -> BackupList:
         """Return the backups that the schedule made."""

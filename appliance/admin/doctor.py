@@ -73,6 +73,10 @@ class Doctor:
         found.append(environment(injected_variables()))
         found.append(await asyncio.to_thread(network, self._settings))
         now_us = self._clock.wall_us()
+        if self._settings.tls.cert:
+            found.append(
+                await asyncio.to_thread(certificate, self._directory, self._settings, now_us)
+            )
         found.append(keys(has_live=self._books.keyring.has_live(now_us)))
         found += books(await asyncio.to_thread(look, self._directory, self._books), now_us)
         found.append(await asyncio.to_thread(self._backups))
@@ -199,12 +203,30 @@ def network(settings: Settings) -> Finding:
             "network",
             "warn",
             f"{settings.host} is open without TLS: keys can be read on the way",
-            "console, LAN, o with a certificate; or tls.cert and tls.key in config.toml",
+            "console, LAN, o with a certificate; or gigarouter tls make",
         )
     missing = [name for name in (settings.tls.cert, settings.tls.key) if not Path(name).is_file()]
     if missing:
         return Finding("network", "fail", f"there is no {missing[0]}", "name another in tls")
     return Finding("network", "ok", f"{settings.host} is open to the network, with TLS")
+
+
+def certificate(directory: DataDir, settings: Settings, now_us: int) -> Finding:
+    """Say how long the certificate is good, and what its fingerprint is."""
+    from appliance.local_ca import RENEW_DAYS, LocalCa, now_utc  # noqa: PLC0415 - only with TLS
+
+    path = Path(settings.tls.cert)
+    found = LocalCa(directory.tls).show(path, now_utc(now_us))
+    if found is None:
+        return Finding("certificate", "fail", f"{path} holds none", "name another in tls.cert")
+    said = f"{path} is good until {found.expires}; SHA-256 {found.fingerprint}"
+    if found.days_left < 0:
+        fix = "start the server again: it renews it" if found.is_ours else "get a new one"
+        return Finding("certificate", "fail", f"{path} ended on {found.expires}", fix)
+    if found.days_left < RENEW_DAYS:
+        fix = "start the server again: it renews it" if found.is_ours else "renew it"
+        return Finding("certificate", "warn", said, fix)
+    return Finding("certificate", "ok", said)
 
 
 def keys(*, has_live: bool) -> Finding:

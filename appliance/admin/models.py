@@ -33,6 +33,7 @@ from appliance.scheduler.model_status import ModelStatus, OfflineStatus, file_re
 from appliance.settings import EngineSettings
 from appliance.store.datadir import DataDir
 from appliance.store.digests import Digests, sha256_of
+from appliance.store.incoming import require_noted, sweep
 from appliance.wire.downloads import CheckView, RemovedView
 from appliance.wire.models import (
     AddModelOrder,
@@ -81,6 +82,7 @@ class Models:
         except InvalidCatalog as error:
             catalog, fault = load(shipped_path(), None, directory.models), error
             log.error("%s Until then only the shipped models are served.", error.message)  # noqa: TRY400 - an operator's mistake, and the message says where
+        sweep(directory.incoming)
         Leftovers(directory.models).sweep(None if fault else catalog)
         return cls(directory, catalog, digests, fault=fault)
 
@@ -197,6 +199,14 @@ class ModelAdmin:
         )
         await asyncio.to_thread(self._models.reread)
         return self.view(self._models.catalog.find(added.id), notes=added.notes)
+
+    def require_noted(self, order: AddModelOrder) -> None:
+        """Refuse an order that came over HTTP and was not noted on this machine.
+
+        Raises:
+            InvalidRequest: the same whatever lies at the path; `param` is `path`.
+        """
+        require_noted(self._models.directory.incoming, order.path, order.note)
 
     def _cancellable(self, progress: Progress) -> Screen:
         """Return the screen of an addition: its trial ends when the addition is cancelled."""

@@ -26,6 +26,7 @@ from appliance.ledger.backup_schedule import BackupSchedule
 from appliance.ledger.books import Books
 from appliance.scheduler.residency import Residency
 from appliance.settings import Settings
+from appliance.store.audit_log import AuditLog
 from appliance.store.datadir import DataDir
 from appliance.wire.models import ModelView
 
@@ -42,6 +43,7 @@ class OperatorApi:
     engines: EngineAdmin
     trials: TrialAdmin
     doctor: Doctor
+    audit_log: AuditLog
 
     @classmethod
     def over(
@@ -79,6 +81,7 @@ class OperatorApi:
             books=BooksAdmin(directory, schedule, clock),
             usage=UsageAdmin(directory, keyring, clock),
             doctor=Doctor(directory, books, model_admin, engines, schedule, settings, clock),
+            audit_log=AuditLog(directory.audit_log, clock),
         )
 
     async def show_model(self, name: str) -> ModelView:

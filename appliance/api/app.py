@@ -13,7 +13,7 @@ from litestar.enums import ScopeType
 from litestar.routes import HTTPRoute
 from litestar.types import Message, Receive, Scope, Send
 
-from appliance.api import error_responses
+from appliance.api import audit, error_responses
 from appliance.api.disconnect import ClientGone
 from appliance.api.edge import Edge, answer_refusal
 from appliance.api.guard import OperatorGuard
@@ -49,6 +49,10 @@ class Application(Litestar):
 
 def create_app(services: Services, guard: OperatorGuard, edge: Edge) -> Application:
     """Return the ASGI application."""
+
+    async def written_down(message: Message, scope: Scope) -> None:
+        audit.write(services.admin.audit_log, message, scope)
+
     application = Application(
         route_handlers=[
             embeddings.create_embeddings,
@@ -67,7 +71,7 @@ def create_app(services: Services, guard: OperatorGuard, edge: Edge) -> Applicat
             ClientGone: _client_gone,
             Exception: error_responses.respond,
         },
-        before_send=[_complete_headers],
+        before_send=[_complete_headers, written_down],
         # Our own document is served; Litestar's would load pages from the network.
         openapi_config=None,
         # Bodies are bounded where they are read, so that the key is checked first.

@@ -10,22 +10,30 @@ from litestar.connection import ASGIConnection
 from appliance.accounts.failed_auth import FailedAuthLimiter
 from appliance.accounts.key import Key, Scope
 from appliance.accounts.keyring import Keyring
+from appliance.accounts.refused_access import RefusedAccess
 from appliance.api.clients import Clients
 from appliance.core.clock import Clock
-from appliance.core.errors import InsufficientScope, InvalidKey
+from appliance.core.errors import InsufficientScope, InvalidKey, MissingKey
 
 
 class Authenticator:
     """Checks credentials, and counts invalid ones by address."""
 
     def __init__(
-        self, keyring: Keyring, failed_auth: FailedAuthLimiter, clock: Clock, clients: Clients
+        self,
+        keyring: Keyring,
+        failed_auth: FailedAuthLimiter,
+        clock: Clock,
+        clients: Clients,
+        refused: RefusedAccess,
     ) -> None:
         self._keyring = keyring
         self.clients = clients
         """Where connections come from."""
         self._failed_auth = failed_auth
         self._clock = clock
+        self.refused = refused
+        """Counts who had no good credential."""
 
     def require(
         self, connection: ASGIConnection[Any, Any, Any, Any], text: str | None, *scopes: Scope
@@ -40,9 +48,12 @@ class Authenticator:
         """
         try:
             key = self._keyring.authenticate(text, self._clock.wall_us())
-        except InvalidKey:
-            self._failed_auth.count(self.clients.address(connection))
+        except (MissingKey, InvalidKey) as error:
+            self.refused.count(self.clients.address(connection), error.code)
+            if isinstance(error, InvalidKey):
+                self._failed_auth.count(self.clients.address(connection))
             raise
         if not any(scope in key.scopes for scope in scopes):
+            self.refused.count(self.clients.address(connection), InsufficientScope.code)
             raise InsufficientScope(scopes[0])
         return key

@@ -8,6 +8,7 @@ from typing import Any
 
 from litestar.connection import ASGIConnection
 
+from appliance.api.audit import note_operator
 from appliance.api.auth import Authenticator
 from appliance.api.request import credential_of
 from appliance.core.errors import UnknownPath
@@ -32,10 +33,15 @@ class OperatorGuard:
             InsufficientScope: with a key without the scope `admin`.
         """
         if not self._clients.is_local(connection) and not self._allow_remote:
+            address = self._clients.address(connection)
+            self._authenticator.refused.count(address, UnknownPath.code)
             raise UnknownPath(path=connection.scope["path"][:200], valid=("/v1/models",))
         text = credential_of(connection)
-        if text is None or not hmac.compare_digest(text.encode(), self._token):
-            self._authenticator.require(connection, text, "admin")
+        if text is not None and hmac.compare_digest(text.encode(), self._token):
+            note_operator(connection, "admin token")
+        else:
+            key = self._authenticator.require(connection, text, "admin")
+            note_operator(connection, f"key {key.id}")
 
     def require_unless_local(self, connection: ASGIConnection[Any, Any, Any, Any]) -> None:
         """Accept this machine without a token, and other machines as the operator.

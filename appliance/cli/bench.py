@@ -4,6 +4,7 @@ Owns the table that it prints.
 """
 
 import asyncio
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -48,6 +49,24 @@ def own_side(directory: DataDir, *, path: str, rerank_path: str) -> Iterator[Sid
             )
         finally:
             operator.do(verbs.REVOKE, key.id)
+
+
+def secret(option: str, given: str | None) -> str:
+    """Return a key that a command was given: its value, a line of standard input, or a variable's.
+
+    One on the command line is shown to every user of this machine, which is said.
+    """
+    if given is None:
+        return settings.bench_key(option) or "none"
+    if given == "-":
+        return sys.stdin.readline().strip()
+    if given != "none":
+        click.echo(
+            f"gigarouter: a key after {option} is shown by `ps`; give - and a line of standard "
+            f"input, or {settings.BENCH_KEYS[option]}",
+            err=True,
+        )
+    return given
 
 
 def run(

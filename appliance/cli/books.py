@@ -1,16 +1,20 @@
 """Books: `gigarouter backup` and `gigarouter restore`."""
 
+import secrets
 from pathlib import Path
 
 import click
+import msgspec
 
 from appliance.cli import printing
 from appliance.cli.operator import reach
 from appliance.cli.options import everywhere
 from appliance.client import verbs
-from appliance.core.clock import SystemClock, iso
-from appliance.store.datadir import DataDir
-from appliance.wire.books import BackupView, RestoredView
+from appliance.core.clock import SystemClock
+from appliance.store.audit_log import AuditLog, this_user
+from appliance.store.datadir import HANDED_OVER, DataDir
+from appliance.store.placement import place, require_place
+from appliance.wire.books import BackupOrder, RestoredView
 
 
 @click.command()
@@ -19,22 +23,23 @@ from appliance.wire.books import BackupView, RestoredView
 @everywhere
 def backup(directory: DataDir, *, as_json: bool, file: Path | None, overwrite: bool) -> None:
     """Write a checked copy of keys and credits to FILE; without FILE, list the server's own."""
-    if file is None:
-        with reach(directory) as operator:
+    with reach(directory) as operator:
+        if file is None:
             found = operator.do(verbs.LIST_BACKUPS)
-        printing.document(found) if as_json else printing.backups(found)
-        return
-    from appliance.ledger import backup as books  # noqa: PLC0415 - SQLite, only here
-
-    if not directory.is_locked():
-        with reach(directory):  # makes what is not there yet, and brings it up to date
-            pass
-    # A snapshot, beside a running server or not, with this user's rights: a server, which others
-    # may order about, writes into its own folder alone.
-    target = file.absolute()
-    size = books.back_up(directory, target, overwrite=overwrite)
-    created = iso(SystemClock().wall_us()) or ""
-    view = BackupView(path=str(target), bytes=size, created=created)
+            printing.document(found) if as_json else printing.backups(found)
+            return
+        target = file.absolute()
+        require_place(target, directory.path, overwrite=overwrite)
+        # A server writes into its own folder alone. What is put elsewhere is put there by this
+        # process, with the rights of whoever runs it.
+        order = BackupOrder(name=f"{HANDED_OVER}{secrets.token_hex(8)}.db")
+        view = operator.do(verbs.BACK_UP, order=order)
+        made = directory.backups / order.name
+        try:
+            place(made, target, overwrite=overwrite)
+        finally:
+            made.unlink(missing_ok=True)
+        view = msgspec.structs.replace(view, path=str(target))
     if as_json:
         printing.document(view)
     else:
@@ -50,7 +55,11 @@ def restore(directory: DataDir, *, as_json: bool, file: Path) -> None:
 
     source = file.absolute()
     with directory.locked():
-        replaced = books.restore(directory, source, SystemClock().wall_us())
+        clock = SystemClock()
+        replaced = books.restore(directory, source, clock.wall_us())
+        AuditLog(directory.audit_log, clock).note(
+            who=this_user("command line"), what="restore", outcome="done", target=(str(source),)
+        )
     if as_json:
         printing.document(RestoredView(str(source), str(replaced) if replaced else None))
         return

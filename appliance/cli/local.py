@@ -13,6 +13,8 @@ import msgspec
 
 from appliance.client import verbs
 from appliance.client.verbs import Verb
+from appliance.core.errors import ApplianceError
+from appliance.store.audit_log import facts_of, this_user
 from appliance.store.datadir import DataDir
 
 if TYPE_CHECKING:
@@ -70,7 +72,26 @@ class Local:
             ApplianceError: the method refuses.
         """
         arguments = names if order is None else (*names, order)
-        return cast("T", asyncio.run(ACTS[verb](self._admin)(*arguments)))
+        if verb.method == "GET":
+            return cast("T", asyncio.run(ACTS[verb](self._admin)(*arguments)))
+        outcome, target = "refused", names
+        try:
+            done = asyncio.run(ACTS[verb](self._admin)(*arguments))
+            outcome = "done"
+            if not names and isinstance(found := getattr(done, "id", None), str):
+                target = (found,)
+        except ApplianceError as error:
+            outcome = f"refused ({error.code or error.message})"
+            raise
+        finally:
+            self._admin.audit_log.note(
+                who=this_user("command line"),
+                what=verbs.name_of(verb.method, verb.path),
+                outcome=outcome,
+                target=target,
+                order=facts_of(order),
+            )
+        return cast("T", done)
 
 
 @contextmanager

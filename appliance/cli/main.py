@@ -5,10 +5,10 @@ Owns the names of its commands and their flags.
 
 import io
 import logging
-import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -16,12 +16,15 @@ import click
 
 from appliance import settings
 from appliance.cli import printing
+from appliance.cli.audit import audit
 from appliance.cli.books import backup, restore
 from appliance.cli.doctor import doctor
 from appliance.cli.keys import keys
 from appliance.cli.models import models
 from appliance.cli.options import Commands, DirectoryPath, everywhere
+from appliance.cli.tls import tls
 from appliance.cli.usage import usage
+from appliance.hardening import harden
 from appliance.native import build
 from appliance.store.datadir import DataDir
 
@@ -51,6 +54,15 @@ def cli(ctx: click.Context, data_dir: Path | None) -> None:
 @click.option("--log-format", type=click.Choice(settings.LOG_FORMATS))
 @click.option("--tls-cert", help="PEM certificate chain.")
 @click.option("--tls-key", help="Its PKCS#8 private key.")
+@click.option(
+    "--lan", is_flag=True, default=None, help="Let other machines reach it; --host alone does not."
+)
+@click.option(
+    "--insecure-http",
+    is_flag=True,
+    default=None,
+    help="Let them do so without TLS: keys and texts travel readable.",
+)
 @click.option("--fake", is_flag=True, default=None, help="Made-up vectors: no model is computed.")
 @click.option("--no-supervise", is_flag=True, help="One process, which nothing starts again.")
 @click.option("--supervised", hidden=True, help="What the supervisor hands over.")
@@ -64,6 +76,8 @@ def serve(
     log_format: str | None,
     tls_cert: str | None,
     tls_key: str | None,
+    lan: bool | None,
+    insecure_http: bool | None,
     fake: bool | None,
     no_supervise: bool,
     supervised: str | None,
@@ -76,6 +90,8 @@ def serve(
         "log_format": log_format,
         "tls.cert": tls_cert,
         "tls.key": tls_key,
+        "lan": lan,
+        "insecure_http": insecure_http,
         "fake_engine": fake,
         "supervise": False if no_supervise else None,
     }
@@ -84,8 +100,7 @@ def serve(
         # Late, like the other one: it opens what only a server needs.
         from appliance.start import supervise  # noqa: PLC0415
 
-        arguments = _server_arguments(directory, log_format, tls_cert, tls_key, fake=fake)
-        sys.exit(supervise(directory, chosen, arguments))
+        sys.exit(supervise(directory, chosen, _server_arguments(directory, flags)))
     # Imported late: the server's libraries take half a second that no other command needs.
     from appliance.serve import serve as run  # noqa: PLC0415
     from appliance.supervised import Supervised  # noqa: PLC0415
@@ -94,18 +109,16 @@ def serve(
     sys.exit(run(directory, chosen, inherited))
 
 
-def _server_arguments(
-    directory: DataDir,
-    log_format: str | None,
-    tls_cert: str | None,
-    tls_key: str | None,
-    *,
-    fake: bool | None,
-) -> list[str]:
+VALUES = {"log_format": "--log-format", "tls.cert": "--tls-cert", "tls.key": "--tls-key"}
+SWITCHES = {"lan": "--lan", "insecure_http": "--insecure-http", "fake_engine": "--fake"}
+"""Flags of `serve` by setting."""
+
+
+def _server_arguments(directory: DataDir, flags: Mapping[str, object]) -> list[str]:
     """Return the flags that a supervised server is started with, again and again."""
-    named = {"--log-format": log_format, "--tls-cert": tls_cert, "--tls-key": tls_key}
-    words = [word for name, value in named.items() if value for word in (name, value)]
-    return ["--data-dir", str(directory.path), *words, *["--fake"] * bool(fake)]
+    words = [word for name, flag in VALUES.items() if flags[name] for word in (flag, flags[name])]
+    switches = [flag for name, flag in SWITCHES.items() if flags[name]]
+    return ["--data-dir", str(directory.path), *map(str, words), *switches]
 
 
 @cli.command()
@@ -153,15 +166,17 @@ cli.add_command(usage)
 cli.add_command(backup)
 cli.add_command(restore)
 cli.add_command(doctor)
+cli.add_command(audit)
+cli.add_command(tls)
 
 
 @cli.command()
 @click.option("--url", help="Server to measure.  [default: the one of this data directory]")
-@click.option("--key", default="none", help="Its key, with --url.")
+@click.option("--key", help="Its key, with --url: '-' reads a line.  [env: GIGAROUTER_BENCH_KEY]")
 @click.option("--path", default="/v1/embeddings", help="Its embeddings path.")
 @click.option("--rerank-path", default="/v1/rerank", help="Its rerank path.")
 @click.option("--against", help="A peer: both are measured in turn, and ratios are printed.")
-@click.option("--against-key", default="none")
+@click.option("--against-key", help="The peer's; '-' too.  [env: GIGAROUTER_BENCH_AGAINST_KEY]")
 @click.option("--against-path", default="/v1/embeddings")
 @click.option("--against-rerank-path", default="/v1/rerank")
 @click.option("--against-model", default="", help="What the peer calls the model.")
@@ -175,11 +190,11 @@ def bench(
     *,
     as_json: bool,
     url: str | None,
-    key: str,
+    key: str | None,
     path: str,
     rerank_path: str,
     against: str | None,
-    against_key: str,
+    against_key: str | None,
     against_path: str,
     against_rerank_path: str,
     against_model: str,
@@ -197,14 +212,15 @@ def bench(
     if engine:
         command.run_ceiling(directory, loads, seconds=seconds, as_json=as_json)
         return
+    own_key = command.secret("--key", key) if url else ""
     theirs = against and Side(
-        Target(against, against_path, against_key),
+        Target(against, against_path, command.secret("--against-key", against_key)),
         against_rerank_path,
         against_model or command.EMBED,
         against_model or command.RERANK,
     )
     mine = (
-        nullcontext(Side(Target(url, path, key), rerank_path, command.EMBED, command.RERANK))
+        nullcontext(Side(Target(url, path, own_key), rerank_path, command.EMBED, command.RERANK))
         if url
         else command.own_side(directory, path=path, rerank_path=rerank_path)
     )
@@ -242,7 +258,7 @@ def show_engine(*, as_json: bool) -> None:
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
-    os.umask(0o077)  # whatever a command writes is its owner's alone
+    harden()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # What the terminal's encoding lacks is escaped; it does not end the command.

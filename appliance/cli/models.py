@@ -13,6 +13,7 @@ from appliance.client import verbs
 from appliance.core.errors import DownloadCancelled, DownloadFailed, LoadFailed
 from appliance.core.text import visible
 from appliance.store.datadir import DataDir
+from appliance.store.incoming import noted
 from appliance.wire.downloads import HubModelOrder
 from appliance.wire.engines import PinOrder
 from appliance.wire.models import AddModelOrder, AliasOrder, ModelOrder, PriceOrder, TryOrder
@@ -91,14 +92,10 @@ def add(
             wanted = HubModelOrder(repo=repo, file=file or None, id=model_id, task=task)
             view = operator.do(verbs.ADD_FROM_HUB, order=wanted)
         else:
-            order = AddModelOrder(
-                path=str(Path(source).absolute()),
-                id=model_id,
-                task=task,
-                pooling=pooling,
-                replace=replace,
-            )
-            view = operator.do(verbs.ADD_MODEL, order=order)
+            path = str(Path(source).absolute())
+            with noted(directory.incoming, path) as note:
+                order = AddModelOrder(path, model_id, task, pooling, replace, note)
+                view = operator.do(verbs.ADD_MODEL, order=order)
     printing.document(view) if as_json else printing.model(view)
     for note in view.notes:
         click.echo(f"Note: {visible(note)}", err=True)

@@ -15,7 +15,9 @@ from pathlib import Path
 from appliance.client.caller import AsyncCaller
 from appliance.client.errors import DidNotStart, DidNotStop, ServerLost
 from appliance.client.process import ProcessHandle, command_line, end_of
+from appliance.core.redaction import conceal
 from appliance.store.datadir import DataDir, ServerNote, is_of_here
+from appliance.store.regular_file import open_private, read_private
 
 START_S = 120.0
 """Seconds until a server listens: at its first start it measures the machine."""
@@ -41,7 +43,7 @@ class LocalServer:
     @property
     def log(self) -> Path:
         """Where a server that a client started writes its log."""
-        return self.data_dir / "logs" / "server.log"
+        return self._directory.log
 
     def note(self) -> ServerNote | None:
         """Return where the server listens; None: no process that owns the directory serves it."""
@@ -56,9 +58,11 @@ class LocalServer:
             ServerLost: it cannot be read.
         """
         try:
-            return (self.data_dir / "admin.token").read_text(encoding="ascii").strip()
+            token = read_private(self.data_dir / "admin.token").decode("ascii").strip()
         except (OSError, ValueError) as error:
             raise ServerLost(f"the admin token cannot be read: {error}") from None
+        conceal(token)
+        return token
 
     def caller(self, note: ServerNote) -> AsyncCaller:
         """Return a caller of the server at a note.
@@ -115,8 +119,8 @@ class LocalServer:
     def _spawn(self) -> "subprocess.Popen[bytes]":
         try:
             self.log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.log.touch(mode=0o600)
-            with self.log.open("ab") as log:
+            handle = open_private(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            with os.fdopen(handle, "ab") as log:
                 # -P: the folder that the client was started in is not on the path of imports.
                 return subprocess.Popen(  # noqa: S603 - our own program
                     [

@@ -4,6 +4,7 @@ Owns method, path, types and time limit of each request. The command line, the c
 tests of the routes all read this table.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 from urllib.parse import quote, urlencode
@@ -108,6 +109,23 @@ DOCTOR = Verb("GET", "/doctor", Report, deadline_s=LOOK_S)
 USAGE = Verb("GET", "/usage", UsageReport, query=("by", "since", "key", "model"), deadline_s=LOOK_S)
 STATS = Verb("GET", "/stats", Stats, query=("span",), deadline_s=POLL_S)
 LOG = Verb("GET", "/log", LogView, query=("after",), deadline_s=POLL_S)
+
+
+_NAMES = {
+    (verb.method, verb.path): name.lower()
+    for name, verb in list(globals().items())
+    if isinstance(verb, Verb)
+}
+_PARAMETER = re.compile(r"\{[^{}]*\}")
+
+
+def name_of(method: str, template: str) -> str:
+    """Return a verb's name by its method and the template of its path, as in `top_up`.
+
+    What is no verb is called by both.
+    """
+    path = _PARAMETER.sub("{}", template).removeprefix(PREFIX).rstrip("/")
+    return _NAMES.get((method, path), f"{method} {path}")
 
 
 def target(verb: Verb[T], names: tuple[str, ...]) -> str:

@@ -12,17 +12,16 @@ from contextlib import closing
 from pathlib import Path
 
 from appliance.core.clock import stamp
-from appliance.core.errors import InvalidRequest, StoreFailed
+from appliance.core.errors import StoreFailed
 from appliance.ledger import audit, rollback_guard
 from appliance.ledger.schema import MIGRATIONS
 from appliance.store.database import connect, require_ours
-from appliance.store.datadir import DataDir, sync_directory, sync_file
+from appliance.store.datadir import SIDES, DataDir, sync_directory, sync_file
+from appliance.store.placement import place, require_place
 from appliance.store.reader import open_read_only, reading
 
 KEPT_FREE_BYTES = 64 * 1024 * 1024
 """Free space that a copy on the same disk leaves to the books."""
-SIDES = ("-wal", "-shm", "-journal")
-"""The files that SQLite creates beside a database."""
 
 
 def back_up(directory: DataDir, target: Path, *, overwrite: bool = False) -> int:
@@ -32,7 +31,7 @@ def back_up(directory: DataDir, target: Path, *, overwrite: bool = False) -> int
         InvalidRequest: the path exists or cannot be used; `param` is `path`.
         StoreFailed: the copy could not be made or failed its check, and was removed.
     """
-    _require_place(directory, target, overwrite=overwrite)
+    require_place(target, directory.path, overwrite=overwrite)
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
         _require_room(directory.database, target.parent)
@@ -40,8 +39,7 @@ def back_up(directory: DataDir, target: Path, *, overwrite: bool = False) -> int
         _require_good(part)
         sync_file(part)
         size = part.stat().st_size
-        part.replace(target)
-        sync_directory(target.parent)
+        place(part, target, overwrite=overwrite)
     except (StoreFailed, sqlite3.Error, OSError, UnicodeDecodeError) as error:
         raise StoreFailed(f"{target} was not written: {error}") from error
     finally:
@@ -78,21 +76,6 @@ def restore(directory: DataDir, source: Path, now_us: int) -> Path | None:
     finally:
         _remove(part)
     return aside
-
-
-def _require_place(directory: DataDir, target: Path, *, overwrite: bool) -> None:
-    if not target.is_absolute():
-        raise InvalidRequest(f"{target} is not an absolute path.", param="path")
-    if not target.parent.is_dir():
-        raise InvalidRequest(f"there is no directory {target.parent}.", param="path")
-    if target.parent.resolve() == directory.path.resolve():
-        raise InvalidRequest(
-            f"{target} is among the server's own files; choose another directory.", param="path"
-        )
-    if target.is_symlink() or (target.exists() and not target.is_file()):
-        raise InvalidRequest(f"{target} is there and no regular file.", param="path")
-    if target.exists() and not overwrite:
-        raise InvalidRequest(f"{target} exists; choose another name.", param="path")
 
 
 def _require_room(database: Path, folder: Path) -> None:

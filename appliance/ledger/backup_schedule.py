@@ -14,12 +14,14 @@ from appliance.core.clock import Clock, stamp, stamped_us
 from appliance.core.errors import ApplianceError
 from appliance.ledger.backup import back_up
 from appliance.settings import BackupSettings
-from appliance.store.datadir import DataDir
+from appliance.store.datadir import HANDED_OVER, DataDir
 
 log = logging.getLogger("gigarouter.backup")
 
 START_PAUSE_S = 60.0
 """Before the first backup: a server that has just started loads its models."""
+LEFT_US = 24 * 3600 * 1_000_000
+"""How old a copy is that no command waits for any more, in microseconds."""
 NAME = re.compile(r"gigarouter-\d{8}T\d{6}Z\.db")
 """The names of scheduled backups; other files in the directory are never removed."""
 
@@ -105,5 +107,8 @@ class BackupSchedule:
         back_up(self._directory, folder / f"gigarouter-{stamp(self._clock.wall_us())}.db")
         for part in folder.glob(".gigarouter-*.part*"):
             part.unlink()  # of a backup that a crash interrupted
+        for left in folder.glob(f"{HANDED_OVER}*"):
+            if self._clock.wall_us() - left.stat().st_mtime_ns // 1000 > LEFT_US:
+                left.unlink()  # of a command that was killed
         for old in self.files()[: -self.keep]:
             old.unlink()

@@ -9,6 +9,7 @@ import secrets
 from collections import deque
 
 from appliance.core.clock import iso
+from appliance.core.redaction import redacted
 from appliance.core.text import visible, visible_lines
 from appliance.wire.logs import LogLine, LogView
 
@@ -40,9 +41,10 @@ class LogBuffer(logging.Handler):
             self.handleError(record)
 
     def _keep(self, record: logging.LogRecord) -> None:
-        message = visible(record.getMessage(), chars_max=LINE_CHARS_MAX)
+        message = visible(redacted(record.getMessage()), chars_max=LINE_CHARS_MAX)
         if record.exc_info:
-            message += "\n" + visible_lines(logging.Formatter().formatException(record.exc_info))
+            trace = logging.Formatter().formatException(record.exc_info)
+            message += "\n" + visible_lines(redacted(trace))
         self._last += 1
         self._lines.append(
             LogLine(

@@ -15,8 +15,15 @@ from pathlib import Path
 
 import msgspec
 
-from appliance.core.errors import DataDirBusy
+from appliance.core.errors import DataDirBusy, InvalidSettings
+from appliance.core.redaction import conceal
+from appliance.store.ownership import Owners, fault_of_file, fault_of_folder
+from appliance.store.regular_file import open_private, read_private
 
+SIDES = ("-wal", "-shm", "-journal")
+"""What SQLite makes beside a database."""
+HANDED_OVER = "handed-over-"
+"""How names in `backups/` begin that a command makes and moves to where the user wants them."""
 LOCK_ATTEMPTS = 10
 LEFT_ATTEMPTS = 500
 """For the lock of a supervisor that was killed: until the kernel has ended its server, too."""
@@ -52,6 +59,11 @@ class DataDir:
         self.backups = path / "backups"
         self.models = path / "models"
         self.catalog = path / "models.toml"
+        self.incoming = path / "incoming"
+        self.tls = path / "tls"
+        self.log = path / "logs" / "server.log"
+        """Of a server that the console started."""
+        self.audit_log = path / "logs" / "audit.log"
         self._lock = path / "lock"
         self._note = path / "server.json"
         self._token = path / "admin.token"
@@ -61,7 +73,7 @@ class DataDir:
 
         The mode of a directory that exists is its owner's choice and is never changed.
         """
-        for directory in (self.path, self.models):
+        for directory in (self.path, self.models, self.incoming):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def exposure(self) -> str:
@@ -83,6 +95,29 @@ class DataDir:
         user = os.geteuid()
         return user != 0 and self.path.stat().st_uid not in (0, user)
 
+    def require_own(self) -> None:
+        """Refuse files and folders of ours that other users may have put here, or may change.
+
+        The directory itself, and its folders, may be links to another disk; files may not.
+
+        Raises:
+            InvalidSettings: names the first of them and the fix.
+        """
+        owners = Owners.of(self.path)
+        for folder in (self.models, self.backups, self.incoming, self.tls, self.log.parent):
+            if fault := fault_of_folder(folder, owners):
+                raise InvalidSettings("data directory", str(folder), fault)
+        sides = [self.database.with_name(self.database.name + side) for side in SIDES]
+        single = (self._token, self._lock, self._note, self.rollback_guard, self.reserve, *sides)
+        written = (self.log, self.audit_log, self.path / "load-times.json")
+        edited = (self.catalog, self.path / "config.toml")
+        for file in (*single, *written, *edited):
+            if fault := fault_of_file(file, owners):
+                raise InvalidSettings("data directory", str(file), fault)
+        # A restore that was cut off leaves two names of the books.
+        if fault := fault_of_file(self.database, owners, links_max=2):
+            raise InvalidSettings("data directory", str(self.database), fault)
+
     @contextmanager
     def locked(self) -> Iterator[int]:
         """Hold the directory's lock until the block ends, and yield its descriptor.
@@ -91,9 +126,11 @@ class DataDir:
 
         Raises:
             DataDirBusy: another process holds it.
+            InvalidSettings: a file in it is not ours, or a link.
         """
         self.create()
-        handle = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self.require_own()
+        handle = open_private(self._lock, os.O_RDWR | os.O_CREAT)
         try:
             if not (_take(handle) or (self._is_being_left() and _take(handle, LEFT_ATTEMPTS))):
                 raise self.busy()
@@ -122,7 +159,7 @@ class DataDir:
         """Return whether a process holds the directory's lock now."""
         if not self._lock.exists():
             return False
-        handle = os.open(self._lock, os.O_RDWR | os.O_CLOEXEC)
+        handle = os.open(self._lock, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             # Shared: two concurrent calls of this function do not block each other.
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -168,14 +205,20 @@ class DataDir:
         return note if self.is_locked() else None
 
     def admin_token(self) -> str:
-        """Return the operator's secret, made on first use."""
+        """Return the operator's secret, made on first use.
+
+        Raises:
+            OSError: the file that is there cannot be read, or is not ours: it is not adopted.
+        """
         self.create()
         with suppress(FileNotFoundError):
-            token = self._token.read_text(encoding="ascii").strip()
+            token = read_private(self._token).decode("ascii").strip()
             if token:
+                conceal(token)
                 return token
         token = secrets.token_urlsafe(32)
         write_private(self._token, f"{token}\n".encode())
+        conceal(token)
         return token
 
     def write_note(self, note: ServerNote) -> None:
@@ -237,7 +280,9 @@ def _take(handle: int, attempts: int = LOCK_ATTEMPTS) -> bool:
 def write_private(path: Path, content: bytes) -> None:
     """Replace a file in one step, 0600, durable before this returns."""
     part = path.with_name(path.name + ".part")
-    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    part.unlink(missing_ok=True)  # of a process that was killed, or a link that somebody put there
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    handle = os.open(part, flags, 0o600)
     with os.fdopen(handle, "wb") as file:
         file.write(content)  # all of it: os.write may write a part, as on a disk that fills
         file.flush()

@@ -4,10 +4,10 @@ import msgspec
 
 
 class BackupOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where a backup shall be written."""
+    """How a backup shall be called, which is written into the data directory's `backups/`."""
 
-    path: str
-    """A name in `backups/`."""
+    name: str
+    """Of the file, without a folder."""
     overwrite: bool = False
     """True: a file of this name is replaced."""
 

@@ -19,6 +19,8 @@ class AddModelOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`mean`, `cls` or `last`; None: what the model's files say, or what is usual."""
     replace: bool = False
     """Whether a model with this id is replaced; what the operator said of it stays."""
+    note: str | None = None
+    """Name of the note in `incoming/` that lets a server read the path."""
 
 
 class ModelOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

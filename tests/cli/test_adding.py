@@ -110,7 +110,9 @@ def test_who_hangs_up_on_an_add_finds_everything_as_it_was(make_server, tmp_path
     server.start(env=hooked(tmp_path, SLOW))
     source = write_tiny_gguf(tmp_path / "tiny.gguf", seed=1)
     token = (server.data_dir / "admin.token").read_text().strip()
-    order = json.dumps({"path": str(source)})
+    note = server.data_dir / "incoming" / ("0" * 32)
+    note.symlink_to(source)
+    order = json.dumps({"path": str(source), "note": note.name})
     with socket.create_connection(("127.0.0.1", server.port)) as client:
         client.sendall(
             f"POST /admin/v1/models HTTP/1.1\r\nhost: 127.0.0.1:{server.port}\r\n"

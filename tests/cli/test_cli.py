@@ -436,7 +436,8 @@ def test_a_port_that_another_program_holds_is_refused(tmp_path):
 
 def test_an_address_open_to_the_network_needs_a_key(tmp_path):
     data_dir = tmp_path / "data"
-    serve = ("serve", "--fake", "--host", "0.0.0.0", "--port", free_port())
+    serve = ("serve", "--fake", "--host", "0.0.0.0", "--lan", "--insecure-http")
+    serve = (*serve, "--port", free_port())
     assert "mint a key first" in refused(gigarouter(*serve, data_dir=data_dir))
     key = done("keys", "mint", "x", data_dir=data_dir)
     done("keys", "revoke", key["id"], data_dir=data_dir)

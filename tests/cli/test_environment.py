@@ -57,6 +57,7 @@ def test_a_server_is_reached_by_commands_whatever_its_host_is_called(make_server
         [
             *(sys.executable, "-m", "appliance", "serve", "--fake", "--host", host),
             *("--data-dir", str(server.data_dir), "--port", str(server.port)),
+            *("--lan", "--insecure-http"),
         ],
         cwd=ROOT,
         stderr=subprocess.PIPE,

@@ -179,7 +179,9 @@ def test_the_server_is_opened_to_the_network_with_a_certificate_made_on_the_spot
             page = text_of(app, "#lan")
             assert "\u2580" in page  # the QR code
             assert "Without TLS" not in page
-            trusted = ssl.create_default_context(cafile=local.data_dir / "tls" / "cert.pem")
+            assert str(local.data_dir / "tls" / "ca.pem") in page.replace("\n", "")
+            assert page.count("SHA-256") == 1
+            trusted = ssl.create_default_context(cafile=local.data_dir / "tls" / "ca.pem")
             found = httpx2.get(f"https://127.0.0.1:{port}/health", verify=trusted)
             assert found.status_code == 200
             assert (local.data_dir / "tls" / "key.pem").stat().st_mode & 0o777 == 0o600

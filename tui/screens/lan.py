@@ -4,9 +4,6 @@ Owns address, port and certificate in `config.toml`, and the warnings about them
 """
 
 import asyncio
-import shutil
-import socket
-import subprocess
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,6 +18,11 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from appliance.core.address import is_loopback
+from appliance.core.clock import SystemClock
+from appliance.core.errors import ApplianceError
+from appliance.local_ca import LocalCa, now_utc, own_address, own_names
+from appliance.store.audit_log import AuditLog, this_user
+from appliance.store.datadir import DataDir, write_private
 from tui.connection import Connection
 from tui.inert import plain
 from tui.screens.dialogs import Confirm, Field, Form
@@ -30,9 +32,6 @@ EVERYWHERE = "0.0.0.0"  # noqa: S104 - it is what the screen is about
 HALVES = {(0, 0): "\u2588", (0, 1): "\u2580", (1, 0): "\u2584", (1, 1): " "}
 """Characters for two squares of a QR code, the upper and the lower one; 1 is dark."""
 PORT_MAX = 65_535
-CERTIFICATE_S = 30.0
-DAYS = 825
-"""Days that a certificate is valid; clients refuse a longer time."""
 
 
 class Lan(Widget):
@@ -77,10 +76,7 @@ class Lan(Widget):
                     style="bold red",
                 )
             else:
-                text.append(
-                    "The certificate is your own: teammates' clients must be told to trust\n"
-                    f"{self._data_dir}/tls/cert.pem, or they refuse it.\n\n"
-                )
+                text.append(self._trust())
             text.append(_qr(f"{address}/v1"))
         else:
             text.append("o opens it: choose an address, with TLS or without.\n")
@@ -91,6 +87,20 @@ class Lan(Widget):
         if self._data_dir is None:
             text.append("\nThis console is attached to a remote server: change it over there.")
         self.query_one("#lan", Static).update(text)
+
+    def _trust(self) -> str:
+        """Say what teammates' clients have to trust; nothing for a certificate of somebody else."""
+        if self._data_dir is None:
+            return ""
+        authority, now = LocalCa(self._data_dir / "tls"), now_utc(SystemClock().wall_us())
+        ca, cert = authority.show(authority.ca, now), authority.show(authority.cert, now)
+        if ca is None or cert is None or not cert.is_ours:
+            return "Teammates' clients must trust the certificate, or they refuse it.\n\n"
+        return (
+            f"Teammates' clients trust {ca.path} once (gigarouter tls ca prints it).\n"
+            f"Its SHA-256  {ca.fingerprint}\n"
+            f"The server's {cert.fingerprint}, until {cert.expires}\n\n"
+        )
 
     def _is_open(self) -> bool:
         host = address_of(self._client.url)[0]
@@ -126,7 +136,7 @@ class Lan(Widget):
         try:
             cert, key = await asyncio.to_thread(self._certificate, given["tls"])
             self._write(given["host"], given["port"], cert, key)
-        except (OSError, ValueError, subprocess.SubprocessError) as error:
+        except (OSError, ValueError, ApplianceError) as error:
             self.notify(plain(str(error)), severity="error", timeout=10)
 
     @work(group="lan")
@@ -150,6 +160,12 @@ class Lan(Widget):
         if not port.isascii() or not port.isdecimal() or not 0 < int(port) <= PORT_MAX:
             raise ValueError(f"{port!r} is not a port: 1 to {PORT_MAX}")
         write(self._data_dir, host=host, port=int(port), cert=cert, key=key)
+        AuditLog(DataDir(self._data_dir).audit_log, SystemClock()).note(
+            who=this_user("console"),
+            what="lan_close" if is_loopback(host) else "lan_open",
+            outcome="done",
+            order={"host": host, "port": int(port), "tls": bool(cert)},
+        )
         self.post_message(self.Changed())
 
     def _certificate(self, wanted: str) -> tuple[str, str]:
@@ -162,7 +178,9 @@ class Lan(Widget):
                     raise ValueError(f"there is no file {path.strip()!r}")
             return cert.strip(), key.strip()
         assert self._data_dir is not None
-        return make_certificate(self._data_dir / "tls", own_address())
+        authority = LocalCa(self._data_dir / "tls")
+        authority.make(own_names(), now_utc(SystemClock().wall_us()))
+        return str(authority.cert), str(authority.key)
 
 
 def address_of(url: str) -> tuple[str, str]:
@@ -171,70 +189,24 @@ def address_of(url: str) -> tuple[str, str]:
     return host.strip("[]"), port
 
 
-def own_address() -> str:
-    """Return this machine's address on the network, or loopback if it has none."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # a documentation address: nothing is sent
-        except OSError:
-            return LOOPBACK
-        return str(probe.getsockname()[0])
-
-
-def make_certificate(folder: Path, address: str) -> tuple[str, str]:
-    """Make a self-signed certificate for an address; return the paths of certificate and key.
-
-    Raises:
-        ValueError: there is no `openssl` command.
-        OSError: the folder cannot be written.
-    """
-    program = shutil.which("openssl")
-    if program is None:
-        raise ValueError("there is no openssl command here; give a certificate's files instead")
-    folder.mkdir(mode=0o700, exist_ok=True)
-    cert, key = folder / "cert.pem", folder / "key.pem"
-    names = f"IP:{address},IP:127.0.0.1,DNS:localhost,DNS:{socket.gethostname()}"
-    subprocess.run(  # noqa: S603 - by its full path
-        [
-            program,
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-            "-days",
-            str(DAYS),
-            "-keyout",
-            str(key),
-            "-out",
-            str(cert),
-            "-subj",
-            "/CN=gigarouter",
-            "-addext",
-            f"subjectAltName={names}",
-        ],
-        check=True,
-        capture_output=True,
-        timeout=CERTIFICATE_S,
-    )
-    key.chmod(0o600)
-    return str(cert), str(key)
-
-
 def write(data_dir: Path, *, host: str, port: int, cert: str, key: str) -> None:
-    """Write address, port and certificate into `config.toml`, and keep the rest of the file."""
+    """Write address, port and certificate into `config.toml`, and keep the rest of the file.
+
+    Whoever opens the server here was asked, so that the settings which say so are written too.
+    """
     path = data_dir / "config.toml"
     document = tomlkit.parse(path.read_text("utf-8")) if path.exists() else tomlkit.document()
     document["host"] = host
     document["port"] = port
+    is_open = not is_loopback(host)
+    for name, value in (("lan", is_open), ("insecure_http", is_open and not cert)):
+        if value:
+            document[name] = True
+        else:
+            document.pop(name, None)
     if cert or "tls" in document:
         document["tls"] = {"cert": cert, "key": key}
-    part = path.with_name("config.toml.part")
-    part.write_text(tomlkit.dumps(document), "utf-8")
-    part.chmod(0o600)
-    part.replace(path)
+    write_private(path, tomlkit.dumps(document).encode())
 
 
 def _with_host(url: str, host: str) -> str:

@@ -3,11 +3,11 @@
 from litestar import Response, Router, get, post
 from litestar.di import NamedDependency
 
-from appliance.api.request import AnyRequest, read_body
+from appliance.api.audit import order_of
+from appliance.api.request import AnyRequest
 from appliance.api.routes.public import answer
 from appliance.api.services import Services
 from appliance.wire.books import BackupOrder
-from appliance.wire.json import decode
 
 
 @get("/")
@@ -19,7 +19,7 @@ async def list_backups(services: NamedDependency[Services]) -> Response[bytes]:
 @post("/")
 async def make_backup(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Write a backup."""
-    order = decode(await read_body(request, services.limits), BackupOrder)
+    order = await order_of(request, services.limits, BackupOrder)
     return answer(await services.admin.books.back_up(order), 201)
 
 

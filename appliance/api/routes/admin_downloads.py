@@ -4,11 +4,11 @@ from litestar import Response, Router, delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
-from appliance.api.request import AnyRequest, read_body
+from appliance.api.audit import order_of
+from appliance.api.request import AnyRequest
 from appliance.api.routes.public import answer
 from appliance.api.services import Services
 from appliance.wire.downloads import HubModelOrder
-from appliance.wire.json import decode
 from appliance.wire.models import ModelOrder
 
 
@@ -21,7 +21,7 @@ async def list_downloads(services: NamedDependency[Services]) -> Response[bytes]
 @post("/")
 async def pull_model(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Begin to fetch a model."""
-    order = decode(await read_body(request, services.limits), ModelOrder)
+    order = await order_of(request, services.limits, ModelOrder)
     return answer(await services.admin.downloads.pull(order), 202)
 
 
@@ -44,7 +44,7 @@ async def cancel_download(
 @post("/catalog")
 async def add_from_hub(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Put a repository of the hub into the user's catalogue."""
-    order = decode(await read_body(request, services.limits), HubModelOrder)
+    order = await order_of(request, services.limits, HubModelOrder)
     return answer(await services.admin.downloads.add(order), 201)
 
 

@@ -3,11 +3,11 @@
 from litestar import Response, Router, get, post
 from litestar.di import NamedDependency
 
-from appliance.api.request import AnyRequest, read_body
+from appliance.api.audit import order_of
+from appliance.api.request import AnyRequest
 from appliance.api.routes.public import answer
 from appliance.api.services import Services
 from appliance.wire.engines import PinOrder
-from appliance.wire.json import decode
 from appliance.wire.models import ModelOrder
 
 
@@ -20,21 +20,21 @@ async def list_engines(services: NamedDependency[Services]) -> Response[bytes]:
 @post("/load", status_code=200)
 async def load_model(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Load a model."""
-    order = decode(await read_body(request, services.limits), ModelOrder)
+    order = await order_of(request, services.limits, ModelOrder)
     return answer(await services.admin.engines.load(order))
 
 
 @post("/unload", status_code=200)
 async def unload_model(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Free a model."""
-    order = decode(await read_body(request, services.limits), ModelOrder)
+    order = await order_of(request, services.limits, ModelOrder)
     return answer(await services.admin.engines.unload(order))
 
 
 @post("/pin", status_code=200)
 async def pin_model(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Keep a model in memory, or no longer."""
-    order = decode(await read_body(request, services.limits), PinOrder)
+    order = await order_of(request, services.limits, PinOrder)
     return answer(await services.admin.engines.pin(order))
 
 

@@ -4,10 +4,10 @@ from litestar import Response, Router, delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
-from appliance.api.request import AnyRequest, read_body
+from appliance.api.audit import note_target, order_of
+from appliance.api.request import AnyRequest
 from appliance.api.routes.public import answer
 from appliance.api.services import Services
-from appliance.wire.json import decode
 from appliance.wire.keys import ExpireOrder, MintOrder, RotateOrder, TopUpOrder
 
 
@@ -20,8 +20,10 @@ async def list_keys(services: NamedDependency[Services]) -> Response[bytes]:
 @post("/")
 async def mint_key(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Mint a key; its plaintext is in this answer and nowhere else."""
-    order = decode(await read_body(request, services.limits), MintOrder)
-    return answer(await services.admin.keys.mint(order), 201)
+    order = await order_of(request, services.limits, MintOrder)
+    minted = await services.admin.keys.mint(order)
+    note_target(request, minted.id)
+    return answer(minted, 201)
 
 
 @get("/{key_id:str}")
@@ -35,7 +37,7 @@ async def top_up_key(
     key_id: FromPath[str], request: AnyRequest, services: NamedDependency[Services]
 ) -> Response[bytes]:
     """Add credits."""
-    order = decode(await read_body(request, services.limits), TopUpOrder)
+    order = await order_of(request, services.limits, TopUpOrder)
     return answer(await services.admin.keys.top_up(key_id, order))
 
 
@@ -50,7 +52,7 @@ async def rotate_key(
     key_id: FromPath[str], request: AnyRequest, services: NamedDependency[Services]
 ) -> Response[bytes]:
     """Give the key a new credential; its plaintext is in this answer and nowhere else."""
-    order = decode(await read_body(request, services.limits) or b"{}", RotateOrder)
+    order = await order_of(request, services.limits, RotateOrder, default=b"{}")
     return answer(await services.admin.keys.rotate(key_id, order), 201)
 
 
@@ -59,7 +61,7 @@ async def expire_key(
     key_id: FromPath[str], request: AnyRequest, services: NamedDependency[Services]
 ) -> Response[bytes]:
     """Change when the key expires."""
-    order = decode(await read_body(request, services.limits), ExpireOrder)
+    order = await order_of(request, services.limits, ExpireOrder)
     return answer(await services.admin.keys.expire(key_id, order))
 
 

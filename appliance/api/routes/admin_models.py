@@ -4,11 +4,11 @@ from litestar import Response, Router, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
+from appliance.api.audit import order_of
 from appliance.api.disconnect import watched
-from appliance.api.request import AnyRequest, read_body
+from appliance.api.request import AnyRequest
 from appliance.api.routes.public import answer
 from appliance.api.services import Services
-from appliance.wire.json import decode
 from appliance.wire.models import AddModelOrder, AliasOrder, ModelOrder, PriceOrder, TryOrder
 
 
@@ -29,7 +29,8 @@ async def show_model(
 @post("/")
 async def add_model(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Put a local model into the user's catalogue."""
-    order = decode(await read_body(request, services.limits), AddModelOrder)
+    order = await order_of(request, services.limits, AddModelOrder)
+    services.admin.models.require_noted(order)
     with watched(request):  # who hangs up cancels it
         return answer(await services.admin.models.add(order), 201)
 
@@ -37,28 +38,28 @@ async def add_model(request: AnyRequest, services: NamedDependency[Services]) ->
 @post("/price")
 async def price_model(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Change what a model costs from now on."""
-    order = decode(await read_body(request, services.limits), PriceOrder)
+    order = await order_of(request, services.limits, PriceOrder)
     return answer(await services.admin.models.price(order))
 
 
 @post("/alias", status_code=200)
 async def alias_model(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Change which other names a model answers to."""
-    order = decode(await read_body(request, services.limits), AliasOrder)
+    order = await order_of(request, services.limits, AliasOrder)
     return answer(await services.admin.models.alias(order))
 
 
 @post("/verify", status_code=200)
 async def verify_model(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Hash a model's file and hold it against the catalogue."""
-    order = decode(await read_body(request, services.limits), ModelOrder)
+    order = await order_of(request, services.limits, ModelOrder)
     return answer(await services.admin.models.verify(order))
 
 
 @post("/try", status_code=200)
 async def try_model(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Try a model's file again in a process of its own."""
-    order = decode(await read_body(request, services.limits), TryOrder)
+    order = await order_of(request, services.limits, TryOrder)
     with watched(request):  # who hangs up cancels it
         return answer(await services.admin.trials.run(order))
 
@@ -66,7 +67,7 @@ async def try_model(request: AnyRequest, services: NamedDependency[Services]) ->
 @post("/remove", status_code=200)
 async def remove_model(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Remove a model's file."""
-    order = decode(await read_body(request, services.limits), ModelOrder)
+    order = await order_of(request, services.limits, ModelOrder)
     return answer(await services.admin.models.remove(order))
 
 

@@ -163,7 +163,9 @@ def test_the_operators_secret_is_made_once_and_is_long(directory):
 
 def test_an_empty_secret_is_never_accepted_as_one(directory):
     directory.create()
-    (directory.path / "admin.token").write_text("\n")
+    token = directory.path / "admin.token"
+    token.write_text("\n")
+    token.chmod(0o600)
     assert len(directory.admin_token()) >= 43
 
 
