@@ -84,8 +84,6 @@ class Supervisor:
         self._asked: list[int] = []
         """Signals that came and were not passed on yet."""
         self._is_stopping = False
-        self._listened = False
-        """The server that runs, or ran last, served the port."""
         self._well_s: float | None = None
         """When it said last that it is well."""
 
@@ -103,8 +101,11 @@ class Supervisor:
             code = self._run_one(reader)
             if self._is_stopping or code == 0:
                 return max(code, 0) if code >= 0 else 1
-            if code > 0 and not self._listened:
-                return code  # it said why it does not start, and would say so again
+            if code > 0:
+                # It ended by itself and said why: wrong settings, a store that cannot be opened, a
+                # disk that failed. After such a disk what the system still remembers may never
+                # have been written, so nothing is opened again without a person.
+                return code
             now_s = self._now_s()
             self._deaths.append(now_s)
             chance = random.random()  # noqa: S311 - no secret
@@ -130,7 +131,7 @@ class Supervisor:
             start_new_session=True,
         )
         theirs.close()
-        self._listened, self._well_s = False, None
+        self._well_s = None
         try:
             while server.poll() is None:
                 select.select([reader, ours.fileno()], [], [], LOOK_AGAIN_S)
@@ -147,7 +148,6 @@ class Supervisor:
         with suppress(OSError):
             said = line.recv(4096, socket.MSG_DONTWAIT)
             if LISTENS in said:
-                self._listened = True
                 sd_notify.notify("READY=1")
             if WELL in said:
                 self._well_s = self._now_s()
