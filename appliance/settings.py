@@ -15,6 +15,7 @@ import msgspec
 import platformdirs
 
 from appliance.core.errors import InvalidSettings
+from appliance.core.redaction import conceal
 
 PREFIX = "GIGAROUTER_"
 RENAMED = {"engine.lanes": "engine.workers", "engine.bin_tokens": "engine.max_batch_tokens"}
@@ -230,6 +231,7 @@ def load(directory: Path, flags: Mapping[str, Any]) -> Settings:
     settings = _read_file(path)
     settings = _overlay(settings, _from_hub_variables(), source="HF_…")
     settings = _overlay(settings, _from_environment(), source=PREFIX + "…")
+    conceal(settings.hub.token)
     given = {key: value for key, value in flags.items() if value is not None}
     settings = _overlay(settings, given, source="command line")
     if not settings.host.strip():

@@ -122,6 +122,11 @@ def files(directory: DataDir) -> Finding:
             f"{directory.path}: {directory.exposure()}",
             f"chown -R to the user of the server: {directory.path}",
         )
+    try:
+        if directory.path.exists():
+            directory.require_own()
+    except InvalidSettings as error:
+        return Finding("files", "fail", error.message, "until then a start is refused")
     secret = (directory.path, directory.database, directory.path / "admin.token")
     open_to_others = [
         path.name

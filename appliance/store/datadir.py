@@ -157,9 +157,9 @@ class DataDir:
 
     def is_locked(self) -> bool:
         """Return whether a process holds the directory's lock now."""
-        if not self._lock.exists():
+        if not os.path.lexists(self._lock):
             return False
-        handle = os.open(self._lock, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        handle = open_private(self._lock, os.O_RDWR)
         try:
             # Shared: two concurrent calls of this function do not block each other.
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -78,7 +78,7 @@ def place(part: Path, target: Path, *, overwrite: bool) -> None:
 def _take_name(part: Path, target: Path) -> None:
     """Give the file a name that nobody took since; `replace` would take it from whoever did."""
     try:
-        os.link(part, target, follow_symlinks=False)
+        os.link(part, target)
     except FileExistsError:
         raise InvalidRequest(f"{target} exists; choose another name.", param="path") from None
     except OSError as error:

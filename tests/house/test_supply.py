@@ -114,6 +114,22 @@ def test_no_distribution_brings_a_file_that_runs_at_each_start():
     assert {Path(each).name for each in carried} - set(PTH) == set()
 
 
+@pytest.mark.parametrize(
+    ("dependencies", "code", "said"),
+    [
+        ([{"name": "a", "version": "1", "vulns": []}], 0, "none of 1"),
+        ([{"name": "a", "version": "1", "vulns": [{"id": "PYSEC-1"}]}], 1, "a 1: PYSEC-1"),
+        ([{"name": "a", "skip_reason": "not found"}], 0, "not looked up: 1 of 1"),
+        ([], 0, "not looked up: 0 of 0"),
+    ],
+)
+def test_what_was_not_looked_up_is_not_called_free_of_vulnerabilities(dependencies, code, said):
+    found, lines = script("vulnerabilities").verdict({"dependencies": dependencies, "fixes": []})
+    assert found == code
+    assert any(line.startswith(said) for line in lines)
+    assert not any(line.startswith("none of") for line in lines) or said == "none of 1"
+
+
 def test_one_command_audits_all_of_it():
     text = (ROOT / "packaging/audit.sh").read_text()
     subprocess.run(["sh", "-n", "packaging/audit.sh"], cwd=ROOT, check=True)

@@ -56,6 +56,8 @@ def test_every_setting_can_be_given_in_the_file_in_the_environment_and_as_a_flag
     wanted = Settings(
         host="::1",
         port=1,
+        lan=True,
+        insecure_http=True,
         log_format="json",
         threads=2,
         hosts=("a.example", "b"),
@@ -83,6 +85,8 @@ def test_every_setting_can_be_given_in_the_file_in_the_environment_and_as_a_flag
     values = {
         "host": "::1",
         "port": 1,
+        "lan": True,
+        "insecure_http": True,
         "log_format": "json",
         "threads": 2,
         "hosts": ["a.example", "b"],
