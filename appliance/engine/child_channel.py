@@ -12,6 +12,7 @@ import socket
 import struct
 import tempfile
 from collections.abc import Sequence
+from typing import cast
 
 import msgspec
 import numpy as np
@@ -56,14 +57,48 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
 Message = WeightsOrder | Ready | Opening | Answer
 
 
+def _frame(message: Message) -> bytes:
+    content = msgspec.json.encode(message)
+    return _LENGTH.pack(len(content)) + content
+
+
+_DONE = _frame(Answer())
+
+
+def limit_silence(channel: socket.socket, seconds: float) -> None:
+    """Let a read fail after so many seconds in which nothing came.
+
+    The kernel counts them: a time-out of Python's would take one more system call for each read.
+    """
+    channel.setblocking(True)
+    whole, rest = divmod(int(seconds * 1_000_000), 1_000_000)
+    channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", whole, rest))
+
+
+def receive_answer(channel: socket.socket) -> Answer:
+    """Return the answer to what was sent last, the only one on its way.
+
+    Raises:
+        BlockingIOError: there is none within the seconds of `limit_silence`.
+        OSError: the other side is gone, or says something else.
+    """
+    frame = _some(channel.recv(_LENGTH.size + FRAME_BYTES_MAX))
+    if frame == _DONE:
+        return Answer()
+    while len(frame) < _LENGTH.size or len(frame) < _LENGTH.size + _LENGTH.unpack_from(frame)[0]:
+        frame += _some(channel.recv(FRAME_BYTES_MAX))
+        if len(frame) > _LENGTH.size + FRAME_BYTES_MAX:
+            raise ConnectionError("it sent more than it may")
+    return cast("Answer", _decoded(frame[_LENGTH.size :], Answer))
+
+
 def send(channel: socket.socket, message: Message, descriptors: Sequence[int] = ()) -> None:
     """Send one message, and open files with it.
 
     Raises:
         OSError: the other side is gone.
     """
-    content = msgspec.json.encode(message)
-    frame = _LENGTH.pack(len(content)) + content
+    frame = _DONE if message == Answer() else _frame(message)
     sent = socket.send_fds(channel, [frame], list(descriptors)) if descriptors else 0
     if sent < len(frame):
         channel.sendall(frame[sent:])
@@ -89,10 +124,7 @@ def receive(
     content = b""
     while len(content) < left:
         content += _some(channel.recv(left - len(content)))
-    try:
-        return msgspec.json.decode(content, type=kind), found
-    except msgspec.MsgspecError as error:
-        raise ConnectionError(f"it sent something else: {error}") from None
+    return _decoded(content, kind), found
 
 
 def send_batch(channel: socket.socket, *, sequences: int, tokens: int, threads: int) -> None:
@@ -114,6 +146,13 @@ def receive_batch(channel: socket.socket) -> tuple[int, int, int] | None:
         head += piece
     sequences, tokens, threads = _BATCH.unpack(head)
     return sequences, tokens, threads
+
+
+def _decoded(content: bytes, kind: type) -> object:
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except msgspec.MsgspecError as error:
+        raise ConnectionError(f"it sent something else: {error}") from None
 
 
 def _some(piece: bytes) -> bytes:

@@ -20,12 +20,13 @@ from appliance.engine.backend import (
     require_computable,
 )
 from appliance.engine.child_channel import (
-    Answer,
     Exchange,
     Opening,
     Ready,
+    limit_silence,
     open_memory,
     receive,
+    receive_answer,
     send,
     send_batch,
 )
@@ -63,7 +64,7 @@ class IsolatedBackend:
         self._exchange = exchange
         self._facts = facts
         self._batch_seconds_max = batch_seconds_max
-        channel.settimeout(batch_seconds_max)
+        limit_silence(channel, batch_seconds_max)
 
     def compute(self, sequences: Sequence[TokenSequence], *, threads: int) -> Matrix:
         """Return one row for each sequence, unnormalised, float32[n_sequences, facts.width].
@@ -77,8 +78,8 @@ class IsolatedBackend:
         self._exchange.put(sequences, tokens)
         try:
             send_batch(self._channel, sequences=count, tokens=len(tokens), threads=threads)
-            answer = cast("Answer", receive(self._channel, Answer)[0])
-        except TimeoutError:
+            answer = receive_answer(self._channel)
+        except BlockingIOError:
             self._child.kill()
             self._child.died()
             raise EngineDied(
@@ -101,7 +102,7 @@ class IsolatedBackend:
         with self._channel:
             try:
                 self._channel.shutdown(socket.SHUT_WR)
-                self._channel.settimeout(CLOSE_S)
+                limit_silence(self._channel, CLOSE_S)
                 self._channel.recv(1)
             except OSError:
                 pass  # the process is gone, or hangs: its end frees everything
@@ -147,14 +148,14 @@ class IsolatedWeights:
             LoadFailed: there is no memory for it, or the process died.
         """
         ours, theirs = socket.socketpair()
-        ours.settimeout(self._batch_seconds_max)
+        limit_silence(ours, self._batch_seconds_max)
         memory = open_memory(limits, self.facts.width)
         try:
             exchange = Exchange(memory, limits, self.facts.width)
             with theirs, self._sending:
                 opening = Opening(limits, flash_attention)
                 send(self.child.control, opening, [theirs.fileno(), memory])
-            refused = cast("Answer", receive(ours, Answer)[0]).refused
+            refused = receive_answer(ours).refused
         except OSError:
             refused = self.child.died().message
         finally:

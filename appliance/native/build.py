@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from appliance import machine
+from appliance.native.engine_cache import in_use, remove_old
 
 ENGINE = "llama-cpp-python==0.3.36"
 """The version whose functions our kernels replace. A new one is tried, then stands here, in
@@ -51,12 +52,16 @@ def install(say: Say, *, environment: Mapping[str, str], force: bool = False) ->
     if not force and _read(stamp) == key and _is_importable():
         return False
     folder = _cache(environment) / key
-    wheel = next(folder.glob("*.whl"), None)
-    if wheel is None or force:
-        require_compiler(environment)
-        say("compiling the engine (llama.cpp) for this processor, 2 to 10 minutes once")
-        wheel = build(folder, say, environment=environment)
-    _pip(["install", "--force-reinstall", "--no-deps", str(wheel)], say, environment)
+    with in_use(folder):
+        wheel = next(folder.glob("*.whl"), None)
+        if wheel is None or force:
+            require_compiler(environment)
+            say("compiling the engine (llama.cpp) for this processor, 2 to 10 minutes once")
+            wheel = build(folder, say, environment=environment)
+        _pip(["install", "--force-reinstall", "--no-deps", str(wheel)], say, environment)
+        freed = remove_old(folder)
+    if freed:
+        say(f"removed engines that were not used for long ({freed / 1e6:.0f} MB)")
     stamp.write_text(key)
     return True
 
