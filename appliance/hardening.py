@@ -6,6 +6,7 @@ Owns the bounds that child processes inherit: no core dump, and files for their 
 import os
 import resource
 import sys
+import threading
 import traceback
 from types import TracebackType
 
@@ -23,6 +24,14 @@ def harden() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.umask(PRIVATE_UMASK)
     sys.excepthook = _say
+    threading.excepthook = _say_of_thread
+
+
+def _say_of_thread(ended: threading.ExceptHookArgs) -> None:
+    """Write the same of a thread that ended by an error."""
+    if ended.exc_value is not None and ended.exc_type is not SystemExit:
+        sys.stderr.write(f"In thread {ended.thread.name if ended.thread else '?'}:\n")
+        _say(ended.exc_type, ended.exc_value, ended.exc_traceback)
 
 
 def _say(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -16,10 +16,11 @@ from appliance.store.datadir import DataDir
 log = logging.getLogger("gigarouter.serve")
 
 
-def require_deliberate(settings: Settings, *, has_key: bool) -> None:
+def require_deliberate(settings: Settings, *, has_key: bool | None = None) -> None:
     """Refuse an address beyond loopback that was not opened on purpose; warn if it has no TLS.
 
-    `has_key`: a live key exists.
+    `has_key`: a live key exists; None: it is not known yet, and the rest is judged, before anything
+    is opened.
 
     Raises:
         InvalidSettings: names everything that is missing.
@@ -34,12 +35,14 @@ def require_deliberate(settings: Settings, *, has_key: bool) -> None:
             "a certificate (gigarouter tls make), or --insecure-http (insecure_http = true: keys "
             "and texts then travel readable)"
         )
-    if not has_key:
+    if has_key is False:
         wanted.append("a key (mint a key first: gigarouter keys mint NAME)")
+    elif wanted and has_key is None:
+        wanted.append("a key, if there is none (gigarouter keys mint NAME)")
     if wanted:
         reason = f"{settings.host} is open to the network; that takes {'; and '.join(wanted)}"
         raise InvalidSettings("settings", "host", reason)
-    if not settings.tls.cert:
+    if has_key and not settings.tls.cert:
         log.warning(
             "%s is open to the network without TLS: anyone on the way can read keys and texts",
             settings.host,

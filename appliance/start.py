@@ -11,6 +11,7 @@ import msgspec
 from appliance import logs
 from appliance.core.clock import SystemClock
 from appliance.core.errors import InvalidSettings
+from appliance.lan import require_deliberate
 from appliance.listen_address import resolved
 from appliance.listener import listen
 from appliance.port import claimed
@@ -30,7 +31,7 @@ def supervise(directory: DataDir, settings: Settings, arguments: Sequence[str]) 
         DataDirBusy: another process owns the data directory.
         InvalidSettings: the port is taken, or the data directory is another user's.
     """
-    logs.configure(settings.log_format)
+    logs.configure(settings.log_format, own_file=directory.log)
     settings = checked(directory, settings)
     with (
         directory.locked() as lock,
@@ -59,6 +60,7 @@ def checked(directory: DataDir, settings: Settings) -> Settings:
     if ignored := injected_variables():
         log.warning("ignored, as set by Kubernetes or Docker: %s", ", ".join(ignored))
     settings = msgspec.structs.replace(settings, host=resolved(settings.host))
+    require_deliberate(settings)
     directory.create()
     exposure = directory.exposure()
     if directory.is_of_another_user():

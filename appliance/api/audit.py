@@ -22,9 +22,9 @@ READS = ("GET", "HEAD", "OPTIONS")
 REFUSED = 400
 
 
-def note_operator(connection: ASGIConnection[Any, Any, Any, Any], who: str) -> None:
-    """Keep who the guard accepted."""
-    connection.scope["state"]["operator"] = who
+def note_operator(connection: ASGIConnection[Any, Any, Any, Any], who: str, address: str) -> None:
+    """Keep who the guard accepted, and from where."""
+    connection.scope["state"]["operator"] = who, address
 
 
 def note_target(request: AnyRequest, *ids: str) -> None:
@@ -48,16 +48,15 @@ async def order_of(
 def write(audit_log: AuditLog, message: Message, scope: Scope) -> None:
     """Write the line of a request whose answer begins, if it changes something."""
     method, state = str(scope.get("method", "")), scope.get("state", {})
-    who = state.get("operator")
-    if message["type"] != "http.response.start" or who is None or method in READS:
+    who, address = state.get("operator", ("", ""))
+    if message["type"] != "http.response.start" or not who or method in READS:
         return
     status = message["status"]
-    client = scope.get("client")
     audit_log.note(
         who=who,
         what=verbs.name_of(method, scope.get("path_template", "")),
         outcome="done" if status < REFUSED else f"refused ({status})",
-        origin=client[0] if client else "",
+        origin=address,
         target=state.get("audit_target") or tuple(map(str, scope["path_params"].values())),
         order=state.get("audit_order"),
         request_id=request_id_of(Request(scope)),

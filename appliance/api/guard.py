@@ -32,16 +32,16 @@ class OperatorGuard:
             InvalidKey, TooManyInvalidKeys: with another token.
             InsufficientScope: with a key without the scope `admin`.
         """
+        address = self._clients.address(connection)
         if not self._clients.is_local(connection) and not self._allow_remote:
-            address = self._clients.address(connection)
             self._authenticator.refused.count(address, UnknownPath.code)
             raise UnknownPath(path=connection.scope["path"][:200], valid=("/v1/models",))
         text = credential_of(connection)
         if text is not None and hmac.compare_digest(text.encode(), self._token):
-            note_operator(connection, "admin token")
+            note_operator(connection, "admin token", address)
         else:
             key = self._authenticator.require(connection, text, "admin")
-            note_operator(connection, f"key {key.id}")
+            note_operator(connection, f"key {key.id}", address)
 
     def require_unless_local(self, connection: ASGIConnection[Any, Any, Any, Any]) -> None:
         """Accept this machine without a token, and other machines as the operator.

@@ -155,3 +155,23 @@ def test_the_loop_is_free_while_a_scrape_is_rendered(tmp_path, monkeypatch):
         assert threading.current_thread() not in threads
 
     asyncio.run(story())
+
+
+def test_an_operator_behind_a_proxy_is_written_down_with_an_address_of_its_own(tmp_path):
+    async def story():
+        settings = {"trusted_proxies": ["127.0.0.1"], "admin": {"allow_remote": True}}
+        async with bench(tmp_path / "data", preload=False, **settings) as it:
+            headers = {
+                "authorization": f"Bearer {it.directory.admin_token()}",
+                "x-forwarded-for": "203.0.113.5, 192.0.2.9",
+            }
+            order = {"name": "a", "credit": "1"}
+            made = await it.client.post("/admin/v1/keys", json=order, headers=headers)
+            assert made.status_code == 201
+            await it.client.get("/admin/v1/keys", headers={"x-forwarded-for": "192.0.2.9"})
+            [line] = it.appliance.admin.audit_log.lines()
+            assert (line.who, line.origin, line.what) == ("admin token", "192.0.2.9", "mint")
+        [_, refused] = it.appliance.admin.audit_log.lines()
+        assert (refused.who, refused.origin) == ("nobody", "192.0.2.9")
+
+    asyncio.run(story())

@@ -91,7 +91,8 @@ def test_a_server_is_reached_by_commands_whatever_its_host_is_called(make_server
 )
 def test_a_host_that_cannot_be_bound_is_refused_before_anything_is_loaded(tmp_path, host, reason):
     port = free_port()
-    ended = command("serve", "--host", host, "--port", port, "--data-dir", tmp_path / "data")
+    flags = ("--host", host, "--port", port, "--lan", "--insecure-http")
+    ended = command("serve", *flags, "--data-dir", tmp_path / "data")
     assert ended.returncode == 1
     assert reason in ended.stderr.decode()
     assert b"Traceback" not in ended.stderr

@@ -64,7 +64,8 @@ def test_an_open_server_without_a_key_names_everything_that_is_missing(tmp_path)
         *("--port", free_port(), "--data-dir", tmp_path / "data"),
     )
     [line] = ended.stderr.splitlines()
-    assert all(word in line for word in ("--lan", "--insecure-http", "mint a key first"))
+    assert all(word in line for word in ("--lan", "--insecure-http", "keys mint"))
+    assert not (tmp_path / "data" / "gigarouter.db").exists()  # before anything is opened
 
 
 @pytest.mark.parametrize("how", ["flags", "file", "environment"])

@@ -101,14 +101,23 @@ def test_no_key_and_no_token_is_in_anything_that_a_run_writes(make_server):
     assert not any(KEY.search(content) for content in everything(server).values())
 
 
-def test_a_traceback_that_quotes_a_secret_is_written_without_it():
+THROWN = "raise ValueError('Bearer ' + sys.argv[1])"
+IN_A_THREAD = f"""
+import threading
+def work(): {THROWN}
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+sys.exit(1)
+"""
+
+
+@pytest.mark.parametrize("thrown", [THROWN, IN_A_THREAD], ids=["main", "thread"])
+def test_a_traceback_that_quotes_a_secret_is_written_without_it(thrown):
     from appliance.accounts import credential
 
     key = credential.mint()
-    program = (
-        "from appliance.hardening import harden; harden(); import sys; "
-        "raise ValueError('Bearer ' + sys.argv[1])"
-    )
+    program = f"from appliance.hardening import harden\nharden()\nimport sys\n{thrown}"
     ended = subprocess.run(
         [sys.executable, "-c", program, key], cwd=ROOT, capture_output=True, text=True, check=False
     )

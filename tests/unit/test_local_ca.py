@@ -1,3 +1,4 @@
+import ipaddress
 import ssl
 import stat
 from datetime import UTC, datetime, timedelta
@@ -5,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography import x509
 
+from appliance import local_ca
 from appliance.admin import doctor
 from appliance.core.errors import InvalidSettings
 from appliance.local_ca import DAYS, RENEW_DAYS, LocalCa, own_names
@@ -21,8 +23,6 @@ def authority(tmp_path):
 
 def verified(authority, name, now=NOW):
     """Whether a client that trusts the authority accepts the server's certificate for a name."""
-    import ipaddress
-
     from cryptography.x509 import verification
 
     store = verification.Store([x509.load_pem_x509_certificate(authority.ca.read_bytes())])
@@ -48,6 +48,42 @@ def test_a_certificate_is_trusted_for_its_names_by_whoever_trusts_the_authority(
     ssl.create_default_context(cafile=authority.ca)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(authority.cert, authority.key)
+
+
+def accepted(authority, certificate, key, name):
+    """Whether OpenSSL, as a client that trusts the authority, ends its handshake for a name."""
+    client = ssl.create_default_context(cafile=authority.ca)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    here, there = ssl.MemoryBIO(), ssl.MemoryBIO()
+    asks = client.wrap_bio(here, there, server_hostname=name)
+    server = context.wrap_bio(there, here, server_side=True)
+    for _ in range(4):
+        for side in (asks, server):
+            try:
+                side.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+            except ssl.SSLCertVerificationError:
+                return False
+    return True
+
+
+def test_openssl_as_a_client_accepts_it_and_not_for_a_name_that_the_authority_may_not_vouch_for(
+    authority, tmp_path
+):
+    now = datetime.now(UTC)
+    authority.make(["192.168.1.7", "box.local"], now)
+    assert accepted(authority, authority.cert, authority.key, "box.local")
+    assert accepted(authority, authority.cert, authority.key, "192.168.1.7")
+    assert not accepted(authority, authority.cert, authority.key, "other.local")
+    # Whoever stole the authority's key.
+    pair = authority._authority(now)
+    for name in (x509.DNSName("bank.example"), x509.IPAddress(ipaddress.ip_address("8.8.8.8"))):
+        made = local_ca._leaf([name], authority._server_key(), pair, now)
+        stolen = tmp_path / "stolen.pem"
+        stolen.write_bytes(local_ca._pem(made) + authority.ca.read_bytes())
+        assert not accepted(authority, stolen, authority.key, str(name.value))
 
 
 def test_the_authority_can_vouch_for_this_hosts_names_and_private_addresses_alone(authority):
