@@ -266,7 +266,7 @@ def test_nothing_that_the_server_has_open_is_open_there(path, tmp_path):
         assert len([each for each in there if each.startswith("socket:")]) == 1
         [core] = re.findall(r"Max core file size +(\d+) +(\d+)", (folder / "limits").read_text())
         assert core == ("0", "0")
-        assert os.getsid(weights.child.pid) == weights.child.pid
+        assert os.getpgid(weights.child.pid) == weights.child.pid
         weights.close()
 
 
