@@ -9,6 +9,9 @@ from typing import Literal
 from appliance.catalog.catalog import BUILTIN
 from appliance.catalog.spec import ModelSpec
 
+CHILD_BYTES = 64 << 20
+"""What a process of a model's own takes beside the model: Python and the libraries."""
+
 
 @dataclass(frozen=True, slots=True)
 class Isolation:

@@ -8,6 +8,7 @@ more; after a second death such sequences are refused.
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from appliance import machine
-from appliance.core.errors import InferenceFailed
+from appliance.core.errors import EngineDied, InferenceFailed
 from appliance.engine.backend import Backend, EngineLimits, Weights
 from appliance.engine.vectors import Matrix
 from appliance.sequences.sequence import TokenSequence
@@ -117,6 +118,8 @@ class LengthWatch:
         """Tokens of the longest sequence that was computed here."""
         self.crashed = crashed
         """Tokens of one that crashed the engine, or None."""
+        self._deaths: Counter[int] = Counter()
+        """Of engines over each length."""
 
     def __repr__(self) -> str:
         """Say what was computed."""
@@ -138,11 +141,22 @@ class LengthWatch:
         with self._lock:  # one at a time, so that a mark means one sequence
             if tokens <= self.proven:
                 return function()
-            with self._marks.mark(self._digest, length):
-                rows = function()
+            try:
+                with self._marks.mark(self._digest, length):
+                    rows = function()
+            except EngineDied:  # a process of the model's own, in which nobody leaves a mark
+                self._note_death(length)
+                raise
             self.proven = length
         self._on_proven(length)
         return rows
+
+    def _note_death(self, length: int) -> None:
+        """Refuse sequences of a length over which the engine died twice."""
+        self._deaths[length] += 1
+        if self._deaths[length] >= DEATHS:
+            log.error("the engine died %d times over %d tokens", DEATHS, length)
+            self.crashed = min(length, self.crashed or length)
 
 
 def rounded(tokens: int) -> int:

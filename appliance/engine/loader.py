@@ -17,7 +17,7 @@ from appliance.core.errors import EngineDied, LoadFailed
 from appliance.engine.backend import Weights
 from appliance.engine.footprint import footprint
 from appliance.engine.isolated_weights import IsolatedWeights
-from appliance.engine.isolation import NOWHERE, Isolation
+from appliance.engine.isolation import CHILD_BYTES, NOWHERE, Isolation
 from appliance.engine.kinds import frame_of, require_kind, require_vocabulary
 from appliance.engine.load_progress import LoadProgress
 from appliance.engine.model_limits import engine_limits, room_for, served_tokens_max
@@ -32,9 +32,6 @@ from appliance.sequences.sequence import Frame, Template
 from appliance.settings import EngineSettings, prepare_native_library
 from appliance.store.digests import Digests
 from appliance.store.file_state import FileState, change_of, state_of
-
-CHILD_BYTES = 64 << 20
-"""What a process of a model's own takes beside the model: Python and the libraries."""
 
 
 @dataclass(frozen=True, slots=True)

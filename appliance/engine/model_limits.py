@@ -16,6 +16,7 @@ from appliance.catalog.spec import ModelSpec
 from appliance.core.errors import InvalidModelFile
 from appliance.engine.backend import EngineLimits
 from appliance.engine.devices import native_keeps_logits
+from appliance.engine.isolation import CHILD_BYTES
 from appliance.engine.tuning import MAX_BATCH_TOKENS
 from appliance.settings import EngineSettings
 
@@ -37,7 +38,8 @@ def room_for(header: Header, settings: EngineSettings) -> Room:
 
     The other workers' contexts, vocabularies and a second model must fit beside it.
     """
-    left = max(0, memory_budget(settings) - header.file_size)
+    process = CHILD_BYTES if settings.isolation != "none" else 0
+    left = max(0, memory_budget(settings) - header.file_size - process)
     return Room(left // 3, keeps_logits=native_keeps_logits())
 
 

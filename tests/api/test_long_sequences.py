@@ -15,12 +15,23 @@ def path(tmp_path_factory):
     return decoders.write_decoder(folder / "long.gguf", decoders.weights(SHAPE, seed=1), SHAPE)
 
 
-@pytest.mark.parametrize(("memory_mb", "least", "most"), [(60, 3000, 8000), (4000, 32_768, 32_768)])
-def test_what_models_says_is_what_is_computed(tmp_path, path, memory_mb, least, most):
+@pytest.mark.parametrize(
+    ("memory_mb", "isolation", "least", "most"),
+    [
+        (60, "none", 3000, 8000),
+        (127, "auto", 3000, 8000),  # its process takes 67 of them
+        (4000, "auto", 32_768, 32_768),
+    ],
+)
+def test_what_models_says_is_what_is_computed(tmp_path, path, memory_mb, isolation, least, most):
     server = Server(tmp_path / "data")
     try:
         server.start(
-            env={"GIGAROUTER_ENGINE_MEMORY_MB": str(memory_mb), "GIGAROUTER_DEFAULT_WAIT_S": "60"}
+            env={
+                "GIGAROUTER_ENGINE_MEMORY_MB": str(memory_mb),
+                "GIGAROUTER_ENGINE_ISOLATION": isolation,
+                "GIGAROUTER_DEFAULT_WAIT_S": "60",
+            }
         )
         added = server.cli("models", "add", str(path), "--id", "long")
         assert added.returncode == 0, added.stderr

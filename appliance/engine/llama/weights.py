@@ -89,11 +89,14 @@ class LlamaWeights:
         self, limits: EngineLimits, *, flash_attention: bool | None
     ) -> llama_cpp.llama_context_params:
         parameters = llama_cpp.llama_context_default_params()
-        padded = -(-limits.ubatch_tokens_max // CONTEXT_MULTIPLE) * CONTEXT_MULTIPLE
-        parameters.n_ctx = padded
+        sequences = min(limits.sequences_max, limits.ubatch_tokens_max)
+        # The library plans with as many tokens for each sequence as for the next, and aborts when
+        # they do not come to what it was given.
+        tokens = _multiple(limits.ubatch_tokens_max, sequences)
+        parameters.n_ctx = _multiple(tokens, CONTEXT_MULTIPLE)
         # An encoder computes a batch in one ubatch or aborts: they must be equal.
-        parameters.n_batch = parameters.n_ubatch = limits.ubatch_tokens_max
-        parameters.n_seq_max = min(limits.sequences_max, limits.ubatch_tokens_max)
+        parameters.n_batch = parameters.n_ubatch = tokens
+        parameters.n_seq_max = sequences
         parameters.n_threads = parameters.n_threads_batch = 1
         parameters.pooling_type = POOLING[self._pooling]
         parameters.flash_attn_type = FLASH_ATTENTION[flash_attention]
@@ -135,3 +138,8 @@ class LlamaWeights:
             tokens_max=min(trained, self.limits.ubatch_tokens_max),
             description=buffer.value.decode("utf-8", "replace"),
         )
+
+
+def _multiple(number: int, of: int) -> int:
+    """Return the least multiple that is no less than a number."""
+    return -(-number // of) * of

@@ -266,7 +266,7 @@ def test_nothing_that_the_server_has_open_is_open_there(path, tmp_path):
         assert len([each for each in there if each.startswith("socket:")]) == 1
         [core] = re.findall(r"Max core file size +(\d+) +(\d+)", (folder / "limits").read_text())
         assert core == ("0", "0")
-        assert os.getsid(weights.child.pid) == weights.child.pid
+        assert os.getpgid(weights.child.pid) == weights.child.pid
         weights.close()
 
 
@@ -303,6 +303,20 @@ def test_a_load_says_how_far_it_is(path):
         order_of(path), name="tiny", batch_seconds_max=60.0, progress=progress
     )
     assert progress.fraction == 1.0
+    weights.close()
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 63, 65, 100, 353, 401, 472, 511])
+def test_a_context_of_any_size_can_be_opened_and_filled(tokens):
+    """A machine with little memory takes whatever there is room for; in the server it aborted."""
+    limits = EngineLimits(tokens, min(256, tokens), sequences_max=64)
+    order = WeightsOrder(str(STARTER.path), "mean", limits, segments=False)
+    weights = IsolatedWeights(order, name="starter", batch_seconds_max=60.0)
+    backend = weights.open_backend(limits, flash_attention=None)
+    assert backend.compute([noise(tokens)], threads=1).shape == (1, 384)
+    count = min(64, tokens)
+    assert backend.compute([noise(1, seed=n) for n in range(count)], threads=1).shape[0] == count
+    backend.close()
     weights.close()
 
 

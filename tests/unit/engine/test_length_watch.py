@@ -11,7 +11,7 @@ import pytest
 
 from appliance import machine
 from appliance.core.clock import SystemClock
-from appliance.core.errors import InferenceFailed
+from appliance.core.errors import EngineDied, InferenceFailed
 from appliance.engine.backend import EngineLimits, ModelFacts
 from appliance.engine.fake import FakeBackend, FakeWeights
 from appliance.engine.length_watch import rounded
@@ -147,6 +147,21 @@ def test_a_sequence_that_kills_the_process_twice_is_refused_from_the_next_start_
     assert marks(it.folder) == []
     with pytest.raises(InferenceFailed):  # the record says it now
         start().backend.compute([sequence(3000)], threads=1)
+
+
+def test_a_length_over_which_a_process_of_the_models_own_died_twice_is_refused(start):
+    it = start()
+    screening, spec = it.screening, it.spec
+    backend = backend_of(screening, spec)
+    backend.compute([sequence(20)], threads=1)
+    inner(backend).die = True
+    for _ in range(2):
+        with pytest.raises(EngineDied):
+            backend.compute([sequence(3000)], threads=1)
+    again = backend_of(screening, spec)  # what the next load opens
+    with pytest.raises(InferenceFailed, match="tokens crashed"):
+        again.compute([sequence(3000)], threads=1)
+    assert again.compute([sequence(900)], threads=1).shape == (1, 4)
 
 
 def test_a_batch_that_the_backend_refuses_leaves_no_mark_and_proves_nothing(start):

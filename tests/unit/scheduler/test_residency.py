@@ -1,6 +1,7 @@
 """Residency over a loader that loads when it is told to."""
 
 import asyncio
+import dataclasses
 import os
 import threading
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ import pytest
 
 from appliance.catalog.spec import ModelEntry, ModelSpec, PriceEntry, checked_tariff
 from appliance.core.errors import (
+    EngineDied,
     EngineRestarting,
     LoadFailed,
     ModelNotServed,
@@ -396,6 +398,27 @@ def test_a_model_that_dies_twice_within_ten_minutes_is_set_aside_until_it_is_for
             await bench.residency.wait(spec, wait_s=60)
             assert bench.residency.is_loaded(spec)
             await bench.kill(spec)  # as if it had never died
+
+    asyncio.run(story())
+
+
+def test_a_model_that_is_lost_while_nobody_calls_it_is_loaded_again_at_once(opened):
+    async def story():
+        async with opened() as bench:
+            spec, lost = bench.spec(), []
+            open_model = bench.loader.open_model
+            bench.loader.open_model = lambda spec, progress: dataclasses.replace(
+                open_model(spec, progress), notify=lost.append
+            )
+            engine = await bench.residency.wait(spec, wait_s=60)
+            await asyncio.to_thread(lost[0], EngineDied("its process was ended by SIGKILL"))
+            await asyncio.sleep(0)
+            assert not engine.is_usable
+            assert str(engine.death) == "its process was ended by SIGKILL"
+            assert await bench.residency.wait(spec, wait_s=60) is not engine
+            assert bench.loader.models_asked == ["m", "m"]
+            lost[0](EngineDied("late"))  # of an engine that is gone
+            assert bench.residency.is_loaded(spec)
 
     asyncio.run(story())
 
