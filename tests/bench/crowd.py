@@ -91,7 +91,7 @@ def _client(server: Server, key: str, number: int, stop: threading.Event, seen: 
                 "model": f"crowd-{chance.randrange(MODELS)}",
                 "input": f"text {chance.random()}",
             }
-            wait = {"prefer": "wait=10"} if chance.random() < 0.7 else {}
+            wait = {"prefer": "wait=10"} if chance.random() < 0.7 else {"prefer": "wait=0"}
             began = time.monotonic()
             try:
                 answer = client.post("/v1/embeddings", json=body, headers=wait)
