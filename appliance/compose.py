@@ -28,7 +28,7 @@ from appliance.api.services import Services
 from appliance.core.clock import Clock, utc_day
 from appliance.core.limits import Limits
 from appliance.core.units import Picocredits
-from appliance.engine.crash_marker import CrashMarker, culprits
+from appliance.engine.crash_marker import culprits
 from appliance.engine.fake_loader import FakeLoader
 from appliance.engine.isolation import Isolation
 from appliance.engine.loader import LlamaLoader, Loader
@@ -287,27 +287,22 @@ def _screening(
     if settings.fake_engine:
         return None
     screening = Screening.over(directory, models.digests, settings.engine)
-    _look_back(screening, directory, clock, last_words)
+    _look_back(screening, clock, last_words)
     return screening
 
 
-def _look_back(
-    screening: Screening, directory: DataDir, clock: Clock, last_words: Sequence[str]
-) -> None:
+def _look_back(screening: Screening, clock: Clock, last_words: Sequence[str]) -> None:
     """Say what the server before died over, and let the files of it be set aside."""
     try:
-        marker = CrashMarker(directory.models / "trials" / "computing")
-        if marker.left:
+        left = screening.begin_marking()
+        if left:
             log.warning(
-                "the last server ended while it was %s",
-                "; ".join(mark.words for mark in marker.left),
+                "the last server ended while it was %s", "; ".join(mark.words for mark in left)
             )
         if last_words:
-            screening.crashes.note(culprits(marker.left, last_words), clock.wall_us())
+            screening.crashes.note(culprits(left, last_words), clock.wall_us())
     except OSError as error:
         log.warning("what kills a server will not be known: %s", error)
-    else:
-        screening.marker = marker
 
 
 def _failed_auth(clock: Clock, limits: Limits) -> FailedAuthLimiter:

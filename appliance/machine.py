@@ -5,9 +5,12 @@ the machine's own size: they are those of the process's control group and of eve
 (cgroup v1 and v2), and the smallest of all holds.
 """
 
+import ctypes
 import math
 import os
 import re
+import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +99,22 @@ def processor(roots: Roots = ROOTS) -> str:
 def boot_id(roots: Roots = ROOTS) -> str:
     """Return what tells this start of the machine from every other; empty where nothing does."""
     return _read(roots.proc / "sys/kernel/random/boot_id").strip()
+
+
+PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent(parent: int | None = None) -> None:
+    """Have the kernel kill this process when the thread that started it ends, where it can (Linux).
+
+    With `parent`, the number of the process that started it, one that is dead already ends this
+    process now.
+    """
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if parent is not None and os.getppid() != parent:
+        os._exit(1)
 
 
 def _cpu_quotas(roots: Roots) -> Iterator[int]:

@@ -28,7 +28,7 @@ from appliance.core.failpoint import reach
 from appliance.core.limits import Limits
 from appliance.core.units import credits_of
 from appliance.engine.loader import TextEncoder
-from appliance.engine.tokenizer import TOKENS_ENOUGH
+from appliance.engine.tokenizer import TOKENS_ENOUGH, slices
 from appliance.engine.vectors import Matrix
 from appliance.ledger.billing import Billing
 from appliance.ledger.entry import Charge, Hold, Purchase
@@ -351,15 +351,14 @@ async def _planned_in_turn(
     lease: Lease,
 ) -> Plan:
     """Tokenize texts and frame them on threads, in the turn of a key and in slices."""
-    tokens_max = min(spec.entry.max_input_tokens, encoder.tokens_max)
-    enough = tokens_max if task.truncate else TOKENS_ENOUGH
+    enough = _tokens_enough(task, spec, encoder)
+    *first, last = slices(texts, SLICE_CHARS)
     tokens: list[Tokens] = []
-    for part in slices(texts, SLICE_CHARS):
+    for part in first:
         chars = sum(map(len, part))
         tokens += await lease.in_thread(encoder.tokenizer.encode, part, enough, key=key, cost=chars)
-    return await lease.in_thread(
-        task.plan, spec, tokens, encoder, tokens_max, key=key, cost=len(texts)
-    )
+    cost = sum(map(len, last)) + len(texts)
+    return await lease.in_thread(_planned, task, spec, last, encoder, tokens, key=key, cost=cost)
 
 
 def _tokens_about(texts: Sequence[str], encoder: TextEncoder) -> int:
@@ -368,22 +367,25 @@ def _tokens_about(texts: Sequence[str], encoder: TextEncoder) -> int:
     return sum(min(most, max(1, len(text) // CHARS_PER_TOKEN)) for text in texts)
 
 
-def slices(texts: Sequence[str], chars_max: int) -> Iterator[list[str]]:
-    """Yield the texts in order, as many at a time as have so many characters; one at least."""
-    part: list[str] = []
-    chars = 0
-    for text in texts:
-        if part and chars + len(text) > chars_max:
-            yield part
-            part, chars = [], 0
-        part.append(text)
-        chars += len(text)
-    if part:
-        yield part
+def _planned(
+    task: Task,
+    spec: ModelSpec,
+    texts: list[str],
+    encoder: TextEncoder,
+    before: Sequence[Tokens] = (),
+) -> Plan:
+    """Tokenize texts and frame them, on whatever thread this is called.
+
+    `before` are the tokens of texts that come before these.
+    """
+    tokens = encoder.tokenizer.encode(texts, _tokens_enough(task, spec, encoder))
+    return task.plan(spec, [*before, *tokens], encoder, _tokens_max(spec, encoder))
 
 
-def _planned(task: Task, spec: ModelSpec, texts: list[str], encoder: TextEncoder) -> Plan:
-    """Tokenize texts and frame them, on whatever thread this is called."""
-    tokens_max = min(spec.entry.max_input_tokens, encoder.tokens_max)
-    enough = tokens_max if task.truncate else TOKENS_ENOUGH
-    return task.plan(spec, encoder.tokenizer.encode(texts, enough), encoder, tokens_max)
+def _tokens_max(spec: ModelSpec, encoder: TextEncoder) -> int:
+    return min(spec.entry.max_input_tokens, encoder.tokens_max)
+
+
+def _tokens_enough(task: Task, spec: ModelSpec, encoder: TextEncoder) -> int:
+    """Return after how many tokens of a text the others make no difference."""
+    return _tokens_max(spec, encoder) if task.truncate else TOKENS_ENOUGH

@@ -1,8 +1,8 @@
 """Port: makes sure that one gigarouter alone listens on a TCP port.
 
-Owns a check that the port is free and a lock file named by the port. Granian listens with
-SO_REUSEPORT, with which the kernel does not refuse a second server: the two would silently share
-the connections.
+Owns a check that the port is free and a lock file named by the port: of two servers which start at
+once one is refused before it opens anything, also where a system lets a wildcard address and one of
+this machine share a port.
 """
 
 import fcntl

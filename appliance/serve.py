@@ -146,7 +146,7 @@ def _listening(
 
 def last_words_of(directory: DataDir) -> list[str]:
     """Return, and log, what the process before wrote when native code ended it."""
-    lines = last_words.take(directory.path / "logs" / "last-words")
+    lines = last_words.take(directory.last_words)
     for line in lines:
         log.error("the last server's end: %s", line)
     return lines

@@ -4,22 +4,21 @@ Owns the line between the two: one socket, on which the supervisor says when to 
 when it listens and that it is well, and whose end tells each that the other is gone.
 """
 
-import ctypes
 import os
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
+from appliance.machine import die_with_parent
+
 STOP, HANG_UP = b"T", b"H"
 """What the supervisor says: end in good order, as on SIGTERM; or as on SIGHUP."""
 LISTENS, WELL = b"L", b"W"
 """What the server says: its port is served; a text was embedded just now."""
-PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,8 @@ class Supervised:
 
         A server without its supervisor would hold the port and the books, and nobody would find it.
         """
-        _die_with_parent(self.supervisor)
+        # The end of the line says it too, but a thread must run to hear it.
+        die_with_parent(self.supervisor)
         threading.Thread(
             target=self._listen, args=(on_signal,), name="supervisor line", daemon=True
         ).start()
@@ -72,15 +72,3 @@ class Supervised:
             if not word:
                 os._exit(1)
             on_signal(signal.SIGHUP if word == HANG_UP else signal.SIGTERM)
-
-
-def _die_with_parent(supervisor: int) -> None:
-    """Have the kernel kill this process when its parent dies, where it can (Linux).
-
-    The end of the line says it too, but a thread must run to hear it.
-    """
-    if sys.platform != "linux":
-        return
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != supervisor:  # it died before that
-        os._exit(1)

@@ -22,8 +22,8 @@ from pathlib import Path
 from types import FrameType
 
 from appliance import sd_notify
-from appliance.client.process import end_of
 from appliance.core.clock import Clock
+from appliance.core.process_end import end_of
 from appliance.settings import environment
 from appliance.supervised import HANG_UP, LISTENS, STOP, WELL, Supervised
 
@@ -100,7 +100,7 @@ class Supervisor:
         while True:
             code = self._run_one(reader)
             if self._is_stopping or code == 0:
-                return max(code, 0) if code >= 0 else 1
+                return code if code >= 0 else 1
             if code > 0:
                 # It ended by itself and said why: wrong settings, a store that cannot be opened, a
                 # disk that failed. After such a disk what the system still remembers may never

@@ -20,6 +20,20 @@ EMBED = "sentence-transformers/all-MiniLM-L6-v2"
 RERANK = "gigarouter/starter-rerank"
 
 
+def child_of(pid: int) -> int | None:
+    """Return the process that another one started first, if it has any."""
+    try:
+        return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+    except (OSError, IndexError):
+        return None
+
+
+def is_over(pid: int | str) -> bool:
+    """Say whether a process ended; in a container nobody may take note of it."""
+    status = Path(f"/proc/{pid}/status")
+    return not status.exists() or "\nState:\tZ" in status.read_text()
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -32,7 +46,7 @@ class Server:
 
     data_dir: Path
     port: int = field(default_factory=free_port)
-    process: subprocess.Popen[bytes] | None = None
+    process: "subprocess.Popen[bytes] | subprocess.Popen[str] | None" = None
     log: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -84,6 +98,24 @@ class Server:
             time.sleep(0.02)
         message = f"the server did not start: {self.log.read_text()[-2000:]}"
         raise AssertionError(message)
+
+    def start_read(self, *flags: str) -> list[str]:
+        """Run the server as a person would, and return what it wrote until it listens."""
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "appliance", "serve", "--fake", *flags),
+                *("--data-dir", str(self.data_dir), "--port", str(self.port)),
+            ],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        lines = []
+        for line in self.process.stderr or ():
+            lines.append(line)
+            if "listening on" in line:
+                break
+        return lines
 
     def stop(self, timeout: float = 40.0) -> int:
         """Send SIGTERM and return the exit code."""

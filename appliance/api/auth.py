@@ -49,9 +49,10 @@ class Authenticator:
         try:
             key = self._keyring.authenticate(text, self._clock.wall_us())
         except (MissingKey, InvalidKey) as error:
-            self.refused.count(self.clients.address(connection), error.code)
+            address = self.clients.address(connection)
+            self.refused.count(address, error.code)
             if isinstance(error, InvalidKey):
-                self._failed_auth.count(self.clients.address(connection))
+                self._failed_auth.count(address)
             raise
         if not any(scope in key.scopes for scope in scopes):
             self.refused.count(self.clients.address(connection), InsufficientScope.code)

@@ -11,7 +11,7 @@ from typing import Any
 
 from litestar.connection import ASGIConnection
 
-from appliance.core.address import is_loopback
+from appliance.core.address import is_address, is_loopback
 
 AnyConnection = ASGIConnection[Any, Any, Any, Any]
 FORWARDING = (
@@ -51,7 +51,7 @@ class Clients:
             if not name:
                 continue
             if not self._is_trusted(name):
-                return name if _is_address(name) else peer
+                return name if is_address(name) else peer
         return peer
 
     def is_local(self, connection: AnyConnection) -> bool:
@@ -79,11 +79,3 @@ class Clients:
 def peer_of(connection: AnyConnection) -> str:
     """Return the address at the other end of the connection."""
     return connection.client.host if connection.client else ""
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True

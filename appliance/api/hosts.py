@@ -6,11 +6,10 @@ other's name as `Host`, or its origin. Names are therefore known beforehand; add
 taken, because a page that is read from an address is this server's own.
 """
 
-import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 
-from appliance.core.address import is_loopback
+from appliance.core.address import is_address, is_loopback
 from appliance.core.errors import ForeignOrigin, UnknownHost
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?", re.ASCII)
@@ -64,10 +63,4 @@ class Hosts:
         if found is None or int(found[2] or 0) > PORT_MAX:
             return False
         name = found[1].removeprefix("[").removesuffix("]").casefold()
-        if name in self._known:
-            return True
-        try:
-            ipaddress.ip_address(name)
-        except ValueError:
-            return False
-        return True
+        return name in self._known or is_address(name)

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from appliance.client.caller import AsyncCaller
 from appliance.client.errors import DidNotStart, DidNotStop, ServerLost
-from appliance.client.process import ProcessHandle, command_line, end_of
+from appliance.client.process import ProcessHandle, command_line
+from appliance.core.process_end import end_of
 from appliance.core.redaction import conceal
 from appliance.store.datadir import DataDir, ServerNote, is_of_here
 from appliance.store.regular_file import open_private, read_private

@@ -93,13 +93,3 @@ def command_line(pid: int) -> str:
         )
         return listed.stdout.strip()[:COMMAND_CHARS_MAX]
     return ""
-
-
-def end_of(returncode: int) -> str:
-    """Return how a process ended, in words."""
-    if returncode >= 0:
-        return f"ended with exit code {returncode}"
-    try:
-        return f"was ended by {signal.Signals(-returncode).name}"
-    except ValueError:
-        return f"was ended by signal {-returncode}"

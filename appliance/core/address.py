@@ -34,6 +34,15 @@ def _is_short_loopback(name: str) -> bool:
     return ipaddress.IPv4Address(packed).is_loopback
 
 
+def is_address(text: str) -> bool:
+    """Say whether a text is an IP address, and no name."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def connectable(host: str) -> str:
     """Return the address at which this machine reaches a server that is bound to `host`."""
     return ANY.get(host, host)

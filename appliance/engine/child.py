@@ -7,7 +7,6 @@ no socket, no database, no file of the server's is open here. The descriptor is 
 socket to the server; when that closes, the process ends, for nobody waits any more.
 """
 
-import ctypes
 import faulthandler
 import logging
 import os
@@ -34,8 +33,8 @@ from appliance.engine.child_channel import (
 from appliance.engine.devices import native_facts
 from appliance.engine.load_progress import LoadProgress
 from appliance.engine.weights_order import WeightsOrder, open_here
+from appliance.machine import die_with_parent
 
-PR_SET_PDEATHSIG = 1
 OOM_SCORE = "500"
 """Where memory runs out, this process goes before the server."""
 STEP = 0.01
@@ -60,8 +59,7 @@ def main() -> None:
 
 def _prepare() -> None:
     """End with the server, leave no image of the memory, and say where native code crashed."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.enable()

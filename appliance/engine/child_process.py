@@ -4,7 +4,6 @@ Owns how it is started and ended, its log, and who is told when it ends by itsel
 """
 
 import logging
-import signal
 import socket
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from functools import cache
 from typing import IO
 
 from appliance.core.errors import EngineDied, LoadFailed
+from appliance.core.process_end import end_of
 from appliance.engine.no_memory import speaks_of_no_memory
 from appliance.settings import environment
 
@@ -153,10 +153,4 @@ def _copy(stream: IO[bytes], name: str, tail: deque[str]) -> None:
 
 
 def _end(returncode: int | None) -> str:
-    if returncode is None:
-        return "does not answer"
-    if returncode >= 0:
-        return f"ended with exit code {returncode}"
-    with suppress(ValueError):
-        return f"was ended by {signal.Signals(-returncode).name}"
-    return f"was ended by signal {-returncode}"
+    return "does not answer" if returncode is None else end_of(returncode)

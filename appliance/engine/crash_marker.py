@@ -66,7 +66,8 @@ class CrashMarker:
             content = os.pread(handle, size, 0)
             os.ftruncate(handle, 0)
             os.ftruncate(handle, size)
-            os.posix_fallocate(handle, 0, size) if hasattr(os, "posix_fallocate") else None
+            if hasattr(os, "posix_fallocate"):  # a page without a place on the disk would be SIGBUS
+                os.posix_fallocate(handle, 0, size)
             self._memory = mmap.mmap(handle, size)
         finally:
             os.close(handle)

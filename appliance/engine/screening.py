@@ -17,7 +17,7 @@ from appliance.catalog.headers import header_of
 from appliance.catalog.spec import ModelSpec
 from appliance.core.errors import LoadFailed, TrialUnfinished
 from appliance.engine.backend import Weights
-from appliance.engine.crash_marker import CrashMarker
+from appliance.engine.crash_marker import CrashMarker, Mark
 from appliance.engine.crashes import Crashes
 from appliance.engine.footprint import footprint
 from appliance.engine.length_watch import LengthWatch, Marks, WatchedWeights
@@ -76,6 +76,7 @@ class Screening:
         """Prepare; records are kept in `folder`."""
         self._digests = digests
         self._settings = settings or EngineSettings()
+        self._folder = folder
         self._records = TrialRecords(folder, digests)
         self._marks = Marks(folder)
         self.marker: CrashMarker | None = None
@@ -93,6 +94,15 @@ class Screening:
     def over(cls, directory: DataDir, digests: Digests, settings: EngineSettings) -> "Screening":
         """Return one that keeps its records in a data directory."""
         return cls(directory.models / "trials", digests, settings)
+
+    def begin_marking(self) -> tuple[Mark, ...]:
+        """Mark from now on what native code computes; return what the server before died over.
+
+        Raises:
+            OSError: the marks cannot be kept.
+        """
+        self.marker = CrashMarker(self._folder / "computing")
+        return self.marker.left
 
     def __repr__(self) -> str:
         """Count what runs."""

@@ -159,3 +159,17 @@ def _without_lone_surrogates(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return text
+
+
+def slices(texts: Sequence[str], chars_max: int) -> Iterator[list[str]]:
+    """Yield the texts in order, as many at a time as have so many characters; one at least."""
+    part: list[str] = []
+    chars = 0
+    for text in texts:
+        if part and chars + len(text) > chars_max:
+            yield part
+            part, chars = [], 0
+        part.append(text)
+        chars += len(text)
+    if part:
+        yield part

@@ -19,6 +19,7 @@ from appliance.catalog.headers import header_of
 from appliance.catalog.spec import ModelSpec
 from appliance.core.clock import SystemClock
 from appliance.core.errors import TrialUnfinished
+from appliance.core.process_end import end_of
 from appliance.engine.no_memory import speaks_of_no_memory
 from appliance.engine.trial_record import Length
 from appliance.engine.trial_report import Message, Request, TrialReport
@@ -207,7 +208,9 @@ class Trial:
         if self._ended:
             return
         if -returncode not in CRASHES:
-            raise TrialUnfinished(self._file, f"{self.step} {_end(returncode)}{self._last_line()}")
+            raise TrialUnfinished(
+                self._file, f"{self.step} {end_of(returncode)}{self._last_line()}"
+            )
         if lacks_memory:
             raise TrialUnfinished(self._file, f"there was no memory for {self.step}")
         if self.report is None:
@@ -219,11 +222,3 @@ class Trial:
     def _last_line(self) -> str:
         lines = self.stderr.splitlines()
         return f" ({lines[-1][:300]})" if lines else ""
-
-
-def _end(returncode: int) -> str:
-    if returncode >= 0:
-        return f"ended with exit code {returncode}"
-    with suppress(ValueError):
-        return f"was ended by {signal.Signals(-returncode).name}"
-    return f"was ended by signal {-returncode}"

@@ -33,7 +33,7 @@ class _Waiting:
     number: int
     """Of calls with one tag, the one that came first comes first."""
     run: Callable[[], None] = field(compare=False)
-    cancel: Callable[[], bool] = field(compare=False, default=bool)
+    cancel: Callable[[], bool] = field(compare=False)
 
 
 class ThreadPool:
@@ -108,13 +108,17 @@ class ThreadPool:
         self, function: Callable[[*Ts], T], *arguments: *Ts, key: str = "", cost: int = 1
     ) -> Future[T]:
         future: Future[T] = Future()
-        waiting = _Waiting(0, next(self._numbers), lambda: _run(future, function, *arguments))
-        waiting.cancel = future.cancel
         with self._counting:
-            waiting.start_tag = max(self._virtual_time, self._finish_tags.get(key, 0))
-            self._finish_tags[key] = waiting.start_tag + max(1, cost)
+            start_tag = max(self._virtual_time, self._finish_tags.get(key, 0))
+            self._finish_tags[key] = start_tag + max(1, cost)
             self._calls += 1
             self._by_key[key] += 1
+            waiting = _Waiting(
+                start_tag,
+                next(self._numbers),
+                run=lambda: _run(future, function, *arguments),
+                cancel=future.cancel,
+            )
             heappush(self._waiting, waiting)
         future.add_done_callback(lambda _: self._ended(key))
         try:

@@ -64,6 +64,8 @@ class DataDir:
         self.log = path / "logs" / "server.log"
         """Of a server that the console started."""
         self.audit_log = path / "logs" / "audit.log"
+        self.last_words = path / "logs" / "last-words"
+        """What a server wrote that native code ended."""
         self._lock = path / "lock"
         self._note = path / "server.json"
         self._token = path / "admin.token"

@@ -20,7 +20,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -29,7 +28,7 @@ import click
 
 from tests.bench.load import median, percentile
 from tests.money.audit import Books
-from tests.server import EMBED, Server
+from tests.server import EMBED, Server, child_of
 
 SEED = 20_261_126
 SIGNALS = ("SIGKILL", "SIGSEGV", "SIGABRT", "SIGBUS")
@@ -87,13 +86,6 @@ class Client:
                 else:
                     time.sleep(PAUSE_S)
         connection.close()
-
-
-def child_of(pid: int) -> int | None:
-    """Return the process that a supervisor started."""
-    with suppress(OSError, ValueError):
-        return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
-    return None
 
 
 def kill(server: Server, name: str) -> int:

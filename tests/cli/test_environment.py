@@ -53,31 +53,16 @@ def test_a_server_is_reached_by_commands_whatever_its_host_is_called(make_server
         "keys", "mint", "first", "--credit", "unlimited", "--data-dir", server.data_dir
     )
     assert minted.returncode == 0, minted.stderr
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "appliance", "serve", "--fake", "--host", host),
-            *("--data-dir", str(server.data_dir), "--port", str(server.port)),
-            *("--lan", "--insecure-http"),
-        ],
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    server.process = process
-    lines = []
-    for line in process.stderr:
-        lines.append(line)
-        if "listening on" in line:
-            break
+    lines = server.start_read("--host", host, "--lan", "--insecure-http")
     assert any("listening on" in line for line in lines), lines
     note = json.loads((server.data_dir / "server.json").read_text())
     assert re.fullmatch(r"http://(127\.0\.0\.1|\[::1\]):\d+", note["connect_url"])
     assert httpx2.get(f"{note['connect_url']}/health", timeout=20).status_code == 200
     listed = server.cli("keys", "list")
     assert listed.returncode == 0, listed.stderr
-    process.terminate()
-    process.communicate(timeout=40)
-    assert process.returncode == 0
+    server.process.terminate()
+    server.process.communicate(timeout=40)
+    assert server.process.returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -104,28 +104,13 @@ def test_a_certificate_that_ends_soon_is_renewed_at_a_start_and_trusted_as_befor
     before = authority.show(authority.cert, now)
     ca = authority.ca.read_bytes()
     assert before.days_left < 30
-    flags = ("--fake", "--tls-cert", str(authority.cert), "--tls-key", str(authority.key))
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "appliance", "serve", *flags),
-            *("--data-dir", str(server.data_dir), "--port", str(server.port)),
-        ],
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    server.process = process
-    lines = []
-    for line in process.stderr:
-        lines.append(line)
-        if "listening on" in line:
-            break
+    lines = server.start_read("--tls-cert", str(authority.cert), "--tls-key", str(authority.key))
     assert any("was renewed" in line for line in lines), lines
     trusted = ssl.create_default_context(cafile=authority.ca)
     url = f"https://127.0.0.1:{server.port}/health"
     assert httpx2.get(url, verify=trusted, timeout=20).status_code == 200
     assert authority.ca.read_bytes() == ca
     assert authority.show(authority.cert, now).days_left > 300
-    process.terminate()
-    process.communicate(timeout=40)
-    assert process.returncode == 0
+    server.process.terminate()
+    server.process.communicate(timeout=40)
+    assert server.process.returncode == 0

@@ -14,7 +14,7 @@ import pytest
 from appliance.store.datadir import DataDir
 from tests.bench import deaths
 from tests.models import write_tiny_gguf
-from tests.server import EMBED, ROOT
+from tests.server import EMBED, ROOT, child_of, is_over
 
 POISON = """
 import os
@@ -37,7 +37,7 @@ def test_the_supervisor_is_the_process_that_people_see_and_its_signal_drains_the
     note = DataDir(server.data_dir).server()
     assert note is not None
     assert note.pid == server.process.pid
-    child = deaths.child_of(server.process.pid)
+    child = child_of(server.process.pid)
     assert child not in (None, note.pid)
     second = server.cli("serve", "--port", str(server.port))
     assert second.returncode == 1
@@ -50,22 +50,16 @@ def test_the_supervisor_is_the_process_that_people_see_and_its_signal_drains_the
 
 
 def test_a_directory_whose_supervisor_was_killed_can_be_served_again_at_once(server):
-    child = deaths.child_of(server.process.pid)
+    child = child_of(server.process.pid)
     server.kill()
     server.start("--fake", supervise=True)
     assert is_over(child)
     assert server.stop() == 0
 
 
-def is_over(pid):
-    """Say whether a process ended; in a container nobody may take note of it."""
-    status = Path(f"/proc/{pid}/status")
-    return not status.exists() or "\nState:\tZ" in status.read_text()
-
-
 def test_a_signal_to_all_processes_drains_once_and_does_not_cut_off(server):
     # As systemd stops a service: the supervisor and the server get the signal, and it is passed on.
-    child = deaths.child_of(server.process.pid)
+    child = child_of(server.process.pid)
     os.kill(child, signal.SIGTERM)
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(40) == 0

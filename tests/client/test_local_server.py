@@ -15,7 +15,8 @@ import pytest
 from appliance.client import local_server as module
 from appliance.client.errors import DidNotStart, DidNotStop
 from appliance.client.local_server import LocalServer
-from appliance.client.process import ProcessHandle, command_line, end_of
+from appliance.client.process import ProcessHandle, command_line
+from appliance.core.process_end import end_of
 from appliance.store import datadir
 from appliance.store.datadir import DataDir, ServerNote
 from tests.server import ROOT, Server, free_port

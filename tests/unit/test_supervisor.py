@@ -5,7 +5,6 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -18,7 +17,7 @@ from appliance.supervisor import (
     pause_s,
     program,
 )
-from tests.server import ROOT, free_port
+from tests.server import ROOT, child_of, free_port, is_over
 
 PAUSE_S = 0.5
 SUPERVISE = """
@@ -171,16 +170,12 @@ def test_signals_are_passed_on_over_the_line_and_the_code_is_the_servers(supervi
 def test_a_supervisor_that_is_killed_takes_its_server_along(supervised):
     process, port = supervised(STOPS)
     wait_until(lambda: supervised.out.exists() and supervised.out.read_text() == "ready")
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    assert len(children) == 1
+    child = child_of(process.pid)
+    assert child is not None
     process.kill()
     process.wait()
-    wait_until(lambda: not Path(f"/proc/{children[0]}").exists() or is_zombie(children[0]))
+    wait_until(lambda: is_over(child))
     wait_until(lambda: is_refused(port))
-
-
-def is_zombie(pid):
-    return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
 
 
 def is_refused(port):
