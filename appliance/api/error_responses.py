@@ -64,6 +64,8 @@ TABLE: dict[type[errors.ApplianceError], Row] = {
     errors.UnknownPath: _MISSING,
     errors.KeyNotFound: _MISSING,
     errors.DownloadNotFound: _MISSING,
+    errors.AdditionNotFound: _MISSING,
+    errors.AdditionCancelled: _MISSING,
     errors.DownloadFailed: Row(502, "server_error", should_retry=False),
     errors.DownloadCancelled: Row(502, "server_error", should_retry=False),
     errors.UnknownHost: Row(421, "invalid_request_error"),

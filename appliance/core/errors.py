@@ -494,6 +494,24 @@ class DownloadNotFound(ApplianceError):
         super().__init__(f"There is no download {download_id[:100]!r}.")
 
 
+class AdditionCancelled(ApplianceError):
+    """Adding a model was cancelled by somebody else; the models are what they were."""
+
+    code = "model_not_served"
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"adding {model[:200]!r} was cancelled; nothing is changed")
+
+
+class AdditionNotFound(ApplianceError):
+    """No model is being added with this id."""
+
+    code = "model_not_found"
+
+    def __init__(self, addition_id: str) -> None:
+        super().__init__(f"There is no addition {addition_id[:100]!r}; it may have ended.")
+
+
 class HoldNotOpen(ApplianceError):
     """A hold was settled or released already, and can be neither a second time."""
 
