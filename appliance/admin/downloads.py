@@ -110,13 +110,15 @@ class DownloadAdmin:
             InvalidModelFile: it is of a kind we do not serve.
             InvalidRequest: a field of the order is wrong, or there is such a model; `param` names
                 the field.
+            InvalidCatalog: the user's file cannot be read.
             AdditionCancelled: somebody cancelled it.
         """
         name = order.id if order.id is not None else order.repo
         if ID_PATTERN.fullmatch(name) is None:
             raise InvalidRequest(f"{name!r} cannot be a model's id", param="id")
         # Before the hub is asked, and once more before anything is changed.
-        require_free(self._models.catalog, name, replace=order.replace)
+        catalog = await asyncio.to_thread(self._user_catalog.current)
+        require_free(catalog, name, replace=order.replace)
         self._require_not_fetched(name)
         notes, download = await self._model_admin.additions.run(
             name, order.repo, lambda running: self._add(order, running), param="repo"

@@ -19,7 +19,6 @@ from appliance.wire.downloads import DownloadView, HubModelOrder
 from appliance.wire.engines import PinOrder
 from appliance.wire.models import AddModelOrder, AliasOrder, ModelOrder, PriceOrder, TryOrder
 
-ENDED = ("done", "failed", "cancelled")
 LOOK_AGAIN_S = 0.2
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:.+)?", re.ASCII)
 
@@ -137,7 +136,7 @@ def _follow(operator: Operator, view: DownloadView) -> DownloadView:
     """
     with progress.download(view) as show:
         try:
-            while view.state not in ENDED:
+            while view.state not in progress.ENDED:
                 time.sleep(LOOK_AGAIN_S)
                 view = operator.do(verbs.SHOW_DOWNLOAD, view.id)
                 show(view)

@@ -26,6 +26,9 @@ STAGES = {
     "swap": "putting it in place",
 }
 
+ENDED = ("done", "failed", "cancelled")
+"""States of a download that is over."""
+
 
 class _Line:
     """The line of what is done now."""
@@ -101,7 +104,7 @@ def trial(name: str) -> Iterator[Watch[TrialRunView]]:
 
 @contextmanager
 def download(view: DownloadView) -> Iterator[Callable[[DownloadView], None]]:
-    """Yield a function that draws a download's progress; without a terminal it draws nothing."""
+    """Yield a function that draws a download's progress."""
     with _line() as line:
 
         def show(now: DownloadView) -> None:
@@ -110,7 +113,7 @@ def download(view: DownloadView) -> Iterator[Callable[[DownloadView], None]]:
                 share += f", {now.rate / 1e6:.1f} MB/s"
             if now.eta_s is not None:
                 share += f", {now.eta_s // 60}:{now.eta_s % 60:02d} left"
-            if line.is_rewritten:
+            if now.state not in ENDED:
                 line.show(f"{visible(now.model)}: {now.state}", share)
 
         show(view)

@@ -7,6 +7,7 @@ import pytest
 
 from appliance.cli import progress
 from appliance.wire.additions import AdditionList, AdditionView
+from appliance.wire.downloads import DownloadView
 from appliance.wire.models import LengthView, TrialRunView
 
 
@@ -62,6 +63,15 @@ def test_on_a_terminal_the_share_of_a_stage_is_drawn_in_one_line_and_removed_at_
         "big: trying",
         "",
     ]
+
+
+def test_without_a_terminal_each_state_of_a_download_has_one_line(monkeypatch):
+    said = standard_error(monkeypatch, is_terminal=False)
+    view = DownloadView("dl_1", "m", "waiting", 0, 0, 0.0, None, None)
+    with progress.download(view) as show:
+        for state, have in (("fetching", 1), ("fetching", 50), ("trying", 100), ("done", 100)):
+            show(DownloadView("dl_1", "m", state, have, 100, 5.0, 3, None))
+    assert said.getvalue() == "m: waiting\nm: fetching\nm: trying\n"
 
 
 @pytest.mark.parametrize("is_terminal", [False, True])

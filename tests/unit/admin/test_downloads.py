@@ -16,6 +16,7 @@ from appliance.core.clock import SystemClock
 from appliance.core.errors import (
     AdditionCancelled,
     DownloadFailed,
+    InvalidCatalog,
     InvalidRequest,
     LoadFailed,
     TrialUnfinished,
@@ -540,6 +541,13 @@ def test_what_was_assumed_of_a_repository_is_said_and_can_be_given(place, tmp_pa
     assert place.models.catalog.find("two").entry.pooling == "cls"
     with pytest.raises(InvalidRequest, match="pooling is one of cls, last, mean, not 'max'"):
         place.add("three", file="qwen.gguf", pooling="max")
+
+
+def test_a_broken_file_of_the_user_is_said_before_the_hub_is_asked(place):
+    place.directory.catalog.write_text("schema = 1\n[[model]\n")
+    with pytest.raises(InvalidCatalog, match="line 2"):
+        place.add("one")
+    assert place.hub.seen == []
 
 
 # -- a hub that fails once --------------------------------------------------------------------------

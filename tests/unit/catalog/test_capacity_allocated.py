@@ -35,9 +35,7 @@ def path(request, tmp_path_factory):
     shape = SHAPES[request.param]
     path = tmp_path_factory.mktemp("decoders") / f"{request.param}.gguf"
     tokenizer = encoders.widened(decoders.BPE, shape.vocabulary)
-    return decoders.write_decoder(
-        path, decoders.weights(shape, seed=1), shape, tokenizer=tokenizer
-    )
+    return decoders.write_decoder(path, decoders.weights(shape, seed=1), shape, tokenizer=tokenizer)
 
 
 @pytest.mark.parametrize(
