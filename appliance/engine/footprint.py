@@ -4,21 +4,13 @@ Owns the estimate, from the header alone: the weights, the vocabularies, and eac
 Contexts count as they are after their longest sequences: until then they take less.
 """
 
-from appliance.catalog.capacity import (
-    Room,
-    context_bytes,
-    vocabulary_size,
-)
+from appliance.catalog.capacity import Room, context_bytes
 from appliance.catalog.header import Header
-from appliance.engine.model_limits import engine_limits
+from appliance.engine.model_limits import engine_limits, fixed_bytes
 from appliance.engine.tuning import Tuning, default_tuning
 
 USUAL = default_tuning(cores=2)
 """What is assumed where nobody says how a model is spread over the cores."""
-TOKEN_BYTES = 500
-"""What an entry of the vocabulary takes in llama.cpp and in the tokenizer."""
-PROCESS_BYTES = 8 * 1024 * 1024
-"""What graphs and threads take, whatever the model."""
 
 
 def footprint(header: Header, *, pooling: str, room: Room, tuning: Tuning = USUAL) -> int:
@@ -30,4 +22,4 @@ def footprint(header: Header, *, pooling: str, room: Room, tuning: Tuning = USUA
         return context_bytes(header, pooling=pooling, tokens=tokens, room=room)
 
     contexts = context(0) + (tuning.workers - 1) * context(1)  # all but the first are alike
-    return header.file_size + PROCESS_BYTES + TOKEN_BYTES * vocabulary_size(header) + contexts
+    return fixed_bytes(header) + contexts

@@ -6,27 +6,34 @@ import pytest
 
 from appliance.catalog.capacity import Room, context_bytes, vocabulary_size
 from appliance.core.clock import SystemClock
-from appliance.engine.footprint import PROCESS_BYTES, TOKEN_BYTES, footprint
-from appliance.engine.model_limits import engine_limits
+from appliance.engine.footprint import footprint
+from appliance.engine.isolation import CHILD_BYTES
+from appliance.engine.model_limits import PROCESS_BYTES, TOKEN_BYTES, engine_limits, room_for
 from appliance.engine.tuning import Tuning, tuning_path
 from appliance.engine.tuning_choice import TuningChoice
 from appliance.settings import EngineSettings
 from appliance.wire.json import encode
 
 ROOM = Room(8 << 30, keeps_logits=False)
-HEADER = SimpleNamespace(
-    architecture="qwen3",
-    file_size=600_000_000,
-    tensors={
-        f"blk.{block}.attn_{part}.weight": SimpleNamespace(
-            name=f"blk.{block}.attn_{part}.weight", shape=(1024, 64)
-        )
-        for block in range(28)
-        for part in "kv"
-    },
-    get_list=lambda _: range(151_669),
-    get_int=lambda _key, _default: 3072,
-    arch_int={"context_length": 32_768, "embedding_length": 1024}.__getitem__,
+
+
+def header(architecture, *, megabytes, vocabulary, blocks, rows, width, inner):
+    names = [f"blk.{block}.attn_{part}.weight" for block in range(blocks) for part in "kv"]
+    return SimpleNamespace(
+        architecture=architecture,
+        file_size=megabytes * 1_000_000,
+        tensors={name: SimpleNamespace(name=name, shape=(rows, 64)) for name in names},
+        get_list=lambda _: range(vocabulary),
+        get_int=lambda _key, _default: inner,
+        arch_int={"context_length": 32_768, "embedding_length": width}.__getitem__,
+    )
+
+
+HEADER = header(
+    "qwen3", megabytes=600, vocabulary=151_669, blocks=28, rows=1024, width=1024, inner=3072
+)
+GEMMA = header(
+    "gemma3", megabytes=290, vocabulary=262_144, blocks=18, rows=256, width=640, inner=2048
 )
 USUAL = Tuning(
     workers=2,
@@ -79,3 +86,13 @@ def test_what_was_measured_here_or_set_counts_before_the_model_is_loaded(tmp_pat
     path.write_bytes(encode(remembered))
     assert expected() == (3, 4096)
     assert expected(workers=5) == (5, 4096)
+
+
+@pytest.mark.parametrize("memory_mb", [920, 1_000, 1_500, 2_000, 4_000, 16_000])
+@pytest.mark.parametrize(("model", "less_mb"), [(HEADER, 0), (GEMMA, 230)], ids=["qwen", "gemma"])
+def test_the_longest_sequence_is_short_enough_for_the_model_to_fit_into_the_budget(
+    model, less_mb, memory_mb
+):
+    budget = memory_mb - less_mb
+    room = room_for(model, EngineSettings(memory_mb=budget))
+    assert footprint(model, pooling="last", room=room) + CHILD_BYTES <= budget * 1_000_000
