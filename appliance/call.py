@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Protocol
 
+from appliance.accounts.held_bytes import CallBytes
 from appliance.accounts.key import Key
 from appliance.catalog.spec import ModelSpec
 from appliance.ledger.entry import Charge, IdempotencyKey
@@ -44,6 +45,8 @@ class Call:
     wait_s: int
     """How long to wait for a cold model."""
     client: Client
+    held: CallBytes
+    """What it holds of the memory for bodies and answers."""
     patience_s: float = PATIENCE_S
     """How long the caller lets it wait for its turn at the engine."""
     idempotency_key: IdempotencyKey | None = None

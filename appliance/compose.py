@@ -23,6 +23,7 @@ from appliance.api.edge import Edge, machine_name
 from appliance.api.events import Events
 from appliance.api.guard import OperatorGuard
 from appliance.api.hosts import Hosts
+from appliance.api.pace import Pace
 from appliance.api.paid import PaidCalls
 from appliance.api.services import Services
 from appliance.core.clock import Clock, utc_day
@@ -141,7 +142,7 @@ async def open_appliance(
         Events(),
     )
     guard = _guard(directory, authenticator, settings)
-    app = create_app(services, guard, _edge(settings))
+    app = create_app(services, guard, _edge(settings, authenticator.clients, clock, limits))
     watches = LoopLag(clock, metrics.note_lag), FileWatch(residency.pool)
     chores = (schedule, AuditSchedule(directory, books), residency, authenticator.refused, *watches)
     async with _running(chores, downloads, billing, residency, pools, screening):
@@ -273,8 +274,14 @@ def _guard(directory: DataDir, authenticator: Authenticator, settings: Settings)
     return OperatorGuard(directory.admin_token(), authenticator, allow_remote=allow_remote)
 
 
-def _edge(settings: Settings) -> Edge:
-    return Edge(Hosts(settings.hosts, bound=settings.host, machine=machine_name()))
+def _edge(settings: Settings, clients: Clients, clock: Clock, limits: Limits) -> Edge:
+    pace = Pace(
+        clock,
+        per_second=limits.keyless_requests_per_second_max,
+        addresses_max=limits.failing_addresses_max,
+    )
+    hosts = Hosts(settings.hosts, bound=settings.host, machine=machine_name())
+    return Edge(hosts, clients, pace)
 
 
 def _screening(

@@ -120,6 +120,7 @@ class Pipeline:
             ApplianceError: every refusal of the error table; none of them is charged.
         """
         spec = self._admitted(call, task)
+        call.held.take(task.answer_bytes(spec))
         self.in_flight += 1
         self._idle.clear()
         try:

@@ -33,6 +33,7 @@ from appliance.http_server import HttpServer, http_server
 from appliance.lan import check_certificate, require_deliberate
 from appliance.ledger.books import Books, open_books
 from appliance.listener import listen
+from appliance.machine import memory_bytes
 from appliance.port import claimed
 from appliance.settings import Settings
 from appliance.start import checked
@@ -79,7 +80,7 @@ def serve(directory: DataDir, settings: Settings, supervised: Supervised | None 
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.set_threshold(GARBAGE_MIN)
     clock = SystemClock()
-    limits = Limits()
+    limits = Limits.of_machine(memory_bytes())
     settings = checked(directory, settings)
     descriptors = raise_limit()
     with (

@@ -14,10 +14,12 @@ from typing import Any
 from litestar import Request
 from litestar.connection import ASGIConnection
 
+from appliance.accounts.held_bytes import CallBytes
 from appliance.core import ids
 from appliance.core.errors import (
     BodyTooLarge,
     InvalidRequest,
+    QueueFull,
     UnsupportedCharset,
     UnsupportedEncoding,
 )
@@ -65,6 +67,16 @@ def credential_of(request: ASGIConnection[Any, Any, Any, Any]) -> str | None:
         scheme, _, token = authorization.partition(" ")
         return token.strip() if scheme.lower() == "bearer" else authorization
     return headers.get("x-api-key", headers.get("api-key"))
+
+
+def note_known(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
+    """Keep that the request carries a good credential."""
+    connection.scope["state"]["is_known"] = True
+
+
+def is_known(connection: ASGIConnection[Any, Any, Any, Any]) -> bool:
+    """Say whether the request turned out to carry a good credential."""
+    return bool(connection.scope["state"].get("is_known"))
 
 
 def note_headers(request: AnyRequest, headers: dict[str, str]) -> None:
@@ -155,10 +167,13 @@ async def discard_unread(request: AnyRequest) -> None:
     await _discard(request, UNREAD_BYTES, UNREAD_SECONDS)
 
 
-async def read_body(request: AnyRequest, limits: Limits) -> bytes:
+async def read_body(request: AnyRequest, limits: Limits, held: CallBytes | None = None) -> bytes:
     """Return the whole body; call it once the client's key is known to be good.
 
+    With `held`, its bytes are counted there before they are read.
+
     Raises:
+        QueueFull: too much is held already.
         BodyTooLarge: it has more bytes than allowed, declared or sent.
         UnsupportedEncoding: it is compressed.
         UnsupportedCharset: it is said not to be UTF-8.
@@ -166,15 +181,17 @@ async def read_body(request: AnyRequest, limits: Limits) -> bytes:
     """
     try:
         _require_readable(request, limits)
-        return await _read(request, limits)
-    except (BodyTooLarge, UnsupportedEncoding, UnsupportedCharset):
+        return await _read(request, limits, held)
+    except (BodyTooLarge, UnsupportedEncoding, UnsupportedCharset, QueueFull):
         await _discard(request, limits.body_bytes_max * DRAIN_FACTOR, limits.body_seconds_max)
         raise
 
 
-async def _read(request: AnyRequest, limits: Limits) -> bytes:
+async def _read(request: AnyRequest, limits: Limits, held: CallBytes | None) -> bytes:
     chunks: list[bytes] = []
-    size = 0
+    size, counted = 0, _declared_bytes(request)
+    if held is not None:
+        held.take(counted)
     request.scope["state"]["body_was_asked_for"] = True
     try:
         async with asyncio.timeout(limits.body_seconds_max):
@@ -186,6 +203,9 @@ async def _read(request: AnyRequest, limits: Limits) -> bytes:
                     raise InvalidRequest("The body broke off.")
                 chunks.append(message["body"])
                 size += len(message["body"])
+                if held is not None and size > counted:
+                    held.take(size - counted)
+                    counted = size
                 is_more = message["more_body"]
     except TimeoutError:
         raise InvalidRequest(
