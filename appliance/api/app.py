@@ -11,7 +11,7 @@ from litestar.datastructures import MutableScopeHeaders
 from litestar.di import Provide
 from litestar.enums import ScopeType
 from litestar.routes import HTTPRoute
-from litestar.types import Message, Receive, Scope, Send
+from litestar.types import HTTPScope, Message, Receive, Scope, Send
 
 from appliance.api import audit, error_responses
 from appliance.api.disconnect import ClientGone
@@ -37,6 +37,10 @@ class Application(Litestar):
         if scope["type"] != ScopeType.HTTP:
             await super().__call__(scope, receive, send)
             return
+        with self.edge.connections.asking(scope["client"]):
+            await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         state = scope.setdefault("state", {})
         request = Request[Any, Any, Any](scope)
         try:

@@ -11,6 +11,7 @@ from litestar.types import Scope, Send
 
 from appliance.api import error_responses
 from appliance.api.clients import Clients
+from appliance.api.connections import Connections
 from appliance.api.hosts import Hosts
 from appliance.api.pace import Pace
 from appliance.api.request import AnyRequest, is_known, request_id_of
@@ -23,10 +24,13 @@ WITH_IDS = ("/v1/models/", "/admin/v1/models/")
 class Edge:
     """Checks heads of requests for one server."""
 
-    def __init__(self, hosts: Hosts, clients: Clients, pace: Pace) -> None:
+    def __init__(
+        self, hosts: Hosts, clients: Clients, pace: Pace, connections: Connections
+    ) -> None:
         self._hosts = hosts
         self._clients = clients
         self._pace = pace
+        self.connections = connections
 
     def check(self, request: AnyRequest) -> None:
         """Refuse a request that is not for us, not from a page of ours, or oddly spelled.

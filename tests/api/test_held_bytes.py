@@ -32,6 +32,7 @@ class Caller:
         self.scope = scope_of("POST", path, *headers)
         self.status = None
         self.sent = 0
+        self.is_told = asyncio.Event()
         self.may_read = asyncio.Event()
         self.may_read.set()
         self._pieces = asyncio.Queue()
@@ -43,6 +44,7 @@ class Caller:
     async def _send(self, message):
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            self.is_told.set()
         else:
             await self.may_read.wait()
             self.sent += len(message["body"])
@@ -143,8 +145,7 @@ def test_a_small_question_with_a_large_answer_counts_as_its_answer(tmp_path):
                 call.piece(ask, is_last=True)
                 await call.settled()
             async with asyncio.timeout(5):
-                while sum(call.status is not None for call in calls) < 4:
-                    await asyncio.sleep(0.01)
+                await asyncio.gather(*(call.is_told.wait() for call in calls))
             told = [call.status for call in calls]
             assert told.count(429) == 3, "one answer of 279 kB is in memory, and 400 kB at most"
             assert held.total > 200_000
