@@ -35,12 +35,13 @@ from appliance.ledger.books import Books, open_books
 from appliance.listener import listen
 from appliance.machine import memory_bytes
 from appliance.port import claimed
+from appliance.scheduler.heartbeat import Heartbeat
 from appliance.settings import Settings
 from appliance.start import checked
 from appliance.store.database import WAY_OUT
 from appliance.store.datadir import DataDir, ServerNote, pid_namespace
 from appliance.store.writer import Writer
-from appliance.supervised import LISTENS, Supervised
+from appliance.supervised import ALIVE, LISTENS, WELL, Supervised
 
 log = logging.getLogger("gigarouter.serve")
 
@@ -160,6 +161,10 @@ def _arm(text: str) -> None:
         raise InvalidSettings("settings", "failpoint", str(error)) from None
 
 
+def _nothing(_: object) -> None:
+    """Change nothing in the books."""
+
+
 class StopDeadline:
     """Ends the process when stopping takes longer than it may.
 
@@ -257,14 +262,28 @@ class _Serving:
         stopping = asyncio.create_task(self._stop.wait())
         # The port is open meanwhile: calls to these models wait for them like any others.
         preloading = asyncio.create_task(self._appliance.preload())
+        beating = asyncio.create_task(self._heartbeat())
         try:
             await self._announce(serving)
             await self._until_told(serving, stopping, preloading)
         finally:
             preloading.cancel()
+            beating.cancel()
             with suppress(OSError):  # a disk that went read-only; the drain must follow
                 self._directory.remove_note()
             await self._drain(server, serving)
+
+    async def _heartbeat(self) -> None:
+        """Tell the supervisor, if there is one, that this process lives and computes."""
+        if self._supervised is None:
+            return
+        pool = self._appliance.residency.pool
+        await Heartbeat(
+            lambda: [e.engine for e in pool.entries.values() if e.engine and e.is_usable],
+            partial(self._writer.run, _nothing, durable=False),
+            alive=partial(self._supervised.say, ALIVE),
+            well=partial(self._supervised.say, WELL),
+        ).run()
 
     async def _until_told(
         self,

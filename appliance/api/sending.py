@@ -14,11 +14,14 @@ log = logging.getLogger("gigarouter.api")
 
 PIECE_BYTES = 64 * 1024
 BYTES_PER_S = 100_000
-"""What a client must read at least, once `Limits.answer_seconds_max` are over."""
+"""What a client must read at least, once a first time-out is over."""
 
 
 class TimedSend:
-    """Sends the answer of one request; cuts it off if the client does not read it in time."""
+    """Sends the answer of one request; cuts it off if the client does not read it in time.
+
+    Each piece may take `seconds_max`, the whole so long and a second for each 100 kB.
+    """
 
     def __init__(self, send: Send, *, seconds_max: float) -> None:
         self._send = send
@@ -52,4 +55,5 @@ class TimedSend:
                 "body": body[first:end],
                 "more_body": is_more or end < len(body),
             }
-            await self._send(piece)
+            async with asyncio.timeout(self._seconds_max):
+                await self._send(piece)

@@ -20,7 +20,7 @@ class Limits:
     held_bytes_per_key_max: int = 128 * 1024 * 1024
     """Bytes of them that the calls of one key may hold."""
     answer_seconds_max: float = 30.0
-    """Seconds a client may take to read an answer, and one more for each 100 kB of it."""
+    """Seconds a client may read nothing of an answer; it also has a second for each 100 kB."""
     body_seconds_max: float = 30.0
     """Seconds a client may take to send its body."""
     inputs_max: int = 2_048
