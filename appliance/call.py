@@ -3,6 +3,7 @@
 Owns the shapes that the HTTP side and the pipeline hand each other.
 """
 
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Protocol
@@ -49,6 +50,8 @@ class Call:
     """What it holds of the memory for bodies and answers."""
     patience_s: float = PATIENCE_S
     """How long the caller lets it wait for its turn at the engine."""
+    until_submitted: ExitStack = field(default_factory=ExitStack)
+    """What ends when its texts are tokenized and given to the engine, or never will be."""
     idempotency_key: IdempotencyKey | None = None
     """How the call is known again if its client sends it twice; None: it is not."""
 

@@ -15,7 +15,8 @@ most end much sooner. All advancing together would all end last.
 There is no lock here: the engine calls it under its own.
 """
 
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -51,6 +52,8 @@ class _ClassQueue:
 
     keys: OrderedDict[str, _KeyQueue] = field(default_factory=OrderedDict)
     tokens: int = 0
+    expected: Counter[str] = field(default_factory=Counter)
+    """Tokens that calls of each key will have, as soon as their texts are tokenized."""
     virtual_time: int = 0
     """The start tag of a key that had nothing waiting."""
     start_tag: int = 0
@@ -59,7 +62,7 @@ class _ClassQueue:
     """The start tags of keys that have nothing waiting and are ahead of the virtual time."""
 
     def tag_of(self, name: str) -> int:
-        """Return where a key begins that had nothing waiting: what it was ahead is not forgotten."""
+        """Return where a key begins that had nothing waiting; what it was ahead it still is."""
         return max(self.virtual_time, self.tags.pop(name, self.virtual_time))
 
     def leave(self, name: str) -> None:
@@ -112,16 +115,31 @@ class WorkQueue:
         """Return the tokens that are in no batch yet."""
         return sum(class_queue.tokens for class_queue in self._classes.values())
 
+    def expect(self, key: str, service_class: ServiceClass, tokens: int) -> Callable[[], None]:
+        """Count tokens in the backlog that a call of a key is about to bring.
+
+        Return what ends that; calling it again does nothing.
+        """
+        expected = self._classes[service_class].expected
+        expected[key] += tokens
+        left = [tokens]
+
+        def end() -> None:
+            expected[key] -= left.pop() if left else 0
+            if not expected[key]:
+                del expected[key]
+
+        return end
+
     def backlog(self, key: str, service_class: ServiceClass, tokens: int) -> Backlog:
-        """Return what waits beside a call of a key that has so many tokens."""
+        """Return what waits, or is about to, beside a call of a key that has so many tokens."""
         class_queue = self._classes[service_class]
-        own = class_queue.keys[key].tokens if key in class_queue.keys else 0
-        before = own + sum(
-            min(other.tokens, own + tokens)
-            for name, other in class_queue.keys.items()
-            if name != key
-        )
-        return Backlog(own, before, class_queue.tokens, self._share(service_class))
+        waiting = class_queue.expected.copy()
+        for name, other in class_queue.keys.items():
+            waiting[name] += other.tokens
+        own = waiting.pop(key, 0)
+        before = own + sum(min(others, own + tokens) for others in waiting.values())
+        return Backlog(own, before, own + waiting.total(), self._share(service_class))
 
     def _share(self, service_class: ServiceClass) -> float:
         """Return the share of the engine that a class gets beside those that wait or are expected.
@@ -282,7 +300,7 @@ class WorkQueue:
         return items
 
     def _to_the_back(self, class_queue: _ClassQueue, job: Job) -> None:
-        """Move a short job that is in the batch behind those that are not, and its key behind others.
+        """Move a short job that is in the batch behind the others, and its key too.
 
         A job that is done is taken out. A key whose long job is not done stays where it is.
         """

@@ -1403,6 +1403,33 @@ def test_a_long_queue_is_told_to_come_back_later_than_a_short_one():
     asyncio.run(story())
 
 
+def expect(engine, key, tokens, *, patience_s):
+    return engine.expect(
+        key=key, at_least=tokens, about=tokens, is_batch=False, patience_s=patience_s
+    )
+
+
+def test_calls_whose_texts_are_being_tokenized_count_as_if_they_waited():
+    async def story():
+        backend = Stepped()
+        async with running(backend, queue_tokens_max=10_000_000) as engine:
+            # 2,000 tokens a second is the first guess; 14 s of 20 are for the queue.
+            ends = [expect(engine, str(n), 10_000, patience_s=20) for n in range(2)]
+            with pytest.raises(QueueFull):
+                expect(engine, "third", 10_000, patience_s=20)
+            with pytest.raises(QueueFull):
+                submit(engine, 1_000, length=10, key="third", patience_s=20)
+            expect(engine, "light", 1_000, patience_s=20)()
+            ends[0]()
+            ends[0]()
+            ends.append(expect(engine, "third", 10_000, patience_s=20))
+            for end in ends[1:]:
+                end()
+            assert not any(each.expected for each in engine._queue._classes.values())
+
+    asyncio.run(story())
+
+
 def test_a_call_that_would_not_end_in_time_is_refused_and_an_idle_engine_refuses_none():
     async def story():
         backend = Stepped()
@@ -1416,9 +1443,9 @@ def test_a_call_that_would_not_end_in_time_is_refused_and_an_idle_engine_refuses
                 submit(engine, 1_000, first=9_100, patience_s=60)
             assert refused.value.retry_after_s == 60
             with pytest.raises(QueueFull):
-                engine.require_turn(key="k", tokens=10_000, is_batch=False, patience_s=60)
-            engine.require_turn(key="quiet", tokens=10, is_batch=False, patience_s=10)
-            engine.require_turn(key="k", tokens=10_000, is_batch=False, patience_s=1e9)
+                expect(engine, "k", 10_000, patience_s=60)
+            expect(engine, "quiet", 10, patience_s=10)
+            expect(engine, "k", 10_000, patience_s=1e9)
             huge.cancelled = True
             backend.free()
             await quiet.result()
