@@ -82,7 +82,8 @@ def serve(directory: DataDir, settings: Settings, supervised: Supervised | None 
     gc.set_threshold(GARBAGE_MIN)
     clock = SystemClock()
     limits = Limits.of_machine(memory_bytes())
-    settings = checked(directory, settings)
+    if supervised is None:  # a supervisor has checked, and warned, already
+        settings = checked(directory, settings)
     descriptors = raise_limit()
     with (
         _listening(directory, settings, supervised) as listener,
