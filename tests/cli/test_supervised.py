@@ -166,6 +166,8 @@ def test_systemd_hears_that_it_is_ready_that_it_lives_and_that_it_stops(make_ser
 
 
 def test_a_warning_about_the_start_is_given_once(make_server):
-    server = make_server().start("--fake", supervise=True, env={"GIGAROUTER_PORT_80_TCP": "tcp://10.0.0.1:80"})
+    server = make_server().start(
+        "--fake", supervise=True, env={"GIGAROUTER_PORT_80_TCP": "tcp://10.0.0.1:80"}
+    )
     assert server.stop() == 0
     assert server.log.read_text().count("GIGAROUTER_PORT_80_TCP") == 1
