@@ -76,6 +76,8 @@ TABLE: dict[type[errors.ApplianceError], Row] = {
     errors.UnsupportedTransferCoding: Row(501, "invalid_request_error", should_retry=False),
     errors.IdempotencyKeyReused: Row(422, "invalid_request_error", should_retry=False),
     errors.IdempotencyKeyInUse: Row(409, "conflict_error", should_retry=True),
+    errors.IdempotencyKeySpent: Row(409, "conflict_error", should_retry=False),
+    errors.AlreadyMinted: Row(409, "conflict_error", should_retry=False),
     errors.RateLimited: _SLOWER,
     errors.TooManyInvalidKeys: Row(429, "rate_limit_error", should_retry=False),
     errors.QueueFull: _SLOWER,

@@ -15,6 +15,7 @@ from litestar import Request
 from litestar.connection import ASGIConnection
 
 from appliance.accounts.held_bytes import CallBytes
+from appliance.accounts.key import checked_idempotency_key
 from appliance.core import ids
 from appliance.core.errors import (
     BodyTooLarge,
@@ -38,7 +39,6 @@ UNREAD_SECONDS = 1.0
 """The same bounds for a body whose key is refused."""
 
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}", re.ASCII)
-_IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 _CHARSET = re.compile(r';\s*charset\s*=\s*"?([^\s;"]*)', re.ASCII | re.IGNORECASE)
 _UTF_8 = {"utf-8", "utf8", "us-ascii", "ascii"}
 """ASCII is a part of UTF-8."""
@@ -140,11 +140,7 @@ def idempotency_key_of(
     sent = request.headers.get("idempotency-key")
     if sent is None:
         return None
-    if not _IDEMPOTENCY_KEY.fullmatch(sent):
-        raise InvalidRequest(
-            "Idempotency-Key has 1 to 255 visible ASCII characters", param="Idempotency-Key"
-        )
-    secret = hashlib.sha512(sent.encode()).digest()
+    secret = hashlib.sha512(checked_idempotency_key(sent).encode()).digest()
     fingerprint = hashlib.blake2b(f"{task}|{tier}|".encode(), digest_size=32, key=secret)
     fingerprint.update(content)
     return IdempotencyKey(hashlib.sha256(sent.encode()).digest(), fingerprint.digest())

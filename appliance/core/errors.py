@@ -296,6 +296,33 @@ class IdempotencyKeyInUse(ApplianceError):
         )
 
 
+class IdempotencyKeySpent(ApplianceError):
+    """The call with this Idempotency-Key was charged once and repeated often enough."""
+
+    code = "idempotency_key_spent"
+
+    def __init__(self, *, replays_max: int) -> None:
+        super().__init__(
+            f"This request was answered {replays_max + 1} times for one charge; send a new "
+            "Idempotency-Key to have it computed, and charged, again.",
+            param="Idempotency-Key",
+        )
+
+
+class AlreadyMinted(ApplianceError):
+    """The order to mint a key was carried out before; its plaintext is not known any more."""
+
+    code = "already_minted"
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(
+            f"This order made {key_id} before, and its plaintext was in that answer alone. "
+            f"A new one: gigarouter keys rotate {key_id}",
+            param="Idempotency-Key",
+        )
+        self.key_id = key_id
+
+
 # -- not now ----------------------------------------------------------------------------------
 
 
