@@ -89,11 +89,11 @@ def serve(directory: DataDir, settings: Settings, supervised: Supervised | None 
         _listening(directory, settings, supervised) as listener,
         open_books(directory, clock, limits) as books,
     ):
+        _log_recovery(books)
         stacks = last_words_of(directory)
         require_deliberate(settings, has_key=books.keyring.has_live(books.clock.wall_us()))
         check_certificate(directory, settings, clock)
         log.log(logging.WARNING if descriptors.are_few else logging.INFO, "%s", descriptors)
-        _log_recovery(books)
 
         async def run() -> None:
             async with open_appliance(
