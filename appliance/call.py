@@ -3,10 +3,12 @@
 Owns the shapes that the HTTP side and the pipeline hand each other.
 """
 
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Protocol
 
+from appliance.accounts.held_bytes import CallBytes
 from appliance.accounts.key import Key
 from appliance.catalog.spec import ModelSpec
 from appliance.ledger.entry import Charge, IdempotencyKey
@@ -44,8 +46,12 @@ class Call:
     wait_s: int
     """How long to wait for a cold model."""
     client: Client
+    held: CallBytes
+    """What it holds of the memory for bodies and answers."""
     patience_s: float = PATIENCE_S
     """How long the caller lets it wait for its turn at the engine."""
+    until_submitted: ExitStack = field(default_factory=ExitStack)
+    """What ends when its texts are tokenized and given to the engine, or never will be."""
     idempotency_key: IdempotencyKey | None = None
     """How the call is known again if its client sends it twice; None: it is not."""
 

@@ -19,15 +19,18 @@ from appliance.admin.operator_api import OperatorApi
 from appliance.api.app import create_app
 from appliance.api.auth import Authenticator
 from appliance.api.clients import Clients
+from appliance.api.connections import Connections
 from appliance.api.edge import Edge, machine_name
 from appliance.api.events import Events
 from appliance.api.guard import OperatorGuard
 from appliance.api.hosts import Hosts
+from appliance.api.pace import Pace
 from appliance.api.paid import PaidCalls
 from appliance.api.services import Services
 from appliance.core.clock import Clock, utc_day
 from appliance.core.limits import Limits
 from appliance.core.units import Picocredits
+from appliance.descriptors import current
 from appliance.engine.crash_marker import culprits
 from appliance.engine.fake_loader import FakeLoader
 from appliance.engine.isolation import Isolation
@@ -140,9 +143,9 @@ async def open_appliance(
         log_buffer,
         Events(),
     )
-    guard = _guard(directory, authenticator, settings)
-    app = create_app(services, guard, _edge(settings))
-    watches = LoopLag(clock, metrics.note_lag), FileWatch(residency.pool)
+    edge = _edge(settings, authenticator.clients, clock, limits)
+    app = create_app(services, _guard(directory, authenticator, settings), edge)
+    watches = LoopLag(clock, metrics.note_lag), FileWatch(residency.pool), edge.connections
     chores = (schedule, AuditSchedule(directory, books), residency, authenticator.refused, *watches)
     async with _running(chores, downloads, billing, residency, pools, screening):
         yield Appliance(app, pipeline, residency, admin, models, loader)
@@ -273,8 +276,15 @@ def _guard(directory: DataDir, authenticator: Authenticator, settings: Settings)
     return OperatorGuard(directory.admin_token(), authenticator, allow_remote=allow_remote)
 
 
-def _edge(settings: Settings) -> Edge:
-    return Edge(Hosts(settings.hosts, bound=settings.host, machine=machine_name()))
+def _edge(settings: Settings, clients: Clients, clock: Clock, limits: Limits) -> Edge:
+    pace = Pace(
+        clock,
+        per_second=limits.keyless_requests_per_second_max,
+        addresses_max=limits.failing_addresses_max,
+    )
+    hosts = Hosts(settings.hosts, bound=settings.host, machine=machine_name())
+    connections = Connections(clock, port=settings.port, places=current().connections)
+    return Edge(hosts, clients, pace, connections)
 
 
 def _screening(

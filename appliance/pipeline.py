@@ -45,6 +45,8 @@ INLINE_CHARS = 500
 """Texts up to this are tokenized on the event loop: that takes less than waking another thread."""
 CHARS_PER_TOKEN = 8
 """Nearly twice as many as English texts have in a small vocabulary."""
+CHARS_USUAL = 5
+"""As many as they have."""
 SLICE_CHARS = 100_000
 """Characters that a thread tokenizes for one call before it looks whose turn it is."""
 NS_PER_S = 1_000_000_000
@@ -120,12 +122,14 @@ class Pipeline:
             ApplianceError: every refusal of the error table; none of them is charged.
         """
         spec = self._admitted(call, task)
+        call.held.take(task.answer_bytes(spec))
         self.in_flight += 1
         self._idle.clear()
         try:
             with (
                 self._limiter.call(call.key),
                 self._claimed(call),
+                call.until_submitted,
                 self._residency.lease(spec) as lease,
             ):
                 return await self._run(call, task, spec, lease)
@@ -295,12 +299,14 @@ class Pipeline:
         """
         engine = self._residency.ready(spec)
         if engine is not None:
-            engine.require_turn(
+            is_expected = engine.expect(
                 key=call.key.id,
-                tokens=tokens,
+                at_least=tokens,
+                about=tokens * CHARS_PER_TOKEN // CHARS_USUAL,
                 is_batch=call.tier == "batch",
                 patience_s=call.patience_s,
             )
+            call.until_submitted.callback(is_expected)
         if call.idempotency_key is None:  # one that was paid for is answered again for nothing
             await self._billing.ledger.require(
                 await self._purchase(call, spec, task.units_at_least)
@@ -314,6 +320,7 @@ class Pipeline:
     async def _compute(self, engine: Engine, call: Call, plan: Plan, timings: Timings) -> Matrix:
         reach("before_compute")
         is_batch = call.tier == "batch"
+        call.until_submitted.close()
         job = engine.submit(
             plan.sequences, key=call.key.id, is_batch=is_batch, patience_s=call.patience_s
         )

@@ -33,13 +33,15 @@ from appliance.http_server import HttpServer, http_server
 from appliance.lan import check_certificate, require_deliberate
 from appliance.ledger.books import Books, open_books
 from appliance.listener import listen
+from appliance.machine import memory_bytes
 from appliance.port import claimed
+from appliance.scheduler.heartbeat import Heartbeat
 from appliance.settings import Settings
 from appliance.start import checked
 from appliance.store.database import WAY_OUT
 from appliance.store.datadir import DataDir, ServerNote, pid_namespace
 from appliance.store.writer import Writer
-from appliance.supervised import LISTENS, Supervised
+from appliance.supervised import ALIVE, LISTENS, WELL, Supervised
 
 log = logging.getLogger("gigarouter.serve")
 
@@ -79,18 +81,19 @@ def serve(directory: DataDir, settings: Settings, supervised: Supervised | None 
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.set_threshold(GARBAGE_MIN)
     clock = SystemClock()
-    limits = Limits()
-    settings = checked(directory, settings)
+    limits = Limits.of_machine(memory_bytes())
+    if supervised is None:  # a supervisor has checked, and warned, already
+        settings = checked(directory, settings)
     descriptors = raise_limit()
     with (
         _listening(directory, settings, supervised) as listener,
         open_books(directory, clock, limits) as books,
     ):
+        _log_recovery(books)
         stacks = last_words_of(directory)
         require_deliberate(settings, has_key=books.keyring.has_live(books.clock.wall_us()))
         check_certificate(directory, settings, clock)
         log.log(logging.WARNING if descriptors.are_few else logging.INFO, "%s", descriptors)
-        _log_recovery(books)
 
         async def run() -> None:
             async with open_appliance(
@@ -157,6 +160,10 @@ def _arm(text: str) -> None:
         failpoint.arm(text)
     except ValueError as error:
         raise InvalidSettings("settings", "failpoint", str(error)) from None
+
+
+def _nothing(_: object) -> None:
+    """Change nothing in the books."""
 
 
 class StopDeadline:
@@ -256,14 +263,28 @@ class _Serving:
         stopping = asyncio.create_task(self._stop.wait())
         # The port is open meanwhile: calls to these models wait for them like any others.
         preloading = asyncio.create_task(self._appliance.preload())
+        beating = asyncio.create_task(self._heartbeat())
         try:
             await self._announce(serving)
             await self._until_told(serving, stopping, preloading)
         finally:
             preloading.cancel()
+            beating.cancel()
             with suppress(OSError):  # a disk that went read-only; the drain must follow
                 self._directory.remove_note()
             await self._drain(server, serving)
+
+    async def _heartbeat(self) -> None:
+        """Tell the supervisor, if there is one, that this process lives and computes."""
+        if self._supervised is None:
+            return
+        pool = self._appliance.residency.pool
+        await Heartbeat(
+            lambda: [e.engine for e in pool.entries.values() if e.engine and e.is_usable],
+            partial(self._writer.run, _nothing, durable=False),
+            alive=partial(self._supervised.say, ALIVE),
+            well=partial(self._supervised.say, WELL),
+        ).run()
 
     async def _until_told(
         self,

@@ -17,8 +17,8 @@ from appliance.machine import die_with_parent
 
 STOP, HANG_UP = b"T", b"H"
 """What the supervisor says: end in good order, as on SIGTERM; or as on SIGHUP."""
-LISTENS, WELL = b"L", b"W"
-"""What the server says: its port is served; a text was embedded just now."""
+LISTENS, ALIVE, WELL = b"L", b"A", b"W"
+"""What the server says: its port is served; its loop and its books answer; its engines compute."""
 
 
 @dataclass(frozen=True, slots=True)

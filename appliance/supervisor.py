@@ -25,7 +25,7 @@ from appliance import sd_notify
 from appliance.core.clock import Clock
 from appliance.core.process_end import end_of
 from appliance.settings import environment
-from appliance.supervised import HANG_UP, LISTENS, STOP, WELL, Supervised
+from appliance.supervised import ALIVE, HANG_UP, LISTENS, STOP, WELL, Supervised
 
 log = logging.getLogger("gigarouter.supervisor")
 
@@ -36,6 +36,8 @@ PAUSE_S_MAX = 30.0
 QUIET_S = 660.0
 """A server that has once said that it is well and then does not for so long, hangs: longer than the
 longest call may compute."""
+SILENT_S = 120.0
+"""The same for the sign of life that is given every few seconds."""
 PATIENCE_S = 1.5
 """Callers wait so long for the next server without a word."""
 HEAD_BYTES, HEAD_S = 65_536, 0.2
@@ -84,8 +86,8 @@ class Supervisor:
         self._asked: list[int] = []
         """Signals that came and were not passed on yet."""
         self._is_stopping = False
-        self._well_s: float | None = None
-        """When it said last that it is well."""
+        self._heard_s: dict[bytes, float] = {}
+        """When it said last that it is alive, and well."""
 
     def run(self) -> int:
         """Return the exit code for this process, once no server shall run any more."""
@@ -131,7 +133,7 @@ class Supervisor:
             start_new_session=True,
         )
         theirs.close()
-        self._well_s = None
+        self._heard_s.clear()
         try:
             while server.poll() is None:
                 select.select([reader, ours.fileno()], [], [], LOOK_AGAIN_S)
@@ -149,8 +151,10 @@ class Supervisor:
             said = line.recv(4096, socket.MSG_DONTWAIT)
             if LISTENS in said:
                 sd_notify.notify("READY=1")
-            if WELL in said:
-                self._well_s = self._now_s()
+            for word in (ALIVE, WELL):
+                if word in said:
+                    self._heard_s[word] = self._now_s()
+            if ALIVE in said:
                 sd_notify.notify("WATCHDOG=1")
 
     def _pass_on(self, line: socket.socket) -> None:
@@ -163,10 +167,12 @@ class Supervisor:
                 line.send(HANG_UP if number == signal.SIGHUP else STOP)
 
     def _end_one_that_hangs(self, server: "subprocess.Popen[bytes]") -> None:
-        if self._well_s is not None and self._now_s() - self._well_s > QUIET_S:
-            log.error("the server computed nothing for %.0f s: it is ended", QUIET_S)
-            self._well_s = None
-            server.send_signal(signal.SIGABRT)  # faulthandler then writes where it stands
+        for word, most_s in ((ALIVE, SILENT_S), (WELL, QUIET_S)):
+            if self._now_s() - self._heard_s.get(word, self._now_s()) > most_s:
+                what = "computed nothing" if word == WELL else "gave no sign of life"
+                log.error("the server %s for %.0f s: it is ended", what, most_s)
+                self._heard_s.clear()
+                server.send_signal(signal.SIGABRT)  # faulthandler then writes where it stands
 
     def _wait(self, reader: int, seconds: float) -> bool:
         """Wait, telling callers to come back; return False if told to stop meanwhile."""

@@ -1,8 +1,10 @@
 #!/bin/sh
-# Test: install the test extras and run the whole suite. Arguments go to pytest.
+# Test: install the test extras and run the whole suite, four files at a time: most tests wait for
+# processes, disks or clocks, not for a core. With arguments, which go to pytest, one at a time.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 . "$root/packaging/environment.sh"
 install test
 cd "$root"
+[ $# -gt 0 ] || set -- --numprocesses 4 --dist loadfile
 exec "$python" -m pytest "$@"

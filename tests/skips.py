@@ -31,6 +31,7 @@ EXPECTED = {
     "only root gives files away": "a file of another user is made by chown",
     "pthread_getattr_np is glibc's": "the size of a thread's stack",
     "an engine with its own kernels": "an engine that was compiled elsewhere, or a processor without AVX2",
+    "there is no browser here": "a page of somebody else is read in Chromium",
     "this is no checkout": "what is tracked is asked of git",
 }
 """Reasons (or their beginnings, up to a colon), and what each is about."""

@@ -5,6 +5,7 @@ Owns one token bucket for each address that failed lately.
 
 import ipaddress
 from collections import OrderedDict
+from functools import lru_cache
 
 from appliance.accounts.bucket import Bucket
 from appliance.core.clock import Clock
@@ -12,6 +13,8 @@ from appliance.core.errors import TooManyInvalidKeys
 
 IPV6_NETWORK_BITS = 64
 """One customer's network: counting single addresses of it would count nothing."""
+ADDRESSES_REMEMBERED = 1_000
+"""Whose network is not worked out again."""
 
 
 class FailedAuthLimiter:
@@ -47,6 +50,7 @@ class FailedAuthLimiter:
             raise TooManyInvalidKeys(retry_after_s=bucket.wait_s(1))
 
 
+@lru_cache(maxsize=ADDRESSES_REMEMBERED)
 def network_of(address: str) -> str:
     """Return what is counted together: an IPv4 address, or an IPv6 network of 64 bits.
 

@@ -29,6 +29,8 @@ Scope = Literal["infer", "usage", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 DEFAULT_SCOPES: tuple[Scope, ...] = ("infer", "usage")
 
+_IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
+
 
 @dataclass(frozen=True, slots=True)
 class KeyLimits:
@@ -127,6 +129,19 @@ def checked_credit(text: str, *, param: str) -> Picocredits:
         return picocredits(text)
     except ValueError as error:
         raise InvalidRequest(f"{param}: {error}", param=param) from None
+
+
+def checked_idempotency_key(text: str) -> str:
+    """Return an Idempotency-Key as it is.
+
+    Raises:
+        InvalidRequest: empty, too long, or with other than visible ASCII characters.
+    """
+    if not _IDEMPOTENCY_KEY.fullmatch(text):
+        raise InvalidRequest(
+            "Idempotency-Key has 1 to 255 visible ASCII characters", param="Idempotency-Key"
+        )
+    return text
 
 
 def checked_rate(value: int | None, *, param: str) -> int | None:

@@ -14,13 +14,20 @@ from typing import TypeVar
 from appliance.catalog.addition import Stage
 from appliance.core import ids
 from appliance.core.cancellation import uninterrupted
-from appliance.core.errors import AdditionCancelled, AdditionNotFound, InvalidRequest
+from appliance.core.errors import InvalidRequest, LoadFailed
 from appliance.wire.additions import AdditionList, AdditionView
 
 T = TypeVar("T")
 
 RUNNING_MAX = 3
 """Models that are added at once."""
+
+
+class AdditionCancelled(LoadFailed):
+    """Adding a model was cancelled by somebody else; the models are what they were."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"adding {model[:200]!r} was cancelled; nothing is changed")
 
 
 @dataclass(slots=True)
@@ -77,11 +84,13 @@ class Additions:
         """Tell an addition to end at its next step; one that is putting its file in place does not.
 
         Raises:
-            AdditionNotFound: none that runs has this id.
+            InvalidRequest: none that runs has this id.
         """
         running = next((each for each in list(self._running) if each.id == addition_id), None)
         if running is None:
-            raise AdditionNotFound(addition_id)
+            raise InvalidRequest(
+                f"no model is being added as {addition_id[:100]!r}; it may have ended", param="id"
+            )
         running.cancelled.set()
         return running.view()
 

@@ -8,6 +8,8 @@ import asyncio
 from dataclasses import replace
 from decimal import Decimal
 
+import msgspec
+
 from appliance.accounts import credential, keyring
 from appliance.accounts.key import (
     RETIRED_MAX,
@@ -17,6 +19,7 @@ from appliance.accounts.key import (
     Retired,
     checked_credit,
     checked_expiry_s,
+    checked_idempotency_key,
     checked_models,
     checked_name,
     checked_overlap_s,
@@ -27,11 +30,12 @@ from appliance.accounts.keyring import Keyring
 from appliance.admin.models import Models
 from appliance.core import ids
 from appliance.core.clock import Clock, iso
-from appliance.core.errors import InvalidRequest
+from appliance.core.errors import AlreadyMinted, InvalidRequest
 from appliance.core.limits import Limits
 from appliance.core.units import Picocredits, credits_of
 from appliance.ledger import books, ledger
 from appliance.ledger.entry import Statement
+from appliance.ledger.orders import Repeatable
 from appliance.ledger.transfer import read_statement, read_statements
 from appliance.store.reader import reading
 from appliance.store.write_request import Operation
@@ -69,6 +73,8 @@ class KeyAdmin:
         Raises:
             InvalidRequest: a field of the order is wrong; `param` names it.
             ModelNotFound: the allow-list names no model.
+            AlreadyMinted: the order made a key before.
+            IdempotencyKeyReused: another order had its Idempotency-Key.
         """
         self._keyring.require_room()
         now_us = self._clock.wall_us()
@@ -76,7 +82,9 @@ class KeyAdmin:
         key = self._new_key(order, text, now_us)
         unlimited = key.unlimited
         granted = Picocredits(0) if unlimited else checked_credit(order.credit, param="credit")
-        await self._writer.run(books.mint(key, granted, now_us))
+        done = await self._writer.run(books.mint(key, granted, now_us, _repeatable("mint", order)))
+        if done is not None:
+            raise AlreadyMinted(done)
         self._keyring.add(key)
         limits = key.limits
         return MintedKey(
@@ -152,11 +160,13 @@ class KeyAdmin:
         Raises:
             KeyNotFound: no key has this id.
             InvalidRequest: not an amount that the books can carry.
+            IdempotencyKeyReused: another order had its Idempotency-Key.
         """
         self._keyring.get(key_id)
         amount = checked_credit(order.credit, param="credit")
         now_us = self._clock.wall_us()
-        await self._writer.run(books.top_up(key_id, amount, now_us))
+        repeatable = _repeatable(f"top up {key_id}", order)
+        await self._writer.run(books.top_up(key_id, amount, now_us, repeatable))
         return await self.show(key_id)
 
     async def revoke(self, key_id: str) -> KeyView:
@@ -243,6 +253,19 @@ class KeyAdmin:
             while after is not None:
                 after = await self._writer.run(_forget_after(key_id, after))
         return await self.show(key_id)
+
+
+def _repeatable(verb: str, order: MintOrder | TopUpOrder) -> Repeatable | None:
+    """Return how an order is known again, if it has an Idempotency-Key.
+
+    Raises:
+        InvalidRequest: that is empty, too long, or holds other than visible ASCII characters.
+    """
+    if order.idempotency_key is None:
+        return None
+    key = checked_idempotency_key(order.idempotency_key)
+    content = msgspec.structs.replace(order, idempotency_key=None)
+    return Repeatable.of(key, verb, msgspec.json.encode(content))
 
 
 def _forget_after(key_id: str, after: int) -> Operation[int | None]:

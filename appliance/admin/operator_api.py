@@ -5,6 +5,7 @@ when no server runs, so both do the same.
 """
 
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 import msgspec
@@ -93,6 +94,7 @@ class OperatorApi:
         return msgspec.structs.replace(view, trial=self.trials.find(spec))
 
 
+@cache
 def program_version() -> str:
     """Return this program's version, `"0"` when it runs uninstalled."""
     try:

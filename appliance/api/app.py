@@ -11,7 +11,7 @@ from litestar.datastructures import MutableScopeHeaders
 from litestar.di import Provide
 from litestar.enums import ScopeType
 from litestar.routes import HTTPRoute
-from litestar.types import Message, Receive, Scope, Send
+from litestar.types import HTTPScope, Message, Receive, Scope, Send
 
 from appliance.api import audit, error_responses
 from appliance.api.disconnect import ClientGone
@@ -20,6 +20,7 @@ from appliance.api.guard import OperatorGuard
 from appliance.api.head import answer_head, check_head
 from appliance.api.request import AnyRequest, request_id_of
 from appliance.api.routes import account, embeddings, operator, public, rerank
+from appliance.api.sending import TimedSend
 from appliance.api.services import Services
 from appliance.core.errors import ApplianceError
 
@@ -28,23 +29,36 @@ class Application(Litestar):
     """Litestar, which answers HEAD wherever there is a GET, behind the edge."""
 
     edge: Edge
+    answer_seconds_max: float
     on_refused: Callable[[AnyRequest, ApplianceError], None]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # type: ignore[override]  # Litestar's own adds the lifespan's types
         """Answer one request."""
-        if scope["type"] == ScopeType.HTTP:
-            scope.setdefault("state", {})
-            request = Request[Any, Any, Any](scope)
-            try:
-                self.edge.check(request)
-            except ApplianceError as error:
-                self.on_refused(request, error)
-                await answer_refusal(error, scope, send)
-                return
-        if scope.get("method") == "HEAD":
-            await answer_head(super().__call__, scope, receive, send)
-        else:
+        if scope["type"] != ScopeType.HTTP:
             await super().__call__(scope, receive, send)
+            return
+        with self.edge.connections.asking(scope["client"]):
+            await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
+        state = scope.setdefault("state", {})
+        request = Request[Any, Any, Any](scope)
+        try:
+            self.edge.check(request)
+        except ApplianceError as error:
+            self.on_refused(request, error)
+            await self.edge.slow_down(request)
+            await answer_refusal(error, scope, send)
+            return
+        timed = TimedSend(send, seconds_max=self.answer_seconds_max)
+        try:
+            if scope["method"] == "HEAD":
+                await answer_head(super().__call__, scope, receive, timed)
+            else:
+                await super().__call__(scope, receive, timed)
+        finally:
+            if (held := state.get("held")) is not None:
+                held.release()
 
 
 def create_app(services: Services, guard: OperatorGuard, edge: Edge) -> Application:
@@ -52,6 +66,10 @@ def create_app(services: Services, guard: OperatorGuard, edge: Edge) -> Applicat
 
     async def written_down(message: Message, scope: Scope) -> None:
         audit.write(services.admin.audit_log, message, scope)
+
+    async def slowed_down(message: Message, scope: Scope) -> None:
+        if message["type"] == "http.response.start":
+            await edge.slow_down(Request(scope))
 
     application = Application(
         route_handlers=[
@@ -71,7 +89,7 @@ def create_app(services: Services, guard: OperatorGuard, edge: Edge) -> Applicat
             ClientGone: _client_gone,
             Exception: error_responses.respond,
         },
-        before_send=[_complete_headers, written_down],
+        before_send=[slowed_down, _complete_headers, written_down],
         # Our own document is served; Litestar's would load pages from the network.
         openapi_config=None,
         # Bodies are bounded where they are read, so that the key is checked first.
@@ -79,6 +97,7 @@ def create_app(services: Services, guard: OperatorGuard, edge: Edge) -> Applicat
         logging_config=None,
     )
     application.edge = edge
+    application.answer_seconds_max = services.limits.answer_seconds_max
     application.on_refused = services.paid.refused_at_the_edge
     return application
 

@@ -12,6 +12,7 @@ from appliance.accounts.key import Key, Scope
 from appliance.accounts.keyring import Keyring
 from appliance.accounts.refused_access import RefusedAccess
 from appliance.api.clients import Clients
+from appliance.api.request import note_known
 from appliance.core.clock import Clock
 from appliance.core.errors import InsufficientScope, InvalidKey, MissingKey
 
@@ -54,6 +55,7 @@ class Authenticator:
             if isinstance(error, InvalidKey):
                 self._failed_auth.count(address)
             raise
+        note_known(connection)
         if not any(scope in key.scopes for scope in scopes):
             self.refused.count(self.clients.address(connection), InsufficientScope.code)
             raise InsufficientScope(scopes[0])

@@ -1,4 +1,4 @@
-"""Edge: what is refused of a request before it reaches any route.
+"""Edge: what is refused before any route, and how fast who has no key is answered.
 
 Owns the order: whom the request is meant for, which page sends it, and how its path is spelled.
 """
@@ -10,8 +10,11 @@ from litestar import Request
 from litestar.types import Scope, Send
 
 from appliance.api import error_responses
+from appliance.api.clients import Clients
+from appliance.api.connections import Connections
 from appliance.api.hosts import Hosts
-from appliance.api.request import AnyRequest, request_id_of
+from appliance.api.pace import Pace
+from appliance.api.request import AnyRequest, is_known, request_id_of
 from appliance.core.errors import ApplianceError, UnknownPath
 
 WITH_IDS = ("/v1/models/", "/admin/v1/models/")
@@ -21,8 +24,13 @@ WITH_IDS = ("/v1/models/", "/admin/v1/models/")
 class Edge:
     """Checks heads of requests for one server."""
 
-    def __init__(self, hosts: Hosts) -> None:
+    def __init__(
+        self, hosts: Hosts, clients: Clients, pace: Pace, connections: Connections
+    ) -> None:
         self._hosts = hosts
+        self._clients = clients
+        self._pace = pace
+        self.connections = connections
 
     def check(self, request: AnyRequest) -> None:
         """Refuse a request that is not for us, not from a page of ours, or oddly spelled.
@@ -38,6 +46,11 @@ class Edge:
             hosts[0] if hosts else "", str(request.method), request.headers
         )
         _require_plain(request.scope["path"], request.scope["raw_path"])
+
+    async def slow_down(self, request: AnyRequest) -> None:
+        """Return when an answer may begin: at once where the request had a good credential."""
+        if not is_known(request):
+            await self._pace.wait(self._clients.address(request))
 
 
 def _require_plain(path: str, raw: bytes) -> None:

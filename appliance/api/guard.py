@@ -10,7 +10,7 @@ from litestar.connection import ASGIConnection
 
 from appliance.api.audit import note_operator
 from appliance.api.auth import Authenticator
-from appliance.api.request import credential_of
+from appliance.api.request import credential_of, note_known
 from appliance.core.errors import UnknownPath
 
 
@@ -38,6 +38,7 @@ class OperatorGuard:
             raise UnknownPath(path=connection.scope["path"][:200], valid=("/v1/models",))
         text = credential_of(connection)
         if text is not None and hmac.compare_digest(text.encode(), self._token):
+            note_known(connection)
             note_operator(connection, "admin token", address)
         else:
             key = self._authenticator.require(connection, text, "admin")

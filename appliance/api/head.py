@@ -27,8 +27,10 @@ SINGLE = (
 """Headers with one value. Of two, another program between may have read the other one."""
 
 
-def check_head(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+async def check_head(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
     """Refuse a request whose head is ambiguous or asks for what is not done here.
+
+    It waits for nothing: Litestar takes each guard that is not a coroutine to another thread.
 
     Raises:
         InvalidRequest: a header that has one value is there twice, or the framing is ambiguous, or

@@ -16,6 +16,7 @@ from typing import Any
 from litestar import Response
 from litestar.background_tasks import BackgroundTask
 
+from appliance.accounts.held_bytes import CallBytes, HeldBytes
 from appliance.accounts.key import Key
 from appliance.accounts.limiter import Limiter
 from appliance.api import error_responses
@@ -58,6 +59,7 @@ class PaidRequest:
     request: AnyRequest
     key: Key
     body: bytes
+    held: CallBytes
     request_id: str
     tier: Tier
     wait_s: int | None
@@ -96,6 +98,9 @@ class PaidCalls:
         self._clock = clock
         self._default_wait_s = default_wait_s
         self.limits: Limits = pipeline.limits
+        self._held = HeldBytes(
+            bytes_max=self.limits.held_bytes_max, per_key_max=self.limits.held_bytes_per_key_max
+        )
 
     @asynccontextmanager
     async def admitted(self, request: AnyRequest) -> AsyncIterator[PaidRequest]:
@@ -113,12 +118,14 @@ class PaidCalls:
             await discard_unread(request)
             raise
         authenticated_ns = self._clock.monotonic_ns()
+        held = request.scope["state"]["held"] = self._held.of_call(key.id)
         try:
             yield PaidRequest(
                 calls=self,
                 request=request,
                 key=key,
-                body=await read_body(request, self.limits),
+                body=await read_body(request, self.limits, held),
+                held=held,
                 request_id=request_id_of(request),
                 tier=tier_of(request),
                 wait_s=preferred_wait(request, self.limits),
@@ -145,6 +152,7 @@ class PaidCalls:
                 tier=paid.tier,
                 wait_s=self._default_wait_s if paid.wait_s is None else paid.wait_s,
                 client=client,
+                held=paid.held,
                 patience_s=_patience_s(paid),
                 idempotency_key=idempotency_key_of(paid.request, task.kind, paid.tier, paid.body),
             )

@@ -14,10 +14,13 @@ from typing import Any
 from litestar import Request
 from litestar.connection import ASGIConnection
 
+from appliance.accounts.held_bytes import CallBytes
+from appliance.accounts.key import checked_idempotency_key
 from appliance.core import ids
 from appliance.core.errors import (
     BodyTooLarge,
     InvalidRequest,
+    QueueFull,
     UnsupportedCharset,
     UnsupportedEncoding,
 )
@@ -36,7 +39,6 @@ UNREAD_SECONDS = 1.0
 """The same bounds for a body whose key is refused."""
 
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}", re.ASCII)
-_IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 _CHARSET = re.compile(r';\s*charset\s*=\s*"?([^\s;"]*)', re.ASCII | re.IGNORECASE)
 _UTF_8 = {"utf-8", "utf8", "us-ascii", "ascii"}
 """ASCII is a part of UTF-8."""
@@ -65,6 +67,16 @@ def credential_of(request: ASGIConnection[Any, Any, Any, Any]) -> str | None:
         scheme, _, token = authorization.partition(" ")
         return token.strip() if scheme.lower() == "bearer" else authorization
     return headers.get("x-api-key", headers.get("api-key"))
+
+
+def note_known(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
+    """Keep that the request carries a good credential."""
+    connection.scope["state"]["is_known"] = True
+
+
+def is_known(connection: ASGIConnection[Any, Any, Any, Any]) -> bool:
+    """Say whether the request turned out to carry a good credential."""
+    return bool(connection.scope["state"].get("is_known"))
 
 
 def note_headers(request: AnyRequest, headers: dict[str, str]) -> None:
@@ -128,11 +140,7 @@ def idempotency_key_of(
     sent = request.headers.get("idempotency-key")
     if sent is None:
         return None
-    if not _IDEMPOTENCY_KEY.fullmatch(sent):
-        raise InvalidRequest(
-            "Idempotency-Key has 1 to 255 visible ASCII characters", param="Idempotency-Key"
-        )
-    secret = hashlib.sha512(sent.encode()).digest()
+    secret = hashlib.sha512(checked_idempotency_key(sent).encode()).digest()
     fingerprint = hashlib.blake2b(f"{task}|{tier}|".encode(), digest_size=32, key=secret)
     fingerprint.update(content)
     return IdempotencyKey(hashlib.sha256(sent.encode()).digest(), fingerprint.digest())
@@ -155,10 +163,13 @@ async def discard_unread(request: AnyRequest) -> None:
     await _discard(request, UNREAD_BYTES, UNREAD_SECONDS)
 
 
-async def read_body(request: AnyRequest, limits: Limits) -> bytes:
+async def read_body(request: AnyRequest, limits: Limits, held: CallBytes | None = None) -> bytes:
     """Return the whole body; call it once the client's key is known to be good.
 
+    With `held`, its bytes are counted there before they are read.
+
     Raises:
+        QueueFull: too much is held already.
         BodyTooLarge: it has more bytes than allowed, declared or sent.
         UnsupportedEncoding: it is compressed.
         UnsupportedCharset: it is said not to be UTF-8.
@@ -166,15 +177,17 @@ async def read_body(request: AnyRequest, limits: Limits) -> bytes:
     """
     try:
         _require_readable(request, limits)
-        return await _read(request, limits)
-    except (BodyTooLarge, UnsupportedEncoding, UnsupportedCharset):
+        return await _read(request, limits, held)
+    except (BodyTooLarge, UnsupportedEncoding, UnsupportedCharset, QueueFull):
         await _discard(request, limits.body_bytes_max * DRAIN_FACTOR, limits.body_seconds_max)
         raise
 
 
-async def _read(request: AnyRequest, limits: Limits) -> bytes:
+async def _read(request: AnyRequest, limits: Limits, held: CallBytes | None) -> bytes:
     chunks: list[bytes] = []
-    size = 0
+    size, counted = 0, _declared_bytes(request)
+    if held is not None:
+        held.take(counted)
     request.scope["state"]["body_was_asked_for"] = True
     try:
         async with asyncio.timeout(limits.body_seconds_max):
@@ -186,6 +199,9 @@ async def _read(request: AnyRequest, limits: Limits) -> bytes:
                     raise InvalidRequest("The body broke off.")
                 chunks.append(message["body"])
                 size += len(message["body"])
+                if held is not None and size > counted:
+                    held.take(size - counted)
+                    counted = size
                 is_more = message["more_body"]
     except TimeoutError:
         raise InvalidRequest(

@@ -12,6 +12,10 @@ from appliance.client import verbs
 from appliance.store.datadir import DataDir
 from appliance.wire.keys import ExpireOrder, MintOrder, RotateOrder, TopUpOrder
 
+ONCE = click.option(
+    "--idempotency-key", metavar="TEXT", help="Do it once, however often this is run within a day."
+)
+
 
 @click.group(cls=Commands)
 def keys() -> None:
@@ -28,6 +32,7 @@ def keys() -> None:
 @click.option("--models", help="Ids of the models it may call, separated by commas.")
 @click.option("--expires", help="Like 90m, 12h, 30d or 2w.")
 @click.option("--scopes", help="Some of infer, usage, admin.  [default: infer,usage]")
+@ONCE
 @everywhere
 def mint(
     directory: DataDir, *, as_json: bool, models: str | None, scopes: str | None, **order: Any
@@ -65,11 +70,15 @@ def show_key(directory: DataDir, *, as_json: bool, key_id: str) -> None:
 @keys.command()
 @click.argument("key_id", metavar="ID")
 @click.argument("usd", metavar="USD")
+@ONCE
 @everywhere
-def topup(directory: DataDir, *, as_json: bool, key_id: str, usd: str) -> None:
+def topup(
+    directory: DataDir, *, as_json: bool, key_id: str, usd: str, idempotency_key: str | None
+) -> None:
     """Add credits to a key."""
+    order = TopUpOrder(credit=usd, idempotency_key=idempotency_key)
     with reach(directory) as operator:
-        view = operator.do(verbs.TOP_UP, key_id, order=TopUpOrder(credit=usd))
+        view = operator.do(verbs.TOP_UP, key_id, order=order)
     printing.document(view) if as_json else printing.key(view)
 
 

@@ -5,6 +5,7 @@ Owns addresses, the admin token, and which error a failure is. Nothing but the f
 """
 
 import asyncio
+import uuid
 from functools import partial
 from typing import Any, NoReturn, Self, TypeVar
 
@@ -16,6 +17,7 @@ from appliance.client.paid import Ranking, Vectors, ranking_of, vectors_of
 from appliance.client.verbs import Verb, target
 from appliance.client.watch import Watch, watched
 from appliance.core.clock import SystemClock
+from appliance.wire.keys import MintOrder, TopUpOrder
 
 T = TypeVar("T")
 CLOCK = SystemClock()
@@ -89,14 +91,22 @@ class AsyncCaller:
             ServerRefused: it answers no.
             StrangeAnswer: the answer is not of the verb's type.
         """
+        headers, tries = self._headers, 1
+        if isinstance(order, MintOrder | TopUpOrder):
+            # Should the connection break, it can be sent again: the server does it once.
+            headers, tries = {**headers, "idempotency-key": uuid.uuid4().hex}, 2
         content = None if order is None else msgspec.json.encode(order)
-        answer = await self._send(
-            verb.method,
-            target(verb, names),
-            content,
-            self._headers,
-            max(verb.deadline_s, deadline_s),
-        )
+        seconds = max(verb.deadline_s, deadline_s)
+        while True:
+            tries -= 1
+            try:
+                answer = await self._send(
+                    verb.method, target(verb, names), content, headers, seconds
+                )
+                break
+            except ServerLost:
+                if not tries:
+                    raise
         if answer.status_code >= REFUSED:
             raise ServerRefused(reason_of(answer.content))
         try:

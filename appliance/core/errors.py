@@ -296,6 +296,33 @@ class IdempotencyKeyInUse(ApplianceError):
         )
 
 
+class IdempotencyKeySpent(ApplianceError):
+    """The call with this Idempotency-Key was charged once and repeated often enough."""
+
+    code = "idempotency_key_spent"
+
+    def __init__(self, *, replays_max: int) -> None:
+        super().__init__(
+            f"This request was answered {replays_max + 1} times for one charge; send a new "
+            "Idempotency-Key to have it computed, and charged, again.",
+            param="Idempotency-Key",
+        )
+
+
+class AlreadyMinted(ApplianceError):
+    """The order to mint a key was carried out before; its plaintext is not known any more."""
+
+    code = "already_minted"
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(
+            f"This order made {key_id} before, and its plaintext was in that answer alone. "
+            f"A new one: gigarouter keys rotate {key_id}",
+            param="Idempotency-Key",
+        )
+        self.key_id = key_id
+
+
 # -- not now ----------------------------------------------------------------------------------
 
 
@@ -492,24 +519,6 @@ class DownloadNotFound(ApplianceError):
 
     def __init__(self, download_id: str) -> None:
         super().__init__(f"There is no download {download_id[:100]!r}.")
-
-
-class AdditionCancelled(ApplianceError):
-    """Adding a model was cancelled by somebody else; the models are what they were."""
-
-    code = "model_not_served"
-
-    def __init__(self, model: str) -> None:
-        super().__init__(f"adding {model[:200]!r} was cancelled; nothing is changed")
-
-
-class AdditionNotFound(ApplianceError):
-    """No model is being added with this id."""
-
-    code = "model_not_found"
-
-    def __init__(self, addition_id: str) -> None:
-        super().__init__(f"There is no addition {addition_id[:100]!r}; it may have ended.")
 
 
 class HoldNotOpen(ApplianceError):

@@ -5,6 +5,9 @@ Owns the numbers and the relations between them. Limits of a single key are stor
 
 from dataclasses import dataclass
 
+HELD_BYTES_LEAST = 128 * 1024 * 1024
+HELD_BYTES_MOST = 2 * 1024 * 1024 * 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -12,6 +15,12 @@ class Limits:
 
     body_bytes_max: int = 32_000_000
     """Bytes of a request body; above it 413."""
+    held_bytes_max: int = 512 * 1024 * 1024
+    """Bytes of bodies and answers in memory at once; above it 429 queue_full."""
+    held_bytes_per_key_max: int = 128 * 1024 * 1024
+    """Bytes of them that the calls of one key may hold."""
+    answer_seconds_max: float = 30.0
+    """Seconds a client may read nothing of an answer; it also has a second for each 100 kB."""
     body_seconds_max: float = 30.0
     """Seconds a client may take to send its body."""
     inputs_max: int = 2_048
@@ -48,10 +57,19 @@ class Limits:
     """Invalid keys that one address may try a minute; above it they get 429 instead of 401."""
     failing_addresses_max: int = 10_000
     """Addresses whose invalid keys are counted; the one that failed longest ago is dropped."""
+    keyless_requests_per_second_max: int = 100
+    """Requests without a good key that one address is answered a second; more of them wait."""
     name_chars_max: int = 200
     """Characters in the name of a key or a model."""
+
+    @classmethod
+    def of_machine(cls, memory_bytes: int) -> "Limits":
+        """Return the bounds of a server that has so much memory: an eighth holds bodies."""
+        held = min(max(memory_bytes // 8, HELD_BYTES_LEAST), HELD_BYTES_MOST)
+        return cls(held_bytes_max=held, held_bytes_per_key_max=held // 4)
 
     def __post_init__(self) -> None:
         """Check the relations between bounds."""
         assert self.text_bytes_max <= self.body_bytes_max
+        assert self.held_bytes_per_key_max <= self.held_bytes_max
         assert self.request_tokens_max <= self.queue_tokens_max

@@ -16,8 +16,9 @@ from appliance.core.clock import Clock, SteadyClock
 from appliance.core.errors import StoreFailed
 from appliance.core.limits import Limits
 from appliance.core.units import Picocredits
-from appliance.ledger import audit, ledger, rollback_guard
+from appliance.ledger import audit, ledger, orders, rollback_guard
 from appliance.ledger.audit_record import AuditRecord
+from appliance.ledger.orders import Repeatable
 from appliance.ledger.recovery import Recovered, recover
 from appliance.ledger.rollback_guard import RollbackGuard
 from appliance.ledger.schema import MIGRATIONS, SMALL
@@ -86,8 +87,13 @@ def _inspect(connection: sqlite3.Connection, directory: DataDir, file: RollbackG
         )
 
 
-def mint(key: Key, granted: Picocredits, now_us: int) -> Operation[None]:
-    """Write a key, its account and its first grant, all of them or none."""
+def mint(
+    key: Key, granted: Picocredits, now_us: int, repeatable: Repeatable | None = None
+) -> Operation[str | None]:
+    """Write a key, its account and its first grant, all of them or none.
+
+    The operation returns the id of the key that the order made before, and writes nothing then.
+    """
 
     def write(connection: sqlite3.Connection) -> None:
         keyring.insert(connection, key)
@@ -95,12 +101,37 @@ def mint(key: Key, granted: Picocredits, now_us: int) -> Operation[None]:
         if granted:
             ledger.grant(connection, key.id, granted, now_us)
 
-    return write
+    return _once(repeatable, key.id, now_us, write)
 
 
-def top_up(key_id: str, amount: Picocredits, now_us: int) -> Operation[None]:
-    """Add credits to a key."""
-    return lambda connection: ledger.grant(connection, key_id, amount, now_us)
+def top_up(
+    key_id: str, amount: Picocredits, now_us: int, repeatable: Repeatable | None = None
+) -> Operation[str | None]:
+    """Add credits to a key, unless the order did it before: then the operation returns its id."""
+    return _once(
+        repeatable,
+        key_id,
+        now_us,
+        lambda connection: ledger.grant(connection, key_id, amount, now_us),
+    )
+
+
+def _once(
+    repeatable: Repeatable | None, key_id: str, now_us: int, write: Operation[None]
+) -> Operation[str | None]:
+    """Write once for each order, and record that in the same transaction."""
+
+    def operation(connection: sqlite3.Connection) -> str | None:
+        if repeatable is not None:
+            done = orders.find(connection, repeatable, now_us)
+            if done is not None:
+                return done
+        write(connection)
+        if repeatable is not None:
+            orders.keep(connection, repeatable, key_id, now_us)
+        return None
+
+    return operation
 
 
 def revoke(key_id: str, now_us: int) -> Operation[None]:

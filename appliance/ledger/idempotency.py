@@ -2,7 +2,8 @@
 
 Owns the table `repeats`: which charge belongs to an Idempotency-Key, for a day, and nothing of the
 request or its answer (draft-ietf-httpapi-idempotency-key-header-07; only successful calls are
-recorded). A repeated call is computed again, free of charge.
+recorded). A repeated call is computed again, free of charge, a few times: a client that repeats it
+for want of an answer needs no more, and one that wants to pay once for many gets no more.
 """
 
 import sqlite3
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from appliance.core.clock import Clock
-from appliance.core.errors import IdempotencyKeyInUse, IdempotencyKeyReused
+from appliance.core.errors import IdempotencyKeyInUse, IdempotencyKeyReused, IdempotencyKeySpent
 from appliance.core.units import Picocredits
 from appliance.ledger.entry import Charge, IdempotencyKey
 from appliance.ledger.transfer import read_balance
@@ -18,6 +19,8 @@ from appliance.store.writer import Writer
 
 KEPT_US = 24 * 3_600 * 1_000_000
 """How long an Idempotency-Key is kept."""
+REPLAYS_MAX = 4
+"""How often a call is computed again for one charge; clients repeat a call twice by themselves."""
 
 
 class IdempotencyStore:
@@ -45,10 +48,11 @@ class IdempotencyStore:
             self._in_flight.discard(claimed)
 
     async def find(self, key_id: str, idempotency_key: IdempotencyKey) -> Charge | None:
-        """Return the charge of the first call, or None if this is it.
+        """Return the charge of the first call, or None if this is it; each time counts.
 
         Raises:
             IdempotencyKeyReused: the first call had another body.
+            IdempotencyKeySpent: it was repeated `REPLAYS_MAX` times.
         """
         now_us = self._clock.wall_us()
         return await self._writer.run(
@@ -59,17 +63,20 @@ class IdempotencyStore:
 def find(
     connection: sqlite3.Connection, key_id: str, idempotency_key: IdempotencyKey, now_us: int
 ) -> Charge | None:
-    """Return the charge of the first call, or None if none is recorded."""
+    """Return the charge of the first call, and count its repetition; None: none is recorded."""
     row = connection.execute(
-        "SELECT fingerprint, seq, amount, until_us FROM repeats JOIN transfers USING (seq)"
+        "SELECT fingerprint, seq, amount, until_us, replays FROM repeats JOIN transfers USING (seq)"
         " WHERE account = ? AND token = ?",
         (key_id, idempotency_key.token),
     ).fetchone()
     if row is None or row[3] <= now_us:
         return None
-    fingerprint, seq, amount, _ = row
+    fingerprint, seq, amount, _, replays = row
     if fingerprint != idempotency_key.fingerprint:
         raise IdempotencyKeyReused
+    if replays >= REPLAYS_MAX:
+        raise IdempotencyKeySpent(replays_max=REPLAYS_MAX)
+    connection.execute("UPDATE repeats SET replays = replays + 1 WHERE seq = ?", (seq,))
     return Charge(seq, Picocredits(amount), read_balance(connection, key_id, now_us))
 
 

@@ -31,6 +31,7 @@ SMALL = (
     "holds",
     "undelivered",
     "repeats",
+    "orders",
     "usage_days",
 )
 """Tables that do not grow with every call: they can be checked entirely at a start."""
@@ -233,10 +234,30 @@ def _copy_rows(connection: sqlite3.Connection, text: str) -> None:
     execute_statements(connection, [sql for (sql,) in beside])
 
 
+REPETITIONS = (
+    "ALTER TABLE repeats ADD COLUMN replays INTEGER NOT NULL DEFAULT 0 CHECK (replays >= 0)",
+    """
+    CREATE TABLE orders (
+        token BLOB PRIMARY KEY CHECK (length(token) = 32),
+        fingerprint BLOB NOT NULL CHECK (length(fingerprint) = 32),
+        key_id TEXT NOT NULL REFERENCES keys (id),
+        until_us INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX orders_until ON orders (until_us)",
+)
+"""How often a paid call was repeated, and the operator's orders that are not to be done twice."""
+
+
+def _repetitions(connection: sqlite3.Connection) -> None:
+    execute_statements(connection, REPETITIONS)
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     ("m001_keys_and_ledger", _keys_and_ledger),
     ("m002_double_entry", _double_entry),
     ("m003_credentials", keyring.add_credentials),
     ("m004_series_of_system_accounts", _series_of_system_accounts),
+    ("m005_repetitions", _repetitions),
 )
 """Every step from an empty file to today's tables, oldest first; steps are only ever added."""

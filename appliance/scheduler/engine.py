@@ -189,23 +189,24 @@ class Engine:
             job.finish(None, self._clock.monotonic_ns())
         return job
 
-    def require_turn(self, *, key: str, tokens: int, is_batch: bool, patience_s: float) -> None:
-        """Refuse a call now that `submit` would refuse; `tokens` are the fewest that it may have.
+    def expect(
+        self, *, key: str, at_least: int, about: int, is_batch: bool, patience_s: float
+    ) -> Callable[[], None]:
+        """Refuse a call with so many tokens as `submit` would; else count it until that is called.
 
         Raises:
             QueueFull: it would not end within `patience_s`.
         """
-        if self._model is not None:
-            with self._changed:
-                room = self._model.tuning.max_batch_tokens
-                each = ServiceClass.of(tokens, room=room, is_batch=is_batch)
-                self._require_turn(key, each, tokens, patience_s)
+        assert self._model is not None
+        room = self._model.tuning.max_batch_tokens
+        each = ServiceClass.of(at_least, room=room, is_batch=is_batch)
+        with self._changed:
+            self._require_turn(key, each, at_least, patience_s)
+            return self._queue.expect(key, each, about)
 
-    def _require_turn(
-        self, key: str, service_class: ServiceClass, tokens: int, patience_s: float
-    ) -> None:
+    def _require_turn(self, key: str, of: ServiceClass, tokens: int, patience_s: float) -> None:
         """Refuse what would not end in time, by the speed of the last batches; see `admission`."""
-        backlog = self._queue.backlog(key, service_class, tokens)
+        backlog = self._queue.backlog(key, of, tokens)
         rate, computing = self._counters.rate, self._tokens_in_batches
         self._admission.require(backlog, computing, tokens, rate=rate, patience_s=patience_s)
 

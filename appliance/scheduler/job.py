@@ -82,6 +82,7 @@ class Job:
         "queued_ns",
         "service_class",
         "started_ns",
+        "tokens_queued",
     )
 
     def __init__(
@@ -93,6 +94,8 @@ class Job:
         self.matrix: Matrix = np.empty((count, width), np.float32)
         self.items: deque[Item] = deque()
         """Those of its items that are in no batch yet, and are queued with this job."""
+        self.tokens_queued = 0
+        """Of `items`, while it is queued."""
         self.left = count
         """Rows without a result."""
         self.cancelled = False

@@ -1,17 +1,22 @@
 """Queue: everything that waits for one engine, and which of it comes next.
 
-The order is start-time fair queueing (Goyal, Vin, Cheng: "Start-time Fair Queuing", SIGCOMM 1996)
-on two levels: the service classes (short realtime, long realtime, batch tier) share the engine by
-weight, and the keys of a class share it equally. A flow's start tag is the work it was given,
-counted in tokens over its weight; the flow with the least tag comes next; one that was idle begins
-at the virtual time, so that idleness earns nothing. Within a key, short calls take turns by
-sequence; long ones and those of the batch tier are finished in the order in which they came, since
-all of them advancing together would all end last.
+The order is fair queueing on two levels: the service classes (short realtime, long realtime, batch
+tier) share the engine by weight, and the keys of a class share it equally. A flow's start tag is
+the work it was given, counted in tokens over its weight; one that was idle begins at the virtual
+time, so that idleness earns nothing.
+
+Classes, and the keys with short calls, take turns by their start tags (Goyal, Vin, Cheng:
+"Start-time Fair Queuing", SIGCOMM 1996), and the short calls of a key by sequence. Long calls and
+those of the batch tier are finished one after the other, that of the least finish tag first
+(Parekh, Gallager: "A Generalized Processor Sharing Approach to Flow Control", IEEE/ACM Transactions
+on Networking 1993): no call ends later than if all of them advanced together, but for a batch, and
+most end much sooner. All advancing together would all end last.
 
 There is no lock here: the engine calls it under its own.
 """
 
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -25,6 +30,8 @@ where it meets one class of realtime calls only. A class that does not use its s
 the others."""
 SHORT_EXPECTED_BATCHES = 64
 """Batches after a short call during which another is expected: a few seconds on a small machine."""
+TAGS_MAX = 1_024
+"""Keys whose start tags are remembered while they have nothing waiting."""
 WEIGHTS_LCM = 10
 """The least common multiple of the weights, so that shares are counted in whole numbers."""
 
@@ -45,10 +52,28 @@ class _ClassQueue:
 
     keys: OrderedDict[str, _KeyQueue] = field(default_factory=OrderedDict)
     tokens: int = 0
+    expected: Counter[str] = field(default_factory=Counter)
+    """Tokens that calls of each key will have, as soon as their texts are tokenized."""
     virtual_time: int = 0
     """The start tag of a key that had nothing waiting."""
     start_tag: int = 0
     """Tokens over weight that the class was given; the class with the least comes next."""
+    tags: OrderedDict[str, int] = field(default_factory=OrderedDict)
+    """The start tags of keys that have nothing waiting and are ahead of the virtual time."""
+
+    def tag_of(self, name: str) -> int:
+        """Return where a key begins that had nothing waiting; what it was ahead it still is."""
+        return max(self.virtual_time, self.tags.pop(name, self.virtual_time))
+
+    def leave(self, name: str) -> None:
+        """Take out a key that has nothing waiting."""
+        tag = self.keys.pop(name).start_tag
+        if tag > self.virtual_time:
+            self.tags[name] = tag
+        while len(self.tags) > TAGS_MAX or (
+            self.tags and next(iter(self.tags.values())) <= self.virtual_time
+        ):
+            self.tags.popitem(last=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +115,31 @@ class WorkQueue:
         """Return the tokens that are in no batch yet."""
         return sum(class_queue.tokens for class_queue in self._classes.values())
 
+    def expect(self, key: str, service_class: ServiceClass, tokens: int) -> Callable[[], None]:
+        """Count tokens in the backlog that a call of a key is about to bring.
+
+        Return what ends that; calling it again does nothing.
+        """
+        expected = self._classes[service_class].expected
+        expected[key] += tokens
+        left = [tokens]
+
+        def end() -> None:
+            expected[key] -= left.pop() if left else 0
+            if not expected[key]:
+                del expected[key]
+
+        return end
+
     def backlog(self, key: str, service_class: ServiceClass, tokens: int) -> Backlog:
-        """Return what waits beside a call of a key that has so many tokens."""
+        """Return what waits, or is about to, beside a call of a key that has so many tokens."""
         class_queue = self._classes[service_class]
-        own = class_queue.keys[key].tokens if key in class_queue.keys else 0
-        before = own + sum(
-            min(other.tokens, own + tokens)
-            for name, other in class_queue.keys.items()
-            if name != key
-        )
-        return Backlog(own, before, class_queue.tokens, self._share(service_class))
+        waiting = class_queue.expected.copy()
+        for name, other in class_queue.keys.items():
+            waiting[name] += other.tokens
+        own = waiting.pop(key, 0)
+        before = own + sum(min(others, own + tokens) for others in waiting.values())
+        return Backlog(own, before, own + waiting.total(), self._share(service_class))
 
     def _share(self, service_class: ServiceClass) -> float:
         """Return the share of the engine that a class gets beside those that wait or are expected.
@@ -121,11 +161,13 @@ class WorkQueue:
         class_queue = self._classes[job.service_class]
         if not class_queue.tokens:
             class_queue.start_tag = max(class_queue.start_tag, self._virtual_time)
-        key = class_queue.keys.setdefault(job.key, _KeyQueue(class_queue.virtual_time))
+        key = class_queue.keys.get(job.key)
+        if key is None:
+            key = class_queue.keys[job.key] = _KeyQueue(class_queue.tag_of(job.key))
         key.jobs.append(job)
-        tokens = sum(map(len, job.items))
-        key.tokens += tokens
-        class_queue.tokens += tokens
+        job.tokens_queued = sum(map(len, job.items))
+        key.tokens += job.tokens_queued
+        class_queue.tokens += job.tokens_queued
         self._jobs[job] = None
 
     def take(self, limits: EngineLimits, *, idle: int) -> list[Item]:
@@ -163,10 +205,10 @@ class WorkQueue:
         key = class_queue.keys[job.key]
         key.jobs.remove(job)
         if not key.jobs:
-            del class_queue.keys[job.key]
-        tokens = sum(map(len, job.items))
-        key.tokens -= tokens
-        class_queue.tokens -= tokens
+            class_queue.leave(job.key)
+        key.tokens -= job.tokens_queued
+        class_queue.tokens -= job.tokens_queued
+        job.tokens_queued = 0
         while job.items:
             item = job.items.popleft()
             next_waiter = item.first_live_waiter
@@ -212,6 +254,7 @@ class WorkQueue:
         next_waiter.items.append(item)
         if next_waiter in self._jobs:
             class_queue = self._classes[next_waiter.service_class]
+            next_waiter.tokens_queued += len(item)
             class_queue.tokens += len(item)
             class_queue.keys[next_waiter.key].tokens += len(item)
         else:
@@ -219,7 +262,7 @@ class WorkQueue:
 
     def _take(self, service_class: ServiceClass, limits: EngineLimits) -> list[Item]:
         class_queue = self._classes[service_class]
-        most = limits.sequences_max
+        most, is_short = limits.sequences_max, service_class is ServiceClass.SHORT
         names = list(islice(class_queue.keys, most))
         if not names:
             return []
@@ -230,22 +273,26 @@ class WorkQueue:
             Turn(
                 class_queue.keys[name].start_tag,
                 [[len(item) for item in islice(job.items, most)] for job in front],
-                in_order=service_class is not ServiceClass.SHORT,
+                None if is_short else [job.tokens_queued for job in front],
             )
             for name, front in zip(names, fronts, strict=True)
         ]
-        class_queue.virtual_time = max(
-            class_queue.virtual_time, min(turn.start_tag for turn in turns)
-        )
+        lowest, keys = min(turn.start_tag for turn in turns), len(class_queue.keys)
         items: list[Item] = []
         served: dict[Job, None] = {}
         for index, job in pack(turns, limits):
             chosen = fronts[index][job]
             items.append(chosen.items.popleft())
+            chosen.tokens_queued -= len(items[-1])
             class_queue.keys[names[index]].tokens -= len(items[-1])
             served.pop(chosen, None)  # those served last are last in the next batch
             served[chosen] = None
-        class_queue.tokens -= sum(map(len, items))
+        tokens = sum(map(len, items))
+        class_queue.tokens -= tokens
+        if is_short:
+            class_queue.virtual_time = max(class_queue.virtual_time, lowest)
+        else:
+            class_queue.virtual_time += tokens // keys
         for name, turn in zip(names, turns, strict=True):
             class_queue.keys[name].start_tag = turn.start_tag
         for done in served:
@@ -253,9 +300,9 @@ class WorkQueue:
         return items
 
     def _to_the_back(self, class_queue: _ClassQueue, job: Job) -> None:
-        """Move a short job that is in the batch behind those that are not; out if it is done.
+        """Move a short job that is in the batch behind the others, and its key too.
 
-        Its key goes behind the others in any case.
+        A job that is done is taken out. A key whose long job is not done stays where it is.
         """
         key = class_queue.keys[job.key]
         if not job.items:
@@ -264,10 +311,12 @@ class WorkQueue:
         elif job.service_class is ServiceClass.SHORT:
             key.jobs.remove(job)
             key.jobs.append(job)
+        else:
+            return
         if key.jobs:
             class_queue.keys.move_to_end(job.key)
         else:
-            del class_queue.keys[job.key]
+            class_queue.leave(job.key)
 
 
 SPLIT_TOKENS = 64

@@ -26,7 +26,11 @@ BYTES_MAX = 4_000_000
 KEPT = 7
 TEXT_CHARS_MAX = 200
 LIST_MAX = 50
-PRIVATE = {"MintOrder": {"name"}, "AddModelOrder": {"note"}}
+PRIVATE = {
+    "MintOrder": {"name", "idempotency_key"},
+    "TopUpOrder": {"idempotency_key"},
+    "AddModelOrder": {"note"},
+}
 """Fields of orders that are left out."""
 
 

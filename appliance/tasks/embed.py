@@ -23,6 +23,12 @@ from appliance.wire.bodies import EmbeddingsRequest
 
 SLICE_ROWS = 32
 """orjson keeps the GIL: a large answer is written in slices, between which other threads get it."""
+NUMBER_BYTES = 12
+"""Of a number as text, about."""
+BASE64_BYTES = 6
+"""Of a number in base64, rounded up."""
+ROW_BYTES = 50
+"""Around each vector."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +95,12 @@ class EmbedTask:
     def units(self, plan: Plan) -> int:
         """Return the tokens."""
         return plan.tokens
+
+    def answer_bytes(self, spec: ModelSpec) -> int:
+        """Return about what the vectors take, as text or base64."""
+        width = self.sent.dimensions or spec.entry.dimensions or 0
+        each = BASE64_BYTES if self.sent.base64 else NUMBER_BYTES
+        return len(self.sent.texts) * (width * each + ROW_BYTES)
 
     def render(self, spec: ModelSpec, plan: Plan, matrix: Matrix) -> bytes:
         """Return the answer: unit vectors in the order of the texts."""

@@ -27,6 +27,8 @@ from appliance.wire.bodies import RerankRequest
 
 COHERE_SEARCH_UNIT = 100
 """Documents in one of Cohere's billed search units."""
+RESULT_BYTES = 80
+"""Of an index and a score, about."""
 REPEATED_CHARS_MAX = 16_000_000
 """Of a query, counted once for each document, where a model reads both as one text."""
 
@@ -126,6 +128,13 @@ class RerankTask:
         """Return the documents that were sent."""
         del plan
         return len(self.sent.documents)
+
+    def answer_bytes(self, spec: ModelSpec) -> int:
+        """Return about what the scores take, with the documents if they were asked for."""
+        del spec
+        documents = self.sent.documents
+        texts = sum(map(len, documents)) if self.sent.return_documents else 0
+        return len(documents) * RESULT_BYTES + texts
 
     def render(self, spec: ModelSpec, plan: Plan, matrix: Matrix) -> bytes:
         """Return the answer: best first, ties in the order of the documents."""

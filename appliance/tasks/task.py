@@ -72,6 +72,10 @@ class Task(Protocol):
         """Return how many native units are billed: tokens or documents."""
         ...
 
+    def answer_bytes(self, spec: ModelSpec) -> int:
+        """Return about how many bytes the answer will have."""
+        ...
+
     def render(self, spec: ModelSpec, plan: Plan, matrix: Matrix) -> bytes:
         """Return the body of the answer.
 

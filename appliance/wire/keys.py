@@ -94,6 +94,8 @@ class MintOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     expires: str | None = None
     scopes: list[str] | None = None
     """Some of `infer`, `usage` and `admin`; None: the first two."""
+    idempotency_key: str | None = None
+    """Makes one key of the order, however often it is sent within a day."""
 
 
 class RotateOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -112,6 +114,8 @@ class TopUpOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Credits to add, as decimal text."""
 
     credit: str
+    idempotency_key: str | None = None
+    """Adds them once, however often the order is sent within a day."""
 
 
 def decimal_credits(amount: int | None) -> Decimal | None:

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from appliance.ledger.idempotency import REPLAYS_MAX
 from appliance.wire.keys import TopUpOrder
 from tests.appliance import bench
 from tests.money.audit import Books
@@ -69,6 +70,25 @@ def test_a_repeated_call_gets_the_same_answer_and_is_charged_once(tmp_path, path
         assert await caller.charges() == 1
 
     assert len(played(tmp_path, story, credit="1").charges) == 1
+
+
+def test_a_call_is_computed_again_a_few_times_and_then_refused(tmp_path):
+    async def story(caller):
+        for number in range(1 + REPLAYS_MAX):
+            answer = await caller.post()
+            assert answer.status_code == 200
+            assert ("idempotent-replayed" in answer.headers) == (number > 0)
+        for _ in range(2):
+            refused = await caller.post()
+            assert refused.status_code == 409
+            assert refused.json()["error"]["code"] == "idempotency_key_spent"
+            assert refused.headers["x-should-retry"] == "false"
+        assert (await caller.post(token="another")).status_code == 200
+        caller.on.clock.advance(24 * 3600)
+        assert "idempotent-replayed" not in (await caller.post()).headers, "a day later it is new"
+        assert await caller.charges() == 3
+
+    played(tmp_path, story)
 
 
 def test_calls_without_the_header_are_charged_each(tmp_path):

@@ -14,6 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from appliance.accounts.held_bytes import HeldBytes
 from appliance.call import Call
 from appliance.core.limits import Limits
 from appliance.ledger import audit, usage
@@ -40,14 +41,17 @@ class Load:
         self.on, self.key = on, key
         self.pipeline = on.appliance.pipeline
         self.number = 0
+        self.held = HeldBytes(bytes_max=10**9, per_key_max=10**9)
 
     async def call(self) -> float:
         """Make one call; return its seconds."""
         self.number += 1
-        call = Call(f"req_{self.number}", self.key, "realtime", 30, Connected())
+        held = self.held.of_call(self.key.id)
+        call = Call(f"req_{self.number}", self.key, "realtime", 30, Connected(), held)
         began = time.perf_counter()
         answer = await self.pipeline.run(call, task(self.number))
         await self.pipeline.delivered(answer)
+        held.release()
         return time.perf_counter() - began
 
     async def alone(self, calls: int) -> float:

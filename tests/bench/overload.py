@@ -7,15 +7,18 @@ Clients call without pause, each with a key of its own, and give a call up after
 (which they say: `Prefer: wait=N`). One that is refused waits as long as `Retry-After` says. With so
 many clients as keep the engine busy (factor 1) and with two, five and ten times as many, it counts
 texts that were answered in time: the goodput. Proves: at ten times the load at least 90 % of the
-best, for short calls, long ones and both together; prints how long a refusal took, and how many of
-those who came back when they were told to were let in.
+best, for short calls, long ones and both together; prints how long a refusal took,
+for these clients and for one that has nothing else to do, and how many of those who came back when
+they were told to were let in.
 """
 
 import argparse
 import asyncio
+import itertools
 import json
 import multiprocessing
 import random
+import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -33,6 +36,8 @@ KINDS = {"short": (1, 16), "long": (400, 60)}
 CLIENTS = {"short": 8, "long": 2, "mixed": 6}
 """As many as keep two cores busy."""
 GOODPUT_SHARE = 0.9
+PROBES, PROBE_EVERY_S, PROBE_S = 8, 0.25, 2.0
+"""Long calls of a client that is quick to hear of a refusal; it waits so long for one."""
 
 
 @dataclass
@@ -66,6 +71,8 @@ class Run:
     factor: int
     seconds: float
     seen: Seen
+    lone_ms: list[float]
+    """How long refusals took for a client that did nothing else, one at a time."""
 
     @property
     def goodput(self) -> float:
@@ -149,20 +156,55 @@ def measure(server: Server, load: str, factor: int, *, seconds: float, patience_
     kinds = [load] if load in KINDS else sorted(KINDS)
     count = CLIENTS[load] * factor
     keys = [(str(server.mint()["key"]), kinds[number % len(kinds)]) for number in range(count)]
+    probes = [(str(server.mint()["key"]), probe(number)) for number in range(PROBES)]
+    lone_ms = []
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        seen = pool.apply(crowd, (server.url, keys, seconds, patience_s, SEED))
-    return Run(load, factor, seconds, seen)
+        crowded = pool.apply_async(crowd, (server.url, keys, seconds, patience_s, SEED))
+        for number in itertools.count():
+            crowded.wait(PROBE_EVERY_S)
+            if crowded.ready():
+                break
+            lone_ms += refusal_ms(server.port, *probes[number % PROBES], patience_s=patience_s)
+        seen = crowded.get()
+    return Run(load, factor, seconds, seen, lone_ms)
+
+
+def probe(number: int) -> bytes:
+    """Return the body of a long call."""
+    chance = random.Random(f"{SEED} probe {number}")
+    count, words = KINDS["long"]
+    texts = [text(chance, words, words) for _ in range(count)]
+    return json.dumps({"model": EMBED, "input": texts}).encode()
+
+
+def refusal_ms(port: int, key: str, body: bytes, *, patience_s: float) -> list[float]:
+    """Make a call, and leave at once if it is not refused; return how long the refusal took."""
+    head = (
+        f"POST /v1/embeddings HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {key}\r\n"
+        f"prefer: wait={round(patience_s)}\r\ncontent-length: {len(body)}\r\n\r\n"
+    ).encode()
+    with socket.create_connection(("127.0.0.1", port), PROBE_S) as client:
+        began = time.perf_counter()
+        client.sendall(head + body)
+        try:
+            answer = client.recv(65_536)
+        except TimeoutError:
+            return []
+        took_ms = (time.perf_counter() - began) * 1_000
+    return [took_ms] if answer.startswith(b"HTTP/1.1 429 ") else []
 
 
 def row(run: Run, best: float) -> str:
     """Return a line of the table."""
     seen = run.seen
     p50, p99 = (percentile(seen.refusals_ms, share) for share in (0.5, 0.99))
+    lone50, lone99 = (percentile(run.lone_ms, share) for share in (0.5, 0.99))
     back = f"{seen.let_in / seen.came_back:.0%} of {seen.came_back}" if seen.came_back else "-"
     errors = ", ".join(f"{count} x {name}" for name, count in sorted(seen.errors.items()))
     return (
         f"{run.load:6}{run.factor:4d} x {run.goodput:9.1f} texts/s {run.goodput / best:6.0%}"
-        f"   late {seen.late:4d}   refused {seen.refused:5d} (p50 {p50:.0f}, p99 {p99:.0f} ms)"
+        f"   late {seen.late:4d}   refused {seen.refused:5d} (p50 {p50:.0f}, p99 {p99:.0f} ms;"
+        f" {len(run.lone_ms)} alone {lone50:.0f}, {lone99:.0f} ms)"
         f"   let in at their next try {back}   {errors}"
     )
 

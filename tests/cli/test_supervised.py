@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -146,3 +147,27 @@ def test_a_model_that_crashes_the_server_twice_is_set_aside_and_the_others_go_on
         answer = client.post("/v1/embeddings", json={"model": "x/poison", "input": "a text"})
         assert answer.status_code == 200, answer.text
     assert server.stop() == 0
+
+
+def test_systemd_hears_that_it_is_ready_that_it_lives_and_that_it_stops(make_server, tmp_path):
+    server = make_server()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(30)
+        server.start("--fake", supervise=True, env={"NOTIFY_SOCKET": str(tmp_path / "notify")})
+        # A sign of life may come before the port is known to be served.
+        assert {manager.recv(100) for _ in range(2)} == {b"READY=1", b"WATCHDOG=1"}
+        assert manager.recv(100) == b"WATCHDOG=1", "again and again"
+        server.stop()
+        said = []
+        while not said or said[-1] != b"STOPPING=1":
+            said.append(manager.recv(100))
+        assert set(said[:-1]) <= {b"WATCHDOG=1"}
+
+
+def test_a_warning_about_the_start_is_given_once(make_server):
+    server = make_server().start(
+        "--fake", supervise=True, env={"GIGAROUTER_PORT_80_TCP": "tcp://10.0.0.1:80"}
+    )
+    assert server.stop() == 0
+    assert server.log.read_text().count("GIGAROUTER_PORT_80_TCP") == 1

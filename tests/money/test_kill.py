@@ -180,7 +180,9 @@ def test_no_acknowledged_call_is_lost_or_charged_twice_by_a_kill(make_server, tm
         f"{len(kept) - len(heard)} charged unheard, {load.top_ups_heard} top-ups"
     )
     assert "Traceback" not in log
-    assert refunded == len(books.refunded)
+    # A start that was killed after it gave back and before it said so has said nothing.
+    unsaid = len(books.refunded) - refunded
+    assert 0 <= unsaid <= CLIENTS * sum(kill % 20 == 4 for kill in range(KILLS))
     # A kill that meets nobody at work proves nothing.
     assert len(promised) > KILLS
     assert cut_off > KILLS

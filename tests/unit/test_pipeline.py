@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from appliance.accounts.held_bytes import HeldBytes
 from appliance.accounts.key import Key
 from appliance.call import Call
 from appliance.core.errors import (
@@ -90,6 +91,7 @@ class Line:
             tier="realtime",
             wait_s=wait_s,
             client=client or Connected(),
+            held=HeldBytes(bytes_max=10**9, per_key_max=10**9).of_call(self.key.id),
             idempotency_key=idempotency_key,
         )
 

@@ -209,15 +209,16 @@ def test_no_connection_is_refused_while_servers_die_and_a_long_wait_is_a_503(sup
     assert process.wait(30) == 1
 
 
+@pytest.mark.parametrize(("word", "most"), [("WELL", "QUIET_S"), ("ALIVE", "SILENT_S")])
 def test_a_server_that_says_no_more_that_it_is_well_is_ended_and_started_again(
-    supervised, monkeypatch
+    supervised, monkeypatch, word, most
 ):
     body = """
-from appliance.supervised import WELL
+from appliance.supervised import ALIVE, WELL
 with open(os.environ["OUT"], "a") as out:
     out.write("x")
 server.say(LISTENS)
-server.say(WELL)
+server.say(WORD)
 if os.path.getsize(os.environ["OUT"]) == 1:
     time.sleep(600)
 """
@@ -225,10 +226,10 @@ if os.path.getsize(os.environ["OUT"]) == 1:
         f"{__name__}.SUPERVISE",
         SUPERVISE.replace(
             "import appliance.supervisor as module",
-            "import appliance.supervisor as module\nmodule.QUIET_S = 0.5\nmodule.LOOK_AGAIN_S = 0.1",
+            f"import appliance.supervisor as module\nmodule.{most} = 0.5\nmodule.LOOK_AGAIN_S = 0.1",
         ),
     )
-    process, _ = supervised(body)
+    process, _ = supervised(body.replace("WORD", word))
     assert process.wait(30) == 0
     assert supervised.out.read_text() == "xx"
 

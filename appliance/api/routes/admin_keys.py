@@ -1,5 +1,8 @@
 """OperatorApi keys: `/admin/v1/keys`: what an operator does with keys, from mint to forget."""
 
+from typing import TypeVar
+
+import msgspec
 from litestar import Response, Router, delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
@@ -9,6 +12,8 @@ from appliance.api.request import AnyRequest
 from appliance.api.routes.public import answer
 from appliance.api.services import Services
 from appliance.wire.keys import ExpireOrder, MintOrder, RotateOrder, TopUpOrder
+
+T = TypeVar("T", MintOrder, TopUpOrder)
 
 
 @get("/")
@@ -20,7 +25,7 @@ async def list_keys(services: NamedDependency[Services]) -> Response[bytes]:
 @post("/")
 async def mint_key(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Mint a key; its plaintext is in this answer and nowhere else."""
-    order = await order_of(request, services.limits, MintOrder)
+    order = _named(request, await order_of(request, services.limits, MintOrder))
     minted = await services.admin.keys.mint(order)
     note_target(request, minted.id)
     return answer(minted, 201)
@@ -37,7 +42,7 @@ async def top_up_key(
     key_id: FromPath[str], request: AnyRequest, services: NamedDependency[Services]
 ) -> Response[bytes]:
     """Add credits."""
-    order = await order_of(request, services.limits, TopUpOrder)
+    order = _named(request, await order_of(request, services.limits, TopUpOrder))
     return answer(await services.admin.keys.top_up(key_id, order))
 
 
@@ -69,6 +74,14 @@ async def expire_key(
 async def forget_key(key_id: FromPath[str], services: NamedDependency[Services]) -> Response[bytes]:
     """Revoke the key and remove its name and credentials; its transfers stay."""
     return answer(await services.admin.keys.forget(key_id))
+
+
+def _named(request: AnyRequest, order: T) -> T:
+    """Return an order with the Idempotency-Key of its request, where it has none of its own."""
+    sent = request.headers.get("idempotency-key")
+    if sent is None or order.idempotency_key is not None:
+        return order
+    return msgspec.structs.replace(order, idempotency_key=sent)
 
 
 keys_router = Router(

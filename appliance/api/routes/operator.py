@@ -26,11 +26,11 @@ def operator_router(guard: OperatorGuard) -> Router:
     """Return the guarded routes."""
 
     # Functions, because Litestar copies its guards deeply: a copied keyring would not change
-    # when a key is minted or revoked.
-    def operator(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    # when a key is minted or revoked. Coroutines, because others are taken to a thread.
+    async def operator(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
         guard.require(connection)
 
-    def scraper(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    async def scraper(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
         guard.require_unless_local(connection)
 
     admin = Router(

@@ -9,12 +9,12 @@ import time
 import pytest
 import tomlkit
 
+from appliance.admin.additions import AdditionCancelled
 from appliance.admin.downloads import DownloadAdmin
 from appliance.admin.models import ModelAdmin, Models
 from appliance.catalog.user_catalog import find
 from appliance.core.clock import SystemClock
 from appliance.core.errors import (
-    AdditionCancelled,
     DownloadFailed,
     InvalidCatalog,
     InvalidRequest,

@@ -200,6 +200,8 @@ def test_a_process_that_hangs_is_ended(path):
     weights = opened(path, batch_seconds_max=0.5)
     backend = backend_of(weights)
     os.kill(weights.child.pid, signal.SIGSTOP)
+    while "\nState:\tT" not in (PROC / str(weights.child.pid) / "status").read_text():
+        time.sleep(0.01)  # the signal is on its way
     with pytest.raises(EngineDied, match=r"a batch took longer than 0\.5 s"):
         backend.compute([words(5, 6)], threads=1)
     assert has_ended(weights.child.pid)

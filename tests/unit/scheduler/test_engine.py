@@ -854,30 +854,33 @@ async def shares(loads, *, batches):
 @pytest.mark.parametrize(
     ("one", "two"),
     [
-        pytest.param([(1000, 10)], [(1000, 10)], id="the same"),
-        pytest.param([(1000, 10)], [(500, 37)], id="short texts and longer ones"),
-        pytest.param([(1000, 10)], [(100, 250)], id="short texts and ones that fill a bin"),
-        pytest.param([(300, 100)], [(100, 500)], id="ones longer than a bin"),
-        pytest.param([(30, 10)] * 40, [(1000, 10)], id="many calls and one"),
+        pytest.param([(60, 10)] * 20, [(60, 10)] * 20, id="the same"),
+        pytest.param([(60, 10)] * 20, [(20, 37)] * 20, id="short texts and longer ones"),
+        pytest.param([(60, 10)] * 20, [(3, 250)] * 20, id="short texts and ones that fill a bin"),
+        pytest.param([(9, 100)] * 20, [(2, 500)] * 20, id="ones longer than a bin"),
+        pytest.param([(30, 10)] * 40, [(120, 10)] * 10, id="many calls and few"),
     ],
 )
-def test_two_keys_with_long_loads_get_equal_tokens(one, two):
+def test_two_keys_with_long_loads_get_equal_tokens_but_for_a_call(one, two):
     batches = 30
     found = asyncio.run(shares({"one": one, "two": two}, batches=batches))
     longest = max(length for _, length in [*one, *two])
-    assert abs(found["one"] - found["two"]) <= LIMITS.max_batch_tokens + longest
+    call = max(count * length for count, length in [*one, *two])
+    assert abs(found["one"] - found["two"]) <= call + LIMITS.max_batch_tokens + longest
 
 
-def test_a_key_with_a_hundred_calls_gets_what_a_key_with_one_call_gets():
+def test_when_a_large_call_ends_a_key_with_a_hundred_calls_has_got_as_much():
     loads = {"crowd": [(30, 10)] * 100, "single": [(1000, 10)]}
-    found = asyncio.run(shares(loads, batches=60))
-    assert abs(found["crowd"] - found["single"]) <= LIMITS.max_batch_tokens + 10
+    found = asyncio.run(shares(loads, batches=80))
+    assert abs(found["crowd"] - found["single"]) <= 300 + LIMITS.max_batch_tokens + 10
+    found = asyncio.run(shares(loads, batches=36))
+    assert found["crowd"] >= 36 * 250 - 300, "its calls, which are smaller, end first"
 
 
-def test_four_keys_get_a_quarter_each():
-    loads = {f"k{n}": [(1000, 5 + 10 * n)] for n in range(4)}
+def test_four_keys_get_a_quarter_each_but_for_a_call():
+    loads = {f"k{n}": [(60 // (1 + n), 5 + 10 * n)] * 50 for n in range(4)}
     found = asyncio.run(shares(loads, batches=60))
-    assert max(found.values()) - min(found.values()) <= LIMITS.max_batch_tokens + 35
+    assert max(found.values()) - min(found.values()) <= 600 + LIMITS.max_batch_tokens + 35
 
 
 # -- the batch tier -----------------------------------------------------------------------------
@@ -1400,6 +1403,33 @@ def test_a_long_queue_is_told_to_come_back_later_than_a_short_one():
     asyncio.run(story())
 
 
+def expect(engine, key, tokens, *, patience_s):
+    return engine.expect(
+        key=key, at_least=tokens, about=tokens, is_batch=False, patience_s=patience_s
+    )
+
+
+def test_calls_whose_texts_are_being_tokenized_count_as_if_they_waited():
+    async def story():
+        backend = Stepped()
+        async with running(backend, queue_tokens_max=10_000_000) as engine:
+            # 2,000 tokens a second is the first guess; 14 s of 20 are for the queue.
+            ends = [expect(engine, str(n), 10_000, patience_s=20) for n in range(2)]
+            with pytest.raises(QueueFull):
+                expect(engine, "third", 10_000, patience_s=20)
+            with pytest.raises(QueueFull):
+                submit(engine, 1_000, length=10, key="third", patience_s=20)
+            expect(engine, "light", 1_000, patience_s=20)()
+            ends[0]()
+            ends[0]()
+            ends.append(expect(engine, "third", 10_000, patience_s=20))
+            for end in ends[1:]:
+                end()
+            assert not any(each.expected for each in engine._queue._classes.values())
+
+    asyncio.run(story())
+
+
 def test_a_call_that_would_not_end_in_time_is_refused_and_an_idle_engine_refuses_none():
     async def story():
         backend = Stepped()
@@ -1413,9 +1443,9 @@ def test_a_call_that_would_not_end_in_time_is_refused_and_an_idle_engine_refuses
                 submit(engine, 1_000, first=9_100, patience_s=60)
             assert refused.value.retry_after_s == 60
             with pytest.raises(QueueFull):
-                engine.require_turn(key="k", tokens=10_000, is_batch=False, patience_s=60)
-            engine.require_turn(key="quiet", tokens=10, is_batch=False, patience_s=10)
-            engine.require_turn(key="k", tokens=10_000, is_batch=False, patience_s=1e9)
+                expect(engine, "k", 10_000, patience_s=60)
+            expect(engine, "quiet", 10, patience_s=10)
+            expect(engine, "k", 10_000, patience_s=1e9)
             huge.cancelled = True
             backend.free()
             await quiet.result()

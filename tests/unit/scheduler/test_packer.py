@@ -126,7 +126,7 @@ def test_the_calls_of_a_key_take_turns_by_text(given_round):
 def test_the_calls_of_a_key_that_are_served_in_order_are(given_round):
     limits, turns = given_round
     for turn in turns:
-        turn.in_order = True
+        turn.left = [sum(texts) for texts in turn.jobs]
     picks = pack(turns, limits)
     lengths, taken = chosen(turns, picks), Counter(picks)
     room = limits.max_batch_tokens - sum(lengths)

@@ -4,6 +4,7 @@ import asyncio
 import os
 import time
 from collections import Counter, defaultdict
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from hypothesis.stateful import (
 
 from appliance.engine.backend import EngineLimits
 from appliance.scheduler.job import Item, Job, ServiceClass, digest_of
-from appliance.scheduler.queue import SPLIT_TOKENS, WorkQueue, split_evenly
+from appliance.scheduler.queue import SPLIT_TOKENS, TAGS_MAX, WorkQueue, split_evenly
 from appliance.sequences.sequence import TokenSequence
 
 LIMITS = EngineLimits(ubatch_tokens_max=512, max_batch_tokens=256, sequences_max=64)
@@ -160,11 +161,12 @@ def test_keys_that_always_wait_get_equal_tokens_within_a_batch_and_a_text(data):
                         for n in range(240 // calls[index])
                     ],
                     key=str(index),
+                    service_class=ServiceClass.SHORT,
                 )
                 source.next_token += 240
         found = Counter({str(index): 0 for index in range(keys)})
         longest = max(map(max, lengths))
-        lines = source.queue._classes[ServiceClass.LONG].keys
+        lines = source.queue._classes[ServiceClass.SHORT].keys
         while len(lines) == keys:
             found += served(source.compute(limits=limits))
             if len(lines) == keys:
@@ -174,7 +176,7 @@ def test_keys_that_always_wait_get_equal_tokens_within_a_batch_and_a_text(data):
 
 def test_short_texts_take_no_more_than_their_share_where_long_ones_leave_gaps(source):
     for key, length in (("short", 4), ("long", 129), ("as long", 129)):
-        source.fill(2000, length, key=key)
+        source.fill(2000, length, key=key, service_class=ServiceClass.SHORT)
     found = Counter()
     for _ in range(80):
         found += served(source.compute())
@@ -182,16 +184,124 @@ def test_short_texts_take_no_more_than_their_share_where_long_ones_leave_gaps(so
 
 
 def test_a_key_owes_nothing_for_what_it_was_given_while_it_was_alone(source):
-    alone = source.fill(400, 200, key="a")
+    short = ServiceClass.SHORT
+    alone = source.fill(400, 200, key="a", service_class=short)
     for _ in range(300):
         source.compute()
     assert len(alone.items) == 100
-    source.fill(2000, 10, key="a")
-    source.fill(2000, 10, key="b")
+    source.fill(2000, 10, key="a", service_class=short)
+    source.fill(2000, 10, key="b", service_class=short)
     found = Counter()
     for _ in range(60):
         found += served(source.compute())
     assert abs(found["a"] - found["b"]) <= 256 + 200
+
+
+LATER = (ServiceClass.LONG, ServiceClass.BATCH)
+"""Whose calls are finished one after the other."""
+
+
+@pytest.mark.parametrize("service_class", LATER)
+def test_a_call_owes_nothing_for_what_it_was_given_while_it_was_alone(source, service_class):
+    alone = source.fill(400, 200, key="a", service_class=service_class)
+    for _ in range(300):
+        source.compute()
+    for _ in range(100):
+        source.fill(100, 10, key="b", service_class=service_class)
+    found = Counter()
+    while alone.items:
+        found += served(source.compute())
+    assert abs(found["b"] - 100 * 200) <= 1_000 + 256 + 200, "each half of what is left of it"
+
+
+@pytest.mark.parametrize("service_class", LATER)
+def test_equal_calls_of_several_keys_end_one_after_the_other(source, service_class):
+    jobs = [source.fill(100, 50, key=key, service_class=service_class) for key in "abcd"]
+    ends, total = [], 0
+    while items := source.compute():
+        total += sum(map(len, items))
+        ends += [total for job in jobs[len(ends) :] if not job.items]
+    assert len(ends) == 4
+    for number, end in enumerate(ends, 1):
+        assert number * 5_000 <= end <= number * 5_000 + 256
+
+
+@pytest.mark.parametrize("service_class", LATER)
+def test_a_small_call_does_not_wait_for_a_large_one_nor_a_large_one_for_ever(source, service_class):
+    large = source.fill(1_000, 50, key="large", service_class=service_class)
+    for _ in range(4):
+        source.compute()
+    small, calls, total, alone = None, 0, 4 * 250, 4 * 250
+    while large.items:
+        if small is None or not small.items:
+            small, calls = source.fill(20, 50, key="small", service_class=service_class), calls + 1
+        before = len(large.items)
+        total += sum(map(len, source.compute()))
+        if calls == 1:
+            assert len(large.items) >= before - 5, "the small one comes first"
+    # It is given half of all that is computed, as if both advanced together.
+    assert abs(total - alone - 2 * (1_000 * 50 - alone)) <= 20 * 50 + 256 + 50
+
+
+fluid_calls = st.lists(st.integers(1, 60), min_size=1, max_size=3)
+
+
+def fluid_ends(calls):
+    """Return the tokens that all keys together have got when each call ends, all advancing alike.
+
+    `calls` are the tokens of each key's calls, in their order.
+    """
+    left = {key: list(each) for key, each in calls.items()}
+    ends = {key: [] for key in calls}
+    total = Fraction(0)
+    while active := [key for key, each in left.items() if each]:
+        step = min(left[key][0] for key in active)
+        total += step * len(active)
+        for key in active:
+            left[key][0] -= step
+            if not left[key][0]:
+                left[key].pop(0)
+                ends[key].append(total)
+    return ends
+
+
+@given(st.dictionaries(st.sampled_from("abcdef"), fluid_calls, min_size=1))
+@settings(deadline=None)
+def test_no_long_call_ends_later_than_if_all_advanced_together(calls):
+    with BatchSource() as source:
+        jobs = {
+            (key, number): source.fill(count, 32, key=key)
+            for key, each in calls.items()
+            for number, count in enumerate(each)
+        }
+        fluid = fluid_ends({key: [32 * count for count in each] for key, each in calls.items()})
+        total, ends = 0, {}
+        while items := source.compute():
+            total += sum(map(len, items))
+            for name, job in jobs.items():
+                if not job.items:
+                    ends.setdefault(name, total)
+        for (key, number), end in ends.items():
+            assert end <= fluid[key][number] + 256
+        assert len(ends) == len(jobs)
+
+
+def test_a_key_that_comes_back_begins_where_it_stopped_and_few_are_remembered(source):
+    for number in range(2 * TAGS_MAX):
+        source.fill(1, 1, key=f"gone {number}")
+        source.fill(4, 200, key=f"gone {number}", service_class=ServiceClass.BATCH)
+    while source.compute():
+        pass
+    for each in source.queue._classes.values():
+        assert len(each.tags) <= TAGS_MAX
+    waiting = source.fill(20, 200, key="waits")
+    again = None
+    got = 0
+    while waiting.items:
+        if again is None or not again.items:
+            again = source.fill(5, 200, key="comes back")
+        got += served(source.compute())["comes back"]
+    assert got <= 20 * 200 + 5 * 200, "no more than the key that waited"
 
 
 def test_short_calls_of_one_key_take_turns_by_text(source):
