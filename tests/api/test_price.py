@@ -190,17 +190,19 @@ def test_a_batch_call_waits_as_long_as_the_operator_chose_and_no_other_does(tmp_
     asyncio.run(scenario())
 
 
-def test_a_server_that_stops_lets_no_call_wait_for_its_delay(tmp_path, slept):
+def test_a_server_that_stops_lets_no_call_wait_for_its_delay(tmp_path, slept, monkeypatch):
     async def scenario():
         async with bench(tmp_path / "data", batch_delay_s=200) as on:
             batch = {**await on.key(), "x-tier": "batch"}
-            waiting = asyncio.create_task(
-                on.client.post("/v1/embeddings", json=BODY, headers=batch)
-            )
-            while not any(slept):
-                await asyncio.get_running_loop().run_in_executor(None, lambda: None)
-            on.appliance.pipeline.draining = True
-            assert (await waiting).status_code == 200
-            assert 0 < sum(slept) < 200
+            sleep = asyncio.sleep
+
+            async def stops(seconds):
+                on.appliance.pipeline.draining |= seconds == LOOK_S
+                await sleep(seconds)
+
+            monkeypatch.setattr("asyncio.sleep", stops)
+            answer = await on.client.post("/v1/embeddings", json=BODY, headers=batch)
+            assert answer.status_code == 200
+            assert sum(slept) == LOOK_S
 
     asyncio.run(scenario())
