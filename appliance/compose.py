@@ -111,7 +111,7 @@ async def open_appliance(
     threads, answers = pools = _pools(limits)
     residency = _residency(models, settings, loader, threads, clock, limits, screening)
     limiter, billing = Limiter(clock), Billing.on(books.writer, clock)
-    pipeline = _pipeline(models, books, residency, answers, limiter, billing, limits)
+    pipeline = _pipeline(models, books, residency, answers, limiter, billing, limits, settings)
     schedule, downloads = BackupSchedule(directory, settings.backup, clock), Downloads(clock)
     admin = OperatorApi.over(
         directory,
@@ -195,6 +195,7 @@ def _pipeline(
     limiter: Limiter,
     billing: Billing,
     limits: Limits,
+    settings: Settings,
 ) -> Pipeline:
     pipeline = Pipeline(
         catalog=lambda: models.catalog,
@@ -205,6 +206,7 @@ def _pipeline(
         require_live=lambda key: books.keyring.require_live(key, books.clock.wall_us()),
         clock=books.clock,
         limits=limits,
+        batch_delay_s=settings.batch_delay_s,
     )
     books.keyring.on_revoked = pipeline.drop
     return pipeline

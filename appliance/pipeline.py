@@ -9,7 +9,7 @@ answer is about to be handed over, and never otherwise.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from appliance.accounts.key import Key
@@ -27,29 +27,21 @@ from appliance.core.errors import (
 from appliance.core.failpoint import reach
 from appliance.core.limits import Limits
 from appliance.core.units import credits_of
-from appliance.engine.loader import TextEncoder
-from appliance.engine.tokenizer import TOKENS_ENOUGH, slices
 from appliance.engine.vectors import Matrix
 from appliance.ledger.billing import Billing
 from appliance.ledger.entry import Charge, Hold, Purchase
+from appliance.planning import INLINE_CHARS, USUAL, planned, planned_in_turn, tokens_about
 from appliance.scheduler.engine import Engine
 from appliance.scheduler.job import Job
 from appliance.scheduler.lease import Lease
 from appliance.scheduler.residency import Residency
 from appliance.scheduler.threads import ThreadPool
-from appliance.sequences.sequence import Tokens
 from appliance.tasks.plan import Plan
 from appliance.tasks.task import Task
 
-INLINE_CHARS = 500
-"""Texts up to this are tokenized on the event loop: that takes less than waking another thread."""
-CHARS_PER_TOKEN = 8
-"""Nearly twice as many as English texts have in a small vocabulary."""
-CHARS_USUAL = 5
-"""As many as they have."""
-SLICE_CHARS = 100_000
-"""Characters that a thread tokenizes for one call before it looks whose turn it is."""
 NS_PER_S = 1_000_000_000
+LOOK_S = 0.25
+"""How soon a call that waits sees that the server stops."""
 INLINE_NUMBERS = 16_384
 """Answers of up to so many numbers are written on the event loop; larger ones take milliseconds."""
 
@@ -68,6 +60,7 @@ class Pipeline:
         require_live: Callable[[Key], None],
         clock: Clock,
         limits: Limits,
+        batch_delay_s: float = 0.0,
     ) -> None:
         self._catalog = catalog
         self._residency = residency
@@ -79,6 +72,7 @@ class Pipeline:
         """Refuses a key that was revoked or has expired meanwhile."""
         self._clock = clock
         self.limits = limits
+        self._batch_delay_s = batch_delay_s
         self.draining = False
         """True: calls in flight finish, new ones are refused."""
         self.in_flight = 0
@@ -178,7 +172,12 @@ class Pipeline:
                     engine = await self._engine(
                         call, spec, purchase, is_paid=paid is not None, waited_s=waited_s
                     )
-                    hold = None if paid else await self._hold(purchase)
+                    await self._wait_for_batch(call)
+                    hold = None
+                    if paid is None:
+                        hold = await self._hold(purchase)
+                    else:
+                        await self._billing.idempotency.count(paid)
                     body = await self._computed(call, task, spec, engine, plan, hold, timings)
                     deadline.reschedule(None)
                     charge = paid or await self._settled(call, hold, timings)
@@ -229,6 +228,13 @@ class Pipeline:
             return None
         return await self._billing.idempotency.find(call.key.id, call.idempotency_key)
 
+    async def _wait_for_batch(self, call: Call) -> None:
+        """Let a call of the batch tier wait; no longer once the server stops."""
+        left_s = min(self._batch_delay_s, call.patience_s) if call.tier == "batch" else 0.0
+        while left_s > 0 and not self.draining:
+            await asyncio.sleep(min(LOOK_S, left_s))
+            left_s -= LOOK_S
+
     async def _hold(self, purchase: Purchase) -> Hold:
         reach("before_hold")
         hold = await self._billing.holds.open(purchase)
@@ -262,11 +268,11 @@ class Pipeline:
         encoder = await self._residency.encoder(spec, wait_s=call.wait_s, key=call.key.id)
         texts = task.texts(spec)
         if sum(map(len, texts)) <= INLINE_CHARS:
-            plan = _planned(task, spec, texts, encoder)
+            plan = planned(task, spec, texts, encoder)
         else:
             if not is_quote:
-                await self._require_worth(call, task, spec, _tokens_about(texts, encoder))
-            plan = await _planned_in_turn(call.key.id, task, spec, texts, encoder, lease)
+                await self._require_worth(call, task, spec, tokens_about(texts, encoder))
+            plan = await planned_in_turn(call.key.id, task, spec, texts, encoder, lease)
         timings.add("tokenize", began_ns, self._clock.monotonic_ns())
         if plan.tokens > self.limits.request_tokens_max:
             raise InvalidRequest(
@@ -274,7 +280,7 @@ class Pipeline:
                 "split it",
                 param=task.param,
             )
-        return plan, await self._purchase(call, spec, task.units(plan))
+        return plan, await self._purchase(call, spec, task.units(spec, plan))
 
     async def _purchase(self, call: Call, spec: ModelSpec, units: int) -> Purchase:
         return Purchase(
@@ -302,7 +308,7 @@ class Pipeline:
             is_expected = engine.expect(
                 key=call.key.id,
                 at_least=tokens,
-                about=tokens * CHARS_PER_TOKEN // CHARS_USUAL,
+                about=round(tokens * USUAL),
                 is_batch=call.tier == "batch",
                 patience_s=call.patience_s,
             )
@@ -347,52 +353,3 @@ def _in_time(deadline: asyncio.Timeout) -> Iterator[None]:
         if deadline.expired():
             raise InferenceFailed("it took too long") from None
         raise
-
-
-async def _planned_in_turn(
-    key: str,
-    task: Task,
-    spec: ModelSpec,
-    texts: list[str],
-    encoder: TextEncoder,
-    lease: Lease,
-) -> Plan:
-    """Tokenize texts and frame them on threads, in the turn of a key and in slices."""
-    enough = _tokens_enough(task, spec, encoder)
-    *first, last = slices(texts, SLICE_CHARS)
-    tokens: list[Tokens] = []
-    for part in first:
-        chars = sum(map(len, part))
-        tokens += await lease.in_thread(encoder.tokenizer.encode, part, enough, key=key, cost=chars)
-    cost = sum(map(len, last)) + len(texts)
-    return await lease.in_thread(_planned, task, spec, last, encoder, tokens, key=key, cost=cost)
-
-
-def _tokens_about(texts: Sequence[str], encoder: TextEncoder) -> int:
-    """Return fewer tokens than texts usually have, from their characters."""
-    most = encoder.tokens_max
-    return sum(min(most, max(1, len(text) // CHARS_PER_TOKEN)) for text in texts)
-
-
-def _planned(
-    task: Task,
-    spec: ModelSpec,
-    texts: list[str],
-    encoder: TextEncoder,
-    before: Sequence[Tokens] = (),
-) -> Plan:
-    """Tokenize texts and frame them, on whatever thread this is called.
-
-    `before` are the tokens of texts that come before these.
-    """
-    tokens = encoder.tokenizer.encode(texts, _tokens_enough(task, spec, encoder))
-    return task.plan(spec, [*before, *tokens], encoder, _tokens_max(spec, encoder))
-
-
-def _tokens_max(spec: ModelSpec, encoder: TextEncoder) -> int:
-    return min(spec.entry.max_input_tokens, encoder.tokens_max)
-
-
-def _tokens_enough(task: Task, spec: ModelSpec, encoder: TextEncoder) -> int:
-    """Return after how many tokens of a text the others make no difference."""
-    return _tokens_max(spec, encoder) if task.truncate else TOKENS_ENOUGH

@@ -142,6 +142,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """False: no second process starts the server again when it dies."""
     restart_pause_s: Annotated[float, msgspec.Meta(ge=0, le=30)] = 0.5
     """Seconds before the second start in five minutes; doubled for each further one, to 30."""
+    batch_delay_s: Annotated[int, msgspec.Meta(ge=0, le=240)] = 0
+    """How long a call of the batch tier waits before it takes its turn, on an idle machine too: who
+    needs an answer sooner pays the realtime price."""
     default_wait_s: Annotated[int, msgspec.Meta(ge=0, le=60)] = 30
     """Seconds that a call without `Prefer: wait` waits for its model to load: many clients take
     a 503 for the end. 0: it is answered 503 at once."""

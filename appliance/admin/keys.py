@@ -33,7 +33,7 @@ from appliance.core.clock import Clock, iso
 from appliance.core.errors import AlreadyMinted, InvalidRequest
 from appliance.core.limits import Limits
 from appliance.core.units import Picocredits, credits_of
-from appliance.ledger import books, ledger
+from appliance.ledger import books, ledger, orders
 from appliance.ledger.entry import Statement
 from appliance.ledger.orders import Repeatable
 from appliance.ledger.transfer import read_statement, read_statements
@@ -76,13 +76,18 @@ class KeyAdmin:
             AlreadyMinted: the order made a key before.
             IdempotencyKeyReused: another order had its Idempotency-Key.
         """
+        now_us, repeatable = self._clock.wall_us(), _repeatable("mint", order)
+        if repeatable is not None:
+            # First of all: what the order names may be gone, or the last place taken by itself.
+            done = await self._writer.run(lambda c: orders.find(c, repeatable, now_us))
+            if done is not None:
+                raise AlreadyMinted(done)
         self._keyring.require_room()
-        now_us = self._clock.wall_us()
         text = credential.mint()
         key = self._new_key(order, text, now_us)
         unlimited = key.unlimited
         granted = Picocredits(0) if unlimited else checked_credit(order.credit, param="credit")
-        done = await self._writer.run(books.mint(key, granted, now_us, _repeatable("mint", order)))
+        done = await self._writer.run(books.mint(key, granted, now_us, repeatable))
         if done is not None:
             raise AlreadyMinted(done)
         self._keyring.add(key)

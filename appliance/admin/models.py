@@ -325,7 +325,10 @@ class ModelAdmin:
             task=spec.task,
             params=entry.params,
             pricing=PriceView(
-                realtime=spec.tariff.realtime, batch=spec.tariff.batch, unit=spec.tariff.unit
+                realtime=spec.tariff.realtime,
+                batch=spec.tariff.batch,
+                unit=spec.tariff.unit,
+                tokens_per_document=entry.price.tokens_per_document,
             ),
             available=reason is None,
             loaded=self._status.is_loaded(spec),

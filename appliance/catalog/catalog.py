@@ -16,7 +16,7 @@ import msgspec
 
 from appliance.catalog.spec import ModelEntry, ModelSpec, checked_tariff
 from appliance.core.errors import InvalidCatalog, ModelNotFound, WrongTask
-from appliance.pricing.tariff import TaskKind
+from appliance.pricing.tariff import TIERS, TaskKind
 from appliance.store.regular_file import open_regular
 
 BUILTIN = "builtin:"
@@ -231,7 +231,7 @@ def _with_decimals(table: dict[str, Any]) -> dict[str, Any]:
     price = table.get("price")
     if not isinstance(price, dict):
         return table
-    exact = {k: Decimal(v) if type(v) is int else v for k, v in price.items()}
+    exact = {k: Decimal(v) if type(v) is int and k in TIERS else v for k, v in price.items()}
     return {**table, "price": exact}
 
 

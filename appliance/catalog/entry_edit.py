@@ -41,6 +41,8 @@ class EntryEdit:
             old = table.get("price", {})
             if "unit" in old:
                 price["unit"] = old["unit"]
+            if "tokens_per_document" in old:
+                price["tokens_per_document"] = old["tokens_per_document"]
             table["price"] = price
 
         self._write(change, what="price", before=": price.", param="realtime")

@@ -76,6 +76,8 @@ def _price(spec: ModelSpec) -> Any:
         if amount is not None:
             text = f"{amount:f}"
             table[tier] = tomlkit.value(text if "." in text else f"{text}.0")
+    if price.tokens_per_document is not None:
+        table["tokens_per_document"] = price.tokens_per_document
     return table
 
 

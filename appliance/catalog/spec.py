@@ -35,12 +35,15 @@ Revision = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{40}\Z")]
 
 
 class PriceEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`price = { unit, realtime, batch }`."""
+    """`price = { unit, realtime, batch, tokens_per_document }`."""
 
     unit: Text
     realtime: Decimal
     batch: Decimal | None = None
     """None: half the realtime price."""
+    tokens_per_document: Size | None = None
+    """A document costs as many as it begins to fill with so many tokens, those of the query and of
+    special ones included; None: one, however long it is."""
 
 
 class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -155,6 +158,8 @@ def checked_tariff(entry: ModelEntry) -> Tariff:
     if entry.dimensions is not None and any(s >= entry.dimensions for s in entry.matryoshka):
         raise ValueError("matryoshka: sizes must be smaller than dimensions")
     _check_source(entry)
+    if entry.price.tokens_per_document is not None and entry.task != "rerank":
+        raise ValueError("price.tokens_per_document: goes with rerank")
     if entry.price.unit != UNIT_OF[entry.task]:
         raise ValueError(f'price.unit: must be "{UNIT_OF[entry.task]}" for {entry.task}')
     return _tariff(entry)

@@ -16,7 +16,7 @@ from appliance.wire.books import BackupList
 from appliance.wire.doctor import Report
 from appliance.wire.json import encode
 from appliance.wire.keys import KeyView, MintedKey, RotatedKey
-from appliance.wire.models import ModelView, TrialView, TuningView
+from appliance.wire.models import ModelView, PriceView, TrialView, TuningView
 from appliance.wire.usage import UsageReport
 
 
@@ -107,13 +107,18 @@ def model(view: ModelView) -> None:
             "parameters": f"{view.params:,}",
             "quantization": view.quantization or "-",
             "license": view.license or "not stated",
-            "price": f"{view.pricing.realtime:f} / {view.pricing.unit}",
+            "price": f"{view.pricing.realtime:f} / {view.pricing.unit}{_each(view.pricing)}",
             "batch price": f"{view.pricing.batch:f} / {view.pricing.unit}",
             "tuning": tuning(view.tuning),
         }
     )
     if view.trial is not None:
         trial(view.trial)
+
+
+def _each(price: PriceView) -> str:
+    each = price.tokens_per_document
+    return f", a document for each {each:,} tokens of it and the query" if each else ""
 
 
 def trial(view: TrialView) -> None:

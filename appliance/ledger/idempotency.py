@@ -48,7 +48,7 @@ class IdempotencyStore:
             self._in_flight.discard(claimed)
 
     async def find(self, key_id: str, idempotency_key: IdempotencyKey) -> Charge | None:
-        """Return the charge of the first call, or None if this is it; each time counts.
+        """Return the charge of the first call, or None if this is it.
 
         Raises:
             IdempotencyKeyReused: the first call had another body.
@@ -59,11 +59,15 @@ class IdempotencyStore:
             lambda connection: find(connection, key_id, idempotency_key, now_us), durable=False
         )
 
+    async def count(self, charge: Charge) -> None:
+        """Count that a call is computed again; before it is, or those that hang up were free."""
+        await self._writer.run(lambda connection: count(connection, charge.seq), durable=False)
+
 
 def find(
     connection: sqlite3.Connection, key_id: str, idempotency_key: IdempotencyKey, now_us: int
 ) -> Charge | None:
-    """Return the charge of the first call, and count its repetition; None: none is recorded."""
+    """Return the charge of the first call; None: none is recorded."""
     row = connection.execute(
         "SELECT fingerprint, seq, amount, until_us, replays FROM repeats JOIN transfers USING (seq)"
         " WHERE account = ? AND token = ?",
@@ -76,8 +80,12 @@ def find(
         raise IdempotencyKeyReused
     if replays >= REPLAYS_MAX:
         raise IdempotencyKeySpent(replays_max=REPLAYS_MAX)
-    connection.execute("UPDATE repeats SET replays = replays + 1 WHERE seq = ?", (seq,))
     return Charge(seq, Picocredits(amount), read_balance(connection, key_id, now_us))
+
+
+def count(connection: sqlite3.Connection, seq: int) -> None:
+    """Count that a call is computed again."""
+    connection.execute("UPDATE repeats SET replays = replays + 1 WHERE seq = ?", (seq,))
 
 
 def keep(

@@ -92,8 +92,9 @@ class EmbedTask:
         """The texts: each has a token."""
         return len(self.sent.texts)
 
-    def units(self, plan: Plan) -> int:
+    def units(self, spec: ModelSpec, plan: Plan) -> int:
         """Return the tokens."""
+        del spec
         return plan.tokens
 
     def answer_bytes(self, spec: ModelSpec) -> int:

@@ -124,10 +124,19 @@ class RerankTask:
         """The documents that were sent."""
         return len(self.sent.documents)
 
-    def units(self, plan: Plan) -> int:
-        """Return the documents that were sent."""
-        del plan
-        return len(self.sent.documents)
+    def units(self, spec: ModelSpec, plan: Plan) -> int:
+        """Return the documents that were sent, or those that their tokens count for."""
+        each, count = spec.entry.price.tokens_per_document, len(self.sent.documents)
+        if each is None:
+            return count
+        # A query that is computed by itself comes first, and is no document.
+        return sum(ceil_div(len(sequence), each) for sequence in plan.sequences[-count:])
+
+    def _usage(self, spec: ModelSpec, plan: Plan) -> dict[str, int]:
+        used = usage_of(plan)
+        if spec.entry.price.tokens_per_document is not None:
+            used["documents"] = self.units(spec, plan)
+        return used
 
     def answer_bytes(self, spec: ModelSpec) -> int:
         """Return about what the scores take, with the documents if they were asked for."""
@@ -150,7 +159,7 @@ class RerankTask:
             "object": "list",
             "model": spec.id,
             "results": results,
-            "usage": usage_of(plan),
+            "usage": self._usage(spec, plan),
         }
         if self.is_cohere:
             units = ceil_div(len(sent.documents), COHERE_SEARCH_UNIT)

@@ -68,7 +68,7 @@ class Task(Protocol):
         """The fewest native units that can be billed, known before anything is tokenized."""
         ...
 
-    def units(self, plan: Plan) -> int:
+    def units(self, spec: ModelSpec, plan: Plan) -> int:
         """Return how many native units are billed: tokens or documents."""
         ...
 

@@ -53,12 +53,14 @@ class AliasOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     aliases: list[str]
 
 
-class PriceView(msgspec.Struct, frozen=True):
+class PriceView(msgspec.Struct, frozen=True, omit_defaults=True):
     """Credits for one native unit."""
 
     realtime: Decimal
     batch: Decimal
     unit: str
+    tokens_per_document: int | None = None
+    """A document costs as many as it begins to fill with so many tokens; None: one."""
 
 
 class TuningView(msgspec.Struct, frozen=True):

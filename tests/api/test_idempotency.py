@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from appliance.core.errors import ModelWarming
 from appliance.ledger.idempotency import REPLAYS_MAX
 from appliance.wire.keys import TopUpOrder
 from tests.appliance import bench
@@ -87,6 +88,26 @@ def test_a_call_is_computed_again_a_few_times_and_then_refused(tmp_path):
         caller.on.clock.advance(24 * 3600)
         assert "idempotent-replayed" not in (await caller.post()).headers, "a day later it is new"
         assert await caller.charges() == 3
+
+    played(tmp_path, story)
+
+
+def test_a_repetition_that_is_refused_before_it_is_computed_does_not_count(tmp_path):
+    async def story(caller):
+        assert (await caller.post()).status_code == 200
+        residency = caller.on.appliance.residency
+        ready, wait = residency.ready, residency.wait
+
+        async def refuses(*_, **__):
+            raise ModelWarming(model="x", retry_after_s=1)
+
+        residency.ready, residency.wait = lambda _: None, refuses
+        for _ in range(2 * REPLAYS_MAX):
+            assert (await caller.post()).status_code == 503
+        residency.ready, residency.wait = ready, wait
+        for _ in range(REPLAYS_MAX):
+            assert (await caller.post()).headers["idempotent-replayed"] == "true"
+        assert (await caller.post()).status_code == 409
 
     played(tmp_path, story)
 

@@ -600,13 +600,13 @@ def test_the_plaintext_stands_in_the_answer_to_mint_and_nowhere_else(make_server
 
 
 def test_sigterm_under_load_lets_calls_in_flight_finish_and_charges_exactly_those(make_server):
-    server = make_server().start("--fake")
+    server = make_server().start("--fake", env={"GIGAROUTER_BATCH_DELAY_S": "200"})
     key = server.mint(credit="1000")["key"]
-    content = json.dumps({"model": EMBED, "input": ["some words to embed " * 20] * 200})
-    headers = {"authorization": f"Bearer {key}"}
+    content = json.dumps({"model": EMBED, "input": ["some words to embed " * 20] * 50})
     heard, others, broken = [], [], []
 
-    def client():
+    def client(tier):
+        headers = {"authorization": f"Bearer {key}", "x-tier": tier}
         connection = HTTPConnection("127.0.0.1", server.port, timeout=60)
         try:
             while True:
@@ -622,12 +622,17 @@ def test_sigterm_under_load_lets_calls_in_flight_finish_and_charges_exactly_thos
         finally:
             connection.close()
 
-    threads = [threading.Thread(target=client) for _ in range(8)]
+    # However quick the others are, the one of the batch tier is in flight when the signal comes.
+    threads = [threading.Thread(target=client, args=["batch"])]
+    threads += [threading.Thread(target=client, args=["realtime"]) for _ in range(8)]
     for thread in threads:
         thread.start()
     deadline = time.monotonic() + 30
     while len(heard) < 8 and time.monotonic() < deadline:
         time.sleep(0.005)
+    with server.admin() as admin:
+        while not admin.get("/stats").json()["in_flight"] and time.monotonic() < deadline:
+            time.sleep(0.005)
     assert server.stop() == 0
     for thread in threads:
         thread.join(60)

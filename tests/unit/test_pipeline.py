@@ -30,7 +30,7 @@ from appliance.core.errors import (
 )
 from appliance.core.limits import Limits
 from appliance.ledger.entry import IdempotencyKey
-from appliance.pipeline import INLINE_CHARS
+from appliance.planning import INLINE_CHARS
 from appliance.scheduler.engine import Engine
 from appliance.tasks.embed import EmbedTask
 from appliance.tasks.rerank import RerankTask

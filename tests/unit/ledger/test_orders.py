@@ -45,6 +45,18 @@ def test_an_order_to_mint_that_is_sent_twice_makes_one_key(tmp_path):
     prove(tmp_path, story)
 
 
+def test_a_repeated_order_is_known_even_if_it_could_not_be_carried_out_now(tmp_path):
+    async def story(on, keys):
+        order = MintOrder(name="team", models=["all-minilm-l6-v2"], idempotency_key="a")
+        made = await keys.mint(order)
+        on.books.keyring._keys_max = 1
+        with pytest.raises(AlreadyMinted) as told:
+            await keys.mint(order)
+        assert told.value.key_id == made.id
+
+    prove(tmp_path, story)
+
+
 def test_a_top_up_that_is_sent_twice_adds_credits_once(tmp_path):
     async def story(on, keys):
         one, two = [await on.mint(credit="1") for _ in range(2)]

@@ -34,6 +34,8 @@ def test_a_replaced_model_drains_while_the_new_one_is_loaded(opened):
             await until(lambda: bench.loader.backends[0].closed)
             assert residency.entry(old) is None
             assert [engine.name for engine in residency.engines()] == ["m"]
+            # Its memory is free once the weights are closed, not before.
+            await until(lambda: residency.pool.freeing_bytes == 0)
             assert residency.pool.taken_bytes == residency.entry(new).bytes
 
     asyncio.run(story())

@@ -1,0 +1,69 @@
+"""Planning: from the texts of a call to its sequences, on the event loop or in turns on threads."""
+
+from collections.abc import Sequence
+
+from appliance.catalog.spec import ModelSpec
+from appliance.engine.loader import TextEncoder
+from appliance.engine.tokenizer import TOKENS_ENOUGH, slices
+from appliance.scheduler.lease import Lease
+from appliance.sequences.sequence import Tokens
+from appliance.tasks.plan import Plan
+from appliance.tasks.task import Task
+
+INLINE_CHARS = 500
+"""Texts up to this are tokenized on the event loop: that takes less than waking another thread."""
+CHARS_PER_TOKEN = 8
+"""Nearly twice as many as English texts have in a small vocabulary."""
+USUAL = 1.6
+"""How many times as many tokens they have."""
+SLICE_CHARS = 100_000
+"""Characters that a thread tokenizes for one call before it looks whose turn it is."""
+
+
+async def planned_in_turn(
+    key: str,
+    task: Task,
+    spec: ModelSpec,
+    texts: list[str],
+    encoder: TextEncoder,
+    lease: Lease,
+) -> Plan:
+    """Tokenize texts and frame them on threads, in the turn of a key and in slices."""
+    enough = _tokens_enough(task, spec, encoder)
+    *first, last = slices(texts, SLICE_CHARS)
+    tokens: list[Tokens] = []
+    for part in first:
+        chars = sum(map(len, part))
+        tokens += await lease.in_thread(encoder.tokenizer.encode, part, enough, key=key, cost=chars)
+    cost = sum(map(len, last)) + len(texts)
+    return await lease.in_thread(planned, task, spec, last, encoder, tokens, key=key, cost=cost)
+
+
+def tokens_about(texts: Sequence[str], encoder: TextEncoder) -> int:
+    """Return fewer tokens than texts usually have, from their characters."""
+    most = encoder.tokens_max
+    return sum(min(most, max(1, len(text) // CHARS_PER_TOKEN)) for text in texts)
+
+
+def planned(
+    task: Task,
+    spec: ModelSpec,
+    texts: list[str],
+    encoder: TextEncoder,
+    before: Sequence[Tokens] = (),
+) -> Plan:
+    """Tokenize texts and frame them, on whatever thread this is called.
+
+    `before` are the tokens of texts that come before these.
+    """
+    tokens = encoder.tokenizer.encode(texts, _tokens_enough(task, spec, encoder))
+    return task.plan(spec, [*before, *tokens], encoder, _tokens_max(spec, encoder))
+
+
+def _tokens_max(spec: ModelSpec, encoder: TextEncoder) -> int:
+    return min(spec.entry.max_input_tokens, encoder.tokens_max)
+
+
+def _tokens_enough(task: Task, spec: ModelSpec, encoder: TextEncoder) -> int:
+    """Return after how many tokens of a text the others make no difference."""
+    return _tokens_max(spec, encoder) if task.truncate else TOKENS_ENOUGH
