@@ -12,10 +12,10 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import cache
 from typing import IO
 
 from appliance.core.errors import EngineDied, LoadFailed
+from appliance.core.once import once
 from appliance.core.process_end import end_of
 from appliance.engine.no_memory import speaks_of_no_memory
 from appliance.settings import environment
@@ -31,7 +31,7 @@ LINES_MAX = 5_000
 TAIL_LINES = 20
 
 
-@cache
+@once
 def _starter() -> ThreadPoolExecutor:
     """Return the one thread that starts processes.
 

@@ -3,9 +3,8 @@
 Owns the questions about them. The native library is loaded late: most commands need none.
 """
 
-from functools import cache
-
 from appliance import machine
+from appliance.core.once import once
 from appliance.engine.device import Device
 from appliance.settings import prepare_native_library
 
@@ -38,7 +37,7 @@ def native_facts() -> dict[str, str]:
     return facts()
 
 
-@cache
+@once
 def native_keeps_logits() -> bool:
     """Return whether this engine keeps logits that nobody reads; see `capacity.Room`.
 

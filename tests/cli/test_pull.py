@@ -219,8 +219,12 @@ def test_a_pull_is_watched_cancelled_and_goes_on_through_the_api(hub, server):
     assert server.stop() == 0
 
 
-def test_a_model_that_is_here_is_replaced_from_the_hub_by_one_command(hub, server, tmp_path):
-    server.start()  # without one the command's process is known to crash at times: to be mended
+@pytest.mark.parametrize("with_server", [True, False])
+def test_a_model_that_is_here_is_replaced_from_the_hub_by_one_command(
+    hub, server, tmp_path, with_server
+):
+    if with_server:
+        server.start()
     first = write_tiny_gguf(tmp_path / "first.gguf", seed=7)
     document(server.cli("models", "add", str(first), "--id", "tiny", "--json"))
     document(server.cli("models", "price", "tiny", "--realtime", "0.25", "--json"))

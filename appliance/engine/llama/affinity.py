@@ -10,9 +10,9 @@ different ones while there are free ones.
 import threading
 from collections import Counter
 from collections.abc import Mapping
-from functools import cache
 
 from appliance import machine
+from appliance.core.once import once
 
 
 class CoreAllocator:
@@ -59,7 +59,7 @@ class CoreAllocator:
             self._calls.subtract(cores)
 
 
-@cache
+@once
 def process_cores() -> CoreAllocator:
     """Return the one allocator of this process."""
     return CoreAllocator(machine.core_ranks(), is_shared=machine.has_cpu_quota())

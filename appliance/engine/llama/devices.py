@@ -4,9 +4,9 @@ Owns the calls of ggml's device registry (ggml-backend.h), which the binding lea
 """
 
 import ctypes
-from functools import cache
 from pathlib import Path
 
+from appliance.core.once import once
 from appliance.engine.device import Device
 from appliance.engine.llama.library import facts, start
 
@@ -35,7 +35,7 @@ def devices() -> list[Device]:
     return found
 
 
-@cache
+@once
 def _library() -> ctypes.CDLL:
     folder = Path(facts()["library"]).parent
     path = next(p for p in sorted(folder.iterdir()) if p.name.startswith(("libggml.", "ggml.")))

@@ -8,7 +8,6 @@ import ctypes
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 
 import llama_cpp
@@ -16,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from appliance.core.errors import InferenceFailed, LoadFailed
+from appliance.core.once import once
 from appliance.engine.vectors import Matrix
 
 log = logging.getLogger("gigarouter.llama")
@@ -59,21 +59,29 @@ quick.llama_memory_clear.restype = None
 quick.llama_memory_clear.argtypes = (ctypes.c_void_p, ctypes.c_bool)
 
 
-@cache
+@once
 def start() -> None:
     """Prepare the library before its first use; later calls do nothing."""
     llama_cpp.llama_log_set(_silent, ctypes.c_void_p())
     llama_cpp.llama_backend_init()
 
 
-@cache
+@once
+def features() -> str:
+    """Return what this build can do, as the library says it.
+
+    The library writes it into one string of its own: two threads that ask free it twice.
+    """
+    start()
+    return (llama_cpp.llama_print_system_info() or b"").decode("utf-8", "replace")
+
+
+@once
 def build() -> str:
     """Return what identifies this build: a calibration holds for one of them."""
-    start()
-    raw = llama_cpp.llama_print_system_info() or b""
     path = Path(_library._name)  # noqa: SLF001 - as above
     stamp = path.stat().st_mtime_ns if path.exists() else 0
-    return f"{llama_cpp.__version__} {stamp} {raw.decode('utf-8', 'replace')}"
+    return f"{llama_cpp.__version__} {stamp} {features()}"
 
 
 def facts() -> dict[str, str]:
@@ -81,14 +89,12 @@ def facts() -> dict[str, str]:
     path = Path(_library._name).resolve()  # noqa: SLF001 - as above
     cpu = next(path.parent.glob("libggml-cpu.*"), None)
     is_ours = cpu is not None and hasattr(ctypes.CDLL(str(cpu)), "__wrap_llamafile_sgemm")
-    start()
-    features = (llama_cpp.llama_print_system_info() or b"").decode("utf-8", "replace")
     return {
         "llama-cpp-python": llama_cpp.__version__,
         "kernels": "gigarouter's" if is_ours else "llama.cpp's own",
         # Buffers take memory when they are written to, and those that nobody reads are not made.
         "memory": "gigarouter's" if hasattr(_library, "gigarouter_engine") else "llama.cpp's own",
-        "features": features,
+        "features": features(),
         "library": str(path),
     }
 

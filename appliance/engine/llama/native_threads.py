@@ -10,10 +10,8 @@ import ctypes
 import os
 from contextlib import suppress
 
-import llama_cpp
-
 from appliance import machine
-from appliance.engine.llama.library import quick
+from appliance.engine.llama.library import features, quick
 
 CORES_MAX = 512
 """`GGML_MAX_N_THREADS`: the length of a pool's mask of cores."""
@@ -42,7 +40,7 @@ class NativeThreads:
         """Find the library's functions; `can_place` says whether all of them are as expected."""
         self.can_place = (
             0 <= max(machine.allowed_cores(), default=-1) < CORES_MAX
-            and b"OPENMP = 1" in (llama_cpp.llama_print_system_info() or b"")
+            and "OPENMP = 1" in features()
             and all(hasattr(quick, name) for name in _SIGNATURES)
         )
         if self.can_place:

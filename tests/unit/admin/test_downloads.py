@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import re
+import sys
 import time
 
 import pytest
@@ -21,6 +22,7 @@ from appliance.core.errors import (
     LoadFailed,
     TrialUnfinished,
 )
+from appliance.engine import trial
 from appliance.engine.screening import Screening, trusted
 from appliance.hub.downloads import Downloads
 from appliance.hub.remote import Hub
@@ -322,16 +324,20 @@ def test_a_file_whose_trial_said_nothing_of_it_is_kept_for_the_next_pull(place):
     assert place.left() == []
 
 
-def test_cancelling_a_download_whose_file_is_tried_ends_the_trial_and_keeps_the_bytes(place):
+def test_cancelling_a_download_whose_file_is_tried_ends_the_trial_and_keeps_the_bytes(
+    place, monkeypatch
+):
     screening = Screening.over(place.directory, place.models.digests, EngineSettings())
     try:
         place.with_screen(screening.require)
         place.add("one")
         place.hub.sent = 0
-        download = place.begin("one")
-        until(lambda: any(run.trial.step.startswith("reading its") for run in runs(screening)))
-        asyncio.run(place.admin.cancel(download.id))
-        assert ended(download).state == "cancelled"
+        with monkeypatch.context() as patch:
+            patch.setattr(trial, "COMMAND", (sys.executable, "-c", "import time; time.sleep(600)"))
+            download = place.begin("one")
+            until(lambda: any(run.trial.step == "starting" for run in runs(screening)))
+            asyncio.run(place.admin.cancel(download.id))
+            assert ended(download).state == "cancelled"
         assert "kept" in download.error
         until(lambda: not runs(screening))
         assert not place.path("one").exists()
