@@ -25,6 +25,8 @@ class Faults:
     """Bytes of a body after which the connection breaks, one for each GET."""
     statuses: list[int] = field(default_factory=list)
     """Answered instead, one for each GET."""
+    questions: list[int | str] = field(default_factory=list)
+    """The same for each request that is about a file and not for it: a status, or `cut`."""
     retry_after: str = "0"
     flip: int | None = None
     """This byte is sent with a bit flipped."""
@@ -106,11 +108,21 @@ class Handler(BaseHTTPRequestHandler):
         headers = self.headers
         with self.hub.lock:
             self.hub.seen.append((self.command, path, headers["range"], headers["authorization"]))
+        is_question = is_head or path.startswith("/api/models/")
+        if is_question and self.hub.faults.questions:
+            return self.fail(self.hub.faults.questions.pop(0))
         if path.startswith("/api/models/"):
             return self.model_info(path.removeprefix("/api/models/"))
         owner, name, how, revision, *rest = path.lstrip("/").split("/")
         assert how in {"resolve", "elsewhere"}
         return self.file(f"{owner}/{name}", "/".join(rest), how, revision, is_head=is_head)
+
+    def fail(self, fault):
+        if fault != "cut":
+            return self.refuse(fault, retry_after=self.hub.faults.retry_after)
+        self.close_connection = True
+        self.connection.close()
+        return None
 
     def refuse(self, status, code=None, **more):
         self.send_response(status)

@@ -208,12 +208,13 @@ class Console(App[None]):
         if tab == "home":
             self._base(Home).show(self._stats)
         elif tab == "models":
-            models, downloads, engines = await asyncio.gather(
+            models, downloads, additions, engines = await asyncio.gather(
                 self.client.do(verbs.LIST_MODELS),
                 self.client.do(verbs.LIST_DOWNLOADS),
+                self.client.do(verbs.LIST_ADDITIONS),
                 self.client.do(verbs.LIST_ENGINES),
             )
-            self._base(Models).show(models.data, downloads.data, engines)
+            self._base(Models).show(models.data, downloads.data, additions.data, engines)
         elif tab == "log":
             log = self._base(Log)
             log.show(await self.client.do(verbs.LOG, log.cursor))

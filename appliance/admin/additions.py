@@ -11,9 +11,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from appliance.catalog.addition import Progress, Stage
+from appliance.catalog.addition import Stage
+from appliance.core import ids
 from appliance.core.cancellation import uninterrupted
-from appliance.core.errors import InvalidRequest
+from appliance.core.errors import InvalidRequest, LoadFailed
+from appliance.wire.additions import AdditionList, AdditionView
 
 T = TypeVar("T")
 
@@ -21,29 +23,47 @@ RUNNING_MAX = 3
 """Models that are added at once."""
 
 
-class Cancelled(Exception):
-    """Nobody waits for the addition any more."""
+class AdditionCancelled(LoadFailed):
+    """Adding a model was cancelled by somebody else; the models are what they were."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"adding {model[:200]!r} was cancelled; nothing is changed")
 
 
 @dataclass(slots=True)
 class Running:
     """One addition; its thread writes the fields, and any thread may read them."""
 
+    model: str
+    """The id that the model will have."""
     source: str
-    stage: Stage | None = None
-    done: int = 0
-    total: int = 0
+    id: str = field(default_factory=ids.addition_id)
+    now: tuple[Stage | None, int, int] = (None, 0, 0)
+    """The stage, the bytes of it that are done, and all there are; replaced as a whole."""
     cancelled: threading.Event = field(default_factory=threading.Event)
 
     def progress(self, stage: Stage, done: int, total: int) -> None:
         """Note what it does now.
 
         Raises:
-            Cancelled: it is to end.
+            AdditionCancelled: it is to end.
         """
-        self.stage, self.done, self.total = stage, done, total
+        self.now = stage, done, total
+        self.require_wanted()
+
+    def require_wanted(self) -> None:
+        """Go on.
+
+        Raises:
+            AdditionCancelled: it is to end.
+        """
         if self.cancelled.is_set():
-            raise Cancelled
+            raise AdditionCancelled(self.model)
+
+    def view(self) -> AdditionView:
+        """Return what the operator's API says of it."""
+        stage, done, total = self.now
+        return AdditionView(self.id, self.model, self.source, stage or "", done, total)
 
 
 class Additions:
@@ -56,30 +76,47 @@ class Additions:
         """Count what runs."""
         return f"<Additions [{len(self._running)} running]>"
 
-    def all(self) -> list[Running]:
-        """Return those that run."""
-        return list(self._running)
+    async def all(self) -> AdditionList:
+        """Return those that run, oldest first."""
+        return AdditionList([running.view() for running in list(self._running)])
 
-    async def run(self, source: str, work: Callable[[Progress], T]) -> T:
+    async def cancel(self, addition_id: str) -> AdditionView:
+        """Tell an addition to end at its next step; one that is putting its file in place does not.
+
+        Raises:
+            InvalidRequest: none that runs has this id.
+        """
+        running = next((each for each in list(self._running) if each.id == addition_id), None)
+        if running is None:
+            raise InvalidRequest(
+                f"no model is being added as {addition_id[:100]!r}; it may have ended", param="id"
+            )
+        running.cancelled.set()
+        return running.view()
+
+    async def run(
+        self, model: str, source: str, work: Callable[[Running], T], *, param: str = "path"
+    ) -> T:
         """Return the result of `work`, which runs on a thread of its own.
 
         When the caller is cancelled, `work` is told at its next step, and has ended when the
         cancellation goes on.
 
         Raises:
-            InvalidRequest: too many run.
+            InvalidRequest: too many run; its `param` is as given.
+            AdditionCancelled: somebody else cancelled it.
         """
         if len(self._running) >= RUNNING_MAX:
             raise InvalidRequest(
                 f"{RUNNING_MAX} models are being added already; wait until one is done",
-                param="path",
+                param=param,
             )
-        running, loop = Running(source), asyncio.get_running_loop()
+        running, loop = Running(model, source), asyncio.get_running_loop()
         result: asyncio.Future[T] = loop.create_future()
 
         def carry_out() -> None:
             try:
-                found = work(running.progress)
+                found = work(running)
             except BaseException as error:  # noqa: BLE001 - whatever it is, the caller is told
                 deliver = _refused(result, error)
             else:

@@ -5,48 +5,38 @@ Owns what is written of a model once it is here.
 
 import asyncio
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import tomlkit
 
+from appliance.admin.additions import Running
 from appliance.admin.models import ModelAdmin, Models
-from appliance.catalog.catalog import file_name
-from appliance.catalog.folder import read_settings
-from appliance.catalog.importer import describe, describe_folder
+from appliance.admin.repository import described
+from appliance.catalog.addition import file_name as own_name
+from appliance.catalog.kept_words import replacement
+from appliance.catalog.leftovers import Leftovers
 from appliance.catalog.spec import ID_PATTERN, ModelSpec
-from appliance.catalog.user_catalog import DoesNotFit, UserCatalog, put, table_of
+from appliance.catalog.user_catalog import DoesNotFit, UserCatalog, require_free, table_of
 from appliance.core.errors import (
     DownloadFailed,
+    InvalidCatalog,
     InvalidModelFile,
     InvalidRequest,
     LoadFailed,
     TrialUnfinished,
 )
-from appliance.engine.screening import Screen, Screening, trusted
+from appliance.engine.screening import CancellableScreen, trusted
 from appliance.hub.downloads import Download, Downloads
 from appliance.hub.leftovers import SCRATCH, sweep
 from appliance.hub.part import on_disk
-from appliance.hub.pull import WEIGHTS, Arrival, Puller, look
-from appliance.hub.remote import Hub, RemoteFile
+from appliance.hub.pull import Arrival, Puller
+from appliance.hub.remote import Hub
 from appliance.store.datadir import DataDir
 from appliance.wire.downloads import DownloadList, DownloadView, HubModelOrder
 from appliance.wire.models import ModelOrder, ModelView
-
-SETTINGS = (
-    "config.json",
-    "modules.json",
-    "1_Pooling/config.json",
-    "sentence_bert_config.json",
-    "tokenizer_config.json",
-)
-"""What of a folder says which kind of model it is."""
-SETTINGS_BYTES_MAX = 1 << 20
-PREFERRED = ("q8_0", "f16", "bf16", "f32")
-"""Of several files, the first kind that is there: vectors and scores lose little with it."""
 
 
 class DownloadAdmin:
@@ -58,8 +48,7 @@ class DownloadAdmin:
         model_admin: ModelAdmin,
         hub: Hub,
         downloads: Downloads,
-        screen: Screen = trusted,
-        screening: Screening | None = None,
+        screen: CancellableScreen = trusted,
     ) -> None:
         self._models = models
         self._model_admin = model_admin
@@ -67,7 +56,6 @@ class DownloadAdmin:
         self._puller = Puller(hub, models.digests)
         self._downloads = downloads
         self._screen = screen
-        self._screening = screening
 
     @property
     def _directory(self) -> DataDir:
@@ -114,15 +102,30 @@ class DownloadAdmin:
     async def add(self, order: HubModelOrder) -> ModelView:
         """Put a repository of the hub into the user's catalogue, after reading what it is.
 
+        A model that is replaced stays until the new file was fetched and tried; the answer names
+        the download that does it.
+
         Raises:
             DownloadFailed: the hub does not give it.
             InvalidModelFile: it is of a kind we do not serve.
-            InvalidRequest: a field of the order is wrong; `param` names it.
+            InvalidRequest: a field of the order is wrong, or there is such a model; `param` names
+                the field.
+            InvalidCatalog: the user's file cannot be read.
+            AdditionCancelled: somebody cancelled it.
         """
-        entry = await asyncio.to_thread(self._entry, order)
-        await asyncio.to_thread(self._write, entry)
-        self._models.reread()
-        return self._model_admin.view(self._models.catalog.find(entry["id"]))
+        name = order.id if order.id is not None else order.repo
+        if ID_PATTERN.fullmatch(name) is None:
+            raise InvalidRequest(f"{name!r} cannot be a model's id", param="id")
+        # Before the hub is asked, and once more before anything is changed.
+        catalog = await asyncio.to_thread(self._user_catalog.current)
+        require_free(catalog, name, replace=order.replace)
+        self._require_not_fetched(name)
+        notes, download = await self._model_admin.additions.run(
+            name, order.repo, lambda running: self._add(order, running), param="repo"
+        )
+        await asyncio.to_thread(self._models.reread)
+        view = self._model_admin.view(self._models.catalog.find(name), notes=notes)
+        return msgspec.structs.replace(view, download=download.id if download else None)
 
     def _work(self, spec: ModelSpec, download: Download) -> None:
         sweep(self._directory.models, now_us=download.clock.wall_us())
@@ -183,10 +186,7 @@ class DownloadAdmin:
     def _require_passed(self, spec: ModelSpec, download: Download) -> None:
         """Have a file tried; the trial ends when the download is cancelled."""
         download.enter("trying")
-        if self._screening is None:
-            self._screen(spec)
-        else:
-            self._screening.require(spec, download.require_wanted)
+        self._screen(spec, download.require_wanted)
 
     def _keep(self, spec: ModelSpec, arrival: Arrival) -> None:
         """Give a file its name, and write down what it is where the catalogue did not say it."""
@@ -203,13 +203,9 @@ class DownloadAdmin:
             if own is not None:
                 table["sha256"] = own
 
-        changed = DownloadFailed(
-            f"the entry of {spec.id} was removed or changed while its file was fetched; the file "
-            "is kept for the next pull"
-        )
         now = next((each for each in self._models.catalog if each.id == spec.id), None)
         if now is None or (now.entry.source, now.path) != (source, spec.path):
-            raise changed
+            raise _changed(spec)
         if is_known and own in (None, spec.entry.sha256):
             arrival.give(spec.path)
             return
@@ -218,88 +214,79 @@ class DownloadAdmin:
             with self._user_catalog.draft(change):
                 arrival.give(spec.path)
         except DoesNotFit:
-            raise changed from None
+            raise _changed(spec) from None
 
-    def _entry(self, order: HubModelOrder) -> dict[str, Any]:
-        """Return the entry of a repository, from what its files say."""
-        name = order.id or order.repo
-        if ID_PATTERN.fullmatch(name) is None:
-            raise InvalidRequest(f"{name!r} cannot be a model's id", param="id")
-        files = self._hub.files(order.repo, None)
-        path = order.file or chosen_file(order.repo, files)
+    def _add(self, order: HubModelOrder, running: Running) -> tuple[list[str], Download | None]:
+        """Write what a repository is; return what to know of it, and the download that follows."""
+        name = running.model
+        running.progress("look", 0, 0)
         self._directory.models.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if path == WEIGHTS:
-            return self._folder_entry(order, name, files)
-        file = self._hub.find(order.repo, path, None)
-        if file.kind != "sha256":
-            raise DownloadFailed(f"{order.repo}/{path}: the hub names no sha256 of it")
-        with self._scratch() as folder:
-            header = look(self._hub, file, folder / "header.gguf")
-        entry = describe(header, name=name, file=file_name(name), task=order.task)
-        del entry["file"]  # it follows from the id, and the file is the source's
-        entry["architecture"] = header.architecture
-        entry["description"] = f"Added from {order.repo}."
-        entry["source"] = _source(file, "gguf")
-        return entry
+        with tempfile.TemporaryDirectory(dir=self._directory.models, prefix=SCRATCH) as scratch:
+            entry, notes = described(self._hub, order, name, Path(scratch), running)
+        with self._user_catalog.changing():
+            catalog = self._user_catalog.current()
+            require_free(catalog, name, replace=order.replace)
+            running.progress("swap", 0, 0)
+            before = next((spec for spec in catalog if spec.id == name), None)
+            if before is not None:
+                entry["file"] = own_name(name, entry["source"]["sha256"])
+            lost: list[str] = []
+            change = replacement(self._user_catalog, entry, lost)
+            try:
+                if before is None or not before.path.is_file():
+                    with self._user_catalog.draft(change):
+                        pass
+                    return [*notes, *lost], None
+                spec = self._user_catalog.preview(change).find(name)
+            except DoesNotFit as error:
+                raise InvalidRequest(
+                    f"{name!r} does not fit into the catalogue: {error}", param="id"
+                ) from None
+        return [*notes, *lost], self._begin_to_replace(spec, entry)
 
-    def _folder_entry(self, order: HubModelOrder, name: str, files: list[str]) -> dict[str, Any]:
-        weights = self._hub.find(order.repo, WEIGHTS, None)
-        with self._scratch() as folder:
-            for path in SETTINGS:
-                if path in files:
-                    file = self._hub.find(order.repo, path, weights.revision)
-                    (folder / path).parent.mkdir(exist_ok=True)
-                    (folder / path).write_bytes(self._hub.read(file, SETTINGS_BYTES_MAX))
-            entry = describe_folder(read_settings(folder), name=name, task=order.task)
-        entry["description"] = f"Added from {order.repo}; converted here."
-        entry["source"] = _source(weights, "safetensors")
-        return entry
+    def _require_not_fetched(self, name: str) -> None:
+        """Refuse to change what a model is while its file is fetched."""
+        if any(each.model == name and not each.is_over for each in self._downloads.all()):
+            raise InvalidRequest(f"{name} is being fetched; cancel that first", param="id")
 
-    @contextmanager
-    def _scratch(self) -> Iterator[Path]:
-        with tempfile.TemporaryDirectory(dir=self._directory.models, prefix=SCRATCH) as path:
-            yield Path(path)
+    def _begin_to_replace(self, spec: ModelSpec, entry: dict[str, Any]) -> Download:
+        """Begin to fetch what is to take the place of a model that is here."""
+        self._require_not_fetched(spec.id)
+        return self._downloads.start(spec.id, lambda download: self._replace(spec, entry, download))
 
-    def _write(self, entry: dict[str, Any]) -> None:
-        try:
-            with self._user_catalog.draft(lambda document: put(document, entry)):
-                pass
-        except DoesNotFit as error:
-            raise InvalidRequest(
-                f"{entry['id']!r} does not fit into the catalogue: {error}", param="id"
-            ) from None
+    def _replace(self, spec: ModelSpec, entry: dict[str, Any], download: Download) -> None:
+        """Fetch and try a file, and put it and its entry in place of the former ones."""
+        sweep(self._directory.models, now_us=download.clock.wall_us())
+        with self._puller.pull(spec, download, lambda sha256: self._twins(spec, sha256)) as arrival:
+            self._try(spec, arrival, download)
+            download.keep()
+            if arrival.folder is not None:
+                entry = {**entry, "sha256": self._models.digests.sha256(arrival.path)}
+            self._swap(spec, entry, arrival)
+            self._models.reread()
 
-
-def chosen_file(repo: str, files: list[str]) -> str:
-    """Return the file of a repository that is meant when none is named.
-
-    Raises:
-        InvalidRequest: there is none, or none of several stands out; names some.
-    """
-    found = [path for path in files if path.lower().endswith(".gguf")]
-    if not found and WEIGHTS in files:
-        return WEIGHTS
-    if not found:
-        raise InvalidRequest(f"{repo} has neither GGUF files nor {WEIGHTS}", param="repo")
-    if len(found) == 1:
-        return found[0]
-    for kind in PREFERRED:
-        fitting = [path for path in found if kind in path.lower().replace("-", "_")]
-        if len(fitting) == 1:
-            return fitting[0]
-    some = ", ".join(found[:5])
-    raise InvalidRequest(f"{repo} has {len(found)} GGUF files; name one: {some}", param="file")
+    def _swap(self, spec: ModelSpec, entry: dict[str, Any], arrival: Arrival) -> None:
+        leftovers = Leftovers(self._directory.models)
+        with self._user_catalog.changing():
+            former = [each.path for each in self._user_catalog.current() if each.id == spec.id]
+            if not former:
+                raise _changed(spec)
+            note = leftovers.note([spec.path, *former])
+            try:
+                with self._user_catalog.draft(replacement(self._user_catalog, entry, [])):
+                    arrival.give(spec.path)
+            except DoesNotFit:
+                raise _changed(spec) from None
+            finally:
+                with suppress(InvalidCatalog):  # somebody edits it now: the next start settles it
+                    leftovers.settle(note, self._user_catalog.current())
 
 
-def _source(file: RemoteFile, kind: str) -> Any:
-    table = tomlkit.inline_table()
-    table.update({"repo": file.repo, "revision": file.revision})
-    if kind == "gguf":
-        table["file"] = file.path
-    else:
-        table["format"] = kind
-    table.update({"bytes": file.bytes, "sha256": file.digest})
-    return table
+def _changed(spec: ModelSpec) -> DownloadFailed:
+    return DownloadFailed(
+        f"the entry of {spec.id} was removed or changed while its file was fetched; the file "
+        "is kept for the next pull"
+    )
 
 
 def _view(download: Download) -> DownloadView:

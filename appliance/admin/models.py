@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from appliance.admin.additions import Additions
-from appliance.catalog.addition import Addition, Progress
+from appliance.catalog.addition import Addition
 from appliance.catalog.catalog import BUILTIN, Catalog, load, shipped_path
 from appliance.catalog.entry_edit import EntryEdit
 from appliance.catalog.leftovers import Leftovers
@@ -27,7 +27,7 @@ from appliance.core.errors import (
     ModelNotFound,
     ModelNotServed,
 )
-from appliance.engine.screening import Screen, Screening, trusted
+from appliance.engine.screening import CancellableScreen, trusted
 from appliance.engine.tuning import Tuning
 from appliance.scheduler.model_status import ModelStatus, OfflineStatus, file_reason
 from appliance.settings import EngineSettings
@@ -124,18 +124,13 @@ class ModelAdmin:
         self,
         models: Models,
         status: ModelStatus | None = None,
-        screen: Screen = trusted,
-        *,
-        screening: Screening | None = None,
-        settings: EngineSettings | None = None,
+        screen: CancellableScreen = trusted,
     ) -> None:
+        """Wire it; without `status` no server runs, and no model was tried."""
         self._models = models
-        self._status = status or OfflineStatus(
-            models.directory.models, settings or EngineSettings(), screening
-        )
-        self._screening = screening
+        self._status = status or OfflineStatus(models.directory.models, EngineSettings())
         self._screen = screen
-        self._additions = Additions()
+        self.additions = Additions()
 
     @property
     def fault(self) -> str | None:
@@ -191,11 +186,10 @@ class ModelAdmin:
             pooling=order.pooling,
             replace=order.replace,
         )
-        added = await self._additions.run(
+        added = await self.additions.run(
+            addition.name,
             order.path,
-            lambda progress: replace(
-                addition, progress=progress, screen=self._cancellable(progress)
-            ).run(),
+            lambda running: replace(addition, progress=running.progress).run(),
         )
         await asyncio.to_thread(self._models.reread)
         return self.view(self._models.catalog.find(added.id), notes=added.notes)
@@ -207,13 +201,6 @@ class ModelAdmin:
             InvalidRequest: the same whatever lies at the path; `param` is `path`.
         """
         require_noted(self._models.directory.incoming, order.path, order.note)
-
-    def _cancellable(self, progress: Progress) -> Screen:
-        """Return the screen of an addition: its trial ends when the addition is cancelled."""
-        screening = self._screening
-        if screening is None:
-            return self._screen
-        return lambda spec: screening.require(spec, lambda: progress("try", 0, 1))
 
     async def price(self, order: PriceOrder) -> ModelView:
         """Change what a model costs; calls whose price is held already keep it.
@@ -299,7 +286,7 @@ class ModelAdmin:
         return await asyncio.to_thread(self._remove, spec)
 
     def _remove(self, spec: ModelSpec) -> RemovedView:
-        size = _size_here(spec) or 0
+        size = _freed_by_unlinking(spec.path)
         user_catalog, leftovers = (
             self._models.user_catalog,
             Leftovers(self._models.directory.models),
@@ -321,7 +308,7 @@ class ModelAdmin:
         self._models.reread()
         return RemovedView(
             id=spec.id,
-            freed=size,
+            freed=0 if spec.path.exists() else size,
             in_catalog=any(other.id == spec.id for other in self._models.catalog),
         )
 
@@ -359,6 +346,15 @@ class ModelAdmin:
             tuning=_tuning_view(self._status.tuning(spec)),
             notes=tuple(notes),
         )
+
+
+def _freed_by_unlinking(path: Path) -> int:
+    """Return how many bytes the disk has more without a name of a file; 0 if it has others."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0
+    return found.st_size if found.st_nlink == 1 else 0
 
 
 def _size_here(spec: ModelSpec) -> int | None:

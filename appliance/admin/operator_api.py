@@ -25,6 +25,7 @@ from appliance.hub.downloads import Downloads
 from appliance.hub.remote import Hub
 from appliance.ledger.backup_schedule import BackupSchedule
 from appliance.ledger.books import Books
+from appliance.scheduler.model_status import OfflineStatus
 from appliance.scheduler.residency import Residency
 from appliance.settings import Settings
 from appliance.store.audit_log import AuditLog
@@ -66,17 +67,14 @@ class OperatorApi:
         engine is fake, and uses none).
         """
         screen = trusted if screening is None else screening.require
+        offline = OfflineStatus(directory.models, settings.engine, screening)
         keyring, clock = books.keyring, books.clock
-        model_admin = ModelAdmin(
-            models, residency, screen, screening=screening, settings=settings.engine
-        )
+        model_admin = ModelAdmin(models, residency or offline, screen)
         engines = EngineAdmin(models, residency, clock, native_devices)
         return cls(
             keys=KeyAdmin(books.writer, keyring, models, clock=clock, limits=limits),
             models=model_admin,
-            downloads=DownloadAdmin(
-                models, model_admin, Hub(settings.hub), downloads, screen, screening
-            ),
+            downloads=DownloadAdmin(models, model_admin, Hub(settings.hub), downloads, screen),
             engines=engines,
             trials=TrialAdmin(models, screening, engines.forgive),
             books=BooksAdmin(directory, schedule, clock),

@@ -9,7 +9,7 @@ from appliance.admin.models import Models
 from appliance.catalog.spec import ModelSpec
 from appliance.core.errors import InvalidRequest, LoadFailed, ModelNotServed, TrialUnfinished
 from appliance.engine.screening import Screening
-from appliance.wire.models import TrialView, TryOrder
+from appliance.wire.models import LengthView, TrialRunView, TrialView, TryOrder
 
 
 class TrialAdmin:
@@ -63,6 +63,19 @@ class TrialAdmin:
         assert found is not None
         self._on_tried(spec)
         return found
+
+    async def running(self, name: str) -> TrialRunView:
+        """Return how far the trial of a model's file is; without a step if none waits or runs.
+
+        Raises:
+            ModelNotFound: no model has this name.
+        """
+        spec = self._models.find(name)
+        run = None if self._screening is None else self._screening.running(spec)
+        if run is None:
+            return TrialRunView(spec.id)
+        lengths = msgspec.convert(list(run.trial.lengths), list[LengthView], from_attributes=True)
+        return TrialRunView(spec.id, run.trial.step, lengths)
 
     def find(self, spec: ModelSpec) -> TrialView | None:
         """Return what the trial of a model's file found; None: it was not tried."""

@@ -28,23 +28,23 @@ from appliance.catalog.importer import (
     describe_folder,
     folder_assumptions,
 )
-from appliance.catalog.kept_words import kept_words
+from appliance.catalog.kept_words import replacement
 from appliance.catalog.leftovers import Leftovers
 from appliance.catalog.spec import ID_PATTERN, ModelSpec
-from appliance.catalog.user_catalog import DoesNotFit, UserCatalog, find, put
+from appliance.catalog.user_catalog import DoesNotFit, UserCatalog, require_free
 from appliance.core.errors import (
     InvalidCatalog,
     InvalidModelFile,
     InvalidRequest,
     LoadFailed,
-    ModelNotFound,
 )
 from appliance.store.digests import Digests
 from appliance.store.regular_file import open_regular
 
-Stage: TypeAlias = Literal["copy", "convert", "hash", "try", "swap"]
+Stage: TypeAlias = Literal["look", "copy", "convert", "hash", "try", "swap"]
 Progress: TypeAlias = Callable[[Stage, int, int], None]
-"""Told the stage, the bytes that are done and all there are; what it raises ends the addition."""
+"""Told the stage, the bytes that are done and all there are (0: it cannot be measured); what it
+raises ends the addition."""
 
 CHUNK_BYTES = 1 << 20
 DISK_SPARE_BYTES = 100_000_000
@@ -74,8 +74,9 @@ class Addition:
     source: Path
     """A GGUF file or a Hugging Face folder."""
     digests: Digests
-    screen: Callable[[ModelSpec], None]
-    """Raises `LoadFailed` for a file that is not to be used."""
+    screen: Callable[[ModelSpec, Callable[[], None]], None]
+    """Raises `LoadFailed` for a file that is not to be used; what it is given besides is called
+    meanwhile, and ends it by what it raises."""
     model_id: str | None = None
     """None: the source's name."""
     task: str | None = None
@@ -105,7 +106,7 @@ class Addition:
                 "give one with --id, like name or owner/name",
                 param="id",
             )
-        self._require_free(self.user_catalog.current())
+        require_free(self.user_catalog.current(), self.name, replace=self.replace)
         if not self.source.exists():
             raise InvalidModelFile(self.source, "there is no such file or folder")
         models = self.user_catalog.models
@@ -187,13 +188,12 @@ class Addition:
 
     def _try(self, entry: Mapping[str, Any], part: Path) -> None:
         """Try the file under the name that it has now."""
-        size = part.stat().st_size
-        self.progress("try", 0, size)
+        self.progress("try", 0, 0)
         spec = msgspec.structs.replace(self._preview(entry).find(self.name), path=part)
         try:
-            self.screen(spec)
+            self.screen(spec, lambda: self.progress("try", 0, 0))
         except (LoadFailed, InvalidModelFile) as error:
-            self.progress("try", 0, size)  # a trial that was cut off found nothing
+            self.progress("try", 0, 0)  # a trial that was cut off found nothing
             # The user knows the file that was given, not the one that was tried.
             reason = error.message.replace(str(part), part.name)
             reason = reason.removeprefix(f"{part.name}: ").removeprefix(
@@ -214,24 +214,16 @@ class Addition:
         return InvalidRequest(f"{self.name!r} does not fit into the catalogue: {error}", param="id")
 
     def _change(self, entry: Mapping[str, Any], notes: list[str]) -> Callable[[Any], None]:
-        """Return the change of the user's file; it keeps what the operator said of the model."""
-
-        def change(document: Any) -> None:
-            before = next((s for s in self.user_catalog.current() if s.id == self.name), None)
-            kept, lost = kept_words(before, find(document, self.name), entry)
-            notes[:] = lost
-            put(document, {**entry, **kept})
-
-        return change
+        return replacement(self.user_catalog, entry, notes)
 
     def _swap(self, entry: Mapping[str, Any], part: Path) -> list[str]:
         """Put the file and its entry in place of the former ones; return what was lost."""
-        self.progress("swap", 0, 1)
+        self.progress("swap", 0, 0)
         models, notes = self.user_catalog.models, list[str]()
         leftovers, file = Leftovers(models), models / str(entry["file"])
         with self.user_catalog.changing():
             former = self.user_catalog.current()
-            self._require_free(former)
+            require_free(former, self.name, replace=self.replace)
             note = leftovers.note([file, *self._replaced(former)])
             try:
                 with self.user_catalog.draft(self._change(entry, notes)) as after:
@@ -248,17 +240,6 @@ class Addition:
         """Return the file that nobody needs once the model is replaced, unless it is the source."""
         replaced = [spec.path for spec in catalog if spec.id == self.name]
         return [path for path in replaced if path != self.source.resolve()]
-
-    def _require_free(self, catalog: Catalog) -> None:
-        """Refuse the id of another model, unless that is to be replaced."""
-        try:
-            spec = catalog.find(self.name)
-        except ModelNotFound:
-            return
-        if spec.id == self.name and not self.replace:
-            raise InvalidRequest(
-                f"there is a model {self.name} already; use --replace or another --id", param="id"
-            )
 
     def _require_own_file(self, catalog: Catalog, file: Path) -> None:
         """Refuse a file name that another model uses."""

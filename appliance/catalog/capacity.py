@@ -17,8 +17,8 @@ GATED = frozenset(
     {"modern-bert", "nomic-bert", "jina-bert-v2", "eurobert", "neo-bert", "gemma-embedding"}
 )
 """Encoders whose feed-forward multiplies two projections."""
-WINDOWED = frozenset({"modern-bert", "gemma-embedding"})
-"""Encoders some of whose blocks see a window of tokens alone."""
+WINDOWED = frozenset({"modern-bert", "gemma-embedding", "gemma3"})
+"""Architectures some of whose blocks see a window of tokens alone."""
 LAST_POOLINGS = frozenset({"last", "rank"})
 """Poolings that read only the last token of a decoder's sequence."""
 UBATCH_TOKENS_MIN = 256
@@ -84,11 +84,12 @@ def context_bytes(header: Header, *, pooling: str, tokens: int, room: Room) -> i
     """Return what one context takes that computes sequences of so many tokens."""
     width = header.arch_int("embedding_length")
     inner = header.get_int(f"{header.architecture}.feed_forward_length", 4 * width)
+    # Which token sees which: a mask, and one more for a window.
+    masks = 2 if header.architecture in WINDOWED else 1
     if not is_decoder(header):
-        # Rows of the largest block, and which token sees which: a mask, and one more for a window.
+        # Rows of the largest block.
         gated = 3 if header.architecture in GATED else 1
         rows = FLOAT * tokens * max(gated * inner + 3 * width, 11 * width // 2)
-        masks = 2 if header.architecture in WINDOWED else 1
         outputs = FLOAT * tokens * (width + (vocabulary_size(header) if room.keeps_logits else 0))
         return rows + masks * HALF * tokens * tokens + outputs
     is_cut = pooling in LAST_POOLINGS
@@ -98,7 +99,9 @@ def context_bytes(header: Header, *, pooling: str, tokens: int, room: Room) -> i
     # Each output is multiplied with the whole vocabulary before it is pooled.
     working = max(FLOAT * ubatch * (3 * inner + 4 * width), logits)
     kept = (logits if room.keeps_logits else 0) + FLOAT * count * width
-    return working + HALF * ubatch * tokens + kept + tokens * cache_bytes(header)
+    # The cache is as long as the longest sequence from the start, in blocks with a window too: with
+    # so many sequences in one context, theirs would be no shorter.
+    return working + masks * HALF * ubatch * tokens + kept + tokens * cache_bytes(header)
 
 
 def cache_bytes(header: Header) -> int:

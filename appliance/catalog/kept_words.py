@@ -3,13 +3,14 @@
 Owns which keys of an entry are the operator's, and when they fit no longer.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 import tomlkit
 
 from appliance.catalog.spec import ModelSpec
+from appliance.catalog.user_catalog import UserCatalog, find, put
 
 OWN = ("license", "commercial", "description")
 """Kept from the user's own entry alone: what is shipped says them of another file."""
@@ -31,6 +32,8 @@ def kept_words(
     if old.aliases:
         kept["aliases"] = list(old.aliases)
     kept |= {key: True for key in ("preload", "pin") if getattr(old, key)}
+    if old.isolation is not None:
+        kept["isolation"] = old.isolation
     kept |= {key: own[key] for key in OWN if key in own}
     if str(kept.get("description", "")).startswith(GENERATED):
         del kept["description"]
@@ -47,6 +50,24 @@ def kept_words(
             f"set one with: gigarouter models price {before.id} --realtime CREDITS"
         )
     return kept, notes
+
+
+def replacement(
+    user_catalog: UserCatalog, entry: Mapping[str, Any], notes: list[str]
+) -> Callable[[Any], None]:
+    """Return the change of the user's file that puts an entry and keeps the operator's words.
+
+    When it is made, `notes` becomes a line for each word that is lost.
+    """
+    name = str(entry["id"])
+
+    def change(document: Any) -> None:
+        before = next((spec for spec in user_catalog.current() if spec.id == name), None)
+        kept, lost = kept_words(before, find(document, name), entry)
+        notes[:] = lost
+        put(document, {**entry, **kept})
+
+    return change
 
 
 def _price(spec: ModelSpec) -> Any:

@@ -15,7 +15,7 @@ import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
 from appliance.catalog.catalog import Catalog, load, read_text, shipped_path
-from appliance.core.errors import InvalidCatalog
+from appliance.core.errors import InvalidCatalog, InvalidRequest
 from appliance.store.datadir import write_private
 
 MODEL = "model"
@@ -127,6 +127,19 @@ def _inline(value: Any) -> Any:
     table = tomlkit.inline_table()
     table.update(value)
     return table
+
+
+def require_free(catalog: Catalog, name: str, *, replace: bool) -> None:
+    """Refuse the id of a model that is there already, unless that is to be replaced.
+
+    Raises:
+        InvalidRequest: as said; `param` is `id`.
+    """
+    spec = next((each for each in catalog if each.id == name), None)
+    if spec is not None and not replace:
+        raise InvalidRequest(
+            f"there is a model {name} already; use --replace or another --id", param="id"
+        )
 
 
 def put(document: Any, entry: Mapping[str, Any]) -> None:

@@ -7,12 +7,14 @@ command does the same with a running server and without one.
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
 
 from appliance.client import verbs
 from appliance.client.verbs import Verb
+from appliance.client.watch import Watch, watched
 from appliance.core.errors import ApplianceError
 from appliance.store.audit_log import facts_of, this_user
 from appliance.store.datadir import DataDir
@@ -37,6 +39,7 @@ ACTS: "Mapping[Verb[Any], Callable[[OperatorApi], Act]]" = {
     verbs.LIST_MODELS: lambda admin: admin.models.all_and_fault,
     verbs.SHOW_MODEL: lambda admin: admin.show_model,
     verbs.TRY_MODEL: lambda admin: admin.trials.run,
+    verbs.WATCH_TRIAL: lambda admin: admin.trials.running,
     verbs.PRICE_MODEL: lambda admin: admin.models.price,
     verbs.ALIAS_MODEL: lambda admin: admin.models.alias,
     verbs.ADD_MODEL: lambda admin: admin.models.add,
@@ -47,6 +50,8 @@ ACTS: "Mapping[Verb[Any], Callable[[OperatorApi], Act]]" = {
     verbs.LIST_DOWNLOADS: lambda admin: admin.downloads.all,
     verbs.SHOW_DOWNLOAD: lambda admin: admin.downloads.show,
     verbs.CANCEL_DOWNLOAD: lambda admin: admin.downloads.cancel,
+    verbs.LIST_ADDITIONS: lambda admin: admin.models.additions.all,
+    verbs.CANCEL_ADDITION: lambda admin: admin.models.additions.cancel,
     verbs.LIST_ENGINES: lambda admin: admin.engines.all,
     verbs.LOAD_MODEL: lambda admin: admin.engines.load,
     verbs.UNLOAD_MODEL: lambda admin: admin.engines.unload,
@@ -65,7 +70,13 @@ class Local:
     def __init__(self, admin: "OperatorApi") -> None:
         self._admin = admin
 
-    def do(self, verb: Verb[T], *names: str, order: msgspec.Struct | None = None) -> T:
+    def do(
+        self,
+        verb: Verb[T],
+        *names: str,
+        order: msgspec.Struct | None = None,
+        watch: Watch[Any] | None = None,
+    ) -> T:
         """Return what the method answers that the verb is paired with.
 
         Raises:
@@ -76,7 +87,12 @@ class Local:
             return cast("T", asyncio.run(ACTS[verb](self._admin)(*arguments)))
         outcome, target = "refused", names
         try:
-            done = asyncio.run(ACTS[verb](self._admin)(*arguments))
+            work = ACTS[verb](self._admin)(*arguments)
+            if watch is not None:
+                work = watched(
+                    work, partial(ACTS[watch.verb](self._admin), *watch.names), watch.show
+                )
+            done = asyncio.run(work)
             outcome = "done"
             if not names and isinstance(found := getattr(done, "id", None), str):
                 target = (found,)

@@ -5,20 +5,20 @@ import time
 from pathlib import Path
 
 import click
+import msgspec
 
-from appliance.cli import printing
-from appliance.cli.operator import reach
+from appliance.cli import printing, progress
+from appliance.cli.operator import Operator, reach
 from appliance.cli.options import Commands, everywhere
 from appliance.client import verbs
 from appliance.core.errors import DownloadCancelled, DownloadFailed, LoadFailed
 from appliance.core.text import visible
 from appliance.store.datadir import DataDir
 from appliance.store.incoming import noted
-from appliance.wire.downloads import HubModelOrder
+from appliance.wire.downloads import DownloadView, HubModelOrder
 from appliance.wire.engines import PinOrder
 from appliance.wire.models import AddModelOrder, AliasOrder, ModelOrder, PriceOrder, TryOrder
 
-ENDED = ("done", "failed", "cancelled")
 LOOK_AGAIN_S = 0.2
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:.+)?", re.ASCII)
 
@@ -82,20 +82,27 @@ def add(
     """Put a model into your catalogue.
 
     PATH is a .gguf file or a Hugging Face folder (converted) on this machine. HF_REPO is a
-    repository of the hub, whose file is read as far as it says what it is; pull it then.
+    repository of the hub, whose file is read as far as it says what it is; pull it then. One
+    that replaces a model which is here is fetched and tried at once, and only then counts.
     """
-    if _is_repository(source) and (pooling or replace):
-        raise click.UsageError("--pooling and --replace are for files and folders here")
     with reach(directory) as operator:
         if _is_repository(source):
             repo, _, file = source.partition(":")
-            wanted = HubModelOrder(repo=repo, file=file or None, id=model_id, task=task)
-            view = operator.do(verbs.ADD_FROM_HUB, order=wanted)
+            wanted = HubModelOrder(repo, file or None, model_id, task, pooling, replace)
+            with progress.addition(repo, model_id) as watch:
+                view = operator.do(verbs.ADD_FROM_HUB, order=wanted, watch=watch)
+            if view.download is not None:
+                _follow(operator, operator.do(verbs.SHOW_DOWNLOAD, view.download))
+                now = operator.do(verbs.SHOW_MODEL, view.id)
+                view = msgspec.structs.replace(now, notes=view.notes)
         else:
             path = str(Path(source).absolute())
-            with noted(directory.incoming, path) as note:
+            with (
+                noted(directory.incoming, path) as note,
+                progress.addition(path, model_id) as watch,
+            ):
                 order = AddModelOrder(path, model_id, task, pooling, replace, note)
-                view = operator.do(verbs.ADD_MODEL, order=order)
+                view = operator.do(verbs.ADD_MODEL, order=order, watch=watch)
     printing.document(view) if as_json else printing.model(view)
     for note in view.notes:
         click.echo(f"Note: {visible(note)}", err=True)
@@ -114,21 +121,31 @@ def _is_repository(source: str) -> bool:
 def pull(directory: DataDir, *, as_json: bool, model_id: str) -> None:
     """Fetch a model of the catalogue; a pull that was cut off goes on where it ended."""
     with reach(directory) as operator:
-        view = operator.do(verbs.PULL_MODEL, order=ModelOrder(id=model_id))
-        with printing.download(view) as show:
-            try:
-                while view.state not in ENDED:
-                    time.sleep(LOOK_AGAIN_S)
-                    view = operator.do(verbs.SHOW_DOWNLOAD, view.id)
-                    show(view)
-            except KeyboardInterrupt:
-                view = operator.do(verbs.CANCEL_DOWNLOAD, view.id)
-                raise DownloadCancelled from None
-    if view.state != "done":
-        raise DownloadFailed(view.error or view.state)
+        view = _follow(operator, operator.do(verbs.PULL_MODEL, order=ModelOrder(id=model_id)))
     printing.document(view) if as_json else click.echo(
         f"{view.model} is here: {view.bytes:,} bytes"
     )
+
+
+def _follow(operator: Operator, view: DownloadView) -> DownloadView:
+    """Show how far a download is, and return it when it is done; Ctrl-C cancels it.
+
+    Raises:
+        DownloadFailed: it ended otherwise.
+        DownloadCancelled: by Ctrl-C.
+    """
+    with progress.download(view) as show:
+        try:
+            while view.state not in progress.ENDED:
+                time.sleep(LOOK_AGAIN_S)
+                view = operator.do(verbs.SHOW_DOWNLOAD, view.id)
+                show(view)
+        except KeyboardInterrupt:
+            operator.do(verbs.CANCEL_DOWNLOAD, view.id)
+            raise DownloadCancelled from None
+    if view.state != "done":
+        raise DownloadFailed(view.error or view.state)
+    return view
 
 
 @models.command()
@@ -162,8 +179,9 @@ def try_model(directory: DataDir, *, as_json: bool, model_id: str, long: bool) -
     the longest, are computed on all cores, each with its time and its memory; that can take an
     hour. Exit code 1: the file is not used.
     """
-    with reach(directory) as operator:
-        view = operator.do(verbs.TRY_MODEL, order=TryOrder(id=model_id, long=long))
+    with reach(directory) as operator, progress.trial(model_id) as watch:
+        order = TryOrder(id=model_id, long=long)
+        view = operator.do(verbs.TRY_MODEL, order=order, watch=watch)
     printing.document(view) if as_json else printing.trial(view)
     if view.reason:
         raise LoadFailed(f"{view.model} is not used: {visible(view.reason)}")
@@ -176,7 +194,12 @@ def remove_model(directory: DataDir, *, as_json: bool, model_id: str) -> None:
     """Remove a model's file, and its entry if nothing else says where it is from."""
     with reach(directory) as operator:
         view = operator.do(verbs.REMOVE_MODEL, order=ModelOrder(id=model_id))
-    printing.document(view) if as_json else click.echo(f"{view.id}: {view.freed:,} bytes are free")
+    if as_json:
+        printing.document(view)
+    elif view.freed:
+        click.echo(f"{view.id}: {view.freed:,} bytes are free")
+    else:
+        click.echo(f"{view.id} is removed; nothing is freed, because its file has other names")
 
 
 @models.command()

@@ -7,12 +7,13 @@ its lock. The results are the same.
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from appliance.cli.local import opened
 from appliance.client.verbs import Verb
+from appliance.client.watch import Watch
 from appliance.core.errors import DataDirBusy, ServerUnreachable
 from appliance.store.datadir import DataDir
 
@@ -25,8 +26,14 @@ STARTING_ATTEMPTS = 50
 class Operator(Protocol):
     """Carries out the verbs of `appliance.client.verbs`."""
 
-    def do(self, verb: Verb[T], *names: str, order: msgspec.Struct | None = None) -> T:
-        """Return what the verb answers.
+    def do(
+        self,
+        verb: Verb[T],
+        *names: str,
+        order: msgspec.Struct | None = None,
+        watch: Watch[Any] | None = None,
+    ) -> T:
+        """Return what the verb answers; `watch` is looked at meanwhile.
 
         Raises:
             ApplianceError: the verb was refused, or the server does not answer.

@@ -3,26 +3,21 @@
 Owns standard output.
 """
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
 import click
 
+from appliance.cli import progress
 from appliance.core.clock import SystemClock, iso
 from appliance.core.text import visible, visible_lines
 from appliance.wire.books import BackupList
 from appliance.wire.doctor import Report
-from appliance.wire.downloads import DownloadView
 from appliance.wire.json import encode
 from appliance.wire.keys import KeyView, MintedKey, RotatedKey
 from appliance.wire.models import ModelView, PriceView, TrialView, TuningView
 from appliance.wire.usage import UsageReport
-
-BAR = 24
-"""Characters of a progress bar."""
 
 
 def document(value: Any) -> None:
@@ -134,10 +129,7 @@ def trial(view: TrialView) -> None:
             "trial": view.reason or "passed",
             **({"to know": "; ".join(view.notes)} if view.notes else {}),
             **({"too long": f"{crashed:,} tokens crashed llama.cpp"} if crashed else {}),
-            **{
-                f"{each.tokens:,} tokens": f"{each.seconds:.2f} s, {each.peak_bytes / 1e6:,.0f} MB"
-                for each in view.lengths
-            },
+            **{f"{each.tokens:,} tokens": progress.length(each) for each in view.lengths},
         }
     )
     if view.stderr:
@@ -153,35 +145,6 @@ def tuning(view: TuningView | None) -> str:
         f"{view.workers} workers x {view.threads} threads, {view.threads_alone} for a call alone, "
         f"batches of {view.max_batch_tokens} tokens, flash attention {flash} ({view.origin})"
     )
-
-
-@contextmanager
-def download(view: DownloadView) -> Iterator[Callable[[DownloadView], None]]:
-    """Yield a function that draws a download's progress; without a terminal it draws nothing."""
-    stream = sys.stderr
-    if not stream.isatty():
-        yield lambda _: None
-        return
-
-    def show(now: DownloadView) -> None:
-        line = f"{now.model}: {now.state}"
-        if now.bytes_total:
-            share = now.bytes / now.bytes_total
-            bar = "#" * round(share * BAR)
-            line += f" [{bar:<{BAR}}] {share:4.0%} of {now.bytes_total / 1e6:,.0f} MB"
-        if now.rate:
-            line += f", {now.rate / 1e6:.1f} MB/s"
-        if now.eta_s is not None:
-            line += f", {now.eta_s // 60}:{now.eta_s % 60:02d} left"
-        stream.write(f"\r\x1b[K{line}")
-        stream.flush()
-
-    show(view)
-    try:
-        yield show
-    finally:
-        stream.write("\r\x1b[K")
-        stream.flush()
 
 
 def backups(found: BackupList) -> None:

@@ -6,6 +6,7 @@ Owns addresses, the admin token, and which error a failure is. Nothing but the f
 
 import asyncio
 import uuid
+from functools import partial
 from typing import Any, NoReturn, Self, TypeVar
 
 import httpx2
@@ -14,6 +15,7 @@ import msgspec
 from appliance.client.errors import ServerHangs, ServerLost, ServerRefused, StrangeAnswer
 from appliance.client.paid import Ranking, Vectors, ranking_of, vectors_of
 from appliance.client.verbs import Verb, target
+from appliance.client.watch import Watch, watched
 from appliance.core.clock import SystemClock
 from appliance.wire.keys import MintOrder, TopUpOrder
 
@@ -190,13 +192,22 @@ class Caller:
         self._runner.run(self._caller.close())
         self._runner.close()
 
-    def do(self, verb: Verb[T], *names: str, order: msgspec.Struct | None = None) -> T:
-        """Send a request of the operator's API and return its answer.
+    def do(
+        self,
+        verb: Verb[T],
+        *names: str,
+        order: msgspec.Struct | None = None,
+        watch: Watch[Any] | None = None,
+    ) -> T:
+        """Send a request of the operator's API and return its answer; `watch` is asked meanwhile.
 
         Raises:
             ServerUnreachable: one of its family, as for `AsyncCaller.do`.
         """
-        return self._runner.run(self._caller.do(verb, *names, order=order, deadline_s=PATIENCE_S))
+        work = self._caller.do(verb, *names, order=order, deadline_s=PATIENCE_S)
+        if watch is not None:
+            work = watched(work, partial(self._caller.do, watch.verb, *watch.names), watch.show)
+        return self._runner.run(work)
 
 
 class _Refusal(msgspec.Struct):

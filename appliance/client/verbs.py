@@ -11,6 +11,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
+from appliance.wire.additions import AdditionList, AdditionView
 from appliance.wire.books import BackupList, BackupOrder, BackupView
 from appliance.wire.doctor import Report
 from appliance.wire.downloads import (
@@ -39,6 +40,7 @@ from appliance.wire.models import (
     ModelOrder,
     ModelView,
     PriceOrder,
+    TrialRunView,
     TrialView,
     TryOrder,
 )
@@ -93,12 +95,15 @@ PRICE_MODEL = Verb("POST", "/models/price", ModelView, PriceOrder)
 ALIAS_MODEL = Verb("POST", "/models/alias", ModelView, AliasOrder)
 VERIFY_MODEL = Verb("POST", "/models/verify", CheckView, ModelOrder, deadline_s=LONG_S)
 TRY_MODEL = Verb("POST", "/models/try", TrialView, TryOrder, deadline_s=TRY_S)
+WATCH_TRIAL = Verb("GET", "/trials/{}", TrialRunView, deadline_s=POLL_S)
 REMOVE_MODEL = Verb("POST", "/models/remove", RemovedView, ModelOrder, deadline_s=LONG_S)
 ADD_FROM_HUB = Verb("POST", "/downloads/catalog", ModelView, HubModelOrder, deadline_s=LONG_S)
 PULL_MODEL = Verb("POST", "/downloads", DownloadView, ModelOrder)
 LIST_DOWNLOADS = Verb("GET", "/downloads", DownloadList, deadline_s=POLL_S)
 SHOW_DOWNLOAD = Verb("GET", "/downloads/{}", DownloadView)
 CANCEL_DOWNLOAD = Verb("DELETE", "/downloads/{}", DownloadView)
+LIST_ADDITIONS = Verb("GET", "/additions", AdditionList, deadline_s=POLL_S)
+CANCEL_ADDITION = Verb("DELETE", "/additions/{}", AdditionView)
 LIST_ENGINES = Verb("GET", "/engines", EngineList, deadline_s=POLL_S)
 LOAD_MODEL = Verb("POST", "/engines/load", EngineView, ModelOrder, deadline_s=LONG_S)
 UNLOAD_MODEL = Verb("POST", "/engines/unload", EngineView, ModelOrder, deadline_s=LONG_S)

@@ -24,3 +24,8 @@ def key_id() -> str:
 def download_id() -> str:
     """Return a new download id: `dl_` and 40 random bits."""
     return "dl_" + "".join(secrets.choice(KEY_ID_ALPHABET) for _ in range(8))
+
+
+def addition_id() -> str:
+    """Return a new id of a model that is being added: `add_` and 40 random bits."""
+    return "add_" + "".join(secrets.choice(KEY_ID_ALPHABET) for _ in range(8))

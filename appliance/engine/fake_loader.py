@@ -52,7 +52,8 @@ class FakeLoader:
         if tokenizer is None:
             raise LoadFailed(f"the fake engine has no tokenizer for {spec.path.name}")
         tokens_max = sequence_tokens_max(header, pooling=spec.entry.pooling, room=ROOM)
-        size = footprint(header, pooling=spec.entry.pooling, room=ROOM, workers=1)
+        tuning = default_tuning(cores=1)
+        size = footprint(header, pooling=spec.entry.pooling, room=ROOM, tuning=tuning)
         return TextEncoder(tokenizer, frame_of(header), tokens_max, model_bytes=size)
 
     def tokens_max(self, spec: ModelSpec) -> int:

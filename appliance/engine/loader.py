@@ -188,9 +188,9 @@ class LlamaLoader:
         return TextEncoder(tokenizer, frame, tokens_max, template, self._bytes(spec, header))
 
     def _bytes(self, spec: ModelSpec, header: Header) -> int:
-        workers = self._tunings.expected_workers(spec)
+        tuning = self._tunings.expected(spec)
         room = self._room(header)
-        size = footprint(header, pooling=spec.entry.pooling, room=room, workers=workers)
+        size = footprint(header, pooling=spec.entry.pooling, room=room, tuning=tuning)
         return size + (CHILD_BYTES if self._isolation.applies(spec) else 0)
 
     def _state(self, spec: ModelSpec) -> FileState:

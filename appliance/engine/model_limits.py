@@ -9,6 +9,7 @@ from appliance.catalog.capacity import (
     Room,
     context_bytes,
     sequence_tokens_max,
+    vocabulary_size,
 )
 from appliance.catalog.header import Header
 from appliance.catalog.headers import header_of
@@ -22,10 +23,19 @@ from appliance.settings import EngineSettings
 
 SEQUENCES_MAX = 64
 """Sequences in one call: llama.cpp keeps state for each, and few batches have more."""
+TOKEN_BYTES = 500
+"""What an entry of the vocabulary takes in llama.cpp and in the tokenizer."""
+PROCESS_BYTES = 8 * 1024 * 1024
+"""What graphs and threads take, whatever the model."""
 SIDE_CONTEXT_BYTES_MAX = 128 << 20
 """Where the longest sequence takes a context of more than this, only the first worker has one."""
 SIDE_TOKENS_MAX = 512
 """Tokens of the longest sequence that the other workers take then."""
+
+
+def fixed_bytes(header: Header) -> int:
+    """Return what a loaded model takes beside its contexts."""
+    return header.file_size + PROCESS_BYTES + TOKEN_BYTES * vocabulary_size(header)
 
 
 def memory_budget(settings: EngineSettings) -> int:
@@ -34,12 +44,12 @@ def memory_budget(settings: EngineSettings) -> int:
 
 
 def room_for(header: Header, settings: EngineSettings) -> Room:
-    """Return what a context of this model may take: a third of what its weights leave.
+    """Return what a context of this model may take: a third of what the model itself leaves.
 
-    The other workers' contexts, vocabularies and a second model must fit beside it.
+    The other workers' contexts and a second model must fit beside it.
     """
     process = CHILD_BYTES if settings.isolation != "none" else 0
-    left = max(0, memory_budget(settings) - header.file_size - process)
+    left = max(0, memory_budget(settings) - fixed_bytes(header) - process)
     return Room(left // 3, keeps_logits=native_keeps_logits())
 
 

@@ -38,13 +38,17 @@ LOOK_AGAIN_S = 0.1
 
 Screen = Callable[[ModelSpec], None]
 """Raises `LoadFailed` for a file that is not to be used."""
+Wanted = Callable[[], None]
+"""Called while a trial is waited for; what it raises ends both."""
+CancellableScreen = Callable[[ModelSpec, Wanted | None], None]
+"""The same for one that waits for the trial; the default is to wait for as long as it takes."""
 
 
 Watch = Callable[[ModelSpec, Weights], Weights]
 """Returns the weights of a file whose long sequences are watched."""
 
 
-def trusted(_: ModelSpec) -> None:
+def trusted(_: ModelSpec, _wanted: Wanted | None = None) -> None:
     """Let every file pass; for an engine that computes none of them."""
 
 
@@ -126,7 +130,7 @@ class Screening:
         """Return the trial of a file that waits or runs now."""
         return self._runs.get(_key(spec))
 
-    def require(self, spec: ModelSpec, wanted: Callable[[], None] | None = None) -> None:
+    def require(self, spec: ModelSpec, wanted: Wanted | None = None) -> None:
         """Return if a file may be used; one that was not tried yet is tried first, which waits.
 
         `wanted` is called meanwhile; an error that it raises cancels the trial and ends the wait.
@@ -274,7 +278,7 @@ class Screening:
         )
 
 
-def _wait(run: TrialRun, wanted: Callable[[], None] | None) -> None:
+def _wait(run: TrialRun, wanted: Wanted | None) -> None:
     """Wait for the end of a trial, and raise its error if it has one."""
     while wanted is not None and not run.done.done():
         wait([run.done], LOOK_AGAIN_S)

@@ -13,7 +13,6 @@ from appliance.catalog.spec import ModelSpec
 from appliance.core.clock import Clock
 from appliance.engine.backend import Weights
 from appliance.engine.calibration import calibrate
-from appliance.engine.footprint import WORKERS
 from appliance.engine.tuning import (
     Tuning,
     default_tuning,
@@ -55,10 +54,11 @@ class TuningChoice:
         found = self._calibrated(spec, weights) if calibrates else default_tuning(self._cores)
         return overridden(found, self._settings, cores=self._cores)
 
-    def expected_workers(self, spec: ModelSpec) -> int:
-        """Return how many workers a model will have, as far as is known before it is loaded."""
+    def expected(self, spec: ModelSpec) -> Tuning:
+        """Return the tuning that a model will have, as far as is known before it is loaded."""
         known = None if self._folder is None else read(tuning_path(self._folder, spec))
-        return self._settings.workers or (known.workers if known else WORKERS)
+        usual = known or default_tuning(self._cores)
+        return overridden(usual, self._settings, cores=self._cores)
 
     def _calibrated(self, spec: ModelSpec, weights: Weights) -> Tuning:
         from appliance.engine.llama.library import build  # noqa: PLC0415 - loads native code

@@ -5,11 +5,15 @@ a password.
 """
 
 import re
+import socket
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
 SCHEMES = ("http", "https", "socks5", "socks5h")
+CAUSES_MAX = 20
+"""Errors behind an error that are looked at."""
 _USER = re.compile(r"//[^/@\s]*@")
 
 
@@ -31,6 +35,26 @@ def fault(error: Exception, variables: Mapping[str, str]) -> str:
         if not _is_address(value):
             return f"{name} is no address of a proxy, like http://host:3128; correct or unset it"
     return f"the hub's client does not start: {without_secrets(str(error))}"
+
+
+def passes(error: BaseException) -> bool:
+    """Return whether another attempt can succeed after a failure of the client.
+
+    What this machine's settings, disk or certificates cause stays until somebody acts.
+    """
+    import httpx2  # noqa: PLC0415 - late: a quarter of a second with the hub's client
+
+    if isinstance(error, (httpx2.InvalidURL, httpx2.UnsupportedProtocol, httpx2.ProxyError)):
+        return False
+    causes, cause = [error], error.__cause__ or error.__context__
+    while cause is not None and len(causes) < CAUSES_MAX:
+        causes.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    if any(isinstance(each, ssl.SSLCertVerificationError) for each in causes):
+        return False
+    if isinstance(error, OSError):
+        return isinstance(error, (ConnectionError, TimeoutError, socket.gaierror))
+    return True
 
 
 def without_secrets(text: str) -> str:

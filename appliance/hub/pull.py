@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from appliance.catalog.convert import convert_folder
@@ -20,6 +21,7 @@ from appliance.hub.downloads import Download
 from appliance.hub.fetch import complete, fetch, part_of
 from appliance.hub.part import Watch, on_disk
 from appliance.hub.remote import Hub, RemoteFile
+from appliance.hub.retry import Asker, asked
 from appliance.store.datadir import sync_directory, sync_file
 from appliance.store.digests import Digests
 
@@ -131,7 +133,7 @@ class Puller:
         twins_of: Callable[[str], Sequence[Path]],
     ) -> Iterator[Arrival]:
         assert source.file is not None
-        file = self._hub.find(source.repo, source.file, source.revision)
+        file = asked(partial(self._hub.find, source.repo, source.file, source.revision), download)
         if file.kind != "sha256":
             raise DownloadFailed(f"{source.repo}/{source.file}: the hub names no sha256 of it")
         require_named(source, file)
@@ -159,7 +161,7 @@ class Puller:
         self, spec: ModelSpec, source: Source, download: Download
     ) -> Iterator[Arrival]:
         """Download the files of a safetensors model and convert them."""
-        files = self._files(source)
+        files = self._files(source, download)
         weights = files[1]
         require_named(source, weights)
         total = sum(file.bytes for file in files)
@@ -197,20 +199,24 @@ class Puller:
             _require_architecture(spec, arrival)
             yield arrival
 
-    def _files(self, source: Source) -> list[RemoteFile]:
+    def _files(self, source: Source, download: Download) -> list[RemoteFile]:
         """Return what of a repository is fetched: the configuration, the weights, and more."""
-        names = self._hub.files(source.repo, source.revision)
+
+        def find(path: str, revision: str | None) -> RemoteFile:
+            return asked(partial(self._hub.find, source.repo, path, revision), download)
+
+        names = asked(partial(self._hub.files, source.repo, source.revision), download)
         missing = set(FOLDER_NEEDS) - set(names)
         if missing:
             raise DownloadFailed(f"{source.repo} has no {min(missing)}; it cannot be converted")
         wanted = [*FOLDER_NEEDS, *(name for name in FOLDER_MAY_HAVE if name in names)]
-        first = self._hub.find(source.repo, wanted[0], source.revision)
+        first = find(wanted[0], source.revision)
         # All files of one commit, even if another one is pushed in the meantime.
-        others = [self._hub.find(source.repo, name, first.revision) for name in wanted[1:]]
+        others = [find(name, first.revision) for name in wanted[1:]]
         return [first, *others]
 
 
-def look(hub: Hub, file: RemoteFile, scratch: Path) -> Header:
+def look(hub: Hub, file: RemoteFile, scratch: Path, asker: Asker) -> Header:
     """Return the header of a remote GGUF file without downloading the rest of it.
 
     `scratch` is the path of a temporary file, which is removed at the end.
@@ -221,7 +227,7 @@ def look(hub: Hub, file: RemoteFile, scratch: Path) -> Header:
     """
     try:
         for size in HEADER_BYTES:
-            content = hub.read(file, size)
+            content = asked(partial(hub.read, file, size), asker)
             # As long as the real file, because the reader checks that tensors end within it.
             with scratch.open("wb") as stream:
                 stream.write(content)

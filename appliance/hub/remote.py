@@ -226,7 +226,8 @@ class Hub:
             raise _refused(what, error.response) from None
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
             said = connection.without_secrets(str(error)) or type(error).__name__
-            raise Interrupted(f"{what}: {said}") from None
+            kind = Interrupted if connection.passes(error) else DownloadFailed
+            raise kind(f"{what}: {said}") from None
 
 
 def _require_start(what: str) -> None:

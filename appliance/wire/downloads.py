@@ -12,6 +12,10 @@ class HubModelOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A GGUF file of it; None: the only one, else the Q8_0, else safetensors."""
     id: str | None = None
     task: str | None = None
+    pooling: str | None = None
+    """`mean`, `cls` or `last`; None: what the repository's files say, or what is usual."""
+    replace: bool = False
+    """Whether a model with this id is replaced; what the operator said of it stays."""
 
 
 class DownloadView(msgspec.Struct, frozen=True):
@@ -53,6 +57,6 @@ class RemovedView(msgspec.Struct, frozen=True):
 
     id: str
     freed: int
-    """Bytes."""
+    """Bytes that the disk has more; 0 if another model has the same file."""
     in_catalog: bool
     """True: its entry stays, and it can be pulled again."""

@@ -101,6 +101,16 @@ class TrialView(msgspec.Struct, frozen=True):
     """Sequences of so many tokens crashed llama.cpp, and shorter ones did not."""
 
 
+class TrialRunView(msgspec.Struct, frozen=True):
+    """The trial of a model's file that waits or runs now."""
+
+    model: str
+    step: str = ""
+    """What it does, in words; empty: there is none."""
+    lengths: list[LengthView] = []
+    """Long sequences that it has computed so far."""
+
+
 class ModelView(msgspec.Struct, frozen=True, omit_defaults=True):
     """A model as `GET /v1/models` shows it: the contract's fields and OpenAI's."""
 
@@ -132,6 +142,8 @@ class ModelView(msgspec.Struct, frozen=True, omit_defaults=True):
     """None until it is loaded for the first time."""
     notes: tuple[str, ...] = ()
     """What was assumed when it was added, in the answer to that alone."""
+    download: str | None = None
+    """The download that will put a file in the place of its own, in the answer to that alone."""
     trial: TrialView | None = None
     """What the trial of its file found; said to the operator alone."""
 

@@ -20,6 +20,7 @@ import httpx2
 
 from appliance.catalog.catalog import STARTER
 from tests.money.audit import Books
+from tests.processes import resident
 from tests.server import Server, free_port
 
 MODELS = 10
@@ -107,16 +108,13 @@ def _client(server: Server, key: str, number: int, stop: threading.Event, seen: 
 
 def _watch(server: Server, stop: threading.Event, seen: Seen) -> None:
     assert server.process is not None
-    status = Path(f"/proc/{server.process.pid}/status")
     with server.admin() as admin:
         while not stop.wait(LOOK_EVERY_S):
             found = admin.get("/engines").json()
             seen.taken_max = max(seen.taken_max, found["memory_taken"])
             loaded = sum(each["state"] == "loaded" for each in found["data"])
             seen.resident_max = max(seen.resident_max, loaded)
-            if status.exists():
-                line = next(x for x in status.read_text().splitlines() if x.startswith("VmRSS"))
-                seen.rss_max = max(seen.rss_max, int(line.split()[1]) * 1024)
+            seen.rss_max = max(seen.rss_max, resident(server.process.pid))
 
 
 def verdict(seen: Seen, budget: int) -> list[str]:

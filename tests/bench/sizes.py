@@ -28,6 +28,7 @@ from appliance.engine.loader import LlamaLoader, TextEncoder
 from appliance.sequences.sequence import frame_single
 from appliance.settings import EngineSettings
 from tests import decoders, encoders
+from tests.processes import resident
 from tests.server import Server
 
 SHORT = "bread is eaten by somebody"
@@ -157,6 +158,7 @@ CASES = (
             decoders.Shape(151_669, 1024, 16, 8, 128, 3072, 28, 32_768, rope_base=1_000_000.0)
         ),
     ),
+    Case("gemma-3-270m-like", 32_768, 2048, _decoder(GEMMA)),
 )
 
 
@@ -232,9 +234,7 @@ def _cut(text: str, encoder: TextEncoder, tokens_max: int) -> str:
 
 def _resident(server: Server) -> int:
     assert server.process is not None
-    status = Path(f"/proc/{server.process.pid}/status").read_text()
-    [line] = [line for line in status.splitlines() if line.startswith("VmRSS")]
-    return int(line.split()[1]) * 1024
+    return resident(server.process.pid)
 
 
 def _cases(gemma: Path | None) -> Sequence[Case]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import signal
 import socket
 import subprocess
@@ -10,7 +11,7 @@ import time
 
 import pytest
 
-from tests.cli.test_cli import at_once, gigarouter
+from tests.cli.test_cli import gigarouter
 from tests.cli.test_trials import SLOW, hooked
 from tests.decoders import weights, write_decoder
 from tests.models import write_tiny_gguf
@@ -70,11 +71,59 @@ def test_what_was_assumed_is_said_and_can_be_given(tmp_path):
     assert "notes" not in json.loads(given.stdout)
 
 
-def test_a_repository_takes_no_words_that_are_for_files(tmp_path):
-    end = at_once("models", "add", "owner/name", "--pooling", "cls", data_dir=tmp_path / "data")
-    assert end.returncode == 2
-    assert "--pooling and --replace are for files and folders here" in end.stderr
-    assert not (tmp_path / "data").exists()
+PAUSED = """
+import sys
+if "appliance.engine.preflight" in sys.orig_argv:
+    import time
+    time.sleep(1.5)
+"""
+
+
+@pytest.mark.parametrize("with_server", [True, False])
+def test_an_add_says_its_stages_on_standard_error_and_its_document_alone_on_standard_output(
+    make_server, tmp_path, with_server
+):
+    server, env = make_server(), hooked(tmp_path, PAUSED)  # or its trial would be over too soon
+    if with_server:
+        server.start(env=env)
+    source = write_tiny_gguf(tmp_path / "tiny.gguf", seed=1)
+    end = gigarouter("models", "add", source, "--json", data_dir=server.data_dir, env=env)
+    assert end.returncode == 0, end.stderr
+    assert json.loads(end.stdout)["id"] == "tiny"
+    assert "tiny: trying" in end.stderr.splitlines()
+    again = gigarouter(
+        "models", "add", source, "--id", "bad", "--task", "rerank", data_dir=server.data_dir
+    )
+    refused(again)  # in one line: it was refused before anything was done
+
+
+def test_a_terminal_has_one_line_that_is_rewritten(tmp_path):
+    source = write_tiny_gguf(tmp_path / "tiny.gguf", seed=1)
+    env = {**os.environ, **hooked(tmp_path, PAUSED), "COLUMNS": "30"}
+    ours, theirs = pty.openpty()
+    try:
+        end = subprocess.run(
+            [
+                *(sys.executable, "-m", "appliance", "models", "add", str(source)),
+                *("--data-dir", str(tmp_path / "data"), "--json"),
+            ],
+            cwd=ROOT,
+            env=env,
+            stderr=theirs,
+            stdout=subprocess.PIPE,
+            timeout=100,
+            check=True,
+        )
+        said = os.read(ours, 65_536).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert json.loads(end.stdout)["id"] == "tiny"
+    assert "tiny: trying" in said
+    *drawn, last = said.split("\r\x1b[K")
+    assert last == ""  # nothing stays
+    assert all(len(line) < 30 for line in drawn)
+    assert "\n" not in said
 
 
 def test_ctrl_c_during_an_add_leaves_everything_as_it_was(tmp_path):

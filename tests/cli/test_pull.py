@@ -7,6 +7,7 @@ import tomllib
 
 import pytest
 
+from appliance.cli import progress
 from tests import encoders
 from tests.cli.in_process import at_once
 from tests.hub import TOKEN, standing_in
@@ -15,6 +16,8 @@ from tests.models import write_tiny_bert_folder, write_tiny_gguf
 REPO = "owner/tiny-GGUF"
 FILE = "sub/tiny-Q8_0.gguf"
 FOLDER = "owner/tiny-cross"
+STAGES = (*progress.STAGES.values(), "waiting", "fetching", "checking", "trying")
+"""How the lines end that say how far it is."""
 
 
 @pytest.fixture
@@ -43,9 +46,10 @@ def document(end):
 
 
 def refused(end):
-    assert end.returncode == 1, end.stdout
+    assert end.returncode == 1, end.stdout + end.stderr
     assert "Traceback" not in end.stderr
-    [line] = end.stderr.splitlines()
+    *stages, line = end.stderr.splitlines()
+    assert all(stage.endswith(STAGES) for stage in stages)
     return line
 
 
@@ -180,7 +184,7 @@ def test_what_is_no_source_is_one_line(hub, server):
 def test_a_pull_is_watched_cancelled_and_goes_on_through_the_api(hub, server):
     document(server.cli("models", "add", REPO, "--id", "tiny", "--json"))
     hub.put(REPO, FILE, hub.files[REPO, FILE] + os.urandom(3_000_000))
-    document(server.cli("models", "add", REPO, "--id", "tiny", "--json"))
+    document(server.cli("models", "add", REPO, "--id", "tiny", "--replace", "--json"))
     hub.faults.pause_s, hub.sent = 0.05, 0
     server.start("--fake")
     with server.admin() as admin:
@@ -213,6 +217,36 @@ def test_a_pull_is_watched_cancelled_and_goes_on_through_the_api(hub, server):
         assert admin.get("/downloads/dl_none").status_code == 404
     assert hub.sent < len(hub.files[REPO, FILE]) + 4 * 65_536
     assert server.stop() == 0
+
+
+@pytest.mark.parametrize("with_server", [True, False])
+def test_a_model_that_is_here_is_replaced_from_the_hub_by_one_command(
+    hub, server, tmp_path, with_server
+):
+    if with_server:
+        server.start()
+    first = write_tiny_gguf(tmp_path / "first.gguf", seed=7)
+    document(server.cli("models", "add", str(first), "--id", "tiny", "--json"))
+    document(server.cli("models", "price", "tiny", "--realtime", "0.25", "--json"))
+    line = refused(server.cli("models", "add", REPO, "--id", "tiny"))
+    assert "there is a model tiny already; use --replace or another --id" in line
+    weights = encoders.xlmr_weights(seed=1)
+    weights["cls.output.weight"] *= 0
+    hub.put("owner/bad", "bad.gguf", encoders.write_xlmr(tmp_path / "bad", weights).read_bytes())
+    end = server.cli("models", "add", "owner/bad", "--id", "tiny", "--replace")
+    assert "it scores everything alike" in refused(end)
+    assert document(server.cli("models", "verify", "tiny", "--json"))["matches"] is True
+    assert "source" not in entry(server, "tiny")
+    end = server.cli(
+        "models", "add", REPO, "--id", "tiny", "--replace", "--pooling", "cls", "--json"
+    )
+    shown = document(end)
+    assert (shown["available"], shown["pricing"]["realtime"]) == (True, 0.25)
+    assert "Note: pooling is cls, as asked for; the file says mean" in end.stderr
+    assert entry(server, "tiny")["pooling"] == "cls"
+    assert entry(server, "tiny")["source"]["sha256"] == hub.digest(REPO, FILE)
+    [name] = model_files(server)
+    assert (server.data_dir / "models" / name).read_bytes() == hub.files[REPO, FILE]
 
 
 @pytest.mark.parametrize("with_server", [True, False])

@@ -241,3 +241,45 @@ def test_a_model_file_is_hashed_once_from_its_addition_to_its_answer(tmp_path, m
 
     asyncio.run(story())
     assert len(read) <= 1
+
+
+SLOW_STEPS = """
+import sys
+if "appliance.engine.preflight" in sys.orig_argv:
+    import time
+    import msgspec
+    encode = msgspec.json.encode
+    def slow(told, **options):
+        if getattr(told, "length", None) is not None:
+            time.sleep(0.5)
+        return encode(told, **options)
+    msgspec.json.encode = slow
+"""
+
+
+@pytest.mark.parametrize("is_running", [False, True], ids=["alone", "with a server"])
+def test_each_length_is_said_as_soon_as_it_is_known(server, tmp_path, is_running):
+    shape = decoders.Shape(context=512, blocks=1)
+    path = decoders.write_decoder(tmp_path / "long.gguf", decoders.weights(shape, seed=1), shape)
+    assert server.cli("models", "add", str(path), "--id", "m").returncode == 0
+    env = hooked(tmp_path, SLOW_STEPS)
+    if is_running:
+        server.start(env=env)
+    command = [sys.executable, "-m", "appliance", "models", "try", "m", "--long", "--json"]
+    with subprocess.Popen(
+        [*command, "--data-dir", str(server.data_dir)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **env},
+    ) as asked:
+        first = asked.stderr.readline()
+        was_running = asked.poll() is None
+        rest, document = asked.stderr.read(), asked.stdout.read()
+    assert asked.returncode == 0, rest
+    assert first.startswith("128 tokens: ")
+    assert first.endswith(" MB\n")
+    assert was_running
+    assert rest.startswith("256 tokens: ")
+    assert [each["tokens"] for each in json.loads(document)["lengths"]] == [128, 256, 512]

@@ -18,6 +18,7 @@ import pytest
 from appliance.core.units import picocredits
 from tests.models import write_tiny_gguf
 from tests.money.audit import Books
+from tests.processes import children
 from tests.server import EMBED, Server
 
 DEATHS = int(os.environ.get("CHILD_DEATHS", "8"))
@@ -28,20 +29,6 @@ BACK_S = 30.0
 TEXTS = [f"the cat sat on mat {number}" for number in range(4)]
 
 pytestmark = pytest.mark.skipif(not Path("/proc").exists(), reason="threads are counted in /proc")
-
-
-def children(pid: int) -> list[int]:
-    """Return the processes that a server computes models in."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            command = (folder / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if parent == pid and b"appliance.engine.child" in command:
-            found.append(int(folder.name))
-    return found
 
 
 @dataclass

@@ -6,6 +6,7 @@ import msgspec
 
 from appliance.client.errors import ServerLost, ServerRefused
 from appliance.client.paid import Hit, Ranking, Vectors
+from appliance.wire.additions import AdditionList, AdditionView
 from appliance.wire.doctor import Finding, Report
 from appliance.wire.downloads import CheckView, DownloadList, DownloadView, RemovedView
 from appliance.wire.engines import DeviceView, EngineList, EngineView
@@ -95,6 +96,7 @@ class FakeServer:
             ),
         ]
         self.downloads = []
+        self.additions = []
         self.run = "first"
         self.lines = [
             LogLine(1, "2026-11-25T08:59:59Z", "info", "gigarouter.serve", "listening"),
@@ -193,6 +195,10 @@ class FakeServer:
         if kind is EngineList:
             devices = [DeviceView("CPU", "A processor", "cpu", 25_000_000_000, 24_000_000_000)]
             return EngineList(list(self.engines), 208_000_000, 19_000_000_000, devices)
+        if kind is AdditionList:
+            return AdditionList(list(self.additions))
+        if kind is AdditionView:
+            return self.additions[0]
         if kind is DownloadList:
             return DownloadList(list(self.downloads))
         if kind is MintedKey:

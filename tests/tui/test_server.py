@@ -35,7 +35,15 @@ def _often(monkeypatch):
 @pytest.fixture
 def quick_polls(monkeypatch):
     """Verbs that are asked again and again give up soon."""
-    for name in ("STATS", "LIST_KEYS", "LIST_MODELS", "LIST_DOWNLOADS", "LIST_ENGINES", "LOG"):
+    for name in (
+        "STATS",
+        "LIST_KEYS",
+        "LIST_MODELS",
+        "LIST_DOWNLOADS",
+        "LIST_ADDITIONS",
+        "LIST_ENGINES",
+        "LOG",
+    ):
         verb = getattr(verbs, name)
         shorter = type(verb)(
             verb.method, verb.path, verb.answer, verb.order, verb.query, deadline_s=0.5

@@ -9,6 +9,7 @@ import pytest
 from textual.widgets import DataTable, Input, Label, RichLog, Static, TabbedContent
 
 from appliance.client.caller import AsyncCaller
+from appliance.wire.additions import AdditionView
 from appliance.wire.logs import LogLine
 from appliance.wire.stats import Point
 from tests.tui.fake import KEY, NASTY, FakeServer, key, moved
@@ -263,9 +264,65 @@ def test_loading_pinning_pricing_adding_and_removing_ask_the_server():
             (
                 "POST",
                 "/downloads/catalog",
-                {"repo": "owner/name", "file": "x.gguf", "id": None, "task": None},
+                {
+                    "repo": "owner/name",
+                    "file": "x.gguf",
+                    "id": None,
+                    "task": None,
+                    "pooling": None,
+                    "replace": False,
+                },
             ),
         ]
+
+    play(story)
+
+
+def test_a_model_that_is_being_added_is_shown_with_its_stage_and_cancelled():
+    async def story(app, pilot, gateway):
+        await pilot.press("2")
+        await settled(pilot, lambda: app.query_one("#models", DataTable).row_count == 4)
+        name = "sentence-transformers/all-MiniLM-L6-v2"
+        gateway.additions = [
+            AdditionView("add_1", name, "/tmp/new.gguf", "copy", 25, 100),
+            AdditionView("add_2", f"x/{NASTY}", f"/tmp/{NASTY}", "convert", 50, 100),
+        ]
+        await settled(pilot, lambda: app.query_one("#models", DataTable).row_count == 5)
+        await settled(pilot, lambda: "25% copy" in cells(app, "#models")[0][4])
+        assert cells(app, "#models")[0][0].endswith("all-MiniLM-L6-v2")
+        await pilot.press(*["down"] * 4)
+        row = cells(app, "#models")[4]
+        assert "50% convert" in row[4]
+        assert "\x1b" not in "".join(row)
+        await settled(pilot, lambda: "Being added from /tmp/" in text_of(app, "#model-detail"))
+        await pilot.press("p", "l", "d", "enter")  # of a model that is not there yet
+        await pilot.press("c")
+        await settled(pilot, lambda: gateway.sent)
+        assert gateway.sent == [("DELETE", "/additions/add_2", None)]
+        gateway.additions = [AdditionView("add_1", name, "/tmp/new.gguf", "try", 0, 0)]
+        await settled(pilot, lambda: app.query_one("#models", DataTable).row_count == 4)
+        await settled(pilot, lambda: "try" in cells(app, "#models")[0][4])
+        gateway.additions = []
+        await settled(pilot, lambda: "loaded" in cells(app, "#models")[0][4])
+
+    play(story)
+
+
+def test_a_repository_is_added_with_what_was_asked_for_and_what_was_assumed_is_said():
+    async def story(app, pilot, gateway):
+        note = "the file names no pooling: last was taken"
+        gateway.models[0] = msgspec.structs.replace(gateway.models[0], notes=(note,))
+        await pilot.press("2")
+        await settled(pilot, lambda: app.query_one("#models", DataTable).row_count == 4)
+        await pilot.press("a")
+        await settled(pilot, lambda: isinstance(app.screen, Form))
+        for field, value in (("repo", "owner/name"), ("pooling", "cls"), ("replace", "Yes")):
+            app.screen.query_one(f"#field-{field}", Input).value = value
+        await pilot.press("enter")
+        await settled(pilot, lambda: gateway.sent)
+        [(_, path, order)] = gateway.sent
+        assert (path, order["pooling"], order["replace"]) == ("/downloads/catalog", "cls", True)
+        await settled(pilot, lambda: note in [each.message for each in app._notifications])
 
     play(story)
 

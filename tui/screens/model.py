@@ -5,6 +5,7 @@ Pure: views in, text out.
 
 from rich.text import Text
 
+from appliance.wire.additions import AdditionView
 from appliance.wire.downloads import DownloadView
 from appliance.wire.engines import EngineList, EngineView
 from appliance.wire.models import ModelView
@@ -14,6 +15,9 @@ from tui.inert import inert, plain
 from tui.screens.page import Subject
 
 BAR = 8
+ADDING_BAR = 6
+"""Shorter, so that the stage beside it has room in 20 cells."""
+SOURCE_CHARS_MAX = 200
 RUNNING = ("waiting", "fetching", "checking", "trying")
 """States of a download that has not ended."""
 
@@ -21,6 +25,7 @@ RUNNING = ("waiting", "fetching", "checking", "trying")
 def row_of(
     model: ModelView,
     download: DownloadView | None,
+    addition: AdditionView | None,
     engine: EngineView | None,
     engines: EngineList,
     name_width: int,
@@ -34,12 +39,30 @@ def row_of(
         Text("embed" if model.dimensions else "rerank"),
         Text(f"{about}{figures.size(size)}" if size else "?", justify="right"),
         Text(fit_of(model, engines)),
-        state_of(model, download, engine),
+        state_of(model, download, engine) if addition is None else _adding(addition),
         Text(price),
         inert(model.license, width=14),
         Text(f"{model.max_input_tokens:,}", justify="right"),
         Text(str(model.dimensions or "-"), justify="right"),
     )
+
+
+def added_row_of(addition: AdditionView, name_width: int) -> tuple[Text, ...]:
+    """Return the cells of the row of a model that is being added, and is in no catalogue yet."""
+    empty = Text("")
+    return (
+        inert(_named(addition.model, name_width)),
+        *(empty, empty, empty),
+        _adding(addition),
+        *(empty, empty, empty, empty),
+    )
+
+
+def addition_detail_of(addition: AdditionView) -> Text:
+    """Return the details of a model that is being added."""
+    text = Text(f"Being added from {plain(addition.source, width=SOURCE_CHARS_MAX)}")
+    text.append("\nc cancels; everything stays as it is", style="dim")
+    return text
 
 
 def _named(name: str, width: int) -> str:
@@ -116,6 +139,14 @@ def _coming(download: DownloadView) -> Text:
     left = "" if download.eta_s is None else f" {figures.duration(download.eta_s)}"
     state = "" if download.state == "fetching" else f" {download.state}"
     return Text(f"{figures.bar(share, BAR)} {share:4.0%}{rate}{left}{state}", style="bold")
+
+
+def _adding(addition: AdditionView) -> Text:
+    stage = plain(addition.stage or "begins")
+    if not addition.total:
+        return Text(f"+ {stage}", style="bold")
+    share = addition.done / addition.total
+    return Text(f"{figures.bar(share, ADDING_BAR)} {share:4.0%} {stage}", style="bold")
 
 
 def _absent(model: ModelView, download: DownloadView | None) -> Text:

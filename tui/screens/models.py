@@ -13,6 +13,7 @@ from textual.widgets import DataTable, Label, Static
 
 from appliance.client import verbs
 from appliance.core.errors import ServerUnreachable
+from appliance.wire.additions import AdditionView
 from appliance.wire.downloads import DownloadView, HubModelOrder
 from appliance.wire.engines import EngineList, EngineView, PinOrder
 from appliance.wire.models import AliasOrder, ModelOrder, ModelView, PriceOrder
@@ -20,10 +21,21 @@ from tui import figures
 from tui.connection import Connection
 from tui.inert import plain
 from tui.screens.dialogs import Confirm, Field, Form
-from tui.screens.model import RUNNING, detail_of, row_of, subject_of
+from tui.screens.model import (
+    RUNNING,
+    added_row_of,
+    addition_detail_of,
+    detail_of,
+    row_of,
+    subject_of,
+)
 from tui.screens.page import Page
 from tui.screens.pane import Column, Pane
 from tui.screens.trial import Trial
+
+NOTE_CHARS_MAX = 400
+NOTE_S = 15.0
+"""Seconds that is shown what was assumed of a model."""
 
 
 class Models(Pane):
@@ -42,9 +54,7 @@ class Models(Pane):
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("p", "pull", "Pull", tooltip="Fetch the model from the hub, or go on with it"),
-        Binding(
-            "c", "cancel", "Cancel", show=False, tooltip="End the download; what is here is kept"
-        ),
+        Binding("c", "cancel", "Cancel", show=False, tooltip="End the download or the addition"),
         Binding("l", "load", "Load", tooltip="Bring it into memory, or free it"),
         Binding("n", "pin", "Pin", tooltip="Keep it in memory, whatever others need"),
         Binding("t", "try", "Try it", tooltip="Embed two texts, or rank lines"),
@@ -60,6 +70,7 @@ class Models(Pane):
         self._client = client
         self._models: dict[str, ModelView] = {}
         self._downloads: dict[str, DownloadView] = {}
+        self._additions: dict[str, AdditionView] = {}
         self._engines: dict[str, EngineView] = {}
 
     def compose(self) -> ComposeResult:
@@ -69,16 +80,28 @@ class Models(Pane):
         yield Label("", id="devices", classes="hint")
 
     def show(
-        self, models: list[ModelView], downloads: list[DownloadView], engines: EngineList
+        self,
+        models: list[ModelView],
+        downloads: list[DownloadView],
+        additions: list[AdditionView],
+        engines: EngineList,
     ) -> None:
-        """Draw models with their downloads and engines; the cursor stays on its model."""
+        """Draw models with their downloads and engines; the cursor stays on its model.
+
+        A model that is being added has a row of its own until it is in the catalogue.
+        """
         self._models = {model.id: model for model in models}
         self._downloads = {each.model: each for each in downloads}
+        self._additions = {each.model: each for each in additions}
         self._engines = {each.model: each for each in engines.data}
         width, rows = self.width_of("model"), {}
         for name, model in self._models.items():
             download, engine = self._downloads.get(name), self._engines.get(name)
-            rows[name] = row_of(model, download, engine, engines, width)
+            addition = self._additions.get(name)
+            rows[name] = row_of(model, download, addition, engine, engines, width)
+        for name, addition in self._additions.items():
+            if name not in rows:
+                rows[name] = added_row_of(addition, width)
         self.fill(rows)
         self._show_detail()
         free = ", ".join(
@@ -98,12 +121,13 @@ class Models(Pane):
         self._show_detail()
 
     def _show_detail(self) -> None:
-        model = self._chosen()
-        if model is None:
-            return
-        self.query_one("#model-detail", Static).update(
-            detail_of(model, self._downloads.get(model.id))
-        )
+        model, addition = self._chosen(), self._additions.get(self.under_cursor())
+        if addition is not None:
+            self.query_one("#model-detail", Static).update(addition_detail_of(addition))
+        elif model is not None:
+            self.query_one("#model-detail", Static).update(
+                detail_of(model, self._downloads.get(model.id))
+            )
 
     # -- verbs ---------------------------------------------------------------------------------
 
@@ -117,8 +141,11 @@ class Models(Pane):
             )
 
     def action_cancel(self) -> None:
-        """Cancel its download."""
-        model = self._chosen()
+        """Cancel its addition, or its download."""
+        model, addition = self._chosen(), self._additions.get(self.under_cursor())
+        if addition is not None:
+            self.order("Cancelled", lambda: self._client.do(verbs.CANCEL_ADDITION, addition.id))
+            return
         download = self._downloads.get(model.id) if model else None
         if download is not None and download.state in RUNNING:
             self.order("Cancelled", lambda: self._client.do(verbs.CANCEL_DOWNLOAD, download.id))
@@ -191,6 +218,8 @@ class Models(Pane):
             [
                 Field("repo", "Repository", hint="owner/name or owner/name:file.gguf"),
                 Field("id", "Id for clients", hint="the repository's name if empty"),
+                Field("pooling", "Pooling", hint="mean, cls, last, or what files say"),
+                Field("replace", "Replace that model", hint="yes: if there is one with this id"),
             ],
             done="Add",
         )
@@ -198,11 +227,24 @@ class Models(Pane):
         if given is None or not given["repo"]:
             return
         repo, _, file = given["repo"].partition(":")
-        order = HubModelOrder(repo=repo, file=file or None, id=given["id"] or None)
-        self.order(
-            f"{plain(repo)} is in the catalogue: p pulls it",
-            lambda: self._client.do(verbs.ADD_FROM_HUB, order=order),
+        order = HubModelOrder(
+            repo=repo,
+            file=file or None,
+            id=given["id"] or None,
+            pooling=given["pooling"] or None,
+            replace=given["replace"].lower() in ("y", "yes"),
         )
+        try:
+            added = await self._client.do(verbs.ADD_FROM_HUB, order=order)
+        except ServerUnreachable as error:
+            self.refused(error)
+            return
+        if added.download is None:
+            self.notify(f"{plain(repo)} is in the catalogue: p pulls it")
+        else:
+            self.notify(f"{plain(added.id)} stays as it is until the new file is here and tried")
+        for note in added.notes:
+            self.notify(plain(note, width=NOTE_CHARS_MAX), timeout=NOTE_S)
 
     @work(group="verb")
     async def action_edit(self) -> None:

@@ -5,6 +5,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 
 from appliance.api.audit import order_of
+from appliance.api.disconnect import watched
 from appliance.api.request import AnyRequest
 from appliance.api.routes.public import answer
 from appliance.api.services import Services
@@ -45,7 +46,8 @@ async def cancel_download(
 async def add_from_hub(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Put a repository of the hub into the user's catalogue."""
     order = await order_of(request, services.limits, HubModelOrder)
-    return answer(await services.admin.downloads.add(order), 201)
+    with watched(request):  # who hangs up cancels it
+        return answer(await services.admin.downloads.add(order), 201)
 
 
 downloads_router = Router(

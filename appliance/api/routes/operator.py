@@ -7,6 +7,7 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
 from appliance.api.guard import OperatorGuard
+from appliance.api.routes.admin_additions import additions_router
 from appliance.api.routes.admin_books import backup_router
 from appliance.api.routes.admin_doctor import show_health
 from appliance.api.routes.admin_downloads import downloads_router
@@ -16,6 +17,7 @@ from appliance.api.routes.admin_keys import keys_router
 from appliance.api.routes.admin_log import show_log
 from appliance.api.routes.admin_models import models_router
 from appliance.api.routes.admin_stats import show_stats
+from appliance.api.routes.admin_trials import watch_trial
 from appliance.api.routes.admin_usage import show_usage
 from appliance.api.routes.metrics import metrics
 
@@ -38,8 +40,10 @@ def operator_router(guard: OperatorGuard) -> Router:
             keys_router,
             models_router,
             downloads_router,
+            additions_router,
             engines_router,
             backup_router,
+            watch_trial,
             show_usage,
             show_stats,
             show_log,

@@ -8,11 +8,20 @@ import sys
 import time
 
 import pytest
+import tomlkit
 
+from appliance.admin.additions import AdditionCancelled
 from appliance.admin.downloads import DownloadAdmin
 from appliance.admin.models import ModelAdmin, Models
+from appliance.catalog.user_catalog import find
 from appliance.core.clock import SystemClock
-from appliance.core.errors import LoadFailed, TrialUnfinished
+from appliance.core.errors import (
+    DownloadFailed,
+    InvalidCatalog,
+    InvalidRequest,
+    LoadFailed,
+    TrialUnfinished,
+)
 from appliance.engine import trial
 from appliance.engine.screening import Screening, trusted
 from appliance.hub.downloads import Downloads
@@ -20,7 +29,8 @@ from appliance.hub.remote import Hub
 from appliance.settings import EngineSettings, HubSettings
 from appliance.store.datadir import DataDir
 from appliance.wire.downloads import HubModelOrder
-from appliance.wire.models import ModelOrder
+from appliance.wire.models import AddModelOrder, AliasOrder, ModelOrder, PriceOrder
+from tests.decoders import weights, write_decoder
 from tests.hub import standing_in
 from tests.models import write_tiny_bert_folder, write_tiny_gguf
 
@@ -40,24 +50,30 @@ class Place:
         self.remote = Hub(HubSettings(endpoint=endpoint))
         self.models = Models.read(self.directory)
         self.downloads = Downloads(SystemClock())
-        self.with_screening()
+        self.model_admin = ModelAdmin(self.models)
+        self.with_screen(self.screened)
 
-    def with_screening(self, screening=None):
+    def with_screen(self, screen):
         self.admin = DownloadAdmin(
-            self.models,
-            ModelAdmin(self.models),
-            self.remote,
-            self.downloads,
-            self.screened,
-            screening,
+            self.models, self.model_admin, self.remote, self.downloads, screen
         )
 
-    def screened(self, spec):
+    def screened(self, spec, _wanted):
         self.tried.append(spec)
         self.screen(spec)
 
-    def add(self, name, repo=REPO, file=FILE):
-        asyncio.run(self.admin.add(HubModelOrder(repo=repo, file=file, id=name)))
+    def add(self, name, repo=REPO, file=FILE, **order):
+        return asyncio.run(self.admin.add(HubModelOrder(repo=repo, file=file, id=name, **order)))
+
+    def replace(self, name, repo=REPO, file=FILE):
+        """Replace a model that is here, and return the download that did it once it has ended."""
+        return ended(self.downloads.get(self.add(name, repo, file, replace=True).download))
+
+    def price(self, name, realtime):
+        asyncio.run(self.model_admin.price(PriceOrder(id=name, realtime=realtime)))
+
+    def alias(self, name, *aliases):
+        asyncio.run(self.model_admin.alias(AliasOrder(id=name, aliases=list(aliases))))
 
     def begin(self, name):
         return self.downloads.get(asyncio.run(self.admin.pull(ModelOrder(id=name))).id)
@@ -276,15 +292,19 @@ def test_a_refused_file_is_removed_with_the_reason_and_what_was_there_stays(plac
     before = place.path("one").read_bytes()
     newer = write_tiny_gguf(place.directory.path / "newer.gguf", seed=9).read_bytes()
     place.hub.put(REPO, FILE, newer)
-    place.add("one")
     place.screen = refuse
-    download = place.pull("one")
-    assert (download.state, download.error) == ("failed", "one.gguf is not used: it crashed")
-    assert place.path("one").read_bytes() == before
+    download = place.replace("one")
+    assert download.state == "failed"
+    assert re.fullmatch(r"one-[0-9a-f]{12}\.gguf is not used: it crashed", download.error)
+    kept = place.models.catalog.find("one")
+    assert (kept.path, kept.path.read_bytes()) == (place.path("one"), before)
     assert place.left() == []
     place.screen = trusted
-    assert place.pull("one").error is None
-    assert place.path("one").read_bytes() == newer
+    assert place.pull("one").error is None  # it is still the file that its entry names
+    assert place.replace("one").error is None
+    assert place.models.catalog.find("one").path.read_bytes() == newer
+    assert not place.path("one").exists()
+    assert place.left() == []
 
 
 def test_a_file_whose_trial_said_nothing_of_it_is_kept_for_the_next_pull(place):
@@ -309,7 +329,7 @@ def test_cancelling_a_download_whose_file_is_tried_ends_the_trial_and_keeps_the_
 ):
     screening = Screening.over(place.directory, place.models.digests, EngineSettings())
     try:
-        place.with_screening(screening)
+        place.with_screen(screening.require)
         place.add("one")
         place.hub.sent = 0
         with monkeypatch.context() as patch:
@@ -401,10 +421,9 @@ def test_a_loaded_files_bytes_stay_until_its_successor_has_its_name(place):
     before = place.path("one").read_bytes()
     with place.path("one").open("rb") as held:
         place.hub.put(REPO, FILE, before[:-1] + b"?")
-        place.add("one")
-        assert place.pull("one").error is None
+        assert place.replace("one").error is None
         assert held.read() == before
-    assert place.path("one").read_bytes() == place.content
+    assert place.models.catalog.find("one").path.read_bytes() == place.content
 
 
 def test_checking_what_is_here_shows_its_progress_and_can_be_cancelled(place, monkeypatch):
@@ -418,3 +437,166 @@ def test_checking_what_is_here_shows_its_progress_and_can_be_cancelled(place, mo
     )
     assert place.pull("one").error is None
     assert len({have for _, have in seen}) > 10
+
+
+# -- in the place of another ------------------------------------------------------------------------
+
+
+def own_entry(place, name):
+    return find(tomlkit.parse(place.directory.catalog.read_text()), name)
+
+
+def test_a_taken_id_wants_replace_before_the_hub_is_asked(place):
+    place.add("one")
+    seen, entry = len(place.hub.seen), own_entry(place, "one")
+    with pytest.raises(InvalidRequest, match="there is a model one already; use --replace"):
+        place.add("one", FOLDER, None)
+    shipped = "sentence-transformers/all-MiniLM-L6-v2"
+    with pytest.raises(InvalidRequest, match="there is a model sentence-transformers/all-MiniLM"):
+        place.add(shipped)
+    assert len(place.hub.seen) == seen
+    assert own_entry(place, "one") == entry
+
+
+@pytest.mark.parametrize("is_here", [False, True], ids=["not pulled", "pulled"])
+def test_a_replaced_model_of_the_hub_keeps_the_operators_words(place, is_here):
+    place.add("one")
+    place.price("one", "0.25")
+    place.alias("one", "other-name")
+    own = place.directory.catalog
+    words = 'pin = true\npreload = true\nisolation = "process"\nprompts = { query = "q: " }\n'
+    own.write_text(own.read_text().replace("[[model]]\n", f"[[model]]\n{words}"))
+    place.models.reread()
+    if is_here:
+        assert place.pull("one").error is None
+    place.hub.put(REPO, FILE, place.content[:-1] + b"?")
+    view = place.add("one", replace=True)
+    if is_here:
+        assert ended(place.downloads.get(view.download)).error is None
+    else:
+        assert view.download is None
+        assert place.pull("one").error is None
+    spec = place.models.catalog.find("other-name")
+    assert (spec.id, str(spec.tariff.realtime), spec.prompt("query")) == ("one", "0.25", "q: ")
+    assert (spec.entry.pin, spec.entry.preload, spec.entry.isolation) == (True, True, "process")
+    assert spec.path.read_bytes() == place.content
+    assert spec.entry.sha256 == place.hub.digest(REPO, FILE)
+    assert len(list(place.directory.models.glob("*.gguf"))) == 1
+
+
+def test_a_local_model_that_is_replaced_from_the_hub_is_served_until_the_new_one_is_tried(
+    place, tmp_path
+):
+    source = write_tiny_gguf(tmp_path / "mine.gguf", seed=5)
+    asyncio.run(place.model_admin.add(AddModelOrder(path=str(source), id="mine")))
+    before = place.models.catalog.find("mine")
+
+    def screen(spec):
+        assert place.models.catalog.find("mine") == before
+        assert before.path.read_bytes() == source.read_bytes()
+
+    place.screen = screen
+    view = place.add("mine", FOLDER, None, replace=True)
+    assert view.task == "embeddings"  # as it still is
+    assert ended(place.downloads.get(view.download)).error is None
+    after = place.models.catalog.find("mine")
+    assert (after.task, after.entry.source.repo) == ("rerank", FOLDER)
+    assert place.models.digests.sha256(after.path) == after.entry.sha256
+    assert not before.path.exists()
+    assert source.exists()
+    assert place.left() == []
+
+
+def test_a_shipped_model_that_is_replaced_keeps_nothing_that_was_said_of_its_file(place):
+    shipped = "sentence-transformers/all-MiniLM-L6-v2"
+    assert place.replace(shipped).error is None
+    spec = place.models.catalog.find(shipped)
+    assert spec.path.read_bytes() == place.content
+    assert (spec.entry.dimensions, spec.entry.license) == (32, "")
+    assert "all-minilm-l6-v2" in spec.entry.aliases
+
+
+def test_a_replacement_that_is_cancelled_or_whose_model_is_removed_meanwhile_changes_nothing(place):
+    place.add("one")
+    assert place.pull("one").error is None
+    before = own_entry(place, "one")
+    place.hub.put(REPO, FILE, place.content[:-1] + b"?")
+    place.hub.faults.pause_s = 0.01
+    download = place.downloads.get(place.add("one", replace=True).download)
+    with pytest.raises(InvalidRequest, match="one is being fetched; cancel that first"):
+        place.add("one", replace=True)
+    until(lambda: download.bytes_have > 100_000)
+    asyncio.run(place.admin.cancel(download.id))
+    assert ended(download).state == "cancelled"
+    assert own_entry(place, "one") == before
+    assert place.path("one").exists()
+    download = place.downloads.get(place.add("one", replace=True).download)
+    until(lambda: download.bytes_have > 1_000_000)
+    place.directory.catalog.unlink()
+    place.models.reread()
+    assert "was removed or changed while its file was fetched" in ended(download).error
+    assert not place.directory.catalog.exists()
+
+
+def test_what_was_assumed_of_a_repository_is_said_and_can_be_given(place, tmp_path):
+    source = write_decoder(tmp_path / "qwen.gguf", weights(seed=1), pooling=None)
+    place.hub.put(REPO, "qwen.gguf", source.read_bytes())
+    [note] = place.add("one", file="qwen.gguf").notes
+    assert "the file names no pooling: last was taken" in note
+    assert place.add("two", file="qwen.gguf", pooling="cls").notes == ()
+    assert place.models.catalog.find("two").entry.pooling == "cls"
+    with pytest.raises(InvalidRequest, match="pooling is one of cls, last, mean, not 'max'"):
+        place.add("three", file="qwen.gguf", pooling="max")
+
+
+def test_a_broken_file_of_the_user_is_said_before_the_hub_is_asked(place):
+    place.directory.catalog.write_text("schema = 1\n[[model]\n")
+    with pytest.raises(InvalidCatalog, match="line 2"):
+        place.add("one")
+    assert place.hub.seen == []
+
+
+# -- a hub that fails once --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", [503, 429, "cut"])
+def test_a_question_that_fails_once_is_asked_again_by_adds_and_pulls(place, monkeypatch, fault):
+    monkeypatch.setattr("appliance.hub.retry.PAUSES_S", (0.01, 0.01))
+    for name, repo, file in (("one", REPO, FILE), ("two", FOLDER, None)):
+        place.hub.faults.questions = [fault]
+        place.add(name, repo, file)
+        place.hub.faults.questions = [fault]
+        assert place.pull(name).error is None
+    assert place.hub.faults.questions == []
+
+
+def test_a_hub_that_goes_on_failing_is_given_up_after_three_tries(place, monkeypatch):
+    monkeypatch.setattr("appliance.hub.retry.PAUSES_S", (0.01, 0.01))
+    place.hub.faults.questions = [503] * 10
+    with pytest.raises(DownloadFailed, match="the hub answers 503"):
+        place.add("one")
+    assert len(place.hub.seen) == 3
+
+
+def test_a_refusal_of_a_question_is_final(place):
+    place.hub.faults.questions = [403]
+    with pytest.raises(DownloadFailed):
+        place.add("one")
+    assert len(place.hub.seen) == 1
+
+
+def test_an_add_that_waits_for_the_hub_is_cancelled_at_once(place, monkeypatch):
+    monkeypatch.setattr("appliance.hub.retry.PAUSES_S", (600.0, 600.0))
+    place.hub.faults.questions = [503] * 10
+
+    async def story():
+        adding = asyncio.create_task(place.admin.add(HubModelOrder(repo=REPO, id="one")))
+        await asyncio.to_thread(until, lambda: place.hub.seen)
+        [shown] = (await place.model_admin.additions.all()).data
+        assert (shown.model, shown.source, shown.stage) == ("one", REPO, "look")
+        await place.model_admin.additions.cancel(shown.id)
+        with pytest.raises(AdditionCancelled):
+            await adding
+
+    asyncio.run(story())
+    assert place.left() == []

@@ -6,8 +6,14 @@ import threading
 import pytest
 
 from appliance.admin import additions
+from appliance.admin.additions import AdditionCancelled
 from appliance.admin.models import ModelAdmin, Models
-from appliance.core.errors import InvalidCatalog, InvalidModelFile, InvalidRequest, LoadFailed
+from appliance.core.errors import (
+    InvalidCatalog,
+    InvalidModelFile,
+    InvalidRequest,
+    LoadFailed,
+)
 from appliance.store.datadir import DataDir
 from appliance.wire.models import AddModelOrder, AliasOrder, ModelOrder, PriceOrder
 from tests.decoders import weights, write_decoder
@@ -35,7 +41,7 @@ class Trial:
     def __init__(self):
         self.began, self.go = threading.Event(), threading.Event()
 
-    def __call__(self, _spec):
+    def __call__(self, _spec, _wanted):
         self.began.set()
         assert self.go.wait(60)
 
@@ -127,8 +133,50 @@ def test_who_cancels_an_add_finds_everything_as_it_was(directory, source):
     asyncio.run(story())
 
 
+def test_an_add_is_shown_and_cancelled_by_somebody_else(directory, source):
+    waits = threading.Event()
+
+    def screen(_spec, wanted):
+        waits.set()
+        while True:
+            wanted()
+
+    async def story():
+        admin = ModelAdmin(Models.read(directory), screen=screen)
+        before = files(directory)
+        task = asyncio.create_task(admin.add(adding(source)))
+        await asyncio.to_thread(waits.wait, 60)
+        [shown] = (await admin.additions.all()).data
+        assert (shown.model, shown.source, shown.stage) == ("tiny", str(source), "try")
+        with pytest.raises(InvalidRequest, match="it may have ended"):
+            await admin.additions.cancel("add_none")
+        assert (await admin.additions.cancel(shown.id)).id == shown.id
+        with pytest.raises(AdditionCancelled, match="nothing is changed"):
+            await task
+        assert (await admin.additions.all()).data == []
+        assert files(directory) - {"digests.json"} == before
+
+    asyncio.run(story())
+
+
+def test_bytes_count_as_freed_when_no_other_name_of_the_file_is_left(directory, source):
+    async def story():
+        admin = ModelAdmin(Models.read(directory))
+        await admin.add(adding(source, id="one"))
+        await admin.add(adding(source, id="two"))
+        one = next(path for path in directory.models.glob("one-*.gguf"))
+        two = next(path for path in directory.models.glob("two-*.gguf"))
+        two.unlink()
+        two.hardlink_to(one)
+        assert (await admin.remove(ModelOrder(id="one"))).freed == 0
+        assert not one.exists()
+        assert (await admin.remove(ModelOrder(id="two"))).freed == source.stat().st_size
+
+    asyncio.run(story())
+
+
 def test_a_refused_replacement_leaves_the_model_and_its_words(directory, source, tmp_path):
-    def screen(spec):
+    def screen(spec, _wanted):
         if spec.entry.sha256 != good:
             raise LoadFailed(f"{spec.path.name} is not used: it scores everything alike")
 

@@ -59,7 +59,7 @@ def embedder(path, *, seed=1):
     return write_tiny_gguf(path, seed=seed)
 
 
-def bad(_):
+def bad(_, _wanted):
     raise LoadFailed("it scores everything alike")
 
 
@@ -83,7 +83,7 @@ def test_a_model_that_fails_its_trial_leaves_the_one_in_whose_place_it_was_to_be
 def test_the_trial_sees_the_file_that_will_be_used_and_its_entry(folder):
     seen = []
 
-    def screen(spec):
+    def screen(spec, _wanted):
         seen.append((spec.id, spec.path.exists(), sha256_of(spec.path), spec.entry.sha256))
         assert not any(name.endswith("tiny.gguf") for name in folder.left())
 
@@ -135,7 +135,7 @@ def test_what_the_operator_said_of_a_model_stays_when_it_is_replaced(folder):
 def test_a_price_set_while_the_replacement_is_tried_is_not_lost(folder):
     folder.add(embedder(folder.path / "tiny.gguf"))
 
-    def screen(_):
+    def screen(_, _wanted):
         EntryEdit(folder.own).set_price("tiny", realtime="0.75", batch=None)
 
     folder.add(embedder(folder.path / "new/tiny.gguf", seed=2), replace=True, screen=screen)

@@ -76,7 +76,7 @@ def contents():
         ]
 
 
-def refuse(_):
+def refuse(_, _wanted):
     raise LoadFailed("it scores everything alike")
 
 

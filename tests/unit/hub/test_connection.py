@@ -1,10 +1,14 @@
 """What in the environment keeps the hub's client from starting: one line, and no password in it."""
 
+import socket
+import ssl
 import subprocess
 import sys
 
+import httpx2
 import pytest
 
+from appliance.hub import connection
 from appliance.hub.connection import fault, without_secrets
 from tests.server import ROOT
 
@@ -95,3 +99,34 @@ def test_secrets_of_addresses_are_taken_out():
 def test_what_is_not_known_is_said_in_the_clients_words():
     assert fault(ImportError("no idna"), {}) == "the hub's client does not start: no idna"
     assert "does not start" in fault(ValueError("x"), {"HTTP_PROXY": "host:3128"})
+
+
+def behind(error, cause):
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "can"),
+    [
+        (httpx2.ConnectError("refused"), True),
+        (httpx2.ReadError("reset"), True),
+        (httpx2.ReadTimeout("late"), True),
+        (httpx2.RemoteProtocolError("ended early"), True),
+        (ConnectionResetError(), True),
+        (TimeoutError(), True),
+        (socket.gaierror("no such name, for now"), True),
+        (httpx2.InvalidURL("no address"), False),
+        (httpx2.UnsupportedProtocol("ftp"), False),
+        (httpx2.ProxyError("407"), False),
+        (FileNotFoundError(2, "no such file"), False),
+        (OSError(28, "no space"), False),
+        (
+            behind(httpx2.ConnectError("tls"), behind(OSError(), ssl.SSLCertVerificationError())),
+            False,
+        ),
+    ],
+    ids=repr,
+)
+def test_only_what_passes_by_itself_is_worth_another_attempt(error, can):
+    assert connection.passes(error) is can
