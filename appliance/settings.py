@@ -214,6 +214,15 @@ def prepare_native_library() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 
+def keep_numpy_single_threaded() -> None:
+    """Keep numpy from starting a thread for each core, before it is imported.
+
+    Nothing here multiplies large matrices with it, and its threads spin for a while when they are
+    started: an eighth of what a model's own process takes until it computes.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
 def keep_tokenizers_single_threaded() -> None:
     """Keep the tokenizers library from spreading a batch over the engine's cores.
 

@@ -259,6 +259,7 @@ def show_engine(*, as_json: bool) -> None:
 def main() -> None:
     """Run the command line and leave with its exit code."""
     harden()
+    settings.keep_numpy_single_threaded()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # What the terminal's encoding lacks is escaped; it does not end the command.

@@ -33,6 +33,7 @@ from appliance.engine.isolation import Isolation
 from appliance.engine.load_progress import LoadProgress
 from appliance.engine.loader import LlamaLoader
 from appliance.engine.weights_order import WeightsOrder, open_here
+from appliance.machine import NICE
 from appliance.settings import EngineSettings
 from tests import decoders
 from tests.encoders import write_wide_bert
@@ -74,6 +75,23 @@ def weights(path):
     weights = opened(path)
     yield weights
     weights.close()
+
+
+@needs_proc
+def test_what_loads_gives_way_and_what_computes_does_not(weights):
+    here = os.nice(0)
+    backend = backend_of(weights)
+    try:
+        backend.compute([words(5)], threads=2)
+        niceness = {
+            int(task.name): int((task / "stat").read_text().rpartition(")")[2].split()[16])
+            for task in (PROC / str(weights._child.pid) / "task").iterdir()
+        }
+    finally:
+        backend.close()
+    assert niceness.pop(weights._child.pid) == min(19, here + NICE)
+    assert len(niceness) >= 2
+    assert set(niceness.values()) == {here}
 
 
 def backend_of(weights):
