@@ -85,11 +85,11 @@ def test_what_loads_gives_way_and_what_computes_does_not(weights):
         backend.compute([words(5)], threads=2)
         niceness = {
             int(task.name): int((task / "stat").read_text().rpartition(")")[2].split()[16])
-            for task in (PROC / str(weights._child.pid) / "task").iterdir()
+            for task in (PROC / str(weights.child.pid) / "task").iterdir()
         }
     finally:
         backend.close()
-    assert niceness.pop(weights._child.pid) == min(19, here + NICE)
+    assert niceness.pop(weights.child.pid) == min(19, here + NICE)
     assert len(niceness) >= 2
     assert set(niceness.values()) == {here}
 
