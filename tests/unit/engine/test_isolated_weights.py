@@ -34,7 +34,7 @@ from appliance.engine.load_progress import LoadProgress
 from appliance.engine.loader import LlamaLoader
 from appliance.engine.weights_order import WeightsOrder, open_here
 from appliance.machine import NICE
-from appliance.settings import EngineSettings
+from appliance.settings import EngineSettings, keep_numpy_single_threaded
 from tests import decoders
 from tests.encoders import write_wide_bert
 from tests.models import HIDDEN, write_tiny_gguf
@@ -78,8 +78,11 @@ def weights(path):
 
 
 @needs_proc
-def test_what_loads_gives_way_and_what_computes_does_not(weights):
+def test_what_loads_gives_way_and_what_computes_does_not(path, monkeypatch):
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    keep_numpy_single_threaded()
     here = os.nice(0)
+    weights = opened(path)
     backend = backend_of(weights)
     try:
         backend.compute([words(5)], threads=2)
@@ -89,6 +92,7 @@ def test_what_loads_gives_way_and_what_computes_does_not(weights):
         }
     finally:
         backend.close()
+        weights.close()
     assert niceness.pop(weights.child.pid) == min(19, here + NICE)
     assert len(niceness) >= 2
     assert set(niceness.values()) == {here}
