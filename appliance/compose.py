@@ -146,7 +146,7 @@ async def open_appliance(
     edge = _edge(settings, authenticator.clients, clock, limits)
     app = create_app(services, _guard(directory, authenticator, settings), edge)
     watches = LoopLag(clock, metrics.note_lag), FileWatch(residency.pool), edge.connections
-    chores = (schedule, AuditSchedule(directory, books), residency, authenticator.refused, *watches)
+    chores = (schedule, AuditSchedule(directory, books), authenticator.refused, *watches)
     async with _running(chores, downloads, billing, residency, pools, screening):
         yield Appliance(app, pipeline, residency, admin, models, loader)
 
@@ -161,7 +161,8 @@ async def _running(
     screening: Screening | None,
 ) -> AsyncIterator[None]:
     """Run the chores during the block; then stop callers before what they call."""
-    tasks = [asyncio.create_task(chore.run(), name=type(chore).__name__) for chore in chores]
+    every = (*chores, residency, residency.calibration)
+    tasks = [asyncio.create_task(chore.run(), name=type(chore).__name__) for chore in every]
     for task in tasks:
         task.add_done_callback(_require_cancelled)
     try:

@@ -5,6 +5,7 @@ workers as the server would have.
 """
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from threading import Barrier
 
 import msgspec
@@ -47,6 +48,8 @@ def measure(
     ]
     model = loader.open_model(spec)
     try:
+        if loader.is_measurable(spec) and (found := loader.measure_tuning(spec, model.weights)):
+            model = replace(model, tuning=found)
         return _run(model, workload, sequences, seconds=seconds, clock=clock)
     finally:
         model.weights.close()

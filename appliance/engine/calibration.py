@@ -61,15 +61,20 @@ class _TrialWorker:
     backend: Backend
 
 
-def calibrate(weights: Weights, *, cores: int, clock: Clock) -> Tuning:
+def calibrate(
+    weights: Weights, *, cores: int, clock: Clock, is_wanted: Callable[[], bool] = lambda: True
+) -> Tuning | None:
     """Return the fastest tuning found within a few seconds.
+
+    None: nothing could be decided, because other processes use the cores, or because it was not
+    wanted any more, which is asked before each round of some milliseconds.
 
     Raises:
         LoadFailed: not even one backend could be opened.
         InferenceFailed: the model cannot compute.
     """
     usual = default_tuning(cores)
-    trial = _Trial(weights, clock)
+    trial = _Trial(weights, clock, is_wanted)
     with _open_workers(weights, 1, flash_attention=None) as one:
         rate = trial.rate(one, _texts(weights, TEXT_TOKENS, TEXT_TOKENS), threads=1)
         if rate < TOKENS_PER_S_MIN:
@@ -80,8 +85,8 @@ def calibrate(weights: Weights, *, cores: int, clock: Clock) -> Tuning:
         alone = trial.threads_alone(workers[0], cores)
         count, max_batch_tokens = trial.workers_and_batch(workers, usual, cores)
     if trial.is_noisy:
-        log.info("the machine is busy: calibration is put off to the next load")
-        return usual
+        log.info("the machine is busy: calibration is put off")
+        return None
     found = Tuning(
         workers=count,
         threads=max(1, cores // count),
@@ -97,12 +102,13 @@ def calibrate(weights: Weights, *, cores: int, clock: Clock) -> Tuning:
 class _Trial:
     """Measures candidates against each other, within one budget of time."""
 
-    def __init__(self, weights: Weights, clock: Clock) -> None:
+    def __init__(self, weights: Weights, clock: Clock, is_wanted: Callable[[], bool]) -> None:
         self._weights = weights
         self._clock = clock
+        self._is_wanted = is_wanted
         self._deadline_ns = clock.monotonic_ns() + BUDGET_NS
         self.is_noisy = False
-        """True: other processes use the cores, or the time is up, and nothing can be decided."""
+        """True: other processes use the cores, the time is up, or nobody wants to know any more."""
 
     def flash_attention(self) -> bool | None:
         """Return False where the plain attention is clearly faster than the library's choice."""
@@ -148,7 +154,8 @@ class _Trial:
         # The first round touches pages and grows buffers; it does not count.
         for number in range(1 + ROUNDS):
             for key, measure in candidates.items():
-                if self.is_noisy or self._clock.monotonic_ns() > self._deadline_ns:
+                is_late = self._clock.monotonic_ns() > self._deadline_ns
+                if self.is_noisy or is_late or not self._is_wanted():
                     self.is_noisy = True
                     return usual
                 rate = measure()

@@ -1,11 +1,13 @@
 """FakeLoader: opens fake backends, for tests and for trying clients (`serve --fake`)."""
 
+from collections.abc import Callable
+
 from appliance.catalog.capacity import Room, sequence_tokens_max, vocabulary_size
 from appliance.catalog.header_parser import read_header
 from appliance.catalog.limit import limit_reason
 from appliance.catalog.spec import ModelSpec
 from appliance.core.errors import LoadFailed
-from appliance.engine.backend import ModelFacts
+from appliance.engine.backend import ModelFacts, Weights
 from appliance.engine.fake import FakeBackend, FakeWeights
 from appliance.engine.footprint import footprint
 from appliance.engine.kinds import frame_of
@@ -13,7 +15,7 @@ from appliance.engine.load_progress import LoadProgress
 from appliance.engine.loader import LoadedModel, TextEncoder
 from appliance.engine.model_limits import engine_limits
 from appliance.engine.reference_tokenizer import reference_tokenizer
-from appliance.engine.tuning import default_tuning
+from appliance.engine.tuning import Tuning, default_tuning
 
 ROOM = Room(1 << 40, keeps_logits=False)
 """A fake has no contexts."""
@@ -55,6 +57,16 @@ class FakeLoader:
         tuning = default_tuning(cores=1)
         size = footprint(header, pooling=spec.entry.pooling, room=ROOM, tuning=tuning)
         return TextEncoder(tokenizer, frame_of(header), tokens_max, model_bytes=size)
+
+    def is_measurable(self, _spec: ModelSpec) -> bool:
+        """Say that there is nothing to measure."""
+        return False
+
+    def measure_tuning(
+        self, _spec: ModelSpec, _weights: Weights, _is_wanted: Callable[[], bool]
+    ) -> Tuning | None:
+        """Return that nothing was found."""
+        return None
 
     def tokens_max(self, spec: ModelSpec) -> int:
         """Return what the model's entry promises."""

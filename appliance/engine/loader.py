@@ -89,6 +89,24 @@ class Loader(Protocol):
         """Return the tokens of the longest sequence that the model takes on this machine."""
         ...
 
+    def is_measurable(self, spec: ModelSpec) -> bool:
+        """Say whether a loaded model's tuning is still to be measured."""
+        ...
+
+    def measure_tuning(
+        self, spec: ModelSpec, weights: Weights, is_wanted: Callable[[], bool]
+    ) -> Tuning | None:
+        """Return the tuning with which a loaded model is fastest, or None if none was found.
+
+        It takes seconds of all cores; when it is not wanted any more, it ends soon.
+
+        Raises:
+            LoadFailed: not even one backend could be opened.
+            InferenceFailed: the model cannot compute.
+            EngineDied: its process died.
+        """
+        ...
+
 
 class LlamaLoader:
     """Opens GGUF files with llama.cpp."""
@@ -119,7 +137,7 @@ class LlamaLoader:
         self._tunings = TuningChoice(settings, cores=cores, folder=tunings, clock=clock)
 
     def open_model(self, spec: ModelSpec, progress: LoadProgress | None = None) -> LoadedModel:
-        """Return the loaded model and its tuning; calibrates the first time.
+        """Return the loaded model, and the tuning that was measured before or the usual one.
 
         Raises:
             LoadFailed: the file is missing, damaged or of a kind we do not serve.
@@ -128,7 +146,7 @@ class LlamaLoader:
         file = self._state(spec)
         weights = self.open_weights(spec, progress)
         try:
-            tuning = self._tunings.choose(spec, weights)
+            tuning = self._tunings.choose(spec)
             _require_unchanged(spec, file)
             notify = weights.notify if isinstance(weights, IsolatedWeights) else None
             return LoadedModel(self._watch(spec, weights), tuning, file, notify)
@@ -201,6 +219,22 @@ class LlamaLoader:
 
     def _room(self, header: Header) -> Room:
         return room_for(header, self._settings)
+
+    def is_measurable(self, spec: ModelSpec) -> bool:
+        """Say whether a loaded model's tuning is still to be measured."""
+        return self._tunings.is_measurable(spec)
+
+    def measure_tuning(
+        self, spec: ModelSpec, weights: Weights, is_wanted: Callable[[], bool] = lambda: True
+    ) -> Tuning | None:
+        """Return the tuning with which a loaded model is fastest, or None if none was found.
+
+        Raises:
+            LoadFailed: not even one backend could be opened.
+            InferenceFailed: the model cannot compute.
+            EngineDied: its process died.
+        """
+        return self._tunings.measure(spec, weights, is_wanted)
 
     def tokens_max(self, spec: ModelSpec) -> int:
         """Return the tokens of the longest sequence that the model takes on this machine."""

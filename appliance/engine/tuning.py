@@ -49,6 +49,12 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True):
             limits, ubatch_tokens_max=ubatch, max_batch_tokens=max_batch_tokens, side_tokens_max=0
         )
 
+    def capped(self, limits: EngineLimits) -> EngineLimits:
+        """Return a backend's limits, with batches closed where this tuning closes them."""
+        if limits.max_batch_tokens <= self.max_batch_tokens:
+            return limits
+        return replace(limits, max_batch_tokens=self.max_batch_tokens)
+
     def attention(self, limits: EngineLimits) -> bool | None:
         """Return whether a backend with these limits uses flash attention; None: as llama.cpp."""
         is_long = limits.ubatch_tokens_max > PLAIN_TOKENS_MAX

@@ -1,10 +1,11 @@
 """TuningChoice: how a model is spread over the cores: measured, remembered, or set by the operator.
 
-Owns the order of the three: what the operator set wins, then what was measured here before, and a
-model without either is measured when it is loaded.
+Owns the order of the three: what the operator set wins, then what was measured here before. A model
+without either has the usual tuning until somebody has it measured.
 """
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -26,6 +27,9 @@ from appliance.settings import EngineSettings
 
 log = logging.getLogger("gigarouter.loader")
 
+MEASURED_BYTES_MAX = 1_000_000_000
+"""Larger files have the usual tuning: one batch of theirs may take longer than a caller waits."""
+
 
 class TuningChoice:
     """Chooses the tuning of each model."""
@@ -43,15 +47,36 @@ class TuningChoice:
         """Say where calibrations are remembered."""
         return f"<TuningChoice [{self._cores} cores | {self._folder}]>"
 
-    def choose(self, spec: ModelSpec, weights: Weights) -> Tuning:
-        """Return the tuning of a loaded model; calibrates the first time, which takes seconds.
+    def choose(self, spec: ModelSpec) -> Tuning:
+        """Return the tuning of a model that is being loaded."""
+        found = self._remembered(spec) if self._settings.calibrate else None
+        return overridden(found or default_tuning(self._cores), self._settings, cores=self._cores)
+
+    def is_measurable(self, spec: ModelSpec) -> bool:
+        """Say whether a model's tuning is to be measured: it never was, and it would not be long.
+
+        Reads the file's facts.
+        """
+        if not self._settings.calibrate or self._remembered(spec) is not None:
+            return False
+        return spec.path.stat().st_size <= MEASURED_BYTES_MAX
+
+    def measure(
+        self, spec: ModelSpec, weights: Weights, is_wanted: Callable[[], bool] = lambda: True
+    ) -> Tuning | None:
+        """Measure a loaded model, which takes seconds of all cores, and remember what was found.
+
+        None: nothing could be decided (see `calibrate`).
 
         Raises:
             LoadFailed: not even one backend could be opened.
             InferenceFailed: the model cannot compute.
         """
-        calibrates = self._settings.calibrate
-        found = self._calibrated(spec, weights) if calibrates else default_tuning(self._cores)
+        found = calibrate(weights, cores=self._cores, clock=self._clock, is_wanted=is_wanted)
+        if found is None:
+            return None
+        if self._folder is not None and found.origin == "calibrated":
+            _remember(tuning_path(self._folder, spec), found, self._found_for(spec))
         return overridden(found, self._settings, cores=self._cores)
 
     def expected(self, spec: ModelSpec) -> Tuning:
@@ -60,21 +85,17 @@ class TuningChoice:
         usual = known or default_tuning(self._cores)
         return overridden(usual, self._settings, cores=self._cores)
 
-    def _calibrated(self, spec: ModelSpec, weights: Weights) -> Tuning:
+    def _remembered(self, spec: ModelSpec) -> Tuning | None:
+        if self._folder is None:
+            return None
+        return recall(tuning_path(self._folder, spec), self._found_for(spec))
+
+    def _found_for(self, spec: ModelSpec) -> str:
         from appliance.engine.llama.library import build  # noqa: PLC0415 - loads native code
 
-        if self._folder is None:
-            return calibrate(weights, cores=self._cores, clock=self._clock)
-        path = tuning_path(self._folder, spec)
-        found_for = fingerprint(
+        return fingerprint(
             spec.path, pooling=spec.entry.pooling, cores=self._cores, library=build()
         )
-        tuning = recall(path, found_for)
-        if tuning is None:
-            tuning = calibrate(weights, cores=self._cores, clock=self._clock)
-            if tuning.origin == "calibrated":
-                _remember(path, tuning, found_for)
-        return tuning
 
 
 def overridden(tuning: Tuning, settings: EngineSettings, *, cores: int) -> Tuning:

@@ -84,8 +84,8 @@ class Engine:
         self._closing = False
         self._dead = False
         self._death: BaseException | None = None
-        self._workers = WorkerGroup(name, open_model, self)
-        self._workers.start()
+        self.worker_group = WorkerGroup(name, open_model, self)
+        self.worker_group.start()
 
     def __repr__(self) -> str:
         """Say what waits."""
@@ -215,7 +215,7 @@ class Engine:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        self._workers.join()
+        self.worker_group.join()
 
     def _admit(self, job: Job, sequences: Sequence[TokenSequence]) -> bool:
         """Take a job in; return whether all of its rows were known already."""
@@ -251,16 +251,15 @@ class Engine:
 
     # -- on the workers' threads: batches -------------------------------------------------------
 
-    def next_batch(self, limits: EngineLimits) -> Batch | None:
-        """Wait for a batch; None: there will be no more."""
-        assert self._model is not None
-        tuning = self._model.tuning
+    def next_batch(self, limits: EngineLimits, is_retired: Callable[[], bool]) -> Batch | None:
+        """Wait for a batch; None: there will be no more, or the worker is retired."""
         with self._changed:
             while True:
-                if self._closing or self._dead:
+                if self._closing or self._dead or is_retired():
                     return None
-                idle = self._workers_open - self._computing
-                items = self._queue.take(limits, idle=idle)
+                assert self._model is not None
+                tuning, idle = self._model.tuning, self._workers_open - self._computing
+                items = self._queue.take(tuning.capped(limits), idle=idle)
                 if items:
                     break
                 self._changed.wait()
@@ -327,10 +326,11 @@ class Engine:
     # -- on the workers' threads: their life ----------------------------------------------------
 
     def model_opened(self, model: LoadedModel) -> None:
-        """Take the weights; no worker has a backend yet."""
+        """Take the weights before any worker has a backend; or their new tuning, later."""
         with self._changed:
             self._counters.room = model.tuning.max_batch_tokens
             self._model = model
+            self._changed.notify_all()
         if model.notify is not None:
             model.notify(self.model_lost)
 

@@ -24,6 +24,7 @@ from appliance.engine.screening import Screening
 from appliance.engine.tuning import Tuning
 from appliance.scheduler.cache import VectorCache
 from appliance.scheduler.engine import Engine
+from appliance.scheduler.idle_calibration import IdleCalibration
 from appliance.scheduler.lease import Lease
 from appliance.scheduler.load_times import LoadTimes
 from appliance.scheduler.model_pool import NS_PER_S, TRY_AGAIN_S, ModelPool
@@ -78,6 +79,7 @@ class Residency:
             screening=screening,
             on_unused=self._drop_stale,
         )
+        self.calibration = IdleCalibration(self.pool, loader, screening, clock)
         self._encoders: dict[WeightsKey, asyncio.Task[TextEncoder]] = {}
         self._opened_ns: dict[WeightsKey, int] = {}
         """When each of them was opened, or failed to be, last."""

@@ -40,8 +40,8 @@ waited for it any more."""
 class BatchSource(Protocol):
     """What workers take their batches from; safe from every thread."""
 
-    def next_batch(self, limits: EngineLimits) -> Batch | None:
-        """Wait for a batch; None: there will be no more."""
+    def next_batch(self, limits: EngineLimits, is_retired: Callable[[], bool]) -> Batch | None:
+        """Wait for a batch; None: there will be no more, or the worker is retired."""
         ...
 
     def finish_batch(self, done: Batch, results: Sequence[Result]) -> None:
@@ -79,12 +79,17 @@ class Worker:
         self._source = source
         self._open_backend = open_backend
         self._on_end = on_end
+        self._is_retired = False
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
     def __repr__(self) -> str:
         """Say whether it runs."""
         return f"<Worker {self._thread.name} [{'alive' if self._thread.is_alive() else 'ended'}]>"
+
+    def retire(self) -> None:
+        """End after the batch that is being computed; the source must be woken then."""
+        self._is_retired = True
 
     def join(self) -> None:
         """Return once the worker has ended."""
@@ -100,7 +105,7 @@ class Worker:
             return
         fatal: BaseException | None = None
         try:
-            while (batch := self._source.next_batch(backend.limits)) is not None:
+            while (batch := self._next(backend)) is not None:
                 self._run(backend, batch)
         except BaseException as error:  # noqa: BLE001 - the engine decides what it means
             fatal = error
@@ -110,6 +115,9 @@ class Worker:
             log.exception("closing %s failed", self._thread.name)
         finally:
             self._on_end(fatal, opened=True)
+
+    def _next(self, backend: Backend) -> Batch | None:
+        return self._source.next_batch(backend.limits, lambda: self._is_retired)
 
     def _run(self, backend: Backend, batch: Batch) -> None:
         try:

@@ -6,12 +6,15 @@ own worker before the last one frees the weights.
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
 from appliance.engine.backend import Backend
 from appliance.engine.loader import LoadedModel
+from appliance.engine.tuning import Tuning
 from appliance.scheduler.worker import BatchSource, Worker
 
 log = logging.getLogger("gigarouter.engine")
@@ -21,7 +24,10 @@ class WorkerOwner(BatchSource, Protocol):
     """The engine that workers belong to; called on their threads."""
 
     def model_opened(self, model: LoadedModel) -> None:
-        """Take the weights; no worker has a backend yet."""
+        """Take the weights before any worker has a backend; or their new tuning, later.
+
+        Workers that wait for a batch look whether they are retired.
+        """
         ...
 
     def worker_opened(self) -> None:
@@ -75,6 +81,38 @@ class WorkerGroup:
         for worker in self._workers:
             worker.join()
 
+    @contextmanager
+    def held(self) -> Iterator[LoadedModel | None]:
+        """Yield the model, which is not freed during the block; None: it is not there any more.
+
+        On any thread; one block at a time, and not while `join` waits.
+        """
+        with self._lock:
+            model = self._model if self._alive else None
+            self._alive += model is not None
+        try:
+            yield model
+        finally:
+            if model is not None:
+                self._ended(None, opened=False)
+
+    def retune(self, tuning: Tuning) -> None:
+        """Compute as a tuning says from now on; call it in the block of `held`.
+
+        Workers whose context must be another one end once their successors have theirs; those that
+        are too many end now. What cannot be opened leaves the former worker at work.
+        """
+        assert self._model is not None
+        former, limits = self._model.tuning, self._model.weights.limits
+        model = self._model = replace(self._model, tuning=tuning, notify=None)
+        for number, worker in enumerate(list(self._workers)):
+            each = former.worker_limits(limits, worker=number)
+            if number >= tuning.workers:
+                worker.retire()
+            elif former.attention(each) != tuning.attention(each):
+                self._start(number, partial(self._succeed, number, worker))
+        self._owner.model_opened(model)
+
     # -- on the workers' threads ----------------------------------------------------------------
 
     def _load(self) -> Backend:
@@ -83,16 +121,16 @@ class WorkerGroup:
         self._owner.model_opened(self._model)
         backend = self._open_backend(0)
         for worker in range(1, self._model.tuning.workers):
-            self._start(worker)
+            self._start(worker, partial(self._open_backend, worker))
         self._owner.model_loaded()
         return backend
 
-    def _start(self, worker: int) -> None:
+    def _start(self, worker: int, opens: Callable[[], Backend]) -> None:
         with self._lock:
             self._alive += 1
-        name, opens = f"{self._name}/{worker}", partial(self._open_backend, worker)
         try:
-            self._workers.append(Worker(name, self._owner, opens, self._other_ended))
+            started = Worker(f"{self._name}/{worker}", self._owner, opens, self._other_ended)
+            self._workers.append(started)
         except RuntimeError as error:  # there is no thread that could report its own end
             self._other_ended(error, opened=False)
 
@@ -102,6 +140,14 @@ class WorkerGroup:
         limits = tuning.worker_limits(weights.limits, worker=worker)
         backend = weights.open_backend(limits, flash_attention=tuning.attention(limits))
         self._owner.worker_opened()
+        return backend
+
+    def _succeed(self, worker: int, former: Worker) -> Backend:
+        """Open a backend in the place of another worker's, which ends."""
+        backend = self._open_backend(worker)
+        former.retire()
+        assert self._model is not None
+        self._owner.model_opened(self._model)
         return backend
 
     def _first_ended(self, error: BaseException | None, *, opened: bool) -> None:

@@ -53,6 +53,8 @@ class GatedLoader:
         self.models_asked = []
         self.encoders_asked = []
         self.failures = []
+        self.measures = {}
+        """By model: what is called to measure it, with its weights and whether that is wanted."""
 
     def open_model(self, spec, progress):
         progress(0.5)
@@ -73,6 +75,12 @@ class GatedLoader:
 
     def tokens_max(self, spec):
         return spec.entry.max_input_tokens
+
+    def is_measurable(self, spec):
+        return spec.id in self.measures
+
+    def measure_tuning(self, spec, weights, is_wanted):
+        return self.measures[spec.id](weights, is_wanted)
 
 
 class Bench:
