@@ -9,6 +9,7 @@ import httpx2
 import openai
 import pytest
 
+from appliance.api.error_responses import TABLE
 from tests.api import contract
 from tests.server import EMBED, RERANK, ROOT, Server
 
@@ -213,6 +214,18 @@ def test_curl_reads_why_a_body_of_40_mb_is_refused(server: Server, bearer: str) 
 def test_the_openapi_document_has_everything_that_the_contract_has(server: Server) -> None:
     document = httpx2.get(f"{server.url}/v1/openapi.json").json()
     assert contract.missing(contract.CONTRACT, document, document) == []
+
+
+def test_the_openapi_document_names_every_status_that_may_be_answered(server: Server) -> None:
+    document = httpx2.get(f"{server.url}/v1/openapi.json").json()
+    # A path with another method is no operation of the document, and the hub is the operator's.
+    paid = {str(row.status) for row in TABLE.values()} - {"405", "502"}
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            expected = paid if method == "post" else {"403", "421"}
+            assert expected <= set(operation["responses"]), f"{method} {path}"
+            for status, answer in operation["responses"].items():
+                assert answer["description"], f"{method} {path} {status}"
 
 
 def test_prices_are_listed_as_exact_numbers(server: Server) -> None:
