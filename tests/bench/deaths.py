@@ -57,7 +57,7 @@ class Client:
     answered: list[str] = field(default_factory=list)
     """Request ids of answers with status 200 that were read whole."""
     last_s: float = 0.0
-    """When the last of them had been read."""
+    """When the last call that was answered so had been sent."""
     refused: int = 0
     cut_off: int = 0
     statuses: set[int] = field(default_factory=set)
@@ -65,6 +65,7 @@ class Client:
     def run(self, stop: threading.Event) -> None:
         connection = HTTPConnection("127.0.0.1", self.server.port, timeout=30)
         while not stop.is_set():
+            sent_s = time.monotonic()
             try:
                 connection.request(
                     "POST", "/v1/embeddings", BODY, {"authorization": f"Bearer {self.key}"}
@@ -82,7 +83,7 @@ class Client:
                 self.statuses.add(answer.status)
                 if answer.status == 200:
                     self.answered.append(str(answer.headers["x-request-id"]))
-                    self.last_s = time.monotonic()
+                    self.last_s = sent_s
                 else:
                     time.sleep(PAUSE_S)
         connection.close()
@@ -114,6 +115,7 @@ def measure(
             time.sleep(0.2 + chance.random() / 2)
             kill(server, name)
             began = time.monotonic()
+            # What was sent before may have been answered before, and be read only now.
             while not any(client.last_s > began + 0.02 for client in clients):
                 assert time.monotonic() - began < BACK_S, f"not back after {name}"
                 assert server.process is not None
