@@ -37,7 +37,7 @@ async def console(gateway, size=(100, 32)):
 
 
 async def settled(pilot, condition):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():
             await pilot.pause(0.02)
 

@@ -159,13 +159,13 @@ async def running(*backends, tuning=None, weights=None, **options):
 
 async def bounded(awaitable):
     """Await it, and fail instead of hanging."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         return await awaitable
 
 
 async def turned(condition):
     """Let the loop turn until something holds."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110 - other threads make it hold
             await asyncio.sleep(0)
 

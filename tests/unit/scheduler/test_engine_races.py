@@ -154,7 +154,7 @@ def test_a_call_that_is_computed_before_submit_returns_is_finished_once():
 
             def compute_all():
                 engine._changed = lock
-                deadline = time.monotonic() + 5
+                deadline = time.monotonic() + 60
                 while not engine.counters.batches or engine.workers[1]:
                     assert time.monotonic() < deadline
                     time.sleep(0.001)
