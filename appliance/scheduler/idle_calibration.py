@@ -130,4 +130,7 @@ class IdleCalibration:
                 engine.worker_group.retune(tuning)
         except (ApplianceError, OSError) as error:
             log.warning("%s cannot be measured: %s", entry.spec.id, error)
+        except Exception:
+            # It is computed as before; others are measured still.
+            log.exception("%s cannot be measured", entry.spec.id)
         return True

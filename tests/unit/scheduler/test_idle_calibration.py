@@ -128,12 +128,13 @@ def test_a_measurement_that_decides_nothing_is_made_again_after_a_rest(loaded):
     asyncio.run(story())
 
 
-def test_a_model_that_cannot_be_measured_is_computed_as_before(loaded):
+@pytest.mark.parametrize("error", [InferenceFailed("no"), OSError(24, "files"), RuntimeError("?")])
+def test_a_model_that_cannot_be_measured_is_computed_as_before(loaded, error):
     asked = []
 
     def measure(_weights, _is_wanted):
         asked.append(1)
-        raise InferenceFailed("no")
+        raise error
 
     async def story():
         async with loaded(measure) as (bench, engine):
