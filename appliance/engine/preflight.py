@@ -55,8 +55,6 @@ LONG_FROM = 128
 """Tokens of the first long sequence; each one that follows has twice as many."""
 STACK_BYTES = 64 << 20
 """Of the thread that tries: some tokenizers recurse once for each character."""
-NICE = 10
-"""A trial gives way to what is computed for callers."""
 CLASSES = (
     "a",
     " ",
@@ -91,7 +89,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     # What llama.cpp says before it refuses a file or aborts.
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
-    os.nice(NICE)
+    os.nice(machine.NICE)  # a trial gives way to what is computed for callers
     with suppress(OSError):  # where memory runs out, this process is the one to go
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     request = msgspec.json.decode(sys.stdin.buffer.readline(), type=Request)

@@ -17,7 +17,7 @@ from appliance.engine.loader import Loader
 from appliance.engine.screening import Screening
 from appliance.scheduler.engine import Engine
 from appliance.scheduler.model_pool import NS_PER_S, ModelPool
-from appliance.scheduler.pool_entry import PoolEntry
+from appliance.scheduler.pool_entry import PoolEntry, weights_key
 
 log = logging.getLogger("gigarouter.calibration")
 
@@ -91,7 +91,7 @@ class IdleCalibration:
         """Measure a model until that is done or somebody calls."""
         assert entry.engine is not None
         engine, is_over = entry.engine, threading.Event()
-        weights = next(key for key, each in self._pool.entries.items() if each is entry)
+        weights = weights_key(entry.spec)
         before = self._activity()
         self._pool.leases.acquire(weights)
         work = asyncio.create_task(
