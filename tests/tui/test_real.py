@@ -140,8 +140,13 @@ def test_a_model_is_added_and_pulled_from_a_hub(local, tmp_path, monkeypatch):
             await settled(pilot, lambda: isinstance(app.screen, Form))
             app.screen.query_one("#field-repo", Input).value = "owner/tiny-GGUF"
             await pilot.press("enter")
+            # While it is being added it has a row that nothing can be pulled for.
             await settled(
-                pilot, lambda: any(r[0] == "owner/tiny-GGUF" for r in cells(app, "#models"))
+                pilot,
+                lambda: any(
+                    row[0] == "owner/tiny-GGUF" and row[4].startswith("\u2193")
+                    for row in cells(app, "#models")
+                ),
             )
             table.move_cursor(row=table.row_count - 1)
             await pilot.press("p")
@@ -165,11 +170,13 @@ def test_the_server_is_opened_to_the_network_with_a_certificate_made_on_the_spot
     async def story():
         async with console(local) as (app, pilot):
             await settled(pilot, lambda: isinstance(app.screen, Welcome))
-            await pilot.press("escape", "4", "o")
-            await pilot.pause(0.3)
-            assert not isinstance(app.screen, Form)  # without a key it is refused
+            await pilot.press("escape", "4")
+            await settled(pilot, lambda: "mint one first" in text_of(app, "#lan"))
+            await pilot.press("o")
+            await settled(pilot, lambda: len(app._notifications) == 1)
+            assert not isinstance(app.screen, Form)
             await app.client.do(verbs.MINT, order=MintOrder(name="a"))
-            await pilot.pause(1.2)
+            await settled(pilot, lambda: "mint one first" not in text_of(app, "#lan"))
             await pilot.press("o")
             await settled(pilot, lambda: isinstance(app.screen, Form))
             app.screen.query_one("#field-port", Input).value = port
