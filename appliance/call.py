@@ -11,6 +11,7 @@ from typing import Protocol
 from appliance.accounts.held_bytes import CallBytes
 from appliance.accounts.key import Key
 from appliance.catalog.spec import ModelSpec
+from appliance.core.units import Picocredits
 from appliance.ledger.entry import Charge, IdempotencyKey
 from appliance.pricing.tariff import Tier
 from appliance.tasks.plan import Plan
@@ -76,6 +77,8 @@ class Answer:
     units: int
     """Tokens or documents."""
     charge: Charge
+    available: Picocredits | None
+    """What the key can still spend; None: it is unlimited."""
     is_replay: bool
     """True: the first call with its Idempotency-Key was charged, and this one is not."""
     timings: Timings

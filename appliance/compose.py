@@ -43,6 +43,7 @@ from appliance.ledger.audit_schedule import AuditSchedule
 from appliance.ledger.backup_schedule import BackupSchedule
 from appliance.ledger.billing import Billing
 from appliance.ledger.books import Books
+from appliance.ledger.retention_schedule import RetentionSchedule
 from appliance.machine import cores
 from appliance.observe.log_buffer import LogBuffer
 from appliance.observe.loop_lag import LoopLag
@@ -110,7 +111,7 @@ async def open_appliance(
     loader = _loader(models, settings, clock, screening, limits)
     threads, answers = pools = _pools(limits)
     residency = _residency(models, settings, loader, threads, clock, limits, screening)
-    limiter, billing = Limiter(clock), Billing.on(books.writer, clock)
+    limiter, billing = Limiter(clock), Billing.on(books, clock)
     pipeline = _pipeline(models, books, residency, answers, limiter, billing, limits, settings)
     schedule, downloads = BackupSchedule(directory, settings.backup, clock), Downloads(clock)
     admin = OperatorApi.over(
@@ -146,9 +147,14 @@ async def open_appliance(
     edge = _edge(settings, authenticator.clients, clock, limits)
     app = create_app(services, _guard(directory, authenticator, settings), edge)
     watches = LoopLag(clock, metrics.note_lag), FileWatch(residency.pool), edge.connections
-    chores = (schedule, AuditSchedule(directory, books), authenticator.refused, *watches)
+    chores = (schedule, *_of_books(directory, books, settings), authenticator.refused, *watches)
     async with _running(chores, downloads, billing, residency, pools, screening):
         yield Appliance(app, pipeline, residency, admin, models, loader)
+
+
+def _of_books(directory: DataDir, books: Books, settings: Settings) -> tuple[Chore, ...]:
+    """Return what is done with the books beside calls."""
+    return AuditSchedule(directory, books), RetentionSchedule(books, settings.books.keep_days)
 
 
 @asynccontextmanager

@@ -175,7 +175,7 @@ class Pipeline:
                     await self._wait_for_batch(call)
                     hold = None
                     if paid is None:
-                        hold = await self._hold(purchase)
+                        hold = self._hold(purchase)
                     else:
                         await self._billing.idempotency.count(paid)
                     body = await self._computed(call, task, spec, engine, plan, hold, timings)
@@ -183,7 +183,8 @@ class Pipeline:
                     charge = paid or await self._settled(call, hold, timings)
         except TimeoutError:
             raise InferenceFailed("it took too long") from None
-        return Answer(spec, plan, purchase.units, charge, paid is not None, timings, body)
+        left = self._billing.ledger.available(call.key.id)
+        return Answer(spec, plan, purchase.units, charge, left, paid is not None, timings, body)
 
     async def _computed(
         self,
@@ -204,7 +205,7 @@ class Pipeline:
             await call.client.require_connected()
         except BaseException:
             if hold is not None:
-                await self._billing.holds.release(hold)
+                self._billing.holds.release(hold)
             raise
         return body
 
@@ -235,9 +236,9 @@ class Pipeline:
             await asyncio.sleep(min(LOOK_S, left_s))
             left_s -= LOOK_S
 
-    async def _hold(self, purchase: Purchase) -> Hold:
+    def _hold(self, purchase: Purchase) -> Hold:
         reach("before_hold")
-        hold = await self._billing.holds.open(purchase)
+        hold = self._billing.holds.open(purchase)
         reach("after_hold")
         return hold
 
@@ -248,7 +249,7 @@ class Pipeline:
         if engine is None:
             # No money is held while a model is loaded; a call that could not pay is refused now.
             if not is_paid:
-                await self._billing.ledger.require(purchase)
+                self._billing.ledger.require(purchase)
             left_s = max(0.0, call.wait_s - waited_s)
             engine = await self._residency.wait(spec, wait_s=left_s, key=call.key.id)
         return engine
@@ -314,9 +315,7 @@ class Pipeline:
             )
             call.until_submitted.callback(is_expected)
         if call.idempotency_key is None:  # one that was paid for is answered again for nothing
-            await self._billing.ledger.require(
-                await self._purchase(call, spec, task.units_at_least)
-            )
+            self._billing.ledger.require(await self._purchase(call, spec, task.units_at_least))
 
     async def _rendered(self, task: Task, spec: ModelSpec, plan: Plan, matrix: Matrix) -> bytes:
         if matrix.size <= INLINE_NUMBERS:

@@ -121,11 +121,9 @@ def serve(directory: DataDir, settings: Settings, supervised: Supervised | None 
 
 def _log_recovery(books: Books) -> None:
     found = books.recovered
-    if found.released or found.refunded:
+    if found.refunded:
         log.info(
-            "the last run was cut off: released %d holds, refunded %d calls whose answers were "
-            "perhaps not delivered",
-            found.released,
+            "the last run was cut off: refunded %d calls whose answers were perhaps not delivered",
             found.refunded,
         )
 

@@ -84,6 +84,14 @@ class BackupSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How many are kept; older ones are removed."""
 
 
+class BooksSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[books]`: what is kept of calls that were charged."""
+
+    keep_days: Annotated[int, msgspec.Meta(ge=0, le=36_500)] = 0
+    """How many whole days each call keeps its row; 0: for ever. The sums of each day, key and model
+    stay."""
+
+
 class HubSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[hub]`: where models are fetched from; Hugging Face's own variables count too."""
 
@@ -154,6 +162,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A failpoint at which the process kills itself, like `after_commit:3`; for tests alone."""
     engine: EngineSettings = EngineSettings()
     backup: BackupSettings = BackupSettings()
+    books: BooksSettings = BooksSettings()
     hub: HubSettings = HubSettings()
     admin: AdminSettings = AdminSettings()
     tls: TlsSettings = TlsSettings()

@@ -34,12 +34,12 @@ from appliance.core.errors import AlreadyMinted, InvalidRequest
 from appliance.core.limits import Limits
 from appliance.core.units import Picocredits, credits_of
 from appliance.ledger import books, ledger, orders
+from appliance.ledger.books import Books
 from appliance.ledger.entry import Statement
 from appliance.ledger.orders import Repeatable
 from appliance.ledger.transfer import read_statement, read_statements
 from appliance.store.reader import reading
 from appliance.store.write_request import Operation
-from appliance.store.writer import Writer
 from appliance.wire.keys import (
     ExpireOrder,
     KeyList,
@@ -57,9 +57,10 @@ class KeyAdmin:
     """The operator's verbs for keys."""
 
     def __init__(
-        self, writer: Writer, keys: Keyring, models: Models, *, clock: Clock, limits: Limits
+        self, books: Books, keys: Keyring, models: Models, *, clock: Clock, limits: Limits
     ) -> None:
-        self._writer = writer
+        self._writer = books.writer
+        self._balances = books.balances
         self._keyring = keys
         self._models = models
         self._clock = clock
@@ -141,10 +142,10 @@ class KeyAdmin:
 
     def _list(self, now_us: int) -> list[KeyView]:
         # The keys first: an account is committed before its key is in the keyring.
-        keys = tuple(self._keyring)
+        keys, held = tuple(self._keyring), self._balances.held()
         with reading(self._writer.path) as connection:
             statements = read_statements(connection, now_us)
-        return [_view(key, statements[key.id], now_us) for key in keys]
+        return [_view(key, statements[key.id], held[key.id], now_us) for key in keys]
 
     async def show(self, key_id: str) -> KeyView:
         """Return one key.
@@ -156,8 +157,9 @@ class KeyAdmin:
         return await asyncio.to_thread(self._show, key, self._clock.wall_us())
 
     def _show(self, key: Key, now_us: int) -> KeyView:
+        held = self._balances.held()[key.id]
         with reading(self._writer.path) as connection:
-            return _view(key, read_statement(connection, key.id, now_us), now_us)
+            return _view(key, read_statement(connection, key.id, now_us), held, now_us)
 
     async def top_up(self, key_id: str, order: TopUpOrder) -> KeyView:
         """Add credits to a key.
@@ -295,13 +297,13 @@ def _retired(key: Key, now_us: int, ends_us: int) -> tuple[Retired, ...]:
     return working
 
 
-def _view(key: Key, statement: Statement, now_us: int) -> KeyView:
+def _view(key: Key, statement: Statement, held: int, now_us: int) -> KeyView:
     limits, balance = key.limits, statement.balance
     return KeyView(
         id=key.id,
         name=key.name,
         hint=key.hint,
-        credit=None if key.unlimited else decimal_credits(balance.available),
+        credit=None if key.unlimited else decimal_credits(balance.available - held),
         spent_today=decimal_credits(balance.spent_today) or Decimal(0),
         daily_budget=decimal_credits(limits.daily_budget),
         rpm=limits.rpm,

@@ -72,7 +72,7 @@ class OperatorApi:
         model_admin = ModelAdmin(models, residency or offline, screen)
         engines = EngineAdmin(models, residency, clock, native_devices)
         return cls(
-            keys=KeyAdmin(books.writer, keyring, models, clock=clock, limits=limits),
+            keys=KeyAdmin(books, keyring, models, clock=clock, limits=limits),
             models=model_admin,
             downloads=DownloadAdmin(models, model_admin, Hub(settings.hub), downloads, screen),
             engines=engines,

@@ -217,13 +217,13 @@ class PaidCalls:
         return (self._clock.monotonic_ns() - began_ns) / NS_PER_MS
 
     def _headers(self, call: Call, answer: Answer, paid: PaidRequest) -> dict[str, str]:
-        balance = answer.charge.balance
+        left = answer.available
         auth_ms = (paid.authenticated_ns - paid.began_ns) / NS_PER_MS
         stages = {"auth": auth_ms, **answer.timings.stages}
         headers = {
             "x-tier": call.tier,
             "x-cost": credits_text(answer.charge.amount),
-            "x-balance": "unlimited" if balance.unlimited else credits_text(balance.available),
+            "x-balance": "unlimited" if left is None else credits_text(left),
             "x-model-fingerprint": answer.spec.fingerprint,
             "server-timing": ", ".join(f"{name};dur={ms:.3f}" for name, ms in stages.items()),
             **self._limiter.headers(call.key),

@@ -1,6 +1,7 @@
-"""Books: `gigarouter backup` and `gigarouter restore`."""
+"""Books: `gigarouter backup`, `gigarouter restore` and `gigarouter prove`."""
 
 import secrets
+from itertools import islice
 from pathlib import Path
 
 import click
@@ -14,7 +15,10 @@ from appliance.core.clock import SystemClock
 from appliance.store.audit_log import AuditLog, this_user
 from appliance.store.datadir import HANDED_OVER, DataDir
 from appliance.store.placement import place, require_place
-from appliance.wire.books import BackupOrder, RestoredView
+from appliance.wire.books import BackupOrder, ProofView, RestoredView
+
+PROBLEMS_MAX = 10
+"""Named in one report."""
 
 
 @click.command()
@@ -67,3 +71,25 @@ def restore(directory: DataDir, *, as_json: bool, file: Path) -> None:
     if replaced:
         click.echo(f"what was there before is kept in {replaced}")
     click.echo("Keys that were revoked after this backup was made work again: revoke them anew.")
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@everywhere
+def prove(directory: DataDir, *, as_json: bool, file: Path) -> None:
+    """Hold what was removed of old calls (`books.keep_days`) against a backup that has it still."""
+    from appliance.ledger import retention, transfer  # noqa: PLC0415 - SQLite, only here
+    from appliance.store.reader import reading  # noqa: PLC0415
+
+    with reading(directory.database) as books, reading(file) as backup:
+        removed = transfer.checkpoint(books).seq
+        found = list(islice(retention.disagreements(books, backup), PROBLEMS_MAX))
+    if as_json:
+        printing.document(ProofView(removed, found))
+    else:
+        for problem in found:
+            click.echo(problem, err=True)
+        if not found:
+            click.echo(f"the {removed} transfers that were removed are those of {file}")
+    if found:
+        raise SystemExit(1)

@@ -17,7 +17,7 @@ import click
 from appliance import settings
 from appliance.cli import printing
 from appliance.cli.audit import audit
-from appliance.cli.books import backup, restore
+from appliance.cli.books import backup, prove, restore
 from appliance.cli.doctor import doctor
 from appliance.cli.keys import keys
 from appliance.cli.models import models
@@ -165,6 +165,7 @@ cli.add_command(models)
 cli.add_command(usage)
 cli.add_command(backup)
 cli.add_command(restore)
+cli.add_command(prove)
 cli.add_command(doctor)
 cli.add_command(audit)
 cli.add_command(tls)

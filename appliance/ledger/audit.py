@@ -1,17 +1,17 @@
 """Audit: the books compared with themselves.
 
-Owns every relation between transfers, holds, balances and sums that is true at any moment. Nothing
+Owns every relation between transfers, balances and sums that is true at any moment. Nothing
 is repaired here: books that do not agree are closed until the operator has decided what to do.
 """
 
 import sqlite3
-from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 
 from appliance.core.units import credits_text
 from appliance.ledger import transfer
 from appliance.ledger.wide_sum import total, wide_sum
+from appliance.store.database import has_table
 from appliance.store.error_class import classify
 
 PROBLEMS_MAX = 10
@@ -26,7 +26,8 @@ HELD = """
         LEFT JOIN (SELECT account, SUM(amount) AS amount FROM holds GROUP BY account)
         ON account = id WHERE held <> COALESCE(amount, 0)
 """
-OVERDRAWN = "SELECT id, held - posted FROM accounts WHERE kind = 'prepaid' AND posted < held"
+"""Of books from before m006, in which holds were rows."""
+OVERDRAWN = "SELECT id, -posted FROM accounts WHERE kind = 'prepaid' AND posted < 0"
 REFUNDS = """
     SELECT refund.seq FROM transfers AS refund JOIN transfers AS charge
         ON charge.seq = refund.refunds
@@ -38,14 +39,14 @@ USAGE = """
         SELECT charge.at_us / 86400000000 AS day, charge.debit AS account, charge.model,
             charge.tier, charge.units, charge.amount, refund.seq IS NOT NULL AS is_refunded
         FROM transfers AS charge LEFT JOIN transfers AS refund ON refund.refunds = charge.seq
-        WHERE charge.kind = 'charge'
+        WHERE charge.kind = 'charge' AND charge.at_us / 86400000000 > :removed
     )
     SELECT day, account FROM (
         SELECT day, account, model, tier, COUNT(*), SUM(units), SUM(amount), SUM(is_refunded),
             SUM(is_refunded * amount) FROM charged GROUP BY 1, 2, 3, 4
         EXCEPT SELECT day, account, model, tier, calls, units, amount, refunds, refunded
             FROM usage_days
-    ) UNION ALL SELECT day, account FROM usage_days AS known WHERE NOT EXISTS (
+    ) UNION ALL SELECT day, account FROM usage_days AS known WHERE day > :removed AND NOT EXISTS (
         SELECT 1 FROM charged WHERE charged.day = known.day AND charged.account = known.account
             AND charged.model = known.model AND charged.tier = known.tier)
 """
@@ -79,7 +80,7 @@ def _wrong_balances(connection: sqlite3.Connection) -> Iterator[str]:
     [halves] = connection.execute(f"SELECT {wide_sum('posted')} FROM accounts")  # noqa: S608 - constants
     if total(halves):
         yield f"the accounts sum to {credits_text(total(halves))} credits, not to zero"
-    computed: Counter[str] = Counter()
+    computed = transfer.opening_balances(connection)
     for account, *halves in connection.execute(DEBITS):
         computed[account] -= total(halves)
     for account, *halves in connection.execute(CREDITS):
@@ -89,10 +90,19 @@ def _wrong_balances(connection: sqlite3.Connection) -> Iterator[str]:
             yield f"{account}: its balance is {posted}, its transfers say {computed[account]}"
 
 
+def _removed_to(connection: sqlite3.Connection) -> int:
+    """Return the last day of which transfers were removed; -1 if none were."""
+    if not has_table(connection, "checkpoint"):
+        return -1
+    row = connection.execute("SELECT day FROM checkpoint").fetchone()
+    return -1 if row is None else int(row[0])
+
+
 def _problems(connection: sqlite3.Connection, links: int | None) -> Iterator[str]:
     yield from _wrong_balances(connection)
-    for account, held, computed in connection.execute(HELD):
-        yield f"{account}: {held} are held, its open holds say {computed}"
+    if has_table(connection, "holds"):
+        for account, held, computed in connection.execute(HELD):
+            yield f"{account}: {held} are held, its open holds say {computed}"
     for account, by in connection.execute(OVERDRAWN):
         yield f"{account}: is overdrawn by {by}"
     last = transfer.chain_tip(connection).seq
@@ -103,7 +113,8 @@ def _problems(connection: sqlite3.Connection, links: int | None) -> Iterator[str
         return
     for (seq,) in connection.execute(REFUNDS):
         yield f"transfer {seq} refunds another charge than it says"
-    for day, account in connection.execute(USAGE):
+    removed = {"removed": _removed_to(connection)}
+    for day, account in connection.execute(USAGE, removed):
         yield f"{account}: its sums of day {day} are not those of its transfers"
     for (account,) in connection.execute(SPENT):
         yield f"{account}: what it spent today is not what its day says"

@@ -6,12 +6,12 @@ Owns nothing but the grouping.
 from dataclasses import dataclass
 
 from appliance.core.clock import Clock
+from appliance.ledger.books import Books
 from appliance.ledger.delivery_acks import DeliveryAcks
 from appliance.ledger.holds import Holds
 from appliance.ledger.idempotency import IdempotencyStore
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.prices import Prices
-from appliance.store.writer import Writer
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +25,10 @@ class Billing:
     delivery_acks: DeliveryAcks
 
     @classmethod
-    def on(cls, writer: Writer, clock: Clock) -> "Billing":
+    def on(cls, books: Books, clock: Clock) -> "Billing":
         """Return a billing over open books."""
-        ledger = Ledger(writer, clock)
+        writer = books.writer
+        ledger = Ledger(writer, books.balances, clock)
         return cls(
             ledger,
             Holds(ledger),

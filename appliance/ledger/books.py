@@ -18,6 +18,7 @@ from appliance.core.limits import Limits
 from appliance.core.units import Picocredits
 from appliance.ledger import audit, ledger, orders, rollback_guard
 from appliance.ledger.audit_record import AuditRecord
+from appliance.ledger.balances import Balances
 from appliance.ledger.orders import Repeatable
 from appliance.ledger.recovery import Recovered, recover
 from appliance.ledger.rollback_guard import RollbackGuard
@@ -31,9 +32,10 @@ from appliance.store.writer import Writer
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """The open database, and every key in memory."""
+    """The open database, and every key with its balance in memory."""
 
     writer: Writer
+    balances: Balances
     keyring: Keyring
     clock: Clock
     """Never earlier than the last time in the books."""
@@ -52,20 +54,23 @@ def open_books(directory: DataDir, clock: Clock, limits: Limits) -> Iterator[Boo
     rollback_guard.require_database(directory.database, directory.rollback_guard)
     with RollbackGuard(directory.rollback_guard) as file:
         steady = SteadyClock(clock, file.found.seen_us if file.found else 0)
+        balances = Balances(directory.database)
         writer = Writer(
             directory.database,
             MIGRATIONS,
             writes_max=limits.writes_max,
             reserve=Reserve(directory.reserve, limits.reserve_bytes, clock),
             inspect=lambda connection: _inspect(connection, directory, file),
+            follow=balances.follow,
             committed=lambda connection: file.follow(connection, steady.wall_us()),
         )
         try:
             now_us = steady.wall_us()
             recovered = writer.call(lambda connection: recover(connection, now_us))
+            writer.call(balances.load, durable=False)
             keys = writer.call(keyring.load, durable=False)
             ring = Keyring(keys, keys_max=limits.keys_max)
-            yield Books(writer, ring, steady, recovered, AuditRecord(opened_us=now_us))
+            yield Books(writer, balances, ring, steady, recovered, AuditRecord(opened_us=now_us))
         finally:
             writer.close()
 

@@ -63,8 +63,17 @@ class Hold:
     """Reserved credits; it is settled or released exactly once."""
 
     id: int
-    key_id: str
-    amount: Picocredits
+    purchase: Purchase
+
+    @property
+    def key_id(self) -> str:
+        """The key that pays."""
+        return self.purchase.key_id
+
+    @property
+    def amount(self) -> Picocredits:
+        """What is reserved."""
+        return self.purchase.amount
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,5 +93,3 @@ class Charge:
     seq: int
     """The transfer's number in the books."""
     amount: Picocredits
-    balance: Balance
-    """The key's, right after it."""

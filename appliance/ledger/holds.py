@@ -11,18 +11,18 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from appliance.core.cancellation import uninterrupted
-from appliance.core.errors import HoldNotOpen, RetryableError
+from appliance.core.errors import HoldNotOpen
 from appliance.ledger.entry import Charge, Hold, IdempotencyKey, Purchase
 from appliance.ledger.ledger import Ledger
 
 log = logging.getLogger("gigarouter.holds")
 
-RELEASE_PAUSES_S = (1, 2, 5, 10, 30, *(60,) * 60)
-"""Between the tries to release a hold, or to refund, while the store fails: about an hour."""
+REFUND_PAUSES_S = (1, 2, 5, 10, 30, *(60,) * 60)
+"""Between the tries to refund while the store fails: about an hour."""
 
 
 class Holds:
-    """Opens, settles and releases holds for callers that may be cancelled at any moment."""
+    """Settles and releases holds for callers that may be cancelled at any moment."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -32,19 +32,15 @@ class Holds:
         """Count what could not be given back yet."""
         return f"<Holds [{len(self._retrying)} to be given back]>"
 
-    async def open(self, purchase: Purchase) -> Hold:
-        """Reserve the price; it is given back if the caller is cancelled meanwhile.
+    def open(self, purchase: Purchase) -> Hold:
+        """Reserve the price.
 
         Raises:
             DailyBudgetExceeded: the key's budget of this day does not cover it.
             InsufficientCredit: the balance does not cover it.
+            QueueFull, StorageFull, LedgerUnavailable: it could not be settled now.
         """
-        opening = asyncio.create_task(self._ledger.hold(purchase))
-        try:
-            return await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            await uninterrupted(self._give_back(opening))
-            raise
+        return self._ledger.hold(purchase)
 
     async def settle(self, hold: Hold, idempotency_key: IdempotencyKey | None) -> Charge:
         """Charge the hold; the charge is refunded if the caller is cancelled meanwhile.
@@ -61,39 +57,21 @@ class Holds:
             await uninterrupted(self._take_back(settling, hold))
             raise
         except Exception:
-            await self.release(hold)
+            self.release(hold)
             raise
 
-    async def release(self, hold: Hold) -> None:
-        """Give a hold back; if the store cannot now, try again in the background."""
-        await uninterrupted(self._release(hold))
-
-    async def _release(self, hold: Hold) -> None:
+    def release(self, hold: Hold) -> None:
+        """Give a hold back."""
         try:
-            await self._ledger.release(hold)
+            self._ledger.release(hold)
         except HoldNotOpen:
             log.exception("hold %d was resolved twice", hold.id)
-        except RetryableError as error:
-            log.warning("hold %d is not released yet: %s", hold.id, error)
-            self._retry_release(hold)
-        except Exception:
-            log.exception("hold %d could not be released; trying again", hold.id)
-            self._retry_release(hold)
-
-    def _retry_release(self, hold: Hold) -> None:
-        self._retry(f"hold {hold.id} could not be released", lambda: self._ledger.release(hold))
-
-    async def _give_back(self, opening: "asyncio.Task[Hold]") -> None:
-        """Release a hold as soon as it is open, if it is opened at all."""
-        await asyncio.wait((opening,))
-        if not opening.cancelled() and opening.exception() is None:
-            await self._release(opening.result())
 
     async def _take_back(self, settling: "asyncio.Task[Charge]", hold: Hold) -> None:
         """Refund a charge as soon as it is written, or release its hold if it is not."""
         await asyncio.wait((settling,))
         if settling.cancelled() or settling.exception() is not None:
-            await self._release(hold)
+            self.release(hold)
             return
         seq = settling.result().seq
         try:
@@ -108,14 +86,12 @@ class Holds:
         task.add_done_callback(self._retrying.discard)
 
     async def _try_again(self, what: str, attempt: Callable[[], Awaitable[object]]) -> None:
-        # What is not given back when the server stops is given back when it starts next: open
-        # holds are released, and charges among the undelivered are refunded.
-        for pause_s in RELEASE_PAUSES_S:
+        # What is not given back when the server stops is given back when it starts next: charges
+        # among the undelivered are refunded.
+        for pause_s in REFUND_PAUSES_S:
             await asyncio.sleep(pause_s)
             try:
                 await attempt()
-            except HoldNotOpen:
-                return
             except Exception as error:  # noqa: BLE001 - whatever it is, the next try may succeed
                 log.warning("%s: %r", what, error)
             else:

@@ -14,7 +14,6 @@ from appliance.core.clock import Clock
 from appliance.core.errors import IdempotencyKeyInUse, IdempotencyKeyReused, IdempotencyKeySpent
 from appliance.core.units import Picocredits
 from appliance.ledger.entry import Charge, IdempotencyKey
-from appliance.ledger.transfer import read_balance
 from appliance.store.writer import Writer
 
 KEPT_US = 24 * 3_600 * 1_000_000
@@ -80,7 +79,7 @@ def find(
         raise IdempotencyKeyReused
     if replays >= REPLAYS_MAX:
         raise IdempotencyKeySpent(replays_max=REPLAYS_MAX)
-    return Charge(seq, Picocredits(amount), read_balance(connection, key_id, now_us))
+    return Charge(seq, Picocredits(amount))
 
 
 def count(connection: sqlite3.Connection, seq: int) -> None:

@@ -1,123 +1,109 @@
 """Ledger: what may happen to money: grants, holds, settlement, release and refund.
 
-Owns the rules of each; each is one operation of the writer. It knows no prices: amounts are exact
-integers.
+Owns the rules of each. What happened is one operation of the writer; what is only reserved is in
+memory (`Balances`). It knows no prices: amounts are exact integers.
 
 A hold reserves the exact price before anything is computed, so settling can never fail for lack of
 credit (two-phase transfers, docs.tigerbeetle.com/coding/two-phase-transfers).
 """
 
-import asyncio
 import sqlite3
 
-from appliance.core.clock import Clock, seconds_to_midnight, utc_day
-from appliance.core.errors import (
-    DailyBudgetExceeded,
-    HoldNotOpen,
-    InsufficientCredit,
-    InvalidRequest,
-)
+from appliance.core.clock import Clock, utc_day
+from appliance.core.errors import InvalidRequest
 from appliance.core.failpoint import reach
 from appliance.core.units import Picocredits, credits_text
 from appliance.ledger import idempotency, transfer, usage
+from appliance.ledger.balances import Balances
 from appliance.ledger.entry import Balance, Charge, Hold, IdempotencyKey, Purchase
 from appliance.ledger.schema import ISSUED, REVENUE
 from appliance.ledger.transfer import POSTED_MAX, Transfer, read_balance, with_room
 from appliance.ledger.wide_sum import total, wide_sum
-from appliance.store.reader import reading
-from appliance.store.write_request import Operation, T
 from appliance.store.writer import Writer
 
 INT64_MAX = 2**63 - 1
-
-_HELD = "account, amount, price, tier, each, units, model, request_id"
 
 
 class Ledger:
     """The books of one data directory."""
 
-    def __init__(self, writer: Writer, clock: Clock) -> None:
+    def __init__(self, writer: Writer, balances: Balances, clock: Clock) -> None:
         self._writer = writer
+        self._balances = balances
         self._clock = clock
 
-    async def hold(self, purchase: Purchase) -> Hold:
-        """Reserve the exact price of a call.
-
-        The reservation needs no disk flush: after a loss of power every hold is void anyway.
+    def hold(self, purchase: Purchase) -> Hold:
+        """Reserve the exact price of a call until it is settled or released, or this process ends.
 
         Raises:
             DailyBudgetExceeded: the key's budget of this day does not cover it.
             InsufficientCredit: the balance does not cover it.
+            QueueFull, StorageFull, LedgerUnavailable: it could not be settled now.
         """
-        now_us = self._clock.wall_us()
-        return await self._writer.run(
-            lambda connection: open_hold(connection, purchase, now_us),
-            durable=False,
-            essential=False,
-        )
+        self._writer.require_room()
+        return self._balances.hold(purchase, self._clock.wall_us())
 
-    async def require(self, purchase: Purchase) -> None:
+    def require(self, purchase: Purchase) -> None:
         """Refuse a call that `hold` would refuse, without reserving anything.
 
         Raises:
             DailyBudgetExceeded: the key's budget of this day does not cover it.
             InsufficientCredit: the balance does not cover it.
         """
-        now_us = self._clock.wall_us()
-        # On the writer's thread, because its result depends on the holds before it in the queue.
-        await self._writer.run(
-            lambda connection: require_funds(connection, purchase, now_us), durable=False
-        )
+        self._balances.require(purchase, self._clock.wall_us())
 
     async def settle(self, hold: Hold, idempotency_key: IdempotencyKey | None = None) -> Charge:
         """Charge a hold; it is on the disk when this returns.
 
         The charge is refunded if the process ends before its delivery was recorded (see
         `DeliveryAcks`). With `idempotency_key` a repetition of the call is recognized for a day.
+        A hold whose charge fails is open again.
 
         Raises:
             HoldNotOpen: it was settled or released already.
+            QueueFull, StorageFull, LedgerUnavailable: the charge is not in the books.
         """
+        self._balances.begin_settling(hold)
         now_us = self._clock.wall_us()
-        charge = await self._writer.run(
-            lambda connection: settle_hold(connection, hold, now_us, idempotency_key)
-        )
+        try:
+            charge = await self._writer.run(
+                lambda connection: settle_hold(connection, hold, now_us, idempotency_key)
+            )
+        except Exception:
+            self._balances.give_up_settling(hold)
+            raise
         reach("after_commit")
         return charge
 
-    async def release(self, hold: Hold) -> None:
+    def release(self, hold: Hold) -> None:
         """Release a hold; the call costs nothing.
 
         Raises:
             HoldNotOpen: it was settled or released already.
         """
-        now_us = self._clock.wall_us()
-        await self._writer.run(
-            lambda connection: release_hold(connection, hold, now_us), durable=False
-        )
+        self._balances.release(hold)
 
     async def refund(self, seq: int) -> None:
         """Refund a charge whose answer was not delivered; a second time changes nothing."""
         now_us = self._clock.wall_us()
         await self._writer.run(lambda connection: refund(connection, seq, "refund", now_us))
 
-    async def balance(self, key_id: str) -> Balance:
-        """Return a key's balance.
+    def balance(self, key_id: str) -> Balance:
+        """Return a key's balance, less what calls in flight reserve of it.
 
         Raises:
             KeyNotFound: no account has this id.
         """
-        now_us = self._clock.wall_us()
-        return await self._read(lambda connection: read_balance(connection, key_id, now_us))
+        return self._balances.balance(key_id, self._clock.wall_us())
 
-    async def _read(self, operation: Operation[T]) -> T:
-        """Read on another thread than the writer's; what was committed before is seen."""
+    @property
+    def holds_open(self) -> int:
+        """How many calls' prices are reserved now."""
+        return self._balances.holds_open
 
-        def read() -> T:
-            with reading(self._writer.path) as connection:
-                return operation(connection)
-
-        return await asyncio.to_thread(read)
+    def available(self, key_id: str) -> Picocredits | None:
+        """Return what a key can still spend; None: it is unlimited. Never fails for a key."""
+        return self._balances.available(key_id)
 
 
 def open_account(connection: sqlite3.Connection, key_id: str, *, unlimited: bool) -> None:
@@ -161,63 +147,14 @@ def _undelivered(connection: sqlite3.Connection, key_id: str) -> int:
     return total(row)
 
 
-def require_funds(connection: sqlite3.Connection, purchase: Purchase, now_us: int) -> None:
-    """Refuse a purchase that the key cannot pay for now.
-
-    Raises:
-        DailyBudgetExceeded: the day's budget does not cover it.
-        InsufficientCredit: the balance does not cover it.
-        InvalidRequest: the balance of an unlimited key would be below `-POSTED_MAX`, or more than
-            `POSTED_MAX` would be spent on this day.
-    """
-    balance = read_balance(connection, purchase.key_id, now_us)
-    budget = purchase.daily_budget
-    if budget is not None and balance.spent_today + balance.held + purchase.amount > budget:
-        raise DailyBudgetExceeded(retry_after_s=seconds_to_midnight(now_us))
-    if not balance.unlimited and balance.available < purchase.amount:
-        raise InsufficientCredit(
-            required=credits_text(purchase.amount), available=credits_text(balance.available)
-        )
-    today = balance.spent_today + balance.held + purchase.amount
-    if balance.available - purchase.amount < -POSTED_MAX or today > POSTED_MAX:
-        raise InvalidRequest(
-            f"this key has spent {credits_text(POSTED_MAX)} credits, all that one key's account "
-            "can hold; the operator mints another key, or adds credit to this one"
-            if today <= POSTED_MAX
-            else f"a key spends at most {credits_text(POSTED_MAX)} credits a day"
-        )
-
-
-def open_hold(connection: sqlite3.Connection, purchase: Purchase, now_us: int) -> Hold:
-    """Reserve the price of a call; the check and the hold are one transaction."""
-    require_funds(connection, purchase, now_us)
-    transfer.move(connection, purchase.key_id, now_us=now_us, held=purchase.amount)
-    cursor = connection.execute(
-        f"INSERT INTO holds ({_HELD}, opened_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constants
-        (
-            purchase.key_id,
-            purchase.amount,
-            purchase.price,
-            purchase.tier,
-            purchase.each,
-            purchase.units,
-            purchase.model,
-            purchase.request_id,
-            now_us,
-        ),
-    )
-    assert cursor.lastrowid is not None
-    return Hold(cursor.lastrowid, purchase.key_id, purchase.amount)
-
-
 def settle_hold(
     connection: sqlite3.Connection,
     hold: Hold,
     now_us: int,
     idempotency_key: IdempotencyKey | None = None,
 ) -> Charge:
-    """Charge a hold."""
-    account, amount, price, tier, each, units, model, request_id = _resolve(connection, hold)
+    """Write the charge of a hold; the database refuses a second one of the same hold."""
+    bought, account, amount = hold.purchase, hold.key_id, hold.amount
     revenue = with_room(connection, REVENUE, amount)
     row = Transfer(
         0,
@@ -227,30 +164,21 @@ def settle_hold(
         amount,
         now_us,
         hold.id,
-        None,
-        price,
-        tier,
-        each,
-        units,
-        model,
+        price=bought.price,
+        tier=bought.tier,
+        each=bought.each,
+        units=bought.units,
+        model=bought.model,
     )
-    seq = transfer.write(connection, row, request_id)
-    balance = transfer.move(
-        connection, account, now_us=now_us, posted=-amount, held=-amount, spent=amount
-    )
+    seq = transfer.write(connection, row, bought.request_id)
+    transfer.move(connection, account, now_us=now_us, posted=-amount, spent=amount)
     transfer.move(connection, revenue, now_us=now_us, posted=amount)
     usage.add(connection, row)
     connection.execute("INSERT INTO undelivered (seq) VALUES (?)", (seq,))
     if idempotency_key is not None:
         idempotency.keep(connection, account, idempotency_key, seq, now_us)
     reach("before_commit")
-    return Charge(seq, Picocredits(amount), balance)
-
-
-def release_hold(connection: sqlite3.Connection, hold: Hold, now_us: int) -> None:
-    """Release a hold."""
-    account, amount, *_ = _resolve(connection, hold)
-    transfer.move(connection, account, now_us=now_us, held=-amount)
+    return Charge(seq, amount)
 
 
 def refund(connection: sqlite3.Connection, seq: int, kind: str, now_us: int) -> bool:
@@ -290,15 +218,3 @@ def forget(
         "UPDATE transfers SET request_id = NULL WHERE seq = ? AND request_id IS NOT NULL", seqs
     )
     return int(seqs[-1][0]) if len(seqs) == rows_max else None
-
-
-def _resolve(
-    connection: sqlite3.Connection, hold: Hold
-) -> tuple[str, int, int, str, int, int, str, str]:
-    row: tuple[str, int, int, str, int, int, str, str] | None = connection.execute(
-        f"DELETE FROM holds WHERE id = ? RETURNING {_HELD}",  # noqa: S608 - constants
-        (hold.id,),
-    ).fetchone()
-    if row is None:
-        raise HoldNotOpen(hold.id)
-    return row

@@ -1,7 +1,7 @@
 """Recovery: the calls that the last process did not finish.
 
-Owns the release of every hold and the refund of every undelivered charge that a crash left. Runs
-before the first call; no timer is needed, because the process that opened them has ended.
+Owns the refund of every undelivered charge that a crash left; holds ended with the process. Runs
+before the first call; no timer is needed, because the process that made them has ended.
 """
 
 import sqlite3
@@ -12,19 +12,15 @@ from appliance.ledger.ledger import refund
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What was released and refunded."""
+    """What was refunded."""
 
-    released: int
-    """Holds of calls that were interrupted; they cost nothing."""
     refunded: int
     """Charges whose answers were perhaps not delivered; refunded as `crash_refund`."""
 
 
 def recover(connection: sqlite3.Connection, now_us: int) -> Recovered:
-    """Release every hold and refund every undelivered charge."""
-    released = connection.execute("DELETE FROM holds").rowcount
-    connection.execute("UPDATE accounts SET held = 0 WHERE held <> 0")
+    """Refund every undelivered charge."""
     undelivered = connection.execute("SELECT seq FROM undelivered ORDER BY seq").fetchall()
     for (seq,) in undelivered:
         refund(connection, seq, "crash_refund", now_us)
-    return Recovered(released, len(undelivered))
+    return Recovered(len(undelivered))

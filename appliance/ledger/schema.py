@@ -1,14 +1,14 @@
 """Schema: the tables of the books.
 
 Owns the invariants that the database itself enforces: integers only; a transfer has two sides and
-is never changed or deleted; a charge is its units times its price; a hold is resolved at most once;
+is never changed or deleted; a charge is its units times its price; a hold is charged at most once;
 a prepaid balance is never below zero.
 
-A hold is a row while it is open: settling deletes it and writes the charge with its id, which is
-unique among charges.
+A hold is no row: it is in memory until it is charged (`Balances`). Its id is unique among charges.
 """
 
 import sqlite3
+from collections.abc import Sequence
 
 from appliance.accounts import keyring
 from appliance.ledger import first_schema
@@ -28,11 +28,12 @@ SMALL = (
     "credentials",
     "accounts",
     "prices",
-    "holds",
     "undelivered",
     "repeats",
     "orders",
     "usage_days",
+    "checkpoint",
+    "opening_balances",
 )
 """Tables that do not grow with every call: they can be checked entirely at a start."""
 
@@ -199,38 +200,46 @@ def _series_of_system_accounts(connection: sqlite3.Connection) -> None:
     for this (sqlite.org/lang_altertable.html#otheralter). An SQLite in its defensive mode, as some
     systems build it, refuses that: there the table is made anew and its rows are copied.
     """
-    [(text,)] = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'transfers'")
-    for before, after in SERIES:
-        assert text.count(before) == 1, text
-        text = text.replace(before, after)
-    try:
-        _replace_text(connection, text)
-    except sqlite3.OperationalError:
-        _copy_rows(connection, text)
+    _change_rules(connection, "transfers", SERIES)
     execute_statements(connection, INDEXES)
 
 
-def _replace_text(connection: sqlite3.Connection, text: str) -> None:
+def _change_rules(
+    connection: sqlite3.Connection, table: str, changes: Sequence[tuple[str, str]]
+) -> None:
+    """Replace parts of a table's text, each of which is in it once."""
+    [(text,)] = connection.execute("SELECT sql FROM sqlite_master WHERE name = ?", (table,))
+    for before, after in changes:
+        assert text.count(before) == 1, text
+        text = text.replace(before, after)
+    try:
+        _replace_text(connection, table, text)
+    except sqlite3.OperationalError:
+        _copy_rows(connection, table, text)
+
+
+def _replace_text(connection: sqlite3.Connection, table: str, text: str) -> None:
     [(version,)] = connection.execute("PRAGMA schema_version").fetchall()
     connection.execute("PRAGMA writable_schema = ON")
-    connection.execute("UPDATE sqlite_master SET sql = ? WHERE name = 'transfers'", (text,))
+    connection.execute("UPDATE sqlite_master SET sql = ? WHERE name = ?", (text, table))
     connection.execute(f"PRAGMA schema_version = {version + 1}")
     connection.execute("PRAGMA writable_schema = RESET")
 
 
-def _copy_rows(connection: sqlite3.Connection, text: str) -> None:
+def _copy_rows(connection: sqlite3.Connection, table: str, text: str) -> None:
     """Make the table anew, with its rows, triggers and indexes."""
     beside = connection.execute(
         "SELECT sql FROM sqlite_master"
-        " WHERE tbl_name = 'transfers' AND type IN ('index', 'trigger') AND sql IS NOT NULL"
+        " WHERE tbl_name = ? AND type IN ('index', 'trigger') AND sql IS NOT NULL",
+        (table,),
     ).fetchall()
     # Rows of other tables refer to these; at the commit they are there again.
     connection.execute("PRAGMA defer_foreign_keys = ON")
-    connection.execute("CREATE TABLE transfers_before AS SELECT * FROM transfers")
-    connection.execute("DROP TABLE transfers")
+    connection.execute(f"CREATE TABLE rows_before AS SELECT * FROM {table}")  # noqa: S608 - a constant
+    connection.execute(f"DROP TABLE {table}")
     connection.execute(text)
-    connection.execute("INSERT INTO transfers SELECT * FROM transfers_before")
-    connection.execute("DROP TABLE transfers_before")
+    connection.execute(f"INSERT INTO {table} SELECT * FROM rows_before")  # noqa: S608 - a constant
+    connection.execute("DROP TABLE rows_before")
     execute_statements(connection, [sql for (sql,) in beside])
 
 
@@ -253,11 +262,61 @@ def _repetitions(connection: sqlite3.Connection) -> None:
     execute_statements(connection, REPETITIONS)
 
 
+NOTHING_HELD = (("posted - held >= 0", "posted >= 0"),)
+"""What m006 changes in the rules of `accounts`."""
+
+
+def _holds_in_memory(connection: sqlite3.Connection) -> None:
+    """Release the holds that are open, for the last time: they are rows no more."""
+    connection.execute("DROP TABLE holds")
+    _change_rules(connection, "accounts", NOTHING_HELD)
+    connection.execute("ALTER TABLE accounts DROP COLUMN held")
+
+
+RETENTION = (
+    """
+    CREATE TABLE checkpoint (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        seq INTEGER NOT NULL,
+        hash BLOB NOT NULL CHECK (length(hash) = 32),
+        day INTEGER NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE TABLE opening_balances (
+        account TEXT PRIMARY KEY REFERENCES accounts (id),
+        posted INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    "DROP TRIGGER transfers_never_go",
+    """
+    CREATE TRIGGER transfers_never_go BEFORE DELETE ON transfers
+    WHEN OLD.seq > (SELECT COALESCE(MAX(seq), 0) FROM checkpoint)
+    BEGIN SELECT RAISE(ABORT, 'transfers are immutable'); END
+    """,
+    """
+    CREATE TRIGGER checkpoint_never_goes_back BEFORE UPDATE ON checkpoint WHEN NEW.seq <= OLD.seq
+    BEGIN SELECT RAISE(ABORT, 'what was removed stays so'); END
+    """,
+    """
+    CREATE TRIGGER checkpoint_never_goes BEFORE DELETE ON checkpoint
+    BEGIN SELECT RAISE(ABORT, 'what was removed stays so'); END
+    """,
+)
+"""What stays of transfers that were removed: the last one's number and hash, and their sums."""
+
+
+def _retention(connection: sqlite3.Connection) -> None:
+    execute_statements(connection, RETENTION)
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     ("m001_keys_and_ledger", _keys_and_ledger),
     ("m002_double_entry", _double_entry),
     ("m003_credentials", keyring.add_credentials),
     ("m004_series_of_system_accounts", _series_of_system_accounts),
     ("m005_repetitions", _repetitions),
+    ("m006_holds_in_memory", _holds_in_memory),
+    ("m007_retention", _retention),
 )
 """Every step from an empty file to today's tables, oldest first; steps are only ever added."""

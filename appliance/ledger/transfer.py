@@ -6,6 +6,7 @@ covers the row and the hash before it, so that a changed row or one that is miss
 
 import hashlib
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -63,12 +64,18 @@ _SPENT = """
     ) END
 """
 """What an account spent on a day; the sum is computed only if the account's day is another one."""
-_CHARGED = "(SELECT at_us FROM transfers WHERE debit = accounts.id ORDER BY seq DESC LIMIT 1)"
-_BALANCE = f"posted, held, {_SPENT}, kind = 'unlimited'"
+_CHARGED = """
+    COALESCE(
+        (SELECT at_us FROM transfers WHERE debit = accounts.id ORDER BY seq DESC LIMIT 1),
+        (SELECT MAX(day) * 86400000000 FROM usage_days WHERE account = accounts.id)
+    )
+"""
+"""When an account was charged last; of one whose rows were removed, the day."""
+_BALANCE = f"posted, {_SPENT}, kind = 'unlimited'"
 MOVE = f"""
-    UPDATE accounts SET posted = posted + :posted, held = held + :held,
+    UPDATE accounts SET posted = posted + :posted,
         spent_today = {_SPENT} + :spent, day = :day
-    WHERE id = :id RETURNING {_BALANCE}
+    WHERE id = :id
 """  # noqa: S608 - constants
 
 
@@ -92,12 +99,30 @@ def chain_tip(connection: sqlite3.Connection) -> ChainTip:
     return ChainTip(0, GENESIS) if row is None else ChainTip(*row)
 
 
+def checkpoint(connection: sqlite3.Connection) -> ChainTip:
+    """Return the last transfer that was removed, number 0 if none was (see `retention`)."""
+    row = None
+    if has_table(connection, "checkpoint"):
+        row = connection.execute("SELECT seq, hash FROM checkpoint").fetchone()
+    return ChainTip(0, GENESIS) if row is None else ChainTip(*row)
+
+
+def opening_balances(connection: sqlite3.Connection) -> Counter[str]:
+    """Return what each account had when the first transfer that is left was written."""
+    if not has_table(connection, "opening_balances"):
+        return Counter()
+    return Counter(dict(connection.execute("SELECT account, posted FROM opening_balances")))
+
+
 def hash_of(connection: sqlite3.Connection, seq: int) -> bytes | None:
     """Return the hash of a transfer, or None if it is not there."""
     if not has_table(connection, "transfers"):
         return None
     row = connection.execute("SELECT hash FROM transfers WHERE seq = ?", (seq,)).fetchone()
-    return None if row is None else bytes(row[0])
+    if row is None:
+        removed = checkpoint(connection)
+        return removed.hash if removed.seq == seq else None
+    return bytes(row[0])
 
 
 def chained(before: bytes, transfer: Transfer) -> bytes:
@@ -119,21 +144,18 @@ def move(
     *,
     now_us: int,
     posted: int = 0,
-    held: int = 0,
     spent: int = 0,
-) -> Balance:
-    """Change an account's balance by what its transfers and holds say; return the new balance."""
+) -> None:
+    """Change an account's balance by what its transfers say."""
     with numbers_of_64_bits():
-        row = connection.execute(
-            MOVE,
-            {"posted": posted, "held": held, "spent": spent, "day": utc_day(now_us), "id": account},
-        ).fetchone()
-    assert row is not None, account
-    return _balance(row)
+        moved = connection.execute(
+            MOVE, {"posted": posted, "spent": spent, "day": utc_day(now_us), "id": account}
+        )
+    assert moved.rowcount == 1, account
 
 
 def read_balance(connection: sqlite3.Connection, key_id: str, now_us: int) -> Balance:
-    """Return a key's balance.
+    """Return a key's balance in the books, which know of no holds.
 
     Raises:
         KeyNotFound: no account has this id.
@@ -145,7 +167,7 @@ def read_balance(connection: sqlite3.Connection, key_id: str, now_us: int) -> Ba
 
 
 def read_statement(connection: sqlite3.Connection, key_id: str, now_us: int) -> Statement:
-    """Return a key's balance and when it was charged last.
+    """Return a key's balance in the books and when it was charged last.
 
     Raises:
         KeyNotFound: no account has this id.
@@ -189,7 +211,10 @@ def broken_links(connection: sqlite3.Connection, *, after: int = 0) -> Iterator[
 
     A missing transfer is reported as the one after it.
     """
-    before, expected = hash_of(connection, after) or GENESIS, after + 1
+    removed = checkpoint(connection)
+    after = max(after, removed.seq)
+    before = removed.hash if after == removed.seq else hash_of(connection, after) or GENESIS
+    expected = after + 1
     rows = connection.execute(
         f"SELECT hash, {COLUMNS} FROM transfers WHERE seq > ? ORDER BY seq",  # noqa: S608
         (after,),
@@ -201,11 +226,11 @@ def broken_links(connection: sqlite3.Connection, *, after: int = 0) -> Iterator[
         before, expected = found, transfer.seq + 1
 
 
-def _balance(row: tuple[int, int, int, int]) -> Balance:
-    posted, held, spent_today, unlimited = row
+def _balance(row: tuple[int, int, int]) -> Balance:
+    posted, spent_today, unlimited = row
     return Balance(
         posted=Picocredits(posted),
-        held=Picocredits(held),
+        held=Picocredits(0),
         spent_today=Picocredits(spent_today),
         unlimited=bool(unlimited),
     )

@@ -68,6 +68,7 @@ class Reading:
     """What is read when a scrape asks."""
 
     calls_in_flight: int
+    holds_open: int
     backup_failures: int
     engines: tuple[EngineReading, ...]
     """Of one model there may be two: one that drains while another is loaded."""
@@ -161,7 +162,7 @@ class _ServerCollector(Collector):
     """Shows the last reading, with the engines of one model summed."""
 
     def __init__(self) -> None:
-        self._gauges = (0, 0)
+        self._gauges = (0, 0, 0)
         self._waiting: dict[str, int] = {}
         self._totals: dict[str, list[int]] = {}
         self._freed: dict[str, list[int]] = {}
@@ -173,7 +174,7 @@ class _ServerCollector(Collector):
 
     def take(self, reading: Reading, labels: Iterable[str]) -> None:
         """Replace the last reading."""
-        self._gauges = reading.calls_in_flight, reading.backup_failures
+        self._gauges = reading.calls_in_flight, reading.holds_open, reading.backup_failures
         waiting: dict[str, int] = {}
         here = set()
         for engine, model in zip(reading.engines, labels, strict=True):
@@ -198,9 +199,12 @@ class _ServerCollector(Collector):
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         """Yield the series; on any thread, from what `take` has put there whole."""
-        calls, failures = self._gauges
+        calls, holds, failures = self._gauges
         yield GaugeMetricFamily(
             "gigarouter_calls_in_flight", "Paid calls being served.", value=calls
+        )
+        yield GaugeMetricFamily(
+            "gigarouter_holds_open", "Reservations of credit that did not end yet.", value=holds
         )
         yield CounterMetricFamily(
             "gigarouter_backup_failures", "Scheduled backups that failed.", value=failures

@@ -10,7 +10,7 @@ import logging
 import queue
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,10 @@ CLOSE_SECONDS = 30.0
 Outcome = tuple[Reply, Any, BaseException | None]
 
 
+def _nothing() -> None:
+    """Take over nothing."""
+
+
 class Writer:
     """Runs operations one after the other, each of them entirely or not at all."""
 
@@ -51,19 +55,21 @@ class Writer:
         writes_max: int,
         reserve: Spare,
         inspect: Inspection = lambda _: None,
+        follow: Callable[[sqlite3.Connection], Callable[[], None]] = lambda _: _nothing,
         committed: Inspection = lambda _: None,
     ) -> None:
         """Open the database.
 
-        `inspect` may refuse an existing database before it is changed; `committed` is called on the
-        writer's thread after each commit, before its replies, and must not raise.
+        `inspect` may refuse an existing database before it is changed. `follow` is called on the
+        writer's thread before each commit, inside the transaction; what it returns is called right
+        after the commit, before its replies, and so is `committed`. Neither of these two may raise.
 
         Raises:
             StoreFailed: the database cannot be opened, or was refused.
         """
         self.path = path
         """For readers, which open connections of their own."""
-        self._committed = committed
+        self._follow, self._committed = follow, committed
         self._disk = DiskState(reserve)
         self._connection = connect(path, migrations, inspect, copy_before_migrating=True)
         self._files = FilesInPlace(path)
@@ -136,14 +142,24 @@ class Writer:
         if self._thread.is_alive():
             log.error("the disk does not answer; what waits for it was not acknowledged")
 
-    def _post(self, request: WriteRequest) -> None:
+    def require_room(self, *, essential: bool = False) -> None:
+        """Refuse what `run` would refuse now.
+
+        Raises:
+            QueueFull: too many operations wait.
+            StorageFull: the disk is full, and it is not essential.
+            LedgerUnavailable: the disk failed, or the database is closed.
+        """
         self._disk.require_whole()
         if self._closed:
             raise LedgerUnavailable("it is closed")
-        if self._disk.is_full and not request.essential:
+        if self._disk.is_full and not essential:
             raise StorageFull
         if self._mailbox.qsize() >= self._writes_max:
             raise QueueFull(retry_after_s=1)
+
+    def _post(self, request: WriteRequest) -> None:
+        self.require_room(essential=request.essential)
         self._mailbox.put(request)
 
     def _work(self) -> None:
@@ -212,7 +228,9 @@ class Writer:
         self._flush_on_commit(any(request.durable for request in batch))
         self._connection.execute("BEGIN IMMEDIATE")
         outcomes = [(request.reply, *self._apply(request)) for request in batch]
+        take_over = self._follow(self._connection)
         self._connection.execute("COMMIT")
+        take_over()
         self._committed(self._connection)
         return outcomes
 

@@ -1,4 +1,4 @@
-"""Books: what the operator's API and the command line's `--json` say of backups."""
+"""Books: what the operator's API and the command line's `--json` say of backups and proofs."""
 
 import msgspec
 
@@ -38,3 +38,12 @@ class RestoredView(msgspec.Struct, frozen=True):
     restored: str
     replaced: str | None
     """Where the books are that were there before; None: there were none."""
+
+
+class ProofView(msgspec.Struct, frozen=True):
+    """What `prove` found."""
+
+    removed: int
+    """How many transfers were removed."""
+    problems: list[str]
+    """How they differ from the backup's; empty: they do not."""

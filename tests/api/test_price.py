@@ -30,10 +30,7 @@ def test_new_calls_pay_the_new_price_and_one_that_is_computed_keeps_the_old_one(
             assert await cost() == Decimal("0.008")
             on.backend.gate.clear()
             begun = asyncio.create_task(cost())
-            held = "SELECT COUNT(*) FROM holds"
-            while await on.books.writer.run(  # noqa: ASYNC110 - the books ring no bell
-                lambda c: c.execute(held).fetchone()[0] == 0
-            ):
+            while not on.books.balances.holds_open:  # noqa: ASYNC110 - they ring no bell
                 await asyncio.sleep(0)
             view = await on.appliance.admin.models.price(
                 PriceOrder(id="all-minilm-l6-v2", realtime="2", batch="0.5")

@@ -76,13 +76,13 @@ class NoBooks:
     def __init__(self, charge: Charge) -> None:
         self._charge = charge
 
-    async def open(self, purchase) -> Hold:
-        return Hold(0, purchase.key_id, purchase.amount)
+    def open(self, purchase) -> Hold:
+        return Hold(0, purchase)
 
     async def settle(self, *_) -> Charge:
         return self._charge
 
-    async def release(self, *_) -> None:
+    def release(self, *_) -> None:
         return
 
 
@@ -93,7 +93,7 @@ async def measure(folder: Path, calls: int, keys: int) -> None:
         load = Load(on, on.books.keyring.get(minted.id))
         await load.together(CLIENTS * 2)
         billing, added = load.pipeline._billing, []
-        charge = await billing.holds.settle(await billing.holds.open(await _purchase(load)), None)
+        charge = await billing.holds.settle(billing.holds.open(await _purchase(load)), None)
         without = type(billing)(
             billing.ledger,
             NoBooks(charge),

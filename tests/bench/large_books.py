@@ -54,7 +54,7 @@ class Figures:
 
     start: float
     operations_ms: float
-    """Of one call: hold, settlement and delivery, in the writer without their commits."""
+    """Of one call: settlement and delivery, in the writer without their commits."""
     commits_ms: float
     """The same with them."""
     beside_ms: float
@@ -172,9 +172,6 @@ def _fill(connection: sqlite3.Connection, history: History) -> None:
         ),
     )
     connection.execute(SUMS)
-    connection.execute(
-        "INSERT INTO sqlite_sequence (name, seq) VALUES ('holds', ?)", (history.transfers,)
-    )
     for text, _ in indexes:
         connection.execute(text)
     connection.execute("COMMIT")
@@ -184,7 +181,8 @@ class PaidCall:
     """What one paid call asks of the writer, without its compute."""
 
     def __init__(self, on, key: str) -> None:
-        self._writer, self._now_us = on.books.writer, on.clock.wall_us()
+        self._writer, self._balances = on.books.writer, on.books.balances
+        self._now_us = on.clock.wall_us()
         self._purchase = Purchase(key, "req", MODEL, "realtime", 27, EACH, 1, 10**15)
         self._inside = 0.0
 
@@ -201,9 +199,7 @@ class PaidCall:
         """Make one; return its milliseconds in the operations, and with the commits."""
         self._inside, began = 0.0, time.perf_counter()
         call, now_us = self._writer.call, self._now_us
-        hold = call(
-            self._timed(lambda c: ledger.open_hold(c, self._purchase, now_us)), durable=False
-        )
+        hold = self._balances.hold(self._purchase, now_us)
         charge = call(self._timed(lambda c: ledger.settle_hold(c, hold, now_us)))
         call(self._timed(lambda c: delivery_acks.mark(c, [charge.seq])), durable=False)
         return self._inside * 1e3, (time.perf_counter() - began) * 1e3
@@ -220,7 +216,7 @@ async def measure(directory: DataDir, calls: int) -> Figures:
         balances = []
         for _ in range(50):
             began = time.perf_counter()
-            await billing.ledger.balance(name(1))
+            billing.ledger.balance(name(1))
             balances.append((time.perf_counter() - began) * 1e3)
         began = time.perf_counter()
         listed = len((await on.appliance.admin.keys.all()).data)

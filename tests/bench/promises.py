@@ -64,13 +64,8 @@ PROMISES = (
     Promise("L7", "the same after a loss of power", untried="no such disk is simulated here"),
     Promise(
         "L8b",
-        "ten thousand open holds are released at a start",
-        tests=(
-            (
-                "unit/ledger/test_audit.py"
-                "::test_ten_thousand_open_holds_are_released_at_a_start_sooner_than_they_were_made"
-            ),
-        ),
+        "holds end with their process, and what they reserved is there at the next start",
+        tests=("unit/ledger/test_ledger_table.py",),
     ),
     Promise(
         "L9",

@@ -1,5 +1,6 @@
-"""`gigarouter backup` and `gigarouter restore`, with a server and without one."""
+"""`gigarouter backup`, `restore` and `prove`, with a server and without one."""
 
+import asyncio
 import json
 import sqlite3
 import time
@@ -8,6 +9,13 @@ from contextlib import closing
 import httpx2
 import pytest
 
+from appliance.core.clock import MICROSECONDS_PER_DAY
+from appliance.core.limits import Limits
+from appliance.ledger.books import open_books
+from appliance.ledger.retention_schedule import RetentionSchedule
+from appliance.store.datadir import DataDir
+from tests.appliance import HandClock
+from tests.money.audit import Books
 from tests.server import EMBED
 
 
@@ -124,3 +132,42 @@ def test_what_is_no_backup_is_refused_in_one_line(server, tmp_path):
     for path in (wrong, tmp_path / "nothing.db"):
         assert str(path) in refused(server.cli("restore", str(path)))
     assert (server.data_dir / "gigarouter.db").read_bytes() == before
+
+
+def test_a_server_that_keeps_calls_for_days_removes_older_ones_and_a_backup_proves_them(
+    server, tmp_path
+):
+    server.start("--fake")
+    alice = server.mint("alice", credit="1")
+    for _ in range(3):
+        assert call(server, alice["key"]).status_code == 200
+    before = tmp_path / "before.db"
+    document(server.cli("backup", str(before), "--json"))
+    said = server.cli("prove", str(before))
+    assert said.stdout == f"the 0 transfers that were removed are those of {before}\n"
+    # As if three days had gone by: the rules of the next step are the server's own.
+    assert server.stop() == 0
+    with closing(sqlite3.connect(server.data_dir / "gigarouter.db")) as books:
+        [(last, at_us)] = books.execute("SELECT MAX(seq), MAX(at_us) FROM transfers").fetchall()
+    directory, clock = DataDir(server.data_dir), HandClock(at_us + 3 * MICROSECONDS_PER_DAY)
+    with directory.locked(), open_books(directory, clock, Limits()) as opened:
+        asyncio.run(RetentionSchedule(opened, keep_days=1).once())
+    assert document(server.cli("prove", str(before), "--json")) == {
+        "removed": last - 1,
+        "problems": [],
+    }
+    server.start("--fake")
+    assert call(server, alice["key"]).status_code == 200
+    assert server.stop() == 0
+    found = Books(server.data_dir)
+    assert found.problems == []
+    other = tmp_path / "other.db"
+    assert refused(server.cli("prove", str(tmp_path / "nothing.db")))
+    with closing(sqlite3.connect(before)) as old, closing(sqlite3.connect(other)) as copy:
+        old.backup(copy)
+        copy.execute("DROP TRIGGER transfers_never_change")
+        copy.execute("UPDATE transfers SET at_us = at_us + 1 WHERE seq = 2")
+        copy.commit()
+    assert "transfer 2 of the backup is not what was written" in refused(
+        server.cli("prove", str(other))
+    )

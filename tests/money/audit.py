@@ -1,6 +1,6 @@
 """Audit: the books recomputed from their rows, by other means than the ledger's own.
 
-Owns every relation between transfers, holds, cached balances and sums that must hold at any moment,
+Owns every relation between transfers, cached balances and sums that must hold at any moment,
 worked out in plain Python, row by row. It imports nothing of the appliance, so that both cannot
 share a fault.
 """
@@ -27,45 +27,43 @@ def problems(connection: sqlite3.Connection) -> list[str]:
 
 def _problems(connection: sqlite3.Connection) -> list[str]:
     transfers = connection.execute(f"SELECT {ROW}, hash FROM transfers ORDER BY seq").fetchall()
-    holds = connection.execute("SELECT * FROM holds").fetchall()
+    removed = connection.execute("SELECT seq, hash, day FROM checkpoint").fetchall()
+    gone, before, day = tuple(removed[0]) if removed else (0, bytes(32), -1)
+    opening = Counter(
+        {
+            row["account"]: row["posted"]
+            for row in connection.execute("SELECT * FROM opening_balances")
+        }
+    )
     prices = {p["version"]: p for p in connection.execute("SELECT * FROM prices")}
     charges = {row["seq"]: row for row in transfers if row["kind"] == "charge"}
     refunded = {row["refunds"] for row in transfers if row["refunds"] is not None}
-    found = _wrong_rows(transfers, prices) + _wrong_chain(transfers)
-    found += [
-        f"hold {row['id']} has another price than its version says"
-        for row in holds
-        if row["amount"] != row["units"] * prices[row["price"]][row["tier"]]
-    ]
+    found = _wrong_rows(transfers, prices) + _wrong_chain(transfers, gone, before)
     kept = {seq: row for seq, row in charges.items() if seq not in refunded}
-    found += _wrong_accounts(connection, transfers, holds, kept)
-    if {row["id"] for row in holds} & {row["hold_id"] for row in charges.values()}:
-        found.append("a hold is open and charged")
+    found += _wrong_accounts(connection, transfers, kept, opening, day)
+    if len({row["hold_id"] for row in charges.values()}) != len(charges):
+        found.append("a hold is charged twice")
     undelivered = {row[0] for row in connection.execute("SELECT seq FROM undelivered")}
     if undelivered & refunded or not undelivered <= charges.keys():
         found.append("what is undelivered was refunded, or is no charge")
-    return found + _wrong_sums(connection, charges, refunded)
+    return found + _wrong_sums(connection, charges, refunded, day)
 
 
-def _wrong_accounts(connection: sqlite3.Connection, transfers, holds, kept) -> list[str]:
+def _wrong_accounts(connection: sqlite3.Connection, transfers, kept, opening, day) -> list[str]:
     accounts = connection.execute("SELECT * FROM accounts").fetchall()
-    found, posted, held = [], Counter(), Counter()
+    found, posted = [], Counter(opening)
     for row in transfers:
         posted[row["debit"]] -= row["amount"]
         posted[row["credit"]] += row["amount"]
-    for row in holds:
-        held[row["account"]] += row["amount"]
     if sum(posted.values()) or sum(account["posted"] for account in accounts):
         found.append("the postings do not sum to zero")
     for account in accounts:
         name = account["id"]
         if account["posted"] != posted[name]:
             found.append(f"{name}: posted {account['posted']}, its transfers say {posted[name]}")
-        if account["held"] != held[name]:
-            found.append(f"{name}: held {account['held']}, its holds say {held[name]}")
-        if account["kind"] == "prepaid" and account["posted"] < account["held"]:
+        if account["kind"] == "prepaid" and account["posted"] < 0:
             found.append(f"{name}: overdrawn")
-        if account["spent_today"] != sum(
+        if account["day"] > day and account["spent_today"] != sum(
             row["amount"]
             for row in kept.values()
             if row["debit"] == name and row["at_us"] // DAY_US == account["day"]
@@ -93,9 +91,10 @@ def _wrong_rows(transfers, prices) -> list[str]:
     return found
 
 
-def _wrong_chain(transfers) -> list[str]:
-    found, before = [], bytes(32)
-    for number, row in enumerate(transfers, start=1):
+def _wrong_chain(transfers, gone, before) -> list[str]:
+    """`gone` transfers were removed; the last of them had the hash `before`."""
+    found = []
+    for number, row in enumerate(transfers, start=gone + 1):
         text = json.dumps(list(row)[:-1], separators=(",", ":"), ensure_ascii=False)
         if row["seq"] != number or row["hash"] != hashlib.sha256(before + text.encode()).digest():
             found.append(f"transfer {row['seq']} is not linked to the one before it")
@@ -103,9 +102,12 @@ def _wrong_chain(transfers) -> list[str]:
     return found
 
 
-def _wrong_sums(connection: sqlite3.Connection, charges, refunded) -> list[str]:
+def _wrong_sums(connection: sqlite3.Connection, charges, refunded, day) -> list[str]:
+    """Of the days after `day`, of which nothing was removed."""
     sums: dict[tuple[object, ...], Counter] = {}
     for seq, row in charges.items():
+        if row["at_us"] // DAY_US <= day:
+            continue
         group = row["at_us"] // DAY_US, row["debit"], row["model"], row["tier"]
         one = Counter(calls=1, units=row["units"], amount=row["amount"])
         if seq in refunded:
@@ -113,7 +115,7 @@ def _wrong_sums(connection: sqlite3.Connection, charges, refunded) -> list[str]:
         sums.setdefault(group, Counter()).update(one)
     kept = {
         (row["day"], row["account"], row["model"], row["tier"]): row
-        for row in connection.execute("SELECT * FROM usage_days")
+        for row in connection.execute("SELECT * FROM usage_days WHERE day > ?", (day,))
     }
     columns = ("calls", "units", "amount", "refunds", "refunded")
     if kept.keys() != sums.keys():
@@ -137,8 +139,6 @@ class Books:
             if verdict != "ok":
                 self.problems.append(verdict)
             self.problems += map(str, books.execute("PRAGMA foreign_key_check").fetchall())
-            [(self.open_holds,)] = books.execute("SELECT COUNT(*) FROM holds").fetchall()
-            [(self.held,)] = books.execute("SELECT SUM(held) FROM accounts").fetchall()
             rows = books.execute(
                 "SELECT charge.request_id, charge.amount, refund.kind FROM transfers AS charge"
                 " LEFT JOIN transfers AS refund ON refund.refunds = charge.seq"

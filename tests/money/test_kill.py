@@ -151,7 +151,7 @@ def test_no_acknowledged_call_is_lost_or_charged_twice_by_a_kill(make_server, tm
         books = Books(server.data_dir)
         where = f"kill {kill} of seed {SEED}, {way}"
         assert books.problems == [], where
-        assert (books.open_holds, books.held, books.undelivered) == (0, 0, 0), where
+        assert books.undelivered == 0, where
         assert set(books.charges.values()) <= {1}, where
         assert set(books.refunded.values()) <= {"crash_refund"}, where
         promised: dict[str, int] = {}
@@ -170,12 +170,11 @@ def test_no_acknowledged_call_is_lost_or_charged_twice_by_a_kill(make_server, tm
         assert load.top_ups_heard <= books.grants - minted <= load.top_ups_sent, where
     assert server.stop() == 0
     log = server.log.read_text()
-    released = sum(map(int, re.findall(r"released (\d+) holds", log)))
     refunded = sum(map(int, re.findall(r"refunded (\d+) calls", log)))
     cut_off = sum(journal.cut_off for journal in journals)
     print(  # noqa: T201 - for whoever runs a thousand
         f"\n{KILLS} kills: {len(promised)} calls acknowledged, {cut_off} cut off, "
-        f"{released} open holds released, {refunded} charges refunded "
+        f"{refunded} charges refunded "
         f"({len(promised) - len(heard)} of them acknowledged), "
         f"{len(kept) - len(heard)} charged unheard, {load.top_ups_heard} top-ups"
     )
@@ -186,7 +185,6 @@ def test_no_acknowledged_call_is_lost_or_charged_twice_by_a_kill(make_server, tm
     # A kill that meets nobody at work proves nothing.
     assert len(promised) > KILLS
     assert cut_off > KILLS
-    assert released > 0
     assert refunded > 0
     assert load.statuses <= {200, 402, 429}
 

@@ -9,7 +9,7 @@ from appliance.core.errors import InvalidRequest
 from appliance.core.units import PICOCREDITS_PER_CREDIT
 from appliance.ledger import audit, ledger, prices
 from appliance.ledger.entry import Purchase
-from appliance.ledger.transfer import POSTED_MAX, read_balance
+from appliance.ledger.transfer import POSTED_MAX
 from appliance.pricing.tariff import Tariff
 from appliance.wire.keys import TopUpOrder
 from tests.appliance import bench
@@ -32,17 +32,17 @@ def play(tmp_path, story):
 async def spend(on, key_id, credits_):
     """Charge a key so many whole credits, and deliver the answer."""
 
-    def work(connection):
-        now_us = on.clock.wall_us()
-        version = prices.publish(connection, "m", COSTLY, now_us)
-        purchase = Purchase(key_id, "req", "m", "realtime", credits_, EACH, version, None)
-        charge = ledger.settle_hold(
-            connection, ledger.open_hold(connection, purchase, now_us), now_us
-        )
-        connection.execute("DELETE FROM undelivered")
-        return charge
+    now_us = on.clock.wall_us()
+    version = on.books.writer.call(lambda c: prices.publish(c, "m", COSTLY, now_us))
+    purchase = Purchase(key_id, "req", "m", "realtime", credits_, EACH, version, None)
+    hold = on.books.balances.hold(purchase, now_us)
 
-    return await on.books.writer.run(work)
+    def work(connection):
+        ledger.settle_hold(connection, hold, now_us)
+        connection.execute("DELETE FROM undelivered")
+
+    on.books.writer.call(work)
+    return on.books.balances.balance(key_id, now_us)
 
 
 def test_grants_and_charges_go_on_beyond_what_one_account_holds(tmp_path):
@@ -52,8 +52,8 @@ def test_grants_and_charges_go_on_beyond_what_one_account_holds(tmp_path):
             minted = await on.mint(name=f"n{number}", credit="1000000")
             for _ in range(6):
                 await keys.top_up(minted.id, TopUpOrder(credit="1000000"))
-            charge = await spend(on, minted.id, 6_500_000)
-            assert charge.balance.posted == MILLION // 2
+            balance = await spend(on, minted.id, 6_500_000)
+            assert balance.posted == MILLION // 2
         report = await on.appliance.admin.usage.report("day", "all", "all", "all")
         assert report.total.credits == 19_500_000
         assert (await on.client.get("/metrics")).status_code == 200
@@ -98,7 +98,7 @@ def test_an_unlimited_key_is_refused_before_its_account_is_full_and_held_amounts
         # Credit makes room again.
         await on.appliance.admin.keys.top_up(minted.id, TopUpOrder(credit="1"))
         await spend(on, minted.id, 1)
-        found = await on.books.writer.run(lambda c: read_balance(c, minted.id, on.clock.wall_us()))
+        found = on.books.balances.balance(minted.id, on.clock.wall_us())
         assert found.posted == -POSTED_MAX
 
     assert play(tmp_path, story).problems == []

@@ -8,6 +8,7 @@ from appliance.core.errors import InvalidSettings
 from appliance.settings import (
     AdminSettings,
     BackupSettings,
+    BooksSettings,
     EngineSettings,
     HubSettings,
     Settings,
@@ -81,6 +82,7 @@ def test_every_setting_can_be_given_in_the_file_in_the_environment_and_as_a_flag
             isolation="process",
         ),
         backup=BackupSettings(every_h=6, keep=28),
+        books=BooksSettings(keep_days=400),
         hub=HubSettings(endpoint="http://mirror.lan/hf", token="hf_x", offline=True),
     )
     values = {
@@ -111,6 +113,7 @@ def test_every_setting_can_be_given_in_the_file_in_the_environment_and_as_a_flag
         "engine.isolation": "process",
         "backup.every_h": 6,
         "backup.keep": 28,
+        "books.keep_days": 400,
         "hub.endpoint": "http://mirror.lan/hf",
         "hub.token": "hf_x",
         "hub.offline": True,

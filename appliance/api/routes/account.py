@@ -82,7 +82,7 @@ async def show_current_key(
     key = services.authenticator.require(request, credential_of(request), "usage", "infer")
     view = current_key(
         key,
-        await services.ledger.balance(key.id),
+        services.ledger.balance(key.id),
         await services.admin.usage.days(key.id),
         utc_day(services.clock.wall_us()),
     )
@@ -126,7 +126,7 @@ async def show_account(request: AnyRequest, services: NamedDependency[Services])
     if text is None:
         text = request.query_params.get("key")
     key = services.authenticator.require(request, text, "usage", "infer")
-    response = answer(account_view(key, await services.ledger.balance(key.id)))
+    response = answer(account_view(key, services.ledger.balance(key.id)))
     response.set_header("cache-control", "no-store")
     return response
 

@@ -25,6 +25,7 @@ async def metrics(request: AnyRequest, services: NamedDependency[Services]) -> R
 def _reading(services: Services) -> Reading:
     return Reading(
         calls_in_flight=services.pipeline.in_flight,
+        holds_open=services.ledger.holds_open,
         backup_failures=services.admin.books.failures,
         engines=tuple(
             EngineReading(engine.number, engine.name, engine.counters, engine.tokens_waiting)

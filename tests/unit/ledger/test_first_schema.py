@@ -4,7 +4,7 @@ import sqlite3
 from contextlib import closing
 
 from appliance.core.limits import Limits
-from appliance.ledger import ledger, prices
+from appliance.ledger import prices
 from appliance.ledger.books import open_books
 from appliance.ledger.schema import MIGRATIONS
 from appliance.store.database import connect
@@ -38,14 +38,12 @@ def test_the_first_books_are_written_again_as_transfers(tmp_path):
         call = opened.writer.call
         assert call(problems) == []
         assert call(
-            lambda c: c.execute(
-                "SELECT id, kind, posted, held, spent_today FROM accounts"
-            ).fetchall()
+            lambda c: c.execute("SELECT id, kind, posted, spent_today FROM accounts").fetchall()
         ) == [
-            ("issued", "system", -100, 0, 0),
-            ("revenue", "system", 35, 0, 0),
-            ("A", "prepaid", 70, 0, 30),
-            ("U", "unlimited", -5, 0, 5),
+            ("issued", "system", -100, 0),
+            ("revenue", "system", 35, 0),
+            ("A", "prepaid", 70, 30),
+            ("U", "unlimited", -5, 5),
         ]
         assert call(
             lambda c: c.execute(
@@ -59,7 +57,8 @@ def test_the_first_books_are_written_again_as_transfers(tmp_path):
         # What is delivered is not known of old charges, and they are not given back.
         assert opened.recovered.refunded == 0
         version = call(lambda c: prices.publish(c, "m", TARIFF, NOON))
-        hold = call(lambda c: ledger.open_hold(c, purchase(version, units=0), NOON))
-        assert hold.id == 10  # no number is given twice
+        hold = opened.balances.hold(purchase(version, units=0), NOON)
+        [(charged,)] = call(lambda c: c.execute("SELECT MAX(hold_id) FROM transfers").fetchall())
+        assert hold.id == charged + 1  # no number is charged twice
     with closing(sqlite3.connect(directory.database)) as connection:
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []

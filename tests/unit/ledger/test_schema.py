@@ -19,6 +19,8 @@ from tests.unit.ledger.test_audit import TOMORROW, key
 
 BEFORE = Path(__file__).with_name("books_of_m003.sql")
 """A prepaid key and an unlimited one, three charges of two days, a refund, three repeats."""
+ACCOUNTS = "SELECT id, kind, key_id, posted, day, spent_today FROM accounts ORDER BY id"
+"""All of an account, but what was held of it before m006."""
 MILLION = 1_000_000 * PICOCREDITS_PER_CREDIT
 
 
@@ -35,8 +37,8 @@ def rows(path):
     with closing(sqlite3.connect(path)) as connection:
         return {
             table: connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall()
-            for table in ("accounts", "transfers", "usage_days", "prices", "keys")
-        }
+            for table in ("transfers", "usage_days", "prices", "keys")
+        } | {"accounts": connection.execute(ACCOUNTS).fetchall()}
 
 
 def test_books_of_the_version_before_open_with_every_row_and_take_the_new_rules(tmp_path):

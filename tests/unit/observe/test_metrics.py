@@ -37,9 +37,9 @@ def counters(tokens=0, **changes):
     return SimpleNamespace(**{**none, "tokens": tokens, **changes})
 
 
-def reading(*engines, calls=0, failures=0):
+def reading(*engines, calls=0, holds=0, failures=0):
     """Each engine is number, model, counters and waiting tokens."""
-    return Reading(calls, failures, tuple(EngineReading(*engine) for engine in engines))
+    return Reading(calls, holds, failures, tuple(EngineReading(*engine) for engine in engines))
 
 
 def samples(it, accept=""):
@@ -168,9 +168,10 @@ def test_models_beyond_the_bound_share_a_label(monkeypatch):
 
 def test_the_server_and_its_process_are_shown():
     it = Metrics()
-    it.read(reading(calls=3, failures=2))
+    it.read(reading(calls=3, holds=1, failures=2))
     found = samples(it)
     assert value(found, "gigarouter_calls_in_flight") == 3
+    assert value(found, "gigarouter_holds_open") == 1
     assert value(found, "gigarouter_backup_failures_total") == 2
     assert value(found, "process_resident_memory_bytes") > 1_000_000
     assert value(found, "process_open_fds") > 0

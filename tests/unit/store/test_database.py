@@ -221,7 +221,7 @@ def cut_off(path):
 def other_rules(path):
     ours(path)
     content = path.read_bytes()
-    path.write_bytes(content.replace(b"posted - held >= 0", b"posted - held >= 1"))
+    path.write_bytes(content.replace(b"OR posted >= 0", b"OR posted >= 1"))
 
 
 def no_header(path):
