@@ -134,7 +134,8 @@ class Residency:
         Raises:
             ModelNotServed: as said.
         """
-        reason = self.reason(spec)
+        # What is in memory needs its file no more, and each call would ask the disk for it.
+        reason = None if self.is_loaded(spec) else self.reason(spec)
         if reason is not None:
             raise ModelNotServed(model=spec.id, reason=reason)
 

@@ -28,7 +28,15 @@ from appliance.store.disk_state import DiskState, Spare
 from appliance.store.error_class import TOO_LARGE, classify
 from appliance.store.files_in_place import FilesInPlace
 from appliance.store.reserve import PAUSE_S
-from appliance.store.write_request import AsyncReply, Operation, Reply, SyncReply, T, WriteRequest
+from appliance.store.write_request import (
+    AsyncReply,
+    Operation,
+    Outcome,
+    SyncReply,
+    T,
+    WriteRequest,
+    report,
+)
 
 log = logging.getLogger("gigarouter.store")
 
@@ -36,8 +44,6 @@ BATCH_MAX = 512
 """Operations in one transaction; bounds how long the first of them waits for its commit."""
 CLOSE_SECONDS = 30.0
 """How long `close` waits for the operations in the queue."""
-
-Outcome = tuple[Reply, Any, BaseException | None]
 
 
 def _nothing() -> None:
@@ -216,11 +222,7 @@ class Writer:
             for request in batch:
                 request.reply.failed(refusal)
             return
-        for reply, result, problem in outcomes:
-            if problem is None:
-                reply.done(result)
-            else:
-                reply.failed(problem)
+        report(outcomes)
         self._checkpoint()
 
     def _transact(self, batch: list[WriteRequest]) -> list[Outcome]:
