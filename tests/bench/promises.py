@@ -212,7 +212,7 @@ PROMISES = (
         "O1, O2, O3",
         "ten times the load leaves nine tenths of the best goodput (seconds for each load)",
         bench=("overload", "--seconds", "{}"),
-        small=10,
+        small=30,
         large=60,
     ),
     Promise(
