@@ -80,6 +80,8 @@ def serve(directory: DataDir, settings: Settings, supervised: Supervised | None 
     log_buffer = logs.configure(settings.log_format, own_file=directory.log)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.set_threshold(GARBAGE_MIN)
+    gc.freeze()  # what was imported stays: nobody looks through it again
+    gc.enable()
     clock = SystemClock()
     limits = Limits.of_machine(memory_bytes())
     if supervised is None:  # a supervisor has checked, and warned, already

@@ -18,7 +18,6 @@ from typing import Any, BinaryIO, Literal, TypeAlias
 import msgspec
 
 from appliance.catalog.catalog import Catalog
-from appliance.catalog.convert import convert_folder
 from appliance.catalog.folder import read_settings
 from appliance.catalog.header import Header
 from appliance.catalog.header_parser import parse_header, read_header
@@ -167,6 +166,9 @@ class Addition:
 
     def _converted(self, part: Path) -> tuple[dict[str, Any], list[str]]:
         """Convert a folder; refuse it by its settings first."""
+        # Late: it brings the writer of GGUF files, which no start of a server needs.
+        from appliance.catalog.convert import convert_folder  # noqa: PLC0415
+
         settings = read_settings(self.source)
         described = describe_folder(settings, name=self.name, task=self.task, pooling=self.pooling)
         self._preview({**described, "file": "any.gguf"})

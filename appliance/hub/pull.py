@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from appliance.catalog.convert import convert_folder
 from appliance.catalog.header import Header
 from appliance.catalog.header_parser import read_header
 from appliance.catalog.spec import ModelSpec, Source
@@ -161,6 +160,9 @@ class Puller:
         self, spec: ModelSpec, source: Source, download: Download
     ) -> Iterator[Arrival]:
         """Download the files of a safetensors model and convert them."""
+        # Late: it brings the writer of GGUF files, which no start of a server needs.
+        from appliance.catalog.convert import convert_folder  # noqa: PLC0415
+
         files = self._files(source, download)
         weights = files[1]
         require_named(source, weights)

@@ -21,13 +21,14 @@ import zlib
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
-
-import sqlite_utils
-from sqlite_utils import Migrations
+from typing import TYPE_CHECKING
 
 from appliance.core.errors import StoreFailed
 from appliance.store.datadir import sync_directory, sync_file
 from appliance.store.reader import open_read_only
+
+if TYPE_CHECKING:
+    import sqlite_utils
 
 log = logging.getLogger("gigarouter.store")
 
@@ -36,6 +37,7 @@ APPLICATION_ID = 0x67723031
 
 HEADER_BYTES, MAGIC, APPLICATION_ID_AT = 100, b"SQLite format 3\0", 68
 
+MIGRATION_SET = "gigarouter"
 MIGRATED = "_sqlite_migrations"
 """The table in which sqlite-utils records the steps that were run."""
 
@@ -198,13 +200,7 @@ def _configure(connection: sqlite3.Connection) -> None:
 def _migrate(
     connection: sqlite3.Connection, path: Path, migrations: Sequence[Migration], *, copies: bool
 ) -> None:
-    # Without execute_plugins=False sqlite-utils loads whatever plugins the environment holds.
-    database = sqlite_utils.Database(connection, execute_plugins=False, strict=True)
-    steps = Migrations("gigarouter")
-    for name, step in migrations:
-        steps(name=name)(_on_connection(step))
-    known = {name for name, _ in migrations}
-    applied = {migration.name for migration in steps.applied(database)}
+    known, applied = {name for name, _ in migrations}, _applied(connection)
     if applied - known:
         raise StoreFailed(f"{path} was written by a newer gigarouter; upgrade to open it.")
     if known - applied:
@@ -213,9 +209,32 @@ def _migrate(
         connection.execute(
             "PRAGMA user_version = 0"
         )  # a crash during the steps must not leave an old mark
-        steps.apply(database)
+        _apply(connection, migrations)
     if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
         connection.execute(f"PRAGMA user_version = {tables_mark(connection)}")
+
+
+def _applied(connection: sqlite3.Connection) -> set[str]:
+    """Return the names of the steps that this database has behind it."""
+    if not has_table(connection, MIGRATED):
+        return set()
+    rows = connection.execute(
+        f"SELECT name FROM {MIGRATED} WHERE migration_set = ?",  # noqa: S608 - a constant
+        (MIGRATION_SET,),
+    )
+    return {name for (name,) in rows}
+
+
+def _apply(connection: sqlite3.Connection, migrations: Sequence[Migration]) -> None:
+    # Imported late: most starts find nothing to do, and it takes a twentieth of a start.
+    import sqlite_utils  # noqa: PLC0415
+
+    # Without execute_plugins=False sqlite-utils loads whatever plugins the environment holds.
+    database = sqlite_utils.Database(connection, execute_plugins=False, strict=True)
+    steps = sqlite_utils.Migrations(MIGRATION_SET)
+    for name, step in migrations:
+        steps(name=name)(_on_connection(step))
+    steps.apply(database)
 
 
 def _keep_copy(connection: sqlite3.Connection, path: Path, last_step: str) -> None:
@@ -247,8 +266,8 @@ def _keep_copy(connection: sqlite3.Connection, path: Path, last_step: str) -> No
 
 def _on_connection(
     step: Callable[[sqlite3.Connection], None],
-) -> Callable[[sqlite_utils.Database], None]:
-    def run(database: sqlite_utils.Database) -> None:
+) -> "Callable[[sqlite_utils.Database], None]":
+    def run(database: "sqlite_utils.Database") -> None:
         step(database.conn)
 
     return run

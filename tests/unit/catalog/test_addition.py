@@ -176,7 +176,7 @@ def no_copy(monkeypatch):
         raise AssertionError("it was copied before it was refused")
 
     monkeypatch.setattr(Addition, "_copy", refuse)
-    monkeypatch.setattr("appliance.catalog.addition.convert_folder", refuse)
+    monkeypatch.setattr("appliance.catalog.convert.convert_folder", refuse)
 
 
 def header_only(path, architecture="bert", **keys):
