@@ -1,6 +1,7 @@
 """Who may do what: every registered route, with every kind of credential, sent in every way."""
 
 import asyncio
+import itertools
 import json
 import logging
 import random
@@ -216,6 +217,53 @@ def test_every_route_lets_in_exactly_who_may_use_it_however_the_credential_is_se
                             wrong.append((method, path, kind, channel, told.status, told.code))
         assert wrong == []
         assert asked >= 27 * len(KINDS) * len(CHANNELS)
+
+    asyncio.run(story())
+
+
+HOSTS = {"known": (), "foreign": (("host", "evil.test:8642"),)}
+PAGES = {
+    "no page": (),
+    "own": (("origin", "http://127.0.0.1:8642"), ("sec-fetch-site", "same-origin")),
+    "foreign": (("origin", "http://evil.test"), ("sec-fetch-site", "cross-site")),
+}
+WAYS = {"straight": (), "forwarded": (("x-forwarded-for", "127.0.0.1"),)}
+
+
+def test_route_by_credential_by_host_by_page_by_way_the_first_wall_in_order_refuses(tmp_path):
+    """A foreign name, then a foreign page, then what is not this machine, then the credential."""
+
+    async def story():
+        wrong, asked = [], 0
+        hosts = (f"127.0.{number // 250}.{number % 250 + 1}" for number in count())
+        async with bench(tmp_path / "data", preload=False) as on:
+            texts = await credentials(on)
+            cells = itertools.product(
+                sorted(routes(on.appliance.app)), KINDS, HOSTS.items(), PAGES.items(), WAYS.items()
+            )
+            for (method, path), kind, (host, named), (page, origin), (way, forwarded) in cells:
+                who = audience(method, path)
+                refusal = DOORS.get(code := expected(who, path, kind, "authorization")), code
+                if way == "forwarded" and who in (OPERATOR, THIS_MACHINE):
+                    refusal = 404, "unknown_path"
+                if page == "foreign":
+                    refusal = 403, "foreign_origin"
+                if host == "foreign":
+                    refusal = 421, "unknown_host"
+                told = await ask(
+                    on.appliance.app,
+                    method,
+                    re.sub(r"\{[^}]*\}", "nothing", path),
+                    headers=(*sent("authorization", texts[kind])[0], *named, *origin, *forwarded),
+                    host=next(hosts),
+                )
+                asked += 1
+                walls = {*DOORS, "unknown_path", "foreign_origin", "unknown_host"}
+                found = (told.status, told.code) if told.code in walls else (None, None)
+                if found != refusal:
+                    wrong.append((method, path, kind, host, page, way, told.status, told.code))
+        assert wrong == []
+        assert asked >= 27 * len(KINDS) * len(HOSTS) * len(PAGES) * len(WAYS)
 
     asyncio.run(story())
 
