@@ -3,7 +3,8 @@
     python -m tests.bench.deaths [--rounds 100] [--clients 32] [--seed N] [--fake]
 
 Each round sends one signal to the server (not to its supervisor) while clients call it without
-pause: SIGKILL, which is also what a full memory ends in, SIGSEGV, SIGABRT and SIGBUS in turn. Counts
+pause: SIGKILL, SIGSEGV, SIGABRT and SIGBUS in turn; and where a control group can be made (as root,
+version 1 of them), every fifth death is the kernel's own, of a server that has no memory left. Counts
 connections that were refused, calls that were cut off, and how long it took until the next 200.
 The supervisor is told to start it again without a pause (`restart_pause_s`). At the end the books are audited: each 200 that a client read was charged once.
 Proves: no connection is refused, books are exact, and the next 200 comes within three seconds and
@@ -20,11 +21,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 import click
+import httpx2
 
 from tests.bench.load import median, percentile
 from tests.money.audit import Books
@@ -32,6 +35,10 @@ from tests.server import EMBED, Server, child_of, is_over
 
 SEED = 20_261_126
 SIGNALS = ("SIGKILL", "SIGSEGV", "SIGABRT", "SIGBUS")
+OUT_OF_MEMORY = "no memory"
+GROUPS = Path("/sys/fs/cgroup/memory")
+GROUP_BYTES = 4 * 2**20
+"""What a server may take more, once it is in the group that it dies in."""
 BACK_S = 60.0
 """How long a server may take to answer again before the proof is given up."""
 PAUSE_S = 0.05
@@ -89,21 +96,46 @@ class Client:
         connection.close()
 
 
+def ways() -> list[str]:
+    """Return the deaths that can be died here."""
+    can_starve = os.access(GROUPS / "memory.limit_in_bytes", os.W_OK)
+    return [*SIGNALS, OUT_OF_MEMORY] if can_starve else [*SIGNALS]
+
+
+def starve(server: Server, pid: int) -> None:
+    """Let a process take next to no memory from now on, and have it take some."""
+    group = GROUPS / f"gigarouter-{pid}"
+    group.mkdir()
+    (group / "memory.limit_in_bytes").write_text(str(GROUP_BYTES))
+    (group / "cgroup.procs").write_text(str(pid))
+    content = json.dumps({"model": EMBED, "input": ["x" * 1_000] * 2_000, "user": "x" * 10_000_000})
+    with suppress(httpx2.TransportError), server.client() as client:
+        client.post("/v1/embeddings", content=content)
+
+
 def kill(server: Server, name: str) -> int:
-    """Send a signal to the server under its supervisor; return the process that got it."""
+    """End the server under its supervisor; return the process that it was."""
     assert server.process is not None
     until = time.monotonic() + BACK_S
     while (child := child_of(server.process.pid)) is None:
         assert time.monotonic() < until, "no server runs"
         time.sleep(0.01)
-    os.kill(child, signal.Signals[name])
+    if name == OUT_OF_MEMORY:
+        threading.Thread(target=starve, args=(server, child), daemon=True).start()
+    else:
+        os.kill(child, signal.Signals[name])
     return child
 
 
 def measure(
-    server: Server, clients: Sequence[Client], *, rounds: int, chance: random.Random
+    server: Server,
+    clients: Sequence[Client],
+    *,
+    rounds: int,
+    chance: random.Random,
+    names: Sequence[str] = SIGNALS,
 ) -> list[Round]:
-    """Kill a server so many times while clients call it."""
+    """Kill a server so many times, in these ways in turn, while clients call it."""
     stop = threading.Event()
     threads = [threading.Thread(target=client.run, args=(stop,)) for client in clients]
     for thread in threads:
@@ -111,7 +143,7 @@ def measure(
     found = []
     try:
         for number in range(rounds):
-            name = SIGNALS[number % len(SIGNALS)]
+            name = names[number % len(names)]
             time.sleep(0.2 + chance.random() / 2)
             killed = kill(server, name)
             began = time.monotonic()
@@ -120,6 +152,8 @@ def measure(
                 assert time.monotonic() - began < BACK_S, f"{name} did not end the server"
                 time.sleep(0.001)
             over = time.monotonic()
+            if name == OUT_OF_MEMORY:
+                began = over
             # What was sent before may have been answered before, and be read only now.
             while not any(client.last_s > over for client in clients):
                 assert time.monotonic() - began < BACK_S, f"not back after {name}"
@@ -152,7 +186,7 @@ def problems(server: Server, clients: Sequence[Client]) -> list[str]:
 def table(rounds: Sequence[Round], clients: Sequence[Client]) -> str:
     """Return the result in words."""
     lines = ["signal     deaths  next 200 p50      max"]
-    for name in SIGNALS:
+    for name in (*SIGNALS, OUT_OF_MEMORY):
         times = [each.back_s for each in rounds if each.name == name]
         if times:
             lines.append(f"{name:10}{len(times):7d}  {median(times):9.2f} s  {max(times):6.2f} s")
@@ -179,11 +213,15 @@ def main() -> int:
         try:
             server.start(*(("--fake",) if asked.fake else ()), supervise=True, env=AT_ONCE)
             clients = [Client(server, str(server.mint()["key"])) for _ in range(asked.clients)]
-            rounds = measure(server, clients, rounds=asked.rounds, chance=random.Random(asked.seed))
+            rounds = measure(
+                server, clients, rounds=asked.rounds, chance=random.Random(asked.seed), names=ways()
+            )
             code = server.stop()
             wrong = problems(server, clients) + [f"exit code {code}"] * bool(code)
         finally:
             server.close()
+            for group in GROUPS.glob("gigarouter-*"):
+                group.rmdir()
     click.echo(table(rounds, clients))
     click.echo("\n".join(wrong) or "the books are exact; no connection was refused")
     return 1 if wrong else 0

@@ -126,7 +126,9 @@ def action(chance: random.Random) -> Action:
     paid = frozenset({200, 402, 429})
     if name == "mistake":
         status, path, body = chance.choice(MISTAKES)
-        return Action(name, path, body, frozenset({status, 429}))
+        # A long text is not tokenized, and so not found too long, for a key without credit.
+        early = {402, 429} if "truncate" in body else {429}
+        return Action(name, path, body, frozenset({status, *early}))
     if name == "rerank":
         documents = [text(chance, 5, 80) for _ in range(chance.choice((1, 5, 20, 100)))]
         body = {"model": RERANK, "query": text(chance, 3, 12), "documents": documents}
