@@ -4,6 +4,7 @@ Owns the alternation A/B/A/B: the speed of a shared machine drifts by a third wi
 servers are compared only within one round, and the median of the rounds' ratios is the result.
 """
 
+import asyncio
 import statistics
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -67,9 +68,13 @@ async def compare(
     *,
     seconds: float,
     rounds: int,
+    rest_s: float,
     clock: Clock,
 ) -> AsyncIterator[Result]:
-    """Yield the result of each workload as soon as its rounds are done."""
+    """Yield the result of each workload as soon as its rounds are done.
+
+    Between two runs nobody calls for `rest_s`: a server may go on computing for clients that left.
+    """
     for workload in workloads:
         sides = [ours] if theirs is None else [ours, theirs]
         for side in sides:
@@ -77,6 +82,7 @@ async def compare(
         samples: list[list[Sample]] = [[] for _ in sides]
         for _ in range(rounds):
             for side, mine in zip(sides, samples, strict=True):
+                await asyncio.sleep(rest_s)
                 mine.append(await _run(side, workload, seconds, clock))
         yield _result(workload, samples)
 

@@ -7,13 +7,16 @@ import asyncio
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import click
 
 from appliance import machine, settings
+from appliance.bench import report
 from appliance.bench.ceiling import Ceiling, measure
 from appliance.bench.comparison import Figures, Result, Side, compare
 from appliance.bench.driver import Target
+from appliance.bench.report import Report
 from appliance.bench.workload import WORKLOADS, Workload, named
 from appliance.catalog.catalog import load, shipped_path
 from appliance.cli import printing
@@ -27,6 +30,8 @@ from appliance.wire.keys import MintOrder
 
 EMBED = "sentence-transformers/all-MiniLM-L6-v2"
 RERANK = "gigarouter/starter-rerank"
+REST_S = 3.0
+"""Before each run of two servers in turn."""
 
 
 @contextmanager
@@ -76,23 +81,47 @@ def run(
     *,
     seconds: float,
     rounds: int,
+    rest_s: float,
     as_json: bool,
-) -> None:
+) -> Report:
     """Measure one server or two in turn, and print each workload when it is done."""
 
     async def collect() -> list[Result]:
         found = []
         async for result in compare(
-            workloads, ours, theirs, seconds=seconds, rounds=rounds, clock=SystemClock()
+            workloads,
+            ours,
+            theirs,
+            seconds=seconds,
+            rounds=rounds,
+            rest_s=rest_s,
+            clock=SystemClock(),
         ):
             found.append(result)
             if not as_json:
                 _print(result)
         return found
 
-    results = asyncio.run(collect())
+    found = report.of(asyncio.run(collect()))
     if as_json:
-        printing.document(results)
+        printing.document(found)
+    return found
+
+
+def check(before: Path, now: Report, *, tolerance: float) -> None:
+    """Compare with an earlier report; exit with 1 if anything became slower.
+
+    Raises:
+        InvalidRequest: they cannot be compared; `param` is `check`.
+    """
+    earlier = report.read(before)
+    found = report.slower(earlier, now, tolerance=tolerance)
+    for line in found:
+        click.echo(f"slower: {line}", err=True)
+    if found:
+        raise SystemExit(1)
+    commit = earlier.setting.commit or earlier.setting.version
+    click.echo(f"nothing is slower than at {commit} by more than {tolerance:.0%}", err=True)
 
 
 def run_ceiling(

@@ -187,6 +187,9 @@ cli.add_command(tls)
 @click.option("--workloads", help="Names, separated by commas.  [default: all]")
 @click.option("--seconds", default=5.0, help="Of each run.", show_default=True)
 @click.option("--rounds", default=5, help="Runs of each workload.", show_default=True)
+@click.option("--rest", default=0.0, help="Seconds before each run; 3 with --against.")
+@click.option("--check", type=click.Path(path_type=Path), help="An earlier --json of this machine.")
+@click.option("--tolerance", default=0.1, help="Of --check: how much slower.", show_default=True)
 @click.option("--engine", is_flag=True, help="The raw engine in this process: the ceiling.")
 @everywhere
 def bench(
@@ -205,9 +208,13 @@ def bench(
     workloads: str | None,
     seconds: float,
     rounds: int,
+    rest: float,
+    check: Path | None,
+    tolerance: float,
     engine: bool,
 ) -> None:
     """Measure a server with fixed, seeded loads, alone or in turn with a peer."""
+    settings.prepare_native_library()
     from appliance.bench.comparison import Side  # noqa: PLC0415
     from appliance.bench.driver import Target  # noqa: PLC0415
     from appliance.cli import bench as command  # noqa: PLC0415
@@ -228,8 +235,19 @@ def bench(
         if url
         else command.own_side(directory, path=path, rerank_path=rerank_path)
     )
+    rest_s = rest or (command.REST_S if theirs else 0.0)
     with mine as ours:
-        command.run(ours, theirs or None, loads, seconds=seconds, rounds=rounds, as_json=as_json)
+        found = command.run(
+            ours,
+            theirs or None,
+            loads,
+            seconds=seconds,
+            rounds=rounds,
+            rest_s=rest_s,
+            as_json=as_json,
+        )
+    if check is not None:
+        command.check(check, found, tolerance=tolerance)
 
 
 @cli.group()

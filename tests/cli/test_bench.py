@@ -21,8 +21,12 @@ def fake(tmp_path_factory):
 def test_the_bench_measures_its_own_server_with_a_key_that_it_revokes(fake):
     done = fake.cli("bench", *LOADS, "--json")
     assert done.returncode == 0, done.stderr
-    results = {each["workload"]: each for each in json.loads(done.stdout)}
+    document = json.loads(done.stdout)
+    results = {each["workload"]: each for each in document["results"]}
     assert list(results) == ["short-1", "b32x64", "rerank-1"]
+    assert document["setting"]["cores"] == cores()
+    assert document["setting"]["processor"]
+    assert document["setting"]["features"]
     for result in results.values():
         ours = result["ours"]
         assert ours["errors"] == 0
@@ -55,9 +59,11 @@ def test_a_peer_is_measured_in_turn_and_compared_by_ratio(fake):
         "0.5",
         "--rounds",
         "3",
+        "--rest",
+        "0.01",
         "--json",
     )
-    [result] = json.loads(done.stdout)
+    [result] = json.loads(done.stdout)["results"]
     assert result["rounds"] == 3
     assert result["theirs"]["errors"] == 0
     assert result["ratio_min"] <= result["ratio"] <= result["ratio_max"]
@@ -97,3 +103,24 @@ def test_the_raw_engine_is_measured_in_the_benchs_own_process(tmp_path):
     assert ceiling["tokens_per_s"] == pytest.approx(16 * ceiling["texts_per_s"], rel=0.01)
     assert ceiling["batch_ms"] > 0
     assert 1 <= ceiling["workers"] * ceiling["threads"] <= cores()
+
+
+def test_a_run_is_checked_against_an_earlier_one(fake, tmp_path):
+    loads = ("--seconds", "0.2", "--rounds", "1", "--workloads", "short-1")
+    done = fake.cli("bench", *loads, "--json")
+    before = tmp_path / "before.json"
+    before.write_text(done.stdout)
+    again = fake.cli("bench", *loads, "--check", str(before), "--tolerance", "0.95")
+    assert again.returncode == 0, again.stderr
+    assert "nothing is slower than at" in again.stderr
+    found = json.loads(done.stdout)
+    found["results"][0]["ours"]["requests_per_s"] *= 1_000
+    before.write_text(json.dumps(found))
+    slower = fake.cli("bench", *loads, "--check", str(before))
+    assert slower.returncode == 1
+    assert "slower: short-1: " in slower.stderr
+    before.write_text("{}")
+    refused = fake.cli("bench", *loads, "--check", str(before))
+    assert refused.returncode == 1
+    assert "is not what `gigarouter bench --json` prints" in refused.stderr
+    assert "Traceback" not in refused.stderr
