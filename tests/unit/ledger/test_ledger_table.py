@@ -721,6 +721,7 @@ def test_minting_writes_the_key_its_account_and_its_credits_or_nothing(story):
 
 def test_a_hold_is_settled_by_one_at_a_time_and_is_open_again_if_its_charge_fails(story):
     hold, balances = story.holds["H2"], story.books.balances
+    assert (balances.available("A"), balances.available("U")) == (70, None)
     balances.begin_settling(hold)
     assert story.settle("H2") == "not_open"
     assert story.release("H2") == "not_open"

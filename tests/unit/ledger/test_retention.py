@@ -153,7 +153,7 @@ def test_a_backup_from_before_proves_what_was_removed_and_no_other_one_does(open
         now.backup(copy)
     removed(opened, 4)
 
-    def said(change=None):
+    def said(change=None, *, chained=False):
         changed = tmp_path / "changed.db"
         shutil.copy(old, changed)
         with (
@@ -164,12 +164,27 @@ def test_a_backup_from_before_proves_what_was_removed_and_no_other_one_does(open
                 backup.execute("DROP TRIGGER transfers_never_change")
                 backup.execute("DROP TRIGGER transfers_never_go")
                 backup.execute(change)
+            if chained:
+                before = transfer.GENESIS
+                for row in backup.execute(f"{transfer.SELECT} ORDER BY seq").fetchall():
+                    before = transfer.chained(before, transfer.Transfer(*row))
+                    backup.execute("UPDATE transfers SET hash = ? WHERE seq = ?", (before, row[0]))
             return list(retention.disagreements(now, backup))
 
     assert said() == []
     assert "what was written" in said("UPDATE transfers SET at_us = 7 WHERE seq = 3")[0]
     [problem] = said("DELETE FROM transfers WHERE seq > 9")
-    assert "does not have all" in problem
+    assert problem == "the backup does not have what was removed up to transfer 31"
+    assert said("DELETE FROM transfers WHERE seq > 31") == []
+    # Another history, whose chain is whole.
+    [problem] = said("UPDATE transfers SET at_us = at_us + 1 WHERE seq >= 3", chained=True)
+    assert problem == "transfer 31 of the backup is another one than was removed here"
+    # What was removed before the backup was made is not in it.
+    with closing(sqlite3.connect(opened.writer.path)) as now, closing(sqlite3.connect(old)) as copy:
+        now.backup(copy)
+    assert "does not have what was removed" in said()[0]
+    assert removed(opened, 2) == 10
+    assert said() == []
     with closing(sqlite3.connect(opened.writer.path)) as now:
         now.execute("UPDATE opening_balances SET posted = posted + 1 WHERE account = 'A'")
         now.commit()
