@@ -87,13 +87,17 @@ def test_who_comes_back_misses_no_line_and_hears_none_twice(server):
 
 
 def test_a_listener_that_hangs_up_leaves_its_place(server):
-    clients = []
+    clients, listening = [], []
     with server.admin() as admin:
         for _ in range(module.LISTENERS_MAX):
             client = httpx2.Client(base_url=admin.base_url, headers=admin.headers, timeout=30)
             answer = client.send(client.build_request("GET", "/events?every=0.25"), stream=True)
-            assert answer.status_code == 200
             clients.append(client)
+            assert answer.status_code == 200
+            # A listener has its place from its first event on.
+            parts = answer.iter_raw()
+            assert next(parts)
+            listening.append(parts)  # it closes its answer when nobody refers to it
         refused = admin.get("/events")
         assert (refused.status_code, refused.json()["error"]["code"]) == (429, "queue_full")
         assert refused.headers["retry-after"] == str(module.RETRY_S)
