@@ -1,7 +1,7 @@
 """Report: what a run of the bench found, on which machine, with which build.
 
-Owns how two of them are compared. Figures of other machines, engines or loads say nothing about a
-change: they are refused rather than compared.
+Owns how two of them are compared. Figures of another machine or engine say nothing about a change:
+they are refused rather than compared.
 """
 
 import subprocess

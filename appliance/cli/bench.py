@@ -7,7 +7,6 @@ import asyncio
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import click
 
@@ -108,13 +107,12 @@ def run(
     return found
 
 
-def check(before: Path, now: Report, *, tolerance: float) -> None:
+def check(earlier: Report, now: Report, *, tolerance: float) -> None:
     """Compare with an earlier report; exit with 1 if anything became slower.
 
     Raises:
         InvalidRequest: they cannot be compared; `param` is `check`.
     """
-    earlier = report.read(before)
     found = report.slower(earlier, now, tolerance=tolerance)
     for line in found:
         click.echo(f"slower: {line}", err=True)

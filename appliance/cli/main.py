@@ -217,6 +217,7 @@ def bench(
     settings.prepare_native_library()
     from appliance.bench.comparison import Side  # noqa: PLC0415
     from appliance.bench.driver import Target  # noqa: PLC0415
+    from appliance.bench.report import read as read_report  # noqa: PLC0415
     from appliance.cli import bench as command  # noqa: PLC0415
 
     loads = command.chosen(workloads)
@@ -235,6 +236,8 @@ def bench(
         if url
         else command.own_side(directory, path=path, rerank_path=rerank_path)
     )
+    # Before anything is measured: a wrong file costs no minutes.
+    earlier = None if check is None else read_report(check)
     rest_s = rest or (command.REST_S if theirs else 0.0)
     with mine as ours:
         found = command.run(
@@ -246,8 +249,8 @@ def bench(
             rest_s=rest_s,
             as_json=as_json,
         )
-    if check is not None:
-        command.check(check, found, tolerance=tolerance)
+    if earlier is not None:
+        command.check(earlier, found, tolerance=tolerance)
 
 
 @cli.group()

@@ -90,14 +90,6 @@ def _wrong_balances(connection: sqlite3.Connection) -> Iterator[str]:
             yield f"{account}: its balance is {posted}, its transfers say {computed[account]}"
 
 
-def _removed_to(connection: sqlite3.Connection) -> int:
-    """Return the last day of which transfers were removed; -1 if none were."""
-    if not has_table(connection, "checkpoint"):
-        return -1
-    row = connection.execute("SELECT day FROM checkpoint").fetchone()
-    return -1 if row is None else int(row[0])
-
-
 def _problems(connection: sqlite3.Connection, links: int | None) -> Iterator[str]:
     yield from _wrong_balances(connection)
     if has_table(connection, "holds"):
@@ -113,7 +105,7 @@ def _problems(connection: sqlite3.Connection, links: int | None) -> Iterator[str
         return
     for (seq,) in connection.execute(REFUNDS):
         yield f"transfer {seq} refunds another charge than it says"
-    removed = {"removed": _removed_to(connection)}
+    removed = {"removed": transfer.checkpoint(connection).day}
     for day, account in connection.execute(USAGE, removed):
         yield f"{account}: its sums of day {day} are not those of its transfers"
     for (account,) in connection.execute(SPENT):

@@ -95,11 +95,16 @@ def keep(
     now_us: int,
 ) -> None:
     """Record the charge of this call; entries that are older than a day are deleted."""
-    connection.execute("DELETE FROM repeats WHERE until_us <= ?", (now_us,))
+    drop_old(connection, now_us)
     connection.execute(
         "INSERT INTO repeats (account, token, fingerprint, seq, until_us) VALUES (?, ?, ?, ?, ?)",
         (key_id, idempotency_key.token, idempotency_key.fingerprint, seq, now_us + KEPT_US),
     )
+
+
+def drop_old(connection: sqlite3.Connection, now_us: int) -> None:
+    """Delete the entries that are older than a day."""
+    connection.execute("DELETE FROM repeats WHERE until_us <= ?", (now_us,))
 
 
 def drop(connection: sqlite3.Connection, seq: int) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from appliance.core.clock import utc_day
 from appliance.core.units import credits_text
-from appliance.ledger import transfer
+from appliance.ledger import idempotency, transfer
 from appliance.ledger.wide_sum import total, wide_sum
 
 ROWS_MAX = 500
@@ -33,14 +33,14 @@ def remove(connection: sqlite3.Connection, before_us: int, now_us: int) -> int:
     What is undelivered, may be repeated or is refunded by a row that stays is not removed, nor is
     anything after it; the last transfer of all always stays.
     """
-    connection.execute("DELETE FROM repeats WHERE until_us <= ?", (now_us,))
-    first = transfer.checkpoint(connection).seq + 1
-    last = _last(connection, before_us)
-    if last < first:
+    idempotency.drop_old(connection, now_us)
+    gone = transfer.checkpoint(connection).seq
+    last = _last(connection, gone, before_us)
+    if last <= gone:
         return 0
     moved: Counter[str] = Counter()
     day = 0
-    for _, at_us, debit, credit, amount in connection.execute(OLD, (first - 1, last - first + 1)):
+    for _, at_us, debit, credit, amount in connection.execute(OLD, (gone, last - gone)):
         moved[debit] -= amount
         moved[credit] += amount
         day = max(day, utc_day(at_us))
@@ -54,10 +54,10 @@ def remove(connection: sqlite3.Connection, before_us: int, now_us: int) -> int:
     return connection.execute("DELETE FROM transfers WHERE seq <= ?", (last,)).rowcount
 
 
-def _last(connection: sqlite3.Connection, before_us: int) -> int:
-    """Return the last transfer that may be removed now; one before the first: none may."""
-    start = last = transfer.checkpoint(connection).seq
-    for seq, at_us, *_ in connection.execute(OLD, (start, ROWS_MAX)):
+def _last(connection: sqlite3.Connection, gone: int, before_us: int) -> int:
+    """Return the last transfer that may be removed now; `gone`, or less: none may."""
+    last = gone
+    for seq, at_us, *_ in connection.execute(OLD, (gone, ROWS_MAX)):
         if at_us >= before_us:
             break
         last = seq
@@ -65,12 +65,12 @@ def _last(connection: sqlite3.Connection, before_us: int) -> int:
     for table in ("undelivered", "repeats"):
         [(seq,)] = connection.execute(f"SELECT MIN(seq) FROM {table}")  # noqa: S608 - constants
         last = last if seq is None else min(last, seq - 1)
-    while last > start:
+    while last > gone:
         [(charge,)] = connection.execute(REFUNDED, (last,))
         if charge is None:
             break
         last = charge - 1
-    return max(start, last)
+    return last
 
 
 def disagreements(connection: sqlite3.Connection, backup: sqlite3.Connection) -> Iterator[str]:

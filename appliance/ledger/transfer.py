@@ -51,6 +51,15 @@ class ChainTip(NamedTuple):
     hash: bytes
 
 
+class Checkpoint(NamedTuple):
+    """The last transfer that was removed; number 0 and day -1: none was."""
+
+    seq: int = 0
+    hash: bytes = GENESIS
+    day: int = -1
+    """The last day of which any was removed."""
+
+
 COLUMNS = ", ".join(Transfer._fields)
 INSERT = (
     f"INSERT INTO transfers ({COLUMNS}, request_id, hash)"  # noqa: S608 - constants
@@ -99,12 +108,12 @@ def chain_tip(connection: sqlite3.Connection) -> ChainTip:
     return ChainTip(0, GENESIS) if row is None else ChainTip(*row)
 
 
-def checkpoint(connection: sqlite3.Connection) -> ChainTip:
-    """Return the last transfer that was removed, number 0 if none was (see `retention`)."""
+def checkpoint(connection: sqlite3.Connection) -> Checkpoint:
+    """Return the last transfer that was removed (see `retention`)."""
     row = None
     if has_table(connection, "checkpoint"):
-        row = connection.execute("SELECT seq, hash FROM checkpoint").fetchone()
-    return ChainTip(0, GENESIS) if row is None else ChainTip(*row)
+        row = connection.execute("SELECT seq, hash, day FROM checkpoint").fetchone()
+    return Checkpoint() if row is None else Checkpoint(*row)
 
 
 def opening_balances(connection: sqlite3.Connection) -> Counter[str]:

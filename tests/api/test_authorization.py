@@ -163,6 +163,11 @@ def sent(channel, text):
     return ((channel, f"Bearer {text}" if channel == "authorization" else text),), ""
 
 
+def addresses():
+    """Yield addresses of this machine: each failure of a matrix comes from one of its own."""
+    return (f"127.0.{number // 250}.{number % 250 + 1}" for number in count())
+
+
 def expected(who, path, kind, channel):
     """Return the code of the refusal, or None if the credential lets in."""
     if kind in ALLOWED[who] and (
@@ -193,8 +198,7 @@ def test_every_route_is_declared_and_nothing_is_declared_that_is_not_there(tmp_p
 def test_every_route_lets_in_exactly_who_may_use_it_however_the_credential_is_sent(tmp_path):
     async def story():
         wrong, asked = [], 0
-        # As many failures as the matrix needs, each from an address of its own.
-        hosts = (f"127.0.{number // 250}.{number % 250 + 1}" for number in count())
+        hosts = addresses()
         async with bench(tmp_path / "data", preload=False) as on:
             texts = await credentials(on)
             for method, path in sorted(routes(on.appliance.app)):
@@ -235,7 +239,7 @@ def test_route_by_credential_by_host_by_page_by_way_the_first_wall_in_order_refu
 
     async def story():
         wrong, asked = [], 0
-        hosts = (f"127.0.{number // 250}.{number % 250 + 1}" for number in count())
+        hosts = addresses()
         async with bench(tmp_path / "data", preload=False) as on:
             texts = await credentials(on)
             cells = itertools.product(
