@@ -26,6 +26,8 @@ BENCH_KEYS = {
     "--against-key": "GIGAROUTER_BENCH_AGAINST_KEY",
 }
 """Variables that hold keys for `gigarouter bench`, by its options; they are no settings."""
+KERNELS = "GIGAROUTER_KERNELS"
+"""Variable that the engine's library reads: which of its kernels it uses, for comparisons."""
 CONFIG_FILE = "config.toml"
 
 _SERVICE = PREFIX + "(?:[A-Z0-9_]+_)?"
@@ -327,7 +329,7 @@ def bench_key(option: str) -> str | None:
 def _from_environment() -> dict[str, Any]:
     known = {_variable(name): name for name in names()}
     known |= {_variable(old): new for old, new in RENAMED.items()}
-    ignored = {DATA_DIR, *BENCH_KEYS.values(), *injected_variables()}
+    ignored = {DATA_DIR, KERNELS, *BENCH_KEYS.values(), *injected_variables()}
     found: dict[str, Any] = {}
     for variable, value in os.environ.items():
         if not variable.startswith(PREFIX) or variable in ignored:

@@ -15,32 +15,30 @@ set(LLAVA_BUILD OFF)         # the image encoder
 set(LLAMA_OPENSSL OFF)
 
 set(GIGAROUTER_FOLDER "${CMAKE_CURRENT_LIST_DIR}")
-set(GIGAROUTER_KERNELS products.cpp attention.cpp elementwise.cpp)
-list(TRANSFORM GIGAROUTER_KERNELS PREPEND "${CMAKE_CURRENT_LIST_DIR}/")
-set(GIGAROUTER_REPLACED
-    llamafile_sgemm
-    ggml_compute_forward_add_non_quantized
-    ggml_compute_forward_cpy
-    ggml_compute_forward_flash_attn_ext
-    ggml_compute_forward_norm
-    ggml_compute_forward_unary)
+set(GIGAROUTER_REPLACED ggml_cpu_extra_compute_forward ggml_cpu_extra_work_size)
 
-# Set `result` to whether ggml-cpu is compiled for a processor that has what the kernels need.
-function(gigarouter_can_help result)
-    set(${result} OFF PARENT_SCOPE)
-    if(NOT TARGET ggml-cpu OR NOT CMAKE_SYSTEM_NAME STREQUAL "Linux" OR MSVC)
+# Compile the kernels for one instruction set into ggml-cpu, if the compiler knows its options.
+#
+# They are objects of their own, because ggml-cpu's options are those of one processor, and ours serve
+# whichever processor the library is started on.
+function(gigarouter_add_kernels name)
+    include(CheckCXXSourceCompiles)
+    string(TOUPPER "GIGAROUTER_HAS_${name}" has)
+    list(JOIN ARGN " " CMAKE_REQUIRED_FLAGS)
+    check_cxx_source_compiles("int main() { return 0; }" ${has})
+    if(NOT ${has})
         return()
     endif()
-    get_target_property(options ggml-cpu COMPILE_OPTIONS)
-    list(FILTER options INCLUDE REGEX "^-m")
-    list(JOIN options " " CMAKE_REQUIRED_FLAGS)
-    include(CheckCXXSourceCompiles)
-    check_cxx_source_compiles("
-        #if !(defined(__x86_64__) && defined(__AVX2__) && defined(__FMA__) && defined(__F16C__))
-        #error
-        #endif
-        int main() {}" GIGAROUTER_HAS_AVX2)
-    set(${result} ${GIGAROUTER_HAS_AVX2} PARENT_SCOPE)
+    add_library(gigarouter-${name} OBJECT "${GIGAROUTER_FOLDER}/kernels.cpp")
+    set_target_properties(gigarouter-${name} PROPERTIES POSITION_INDEPENDENT_CODE ON)
+    target_compile_features(gigarouter-${name} PRIVATE cxx_std_17)
+    # Contracted as the fused multiply-adds that they are written for; nothing else is reordered.
+    target_compile_options(gigarouter-${name} PRIVATE -O3 -fvisibility=hidden -fno-exceptions -fno-rtti ${ARGN})
+    target_compile_definitions(gigarouter-${name} PRIVATE GIGAROUTER_KERNELS=gigarouter_${name} NDEBUG)
+    target_include_directories(gigarouter-${name} PRIVATE $<TARGET_PROPERTY:ggml-cpu,INCLUDE_DIRECTORIES>)
+    target_sources(ggml-cpu PRIVATE $<TARGET_OBJECTS:gigarouter-${name}>)
+    target_compile_definitions(ggml-cpu PRIVATE ${has})
+    set(GIGAROUTER_HELPS ON PARENT_SCOPE)
 endfunction()
 
 # A context reserves 4 bytes for each entry of the vocabulary and token of its longest batch, and fills
@@ -76,14 +74,24 @@ endfunction()
 
 function(gigarouter_finish)
     gigarouter_save_memory()
-    gigarouter_can_help(helps)
     # --wrap does not see calls that link time optimization has already inlined.
-    if(NOT helps OR GGML_LTO)
+    if(NOT TARGET ggml-cpu OR NOT CMAKE_SYSTEM_NAME STREQUAL "Linux" OR GGML_LTO)
+        message(STATUS "gigarouter: the engine keeps its own kernels")
+        return()
+    endif()
+    if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+        gigarouter_add_kernels(avx2 -march=haswell)
+        gigarouter_add_kernels(avx512 -march=skylake-avx512 -mprefer-vector-width=512)
+        gigarouter_add_kernels(amx -march=sapphirerapids -mprefer-vector-width=512)
+    elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
+        gigarouter_add_kernels(neon -march=armv8-a)
+    endif()
+    if(NOT GIGAROUTER_HELPS)
         message(STATUS "gigarouter: the engine keeps its own kernels")
         return()
     endif()
     message(STATUS "gigarouter: adding kernels to ggml-cpu")
-    target_sources(ggml-cpu PRIVATE ${GIGAROUTER_KERNELS})
+    target_sources(ggml-cpu PRIVATE "${GIGAROUTER_FOLDER}/dispatch.cpp")
     foreach(function IN LISTS GIGAROUTER_REPLACED)
         target_link_options(ggml-cpu PRIVATE "LINKER:--wrap=${function}")
     endforeach()

@@ -1,8 +1,8 @@
-// Panels: a small matrix product for a float16 left operand, the core of products and attention.
+// Panels: a small matrix product of float32, the core of products and attention.
 //
 // A panel holds V vectors of output rows side by side for each k: panel[k][V * LANES]. A tile of R
-// columns then needs V loads and R broadcasts for V * R multiply-adds, and V * R accumulators. Of 16
-// registers, 3 x 4 and 2 x 6 use all and hide the latency of the multiply-adds; 3 x 4 measured best.
+// columns then needs V loads and R broadcasts for V * R multiply-adds, and V * R accumulators: V and R
+// are chosen so that they fit into the registers and hide the latency of the multiply-adds.
 
 #pragma once
 
@@ -10,25 +10,87 @@
 
 namespace {
 
-// Transpose 8 rows by 16 columns of float16 into 16 groups of 8 float32, `stride` floats apart.
+#if defined(__AVX2__)
+
+// Transpose 8 rows by 16 columns of float16: vector i has column i below and column i + 8 above.
 // Shuffling before widening moves half the bytes.
-void transpose_block(const half* rows, int64_t row_stride, float* out, int64_t stride) {
-    __m256i a[8], b[8];
+void transpose_halves(const half* rows, int64_t row_stride, __m256i columns[8]) {
+    __m256i next[8];
     for (int i = 0; i < 8; i++) {
-        a[i] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(rows + i * row_stride));
+        columns[i] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(rows + i * row_stride));
     }
     // Three perfect shuffles, each joining row i with row i + 4, bring row bits below column bits.
     for (int round = 0; round < 3; round++) {
         for (int i = 0; i < 4; i++) {
-            b[2 * i] = _mm256_unpacklo_epi16(a[i], a[i + 4]);
-            b[2 * i + 1] = _mm256_unpackhi_epi16(a[i], a[i + 4]);
+            next[2 * i] = _mm256_unpacklo_epi16(columns[i], columns[i + 4]);
+            next[2 * i + 1] = _mm256_unpackhi_epi16(columns[i], columns[i + 4]);
         }
-        std::copy(b, b + 8, a);
+        for (int i = 0; i < 8; i++) columns[i] = next[i];
     }
+}
+
+#endif
+
+constexpr int64_t TRANSPOSED = 16;  // columns of float16 that are transposed at a time
+
+// Write LANES rows by TRANSPOSED columns of float16 as TRANSPOSED vectors, `stride` floats apart.
+void transpose_block(const half* rows, int64_t row_stride, float* out, int64_t stride) {
+#if defined(__AVX512F__)
+    __m256i first[8], second[8];
+    transpose_halves(rows, row_stride, first);
+    transpose_halves(rows + 8 * row_stride, row_stride, second);
     for (int i = 0; i < 8; i++) {
-        _mm256_storeu_ps(out + i * stride, _mm256_cvtph_ps(_mm256_castsi256_si128(a[i])));
-        _mm256_storeu_ps(out + (i + 8) * stride, _mm256_cvtph_ps(_mm256_extracti128_si256(a[i], 1)));
+        const __m256i low = _mm256_permute2x128_si256(first[i], second[i], 0x20);
+        const __m256i high = _mm256_permute2x128_si256(first[i], second[i], 0x31);
+        store(out + i * stride, _mm512_cvtph_ps(low));
+        store(out + (i + 8) * stride, _mm512_cvtph_ps(high));
     }
+#elif defined(__AVX2__)
+    __m256i columns[8];
+    transpose_halves(rows, row_stride, columns);
+    for (int i = 0; i < 8; i++) {
+        store(out + i * stride, _mm256_cvtph_ps(_mm256_castsi256_si128(columns[i])));
+        store(out + (i + 8) * stride, _mm256_cvtph_ps(_mm256_extracti128_si256(columns[i], 1)));
+    }
+#else
+    for (int64_t k = 0; k < TRANSPOSED; k += LANES) {
+        floats row[LANES];
+        for (int i = 0; i < LANES; i++) row[i] = load_halves(rows + i * row_stride + k);
+        for (int lane = 0; lane < LANES; lane++) {
+            for (int i = 0; i < LANES; i++) out[(k + lane) * stride + i] = row[i][lane];
+        }
+    }
+#endif
+}
+
+// The same of float32, 8 columns.
+void transpose_floats(const float* rows, int64_t row_stride, float* out, int64_t stride) {
+#if defined(__AVX2__)
+    for (int64_t first = 0; first < LANES; first += 8) {
+        __m256 pair[8], four[8];
+        for (int i = 0; i < 8; i += 2) {
+            const __m256 even = _mm256_loadu_ps(rows + (first + i) * row_stride);
+            const __m256 odd = _mm256_loadu_ps(rows + (first + i + 1) * row_stride);
+            pair[i] = _mm256_unpacklo_ps(even, odd);
+            pair[i + 1] = _mm256_unpackhi_ps(even, odd);
+        }
+        for (int i = 0; i < 8; i += 4) {
+            for (int j = 0; j < 2; j++) {
+                four[i + 2 * j] = _mm256_shuffle_ps(pair[i + j], pair[i + j + 2], 0x44);
+                four[i + 2 * j + 1] = _mm256_shuffle_ps(pair[i + j], pair[i + j + 2], 0xEE);
+            }
+        }
+        for (int i = 0; i < 4; i++) {
+            float* to = out + i * stride + first;
+            _mm256_storeu_ps(to, _mm256_permute2f128_ps(four[i], four[i + 4], 0x20));
+            _mm256_storeu_ps(to + 4 * stride, _mm256_permute2f128_ps(four[i], four[i + 4], 0x31));
+        }
+    }
+#else
+    for (int64_t k = 0; k < 8; k++) {
+        for (int64_t i = 0; i < LANES; i++) out[k * stride + i] = rows[i * row_stride + k];
+    }
+#endif
 }
 
 // Fill a panel with the first `depth` columns of `height` rows; the panel's other rows become zero.
@@ -40,13 +102,32 @@ void pack_panel(const half* rows, int64_t row_stride, int64_t height, int64_t de
         const int64_t present = std::clamp<int64_t>(height - first, 0, LANES);
         int64_t k = 0;
         if (present == LANES) {
-            for (; k + 16 <= depth; k += 16) {
+            for (; k + TRANSPOSED <= depth; k += TRANSPOSED) {
                 transpose_block(from + k, row_stride, panel + k * width + first, width);
             }
         }
         for (; k < depth; k++) {
             for (int64_t row = 0; row < LANES; row++) {
-                panel[k * width + first + row] = row < present ? _cvtsh_ss(from[row * row_stride + k]) : 0.0f;
+                panel[k * width + first + row] = row < present ? widen(from[row * row_stride + k]) : 0.0f;
+            }
+        }
+    }
+}
+
+// The same for rows of float32.
+template <int V>
+void pack_panel(const float* rows, int64_t row_stride, int64_t height, int64_t depth, float* panel) {
+    constexpr int64_t width = V * LANES;
+    for (int64_t first = 0; first < width; first += LANES) {
+        const float* from = rows + first * row_stride;
+        const int64_t present = std::clamp<int64_t>(height - first, 0, LANES);
+        int64_t k = 0;
+        if (present == LANES) {
+            for (; k + 8 <= depth; k += 8) transpose_floats(from + k, row_stride, panel + k * width + first, width);
+        }
+        for (; k < depth; k++) {
+            for (int64_t row = 0; row < LANES; row++) {
+                panel[k * width + first + row] = row < present ? from[row * row_stride + k] : 0.0f;
             }
         }
     }
@@ -55,13 +136,11 @@ void pack_panel(const half* rows, int64_t row_stride, int64_t height, int64_t de
 // Rows that will be packed next: a tile asks for them while it works. For a handful of columns,
 // waiting for weights took two fifths of the time.
 struct Ahead {
-    const half* rows;
-    int64_t row_stride, count;
+    const char* rows;
+    int64_t row_stride, count;  // in bytes
 
-    void prefetch(int64_t k) const {
-        for (int64_t i = 0; i < count; i++) {
-            _mm_prefetch(reinterpret_cast<const char*>(rows + i * row_stride + k), _MM_HINT_T0);
-        }
+    void prefetch(int64_t offset) const {
+        for (int64_t i = 0; i < count; i++) __builtin_prefetch(rows + i * row_stride + offset);
     }
 
     Ahead take(int64_t rows_taken) {
@@ -73,13 +152,11 @@ struct Ahead {
 };
 
 // Write (or add) the first `count` lanes.
-void store(float* to, int64_t count, __m256 value, bool accumulate) {
+void store_sum(float* to, int64_t count, floats value, bool accumulate) {
     if (count >= LANES) {
-        _mm256_storeu_ps(to, accumulate ? _mm256_add_ps(value, _mm256_loadu_ps(to)) : value);
-    } else {
-        const __m256i mask = first_lanes(count);
-        const __m256 before = accumulate ? _mm256_maskload_ps(to, mask) : _mm256_setzero_ps();
-        _mm256_maskstore_ps(to, mask, _mm256_add_ps(value, before));
+        store(to, accumulate ? value + load(to) : value);
+    } else if (count > 0) {
+        store_first(to, count, accumulate ? value + load_first(to, count) : value);
     }
 }
 
@@ -88,29 +165,31 @@ template <int V, int R>
 void multiply_tile(const float* panel, int64_t height, int64_t depth, const float* columns,
                    int64_t column_stride, float* out, int64_t out_stride, bool accumulate, Ahead ahead) {
     constexpr int64_t line = 64 / sizeof(half);
-    __m256 sum[R][V];
+    floats sum[R][V];
     for (int c = 0; c < R; c++) {
-        for (int v = 0; v < V; v++) sum[c][v] = _mm256_setzero_ps();
+        for (int v = 0; v < V; v++) sum[c][v] = all(0.0f);
     }
     for (int64_t begin = 0; begin < depth; begin += line) {
-        ahead.prefetch(begin);
+        ahead.prefetch(begin * static_cast<int64_t>(sizeof(half)));
         const int64_t end = std::min(depth, begin + line);
 #pragma GCC unroll 4
         for (int64_t k = begin; k < end; k++) {
-            __m256 weight[V];
-            for (int v = 0; v < V; v++) weight[v] = _mm256_loadu_ps(panel + (k * V + v) * LANES);
+            floats weight[V];
+            for (int v = 0; v < V; v++) weight[v] = load(panel + (k * V + v) * LANES);
+#pragma GCC unroll 16
             for (int c = 0; c < R; c++) {
-                const __m256 x = _mm256_broadcast_ss(columns + c * column_stride + k);
-                for (int v = 0; v < V; v++) sum[c][v] = _mm256_fmadd_ps(weight[v], x, sum[c][v]);
+                const floats x = all(columns[c * column_stride + k]);
+#pragma GCC unroll 4
+                for (int v = 0; v < V; v++) sum[c][v] = multiply_add(weight[v], x, sum[c][v]);
             }
         }
     }
     // Unrolled: without it GCC 12 keeps the sums in memory, at half the speed.
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int c = 0; c < R; c++) {
 #pragma GCC unroll 4
         for (int v = 0; v < V; v++) {
-            store(out + c * out_stride + v * LANES, height - v * LANES, sum[c][v], accumulate);
+            store_sum(out + c * out_stride + v * LANES, height - v * LANES, sum[c][v], accumulate);
         }
     }
 }
@@ -120,10 +199,10 @@ template <int V, int R>
 void multiply_panel(const float* panel, int64_t height, int64_t depth, const float* columns,
                     int64_t column_stride, int64_t count, float* out, int64_t out_stride, bool accumulate,
                     Ahead ahead = {}) {
-    const int64_t share = count < R ? ahead.count : (ahead.count * R + count - 1) / count;
+    const int64_t asked = count < R ? ahead.count : (ahead.count * R + count - 1) / count;
     for (; count >= R; count -= R) {
         multiply_tile<V, R>(panel, height, depth, columns, column_stride, out, out_stride, accumulate,
-                            ahead.take(share));
+                            ahead.take(asked));
         columns += R * column_stride;
         out += R * out_stride;
     }

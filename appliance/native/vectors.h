@@ -1,4 +1,8 @@
-// Vectors: what all our kernels share. Eight float32 lanes, a thread's share of the work, tensors.
+// Vectors: what all kernels share. A vector of float32 as wide as the instruction set that this is
+// compiled for, a thread's share of the work, tensors.
+//
+// kernels.cpp is compiled once for each instruction set. All here has internal linkage: no function
+// that was compiled for a wider one may ever stand in for its namesake.
 
 #pragma once
 
@@ -9,16 +13,22 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
-#include <immintrin.h>
 #include <limits>
 
-// Internal linkage: several kernels are linked into a library with thousands of names of its own.
+#if defined(__AVX512F__)
+#include "vectors_avx512.h"
+#elif defined(__AVX2__)
+#include "vectors_avx2.h"
+#else
+#include "vectors_neon.h"
+#endif
+
 namespace {
 
 using half = uint16_t;  // IEEE 754 binary16, as bits
 
-constexpr int LANES = 8;
 constexpr half MINUS_INFINITY = 0xFC00;
 
 struct Range {
@@ -30,37 +40,44 @@ Range share(const ggml_compute_params* params, int64_t count) {
     return {count * params->ith / params->nth, count * (params->ith + 1) / params->nth};
 }
 
-__m256 load_halves(const half* from) {
-    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
-}
+// Memory of one thread that grows and is kept: aligned to a cache line, its content undefined.
+class Scratch {
+public:
+    Scratch() = default;
+    Scratch(const Scratch&) = delete;
+    Scratch& operator=(const Scratch&) = delete;
+    ~Scratch() { std::free(memory_); }
 
-// All ones in the first `count` lanes.
-__m256i first_lanes(int64_t count) {
-    const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count)), lanes);
-}
+    template <class T>
+    T* take(int64_t count) {
+        const size_t wanted = (count * sizeof(T) + 63) / 64 * 64;
+        if (wanted > size_) {
+            std::free(memory_);
+            memory_ = std::aligned_alloc(64, wanted);
+            GGML_ASSERT(memory_ != nullptr);
+            size_ = wanted;
+        }
+        return static_cast<T*>(memory_);
+    }
 
-float total(__m256 lanes) {
-    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps(lanes, 1));
-    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
-}
+private:
+    void* memory_ = nullptr;
+    size_t size_ = 0;
+};
 
 // e^x to about 1e-7 relative: 2^n times a Taylor polynomial on [-ln 2 / 2, ln 2 / 2]. Saturates
 // where float32 would underflow or overflow; a NaN stays one.
-__m256 exponential(__m256 x) {
-    x = _mm256_min_ps(_mm256_set1_ps(88.0f), _mm256_max_ps(_mm256_set1_ps(-87.0f), x));
-    const __m256 n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)),
-                                     _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+floats exponential(floats x) {
+    x = smaller(all(88.0f), larger(all(-87.0f), x));
+    const floats n = nearest(x * all(1.44269504f));
     // ln 2 in two parts: n times the first is nearly exact.
-    const __m256 nearly = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693145752f), x);
-    const __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(1.42860677e-6f), nearly);
-    __m256 p = _mm256_set1_ps(1.0f / 720);
+    const floats nearly = multiply_add(n, all(-0.693145752f), x);
+    const floats r = multiply_add(n, all(-1.42860677e-6f), nearly);
+    floats p = all(1.0f / 720);
     for (float coefficient : {1.0f / 120, 1.0f / 24, 1.0f / 6, 1.0f / 2, 1.0f, 1.0f}) {
-        p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(coefficient));
+        p = multiply_add(p, r, all(coefficient));
     }
-    const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
-    return _mm256_mul_ps(p, _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23)));
+    return scale_by_power(p, n);
 }
 
 bool is_dense_float(const ggml_tensor* tensor) {

@@ -84,14 +84,24 @@ def build() -> str:
     return f"{llama_cpp.__version__} {stamp} {features()}"
 
 
+@once
+def kernels() -> str | None:
+    """Return which of our kernels compute: amx, avx512, avx2 or neon; None where llama.cpp's do."""
+    path = next(Path(_library._name).resolve().parent.glob("libggml-cpu.*"), None)  # noqa: SLF001
+    cpu = ctypes.CDLL(str(path)) if path is not None else None
+    if cpu is None or not hasattr(cpu, "gigarouter_kernels"):
+        return None
+    cpu.gigarouter_kernels.restype = ctypes.c_char_p
+    name: str = cpu.gigarouter_kernels().decode()
+    return None if name == "none" else name
+
+
 def facts() -> dict[str, str]:
     """Return this build's version, kernels, features and path."""
     path = Path(_library._name).resolve()  # noqa: SLF001 - as above
-    cpu = next(path.parent.glob("libggml-cpu.*"), None)
-    is_ours = cpu is not None and hasattr(ctypes.CDLL(str(cpu)), "__wrap_llamafile_sgemm")
     return {
         "llama-cpp-python": llama_cpp.__version__,
-        "kernels": "gigarouter's" if is_ours else "llama.cpp's own",
+        "kernels": f"gigarouter's ({kernels()})" if kernels() else "llama.cpp's own",
         # Buffers take memory when they are written to, and those that nobody reads are not made.
         "memory": "gigarouter's" if hasattr(_library, "gigarouter_engine") else "llama.cpp's own",
         "features": features(),
@@ -132,6 +142,8 @@ def load_model(
         parameters.progress_callback = callback
     parameters.load_mode = llama_cpp.LLAMA_LOAD_MODE_NONE
     parameters.lazy_mode = llama_cpp.LLAMA_LAZY_MODE_OFF
+    # Weights in a layout of llama.cpp's own would be computed by its kernels, not by ours.
+    parameters.use_extra_bufts = kernels() is None
     parameters.n_gpu_layers = -1
     parameters.vocab_only = vocabulary_only
     with routed_log():
