@@ -6,14 +6,18 @@ workers as the server would have.
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from math import prod
 from threading import Barrier
 
 import msgspec
 
 from appliance.bench.workload import Workload, texts
+from appliance.catalog.header import Header
+from appliance.catalog.headers import header_of
 from appliance.catalog.spec import ModelSpec
 from appliance.core.clock import Clock
 from appliance.engine.backend import EngineLimits
+from appliance.engine.devices import native_peak
 from appliance.engine.loader import LlamaLoader, LoadedModel
 from appliance.scheduler.packer import Turn, pack
 from appliance.sequences.sequence import TokenSequence, frame_single
@@ -21,6 +25,9 @@ from appliance.sequences.sequence import TokenSequence, frame_single
 NS_PER_S = 1_000_000_000
 BODIES = 64
 """Bodies of the workload that are computed, over and over."""
+PEAK_SECONDS = 0.3
+PEAK_STEPS = 200_000
+"""Of the peak, in one call: a few milliseconds."""
 
 
 class Ceiling(msgspec.Struct, frozen=True):
@@ -34,6 +41,39 @@ class Ceiling(msgspec.Struct, frozen=True):
     tokens_per_s: float
     batch_ms: float
     """Mean time of one call of the engine."""
+    gflops: float = 0.0
+    """Billions of operations a second of matrix products; attention and the rest not counted."""
+    peak_gflops: float = 0.0
+    """What the kernels in use can do with these threads; 0 where they are not ours."""
+
+
+def peak(threads: int, *, seconds: float, clock: Clock) -> float:
+    """Return what so many threads can compute together, in GFLOP/s; 0 where nobody knows.
+
+    Multiply-adds in registers, as a roofline takes them (Williams, Waterman and Patterson, 2009):
+    no product can be faster. A processor's clock differs from minute to minute, so this is
+    measured beside each workload.
+    """
+    together = Barrier(threads)
+
+    def work(_: int) -> float:
+        native_peak(PEAK_STEPS)
+        together.wait()
+        began_ns, done = clock.monotonic_ns(), 0
+        while (elapsed_ns := clock.monotonic_ns() - began_ns) < seconds * NS_PER_S:
+            done += native_peak(PEAK_STEPS)
+            if not done:
+                return 0.0
+        return done / elapsed_ns
+
+    with ThreadPoolExecutor(threads) as pool:
+        return sum(pool.map(work, range(threads)))
+
+
+def operations_of(header: Header) -> int:
+    """Return the floating-point operations of one token's matrix products."""
+    weights = (tensor for name, tensor in header.tensors.items() if name.startswith("blk."))
+    return sum(2 * prod(tensor.shape) for tensor in weights if len(tensor.shape) > 1)
 
 
 def measure(
@@ -48,11 +88,17 @@ def measure(
     ]
     model = loader.open_model(spec)
     try:
-        if loader.is_measurable(spec) and (found := loader.measure_tuning(spec, model.weights)):
-            model = replace(model, tuning=found)
-        return _run(model, workload, sequences, seconds=seconds, clock=clock)
+        if loader.is_measurable(spec) and (tuning := loader.measure_tuning(spec, model.weights)):
+            model = replace(model, tuning=tuning)
+        found = _run(model, workload, sequences, seconds=seconds, clock=clock)
     finally:
         model.weights.close()
+    operations = operations_of(header_of(spec.path))
+    return msgspec.structs.replace(
+        found,
+        gflops=found.tokens_per_s * operations / 1e9,
+        peak_gflops=peak(found.workers * found.threads, seconds=PEAK_SECONDS, clock=clock),
+    )
 
 
 def _run(

@@ -141,7 +141,8 @@ def run_ceiling(
                 click.echo(
                     f"{ceiling.workload:10} {ceiling.workers} x {ceiling.threads}  "
                     f"{ceiling.texts_per_s:9.1f} texts/s {ceiling.tokens_per_s:9.0f} tokens/s "
-                    f"{ceiling.batch_ms:8.1f} ms a bin"
+                    f"{ceiling.batch_ms:8.1f} ms a batch {ceiling.gflops:6.0f} GFLOP/s"
+                    + (f" of {ceiling.peak_gflops:.0f}" if ceiling.peak_gflops else "")
                 )
     if as_json:
         printing.document(found)

@@ -37,6 +37,16 @@ def native_facts() -> dict[str, str]:
     return facts()
 
 
+def native_peak(steps: int) -> int:
+    """Compute in registers as fast as our kernels can, and return the operations done.
+
+    0: this engine has none of our kernels.
+    """
+    from appliance.engine.llama.library import peak_operations  # noqa: PLC0415 - as above
+
+    return peak_operations(steps)
+
+
 @once
 def native_keeps_logits() -> bool:
     """Return whether this engine keeps logits that nobody reads; see `capacity.Room`.

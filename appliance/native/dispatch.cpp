@@ -115,6 +115,12 @@ bool gigarouter_use_kernels(const char* name) {
     return false;
 }
 
+// Compute as fast as the kernels in use can and return the floating-point operations done; 0 for none.
+int64_t gigarouter_peak(int64_t steps) {
+    const Kernels* kernels = chosen().load()->kernels;
+    return kernels ? kernels->peak(steps) : 0;
+}
+
 // Taking the type from the original: should upstream change a signature, this does not compile.
 decltype(ggml_cpu_extra_compute_forward) __real_ggml_cpu_extra_compute_forward, __wrap_ggml_cpu_extra_compute_forward;
 decltype(ggml_cpu_extra_work_size) __real_ggml_cpu_extra_work_size, __wrap_ggml_cpu_extra_work_size;

@@ -2,9 +2,9 @@
 #
 # CMake includes this right after llama-cpp-python's own project() call, because the build is given
 # -DCMAKE_PROJECT_llama_cpp_INCLUDE=<this file>. The linker's --wrap leads ggml's calls of a function F
-# to our __wrap_F, and our calls of __real_F to the original. A call that is not of the one shape a
-# kernel is good at goes there, so all that can be lost is speed. Where the kernels cannot help (other
-# processors, a build without AVX2) the engine keeps its own.
+# to our __wrap_F, and our calls of __real_F to the original. What no kernel of ours is good at goes
+# there, so all that can be lost is speed. Where they cannot help (other systems, a processor without
+# AVX2) the engine keeps its own.
 #
 # One line of upstream is changed, because no call could be led elsewhere: a context that pools reserves
 # no logits (gigarouter_without_logits).
@@ -37,6 +37,12 @@ function(gigarouter_add_kernels name)
     target_compile_definitions(gigarouter-${name} PRIVATE GIGAROUTER_KERNELS=gigarouter_${name} NDEBUG)
     target_include_directories(gigarouter-${name} PRIVATE $<TARGET_PROPERTY:ggml-cpu,INCLUDE_DIRECTORIES>)
     target_sources(ggml-cpu PRIVATE $<TARGET_OBJECTS:gigarouter-${name}>)
+    # A function with a weak symbol may stand in for its namesake of a narrower instruction set, and end
+    # the process there. There must be none.
+    add_custom_target(gigarouter-${name}-symbols VERBATIM COMMAND_EXPAND_LISTS
+        COMMAND sh -c "! \"$@\" | grep ' [VWuvw] '" weak "${CMAKE_NM}" -C $<TARGET_OBJECTS:gigarouter-${name}>
+        DEPENDS $<TARGET_OBJECTS:gigarouter-${name}>)
+    add_dependencies(ggml-cpu gigarouter-${name}-symbols)
     target_compile_definitions(ggml-cpu PRIVATE ${has})
     set(GIGAROUTER_HELPS ON PARENT_SCOPE)
 endfunction()

@@ -4,6 +4,7 @@
 
 #include "attention.h"
 #include "elementwise.h"
+#include "peak.h"
 #include "products.h"
 
 namespace {
@@ -26,4 +27,4 @@ size_t scratch(const ggml_tensor* out) { return out->op == GGML_OP_MUL_MAT ? pro
 }  // namespace
 
 extern const Kernels GIGAROUTER_KERNELS;
-const Kernels GIGAROUTER_KERNELS = {compute, scratch};
+const Kernels GIGAROUTER_KERNELS = {compute, scratch, peak};

@@ -20,13 +20,6 @@ constexpr int WEIGHT_VECTORS = 4, WEIGHT_COLUMNS = 6;  // 28 of 32
 constexpr int64_t DEPTH_BLOCK = 512;   // a multiple of every type's block
 constexpr int64_t COLUMN_BLOCK = 256;  // 256 columns of 512 floats stay in L2 for all panels
 
-struct Product {
-    Weights weights;
-    const float* columns;
-    float* out;
-    int64_t rows, count, depth, column_stride, out_stride;  // strides in elements
-};
-
 // Fill a panel with columns [k, k + deep) of the weights' first `height` rows.
 template <int V>
 void pack_weights(const Weights& weights, int64_t height, int64_t k, int64_t deep, float* panel, Scratch& widened) {
@@ -73,14 +66,40 @@ void multiply_by_panels(const ggml_compute_params* params, const Product& produc
 
 namespace {
 
-// One column alone is a matter of memory, not of arithmetic: the original is as good.
-constexpr int64_t COLUMNS_MIN = 2;
+// From how many columns on ours are sooner than the original. One column alone is a matter of memory,
+// not of arithmetic. Of weights in few bits the original computes with bytes what ours compute with
+// float32, after making it: that pays when many columns share the making, and the original's own
+// kernels for K-quants are beaten by tiles alone. Never: INT64_MAX.
+int64_t columns_min(ggml_type type) {
+#if defined(__AMX_BF16__)
+    constexpr int64_t q8 = 8, k_quants = 96;
+#else
+    constexpr int64_t q8 = 24, k_quants = std::numeric_limits<int64_t>::max();
+#endif
+    switch (type) {
+        case GGML_TYPE_F32:
+        case GGML_TYPE_F16:
+        case GGML_TYPE_BF16:
+            return 2;
+        case GGML_TYPE_Q8_0:
+            return q8;
+        case GGML_TYPE_Q4_0:
+        case GGML_TYPE_Q5_0:
+            return 64;
+        case GGML_TYPE_Q4_K:
+        case GGML_TYPE_Q5_K:
+        case GGML_TYPE_Q6_K:
+            return k_quants;
+        default:
+            return std::numeric_limits<int64_t>::max();
+    }
+}
 
 bool is_our_product(const ggml_tensor* out) {
     const ggml_tensor *weights = out->src[0], *columns = out->src[1];
-    return weights->extra == nullptr && is_readable(weights->type) && columns->type == GGML_TYPE_F32 &&
-           out->type == GGML_TYPE_F32 && ggml_is_contiguous(columns) && columns->ne[1] >= COLUMNS_MIN &&
-           weights->nb[0] == ggml_type_size(weights->type) && weights->ne[0] % block_size(weights->type) == 0 &&
+    return weights->extra == nullptr && columns->type == GGML_TYPE_F32 && out->type == GGML_TYPE_F32 &&
+           columns->ne[1] >= columns_min(weights->type) && ggml_is_contiguous(columns) &&
+           weights->nb[0] == ggml_type_size(weights->type) &&
            out->op_params[1] == 0;  // no hint that the weights are of a special shape
 }
 

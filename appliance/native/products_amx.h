@@ -25,6 +25,10 @@ constexpr int64_t AMX_DEPTH_BLOCK = 512;         // a panel, 32 KiB, stays in L1
 
 using bfloat = uint16_t;
 
+// What was written before this is in memory after it. The compiler does not know that tiles and their
+// configuration are read from memory: GCC 12 says so of their first eight bytes alone.
+void settle_memory() { asm volatile("" ::: "memory"); }
+
 struct alignas(64) TileConfig {
     uint8_t palette, start_row, reserved[14];
     uint16_t bytes[16];
@@ -36,7 +40,11 @@ struct alignas(64) TileConfig {
 // change of threads need not save eight kilobytes.
 class Tiles {
 public:
-    Tiles() { _tile_storeconfig(&before_); }
+    Tiles() {
+        settle_memory();
+        _tile_storeconfig(&before_);
+        settle_memory();
+    }
     Tiles(const Tiles&) = delete;
     Tiles& operator=(const Tiles&) = delete;
     ~Tiles() {
@@ -68,6 +76,7 @@ public:
             set(4 + i, height, TILE_DEPTH * sizeof(bfloat));
             set(6 + i, TILE, width * sizeof(float));
         }
+        settle_memory();
         _tile_loadconfig(&wanted);
     }
 
@@ -76,20 +85,25 @@ private:
     int64_t columns_ = 0, rows_ = 0;
 };
 
-// Numbers k and k + 16 of a row, side by side as a pair of bfloat16: their high parts and what is left.
+// Numbers k and k + 16 of a row, side by side as a pair of bfloat16: their high parts, and what is left.
+// Of numbers that are float16 the high part is cut off, because what is left fits in any case.
+template <bool IS_HALF>
 void split(__m512 first, __m512 second, __m512i& high, __m512i& low) {
     const __m512i half_unit = _mm512_set1_epi32(0x8000), upper = _mm512_set1_epi32(static_cast<int>(0xFFFF0000));
-    const auto raised = [&](__m512 x) { return _mm512_add_epi32(_mm512_castps_si512(x), half_unit); };
-    const __m512i a = _mm512_and_si512(raised(first), upper), b = _mm512_and_si512(raised(second), upper);
-    const __m512i rest_a = raised(_mm512_sub_ps(first, _mm512_castsi512_ps(a)));
-    const __m512i rest_b = raised(_mm512_sub_ps(second, _mm512_castsi512_ps(b)));
+    const auto rounded = [&](__m512 x) {
+        const __m512i bits = _mm512_castps_si512(x);
+        return IS_HALF ? bits : _mm512_add_epi32(bits, half_unit);
+    };
+    const __m512i a = _mm512_and_si512(rounded(first), upper), b = _mm512_and_si512(rounded(second), upper);
+    const __m512i rest_a = rounded(_mm512_sub_ps(first, _mm512_castsi512_ps(a)));
+    const __m512i rest_b = rounded(_mm512_sub_ps(second, _mm512_castsi512_ps(b)));
     high = _mm512_or_si512(_mm512_srli_epi32(a, 16), b);
     // (rest_b & upper) | (rest_a >> 16)
     low = _mm512_ternarylogic_epi32(rest_b, upper, _mm512_srli_epi32(rest_a, 16), 0xEA);
 }
 
-// Transpose 16 by 16 pairs, in place.
-void transpose_pairs(__m512i r[16]) {
+// Transpose 16 by 16 pairs, in place. In line, so that they stay in registers.
+__attribute__((always_inline)) inline void transpose_pairs(__m512i r[16]) {
     __m512i t[16];
     for (int i = 0; i < 16; i += 2) {
         t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
@@ -115,8 +129,11 @@ void transpose_pairs(__m512i r[16]) {
 
 // Sources of 32 numbers of a row, as float32: [k, k + 16) and [k + 16, k + 32); zeros past the end.
 struct FloatRows {
+    static constexpr bool is_half = false;
     const float* data;
     int64_t stride, depth;
+
+    void prefetch(int64_t, int64_t) const {}  // they were made just now
 
     void read(int64_t row, int64_t k, __m512& first, __m512& second) const {
         const float* from = data + row * stride + k;
@@ -132,8 +149,13 @@ struct FloatRows {
 };
 
 struct HalfRows {
+    static constexpr bool is_half = true;
     const char* data;
     int64_t stride, depth;
+
+    void prefetch(int64_t row, int64_t k) const {
+        __builtin_prefetch(data + row * stride + k * static_cast<int64_t>(sizeof(half)));
+    }
 
     void read(int64_t row, int64_t k, __m512& first, __m512& second) const {
         const half* from = reinterpret_cast<const half*>(data + row * stride) + k;
@@ -145,8 +167,13 @@ struct HalfRows {
 };
 
 struct Q8Rows {
+    static constexpr bool is_half = false;
     const char* data;
     int64_t stride, depth;
+
+    void prefetch(int64_t row, int64_t k) const {
+        __builtin_prefetch(data + row * stride + k / Q8_COUNT * static_cast<int64_t>(sizeof(Q8Block)));
+    }
 
     void read(int64_t row, int64_t k, __m512& first, __m512& second) const {
         const Q8Block* block = reinterpret_cast<const Q8Block*>(data + row * stride) + k / Q8_COUNT;
@@ -176,7 +203,7 @@ void split_activations(const ggml_compute_params* params, const Product& product
             __m512 first, second;
             __m512i high, low;
             rows.read(column, block * TILE_DEPTH, first, second);
-            split(first, second, high, low);
+            split<false>(first, second, high, low);
             _mm512_store_si512(to, high);
             _mm512_store_si512(to + TILE_WORDS, low);
         }
@@ -192,7 +219,7 @@ void split_weights(const Rows& rows, int64_t height, int64_t k, bfloat* to) {
         if (row < height) {
             __m512 first, second;
             rows.read(row, k, first, second);
-            split(first, second, high[row], low[row]);
+            split<Rows::is_half>(first, second, high[row], low[row]);
         }
     }
     transpose_pairs(high);
@@ -233,6 +260,7 @@ struct Panel {
 
     void pack(int64_t block) const {
         const int64_t k = block * TILE_DEPTH;
+        for (int64_t row = 0; row < following; row++) rows.prefetch(height + row, k);
         for (int64_t row = 0; row < height; row += TILE) {
             const Rows from{rows.data + row * rows.stride, rows.stride, rows.depth};
             split_weights(from, height - row, k, words + (2 * block + row / TILE) * SPLIT_WORDS);
@@ -261,7 +289,10 @@ void multiply_tiles(const Panel<Rows>& panel, bool pack, const bfloat* x, int64_
     alignas(64) float unused[TILE * TILE];
     for (int64_t block = 0; block < blocks; block++) {
         if (block % 4 == 3) _tile_stored(0, unused, TILE * sizeof(float));
-        if (pack) panel.pack(block);
+        if (pack) {
+            panel.pack(block);
+            settle_memory();
+        }
         multiply_block<COLUMNS, ROWS>(x + block * SPLIT_WORDS, x_stride, panel.words + 2 * block * SPLIT_WORDS);
     }
     _tile_stored(0, out, bytes);
@@ -313,6 +344,7 @@ void multiply_rows(Tiles& tiles, const Product& product, Range rows, int64_t k, 
 void multiply_by_tiles(const ggml_compute_params* params, const Product& product) {
     bfloat* activations = reinterpret_cast<bfloat*>((reinterpret_cast<uintptr_t>(params->wdata) + 63) / 64 * 64);
     split_activations(params, product, activations);
+    settle_memory();
     ggml_barrier(params->threadpool);
     const int64_t x_stride = (product.depth + TILE_DEPTH - 1) / TILE_DEPTH * SPLIT_WORDS;
     const Range panels = share(params, (product.rows + TILE_ROWS - 1) / TILE_ROWS);

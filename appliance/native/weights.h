@@ -1,4 +1,5 @@
-// Weights: rows of a matrix as the model file has them, made into float32 where they are used.
+// Weights: rows of a matrix as the model file has them, made into float32 where they are used, and
+// the products that they are used in.
 //
 // No converted copy outlives a call: it would outlive its model, and take twice its memory.
 
@@ -17,32 +18,20 @@ struct Weights {
     const char* row(int64_t index) const { return data + index * stride; }
 };
 
+// out[column][row] = weights[row] times columns[column], over `depth` numbers.
+struct Product {
+    Weights weights;
+    const float* columns;
+    float* out;
+    int64_t rows, count, depth, column_stride, out_stride;  // strides in elements
+};
+
 // As ggml lays it out: 32 numbers in 34 bytes.
 struct Q8Block {
     half scale;
     int8_t numbers[32];
 };
 constexpr int64_t Q8_COUNT = sizeof(Q8Block::numbers);
-
-// Numbers that a type keeps together: a row is read from a multiple of it on.
-int64_t block_size(ggml_type type) { return ggml_blck_size(type); }
-
-bool is_readable(ggml_type type) {
-    switch (type) {
-        case GGML_TYPE_F32:
-        case GGML_TYPE_F16:
-        case GGML_TYPE_BF16:
-        case GGML_TYPE_Q8_0:
-        case GGML_TYPE_Q4_0:
-        case GGML_TYPE_Q5_0:
-        case GGML_TYPE_Q4_K:
-        case GGML_TYPE_Q5_K:
-        case GGML_TYPE_Q6_K:
-            return true;
-        default:
-            return false;
-    }
-}
 
 void widen_q8(const Q8Block* blocks, int64_t count, float* out) {
     for (int64_t block = 0; block < count; block++) {

@@ -103,6 +103,9 @@ def test_the_raw_engine_is_measured_in_the_benchs_own_process(tmp_path):
     assert ceiling["tokens_per_s"] == pytest.approx(16 * ceiling["texts_per_s"], rel=0.01)
     assert ceiling["batch_ms"] > 0
     assert 1 <= ceiling["workers"] * ceiling["threads"] <= cores()
+    # Six blocks of 384 x (4 x 384 + 2 x 1536) weights, two operations each.
+    assert ceiling["gflops"] == pytest.approx(ceiling["tokens_per_s"] * 21.2e6 / 1e9, rel=0.01)
+    assert 0 < ceiling["gflops"] < ceiling["peak_gflops"]
 
 
 def test_a_run_is_checked_against_an_earlier_one(fake, tmp_path):

@@ -81,19 +81,40 @@ def build() -> str:
     """Return what identifies this build: a calibration holds for one of them."""
     path = Path(_library._name)  # noqa: SLF001 - as above
     stamp = path.stat().st_mtime_ns if path.exists() else 0
-    return f"{llama_cpp.__version__} {stamp} {features()}"
+    return f"{llama_cpp.__version__} {stamp} {kernels()} {features()}"
 
 
 @once
 def kernels() -> str | None:
     """Return which of our kernels compute: amx, avx512, avx2 or neon; None where llama.cpp's do."""
-    path = next(Path(_library._name).resolve().parent.glob("libggml-cpu.*"), None)  # noqa: SLF001
-    cpu = ctypes.CDLL(str(path)) if path is not None else None
-    if cpu is None or not hasattr(cpu, "gigarouter_kernels"):
+    cpu = _cpu()
+    if cpu is None:
         return None
     cpu.gigarouter_kernels.restype = ctypes.c_char_p
     name: str = cpu.gigarouter_kernels().decode()
     return None if name == "none" else name
+
+
+def peak_operations(steps: int) -> int:
+    """Compute in registers as fast as our kernels can, and return the operations done.
+
+    0: llama.cpp's own kernels are in use.
+    """
+    cpu = _cpu()
+    if cpu is None or kernels() is None:
+        return 0
+    peak = cpu.gigarouter_peak
+    peak.restype, peak.argtypes = ctypes.c_int64, (ctypes.c_int64,)
+    return int(peak(steps))
+
+
+@once
+def _cpu() -> ctypes.CDLL | None:
+    """Return the library that computes on the processor, if our kernels are in it."""
+    folder = Path(_library._name).resolve().parent  # noqa: SLF001 - as above
+    path = next(folder.glob("libggml-cpu.*"), None)
+    found = ctypes.CDLL(str(path)) if path is not None else None
+    return found if hasattr(found, "gigarouter_kernels") else None
 
 
 def facts() -> dict[str, str]:

@@ -28,6 +28,7 @@ from appliance.engine.vectors import l2_normalise
 from appliance.sequences.sequence import Frame, TokenSequence, frame_pair, frame_single
 from appliance.settings import EngineSettings
 from appliance.store.digests import sha256_of
+from tests.kernels import supported, using
 from tests.models import CONTEXT, HIDDEN, VOCABULARY, write_tiny_gguf
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -121,6 +122,16 @@ def cosines(one, two):
 # -- what is computed ---------------------------------------------------------------------------
 
 
+@pytest.fixture(params=supported())
+def kernels(request):
+    """Compute with the kernels of each instruction set that this processor has."""
+    with using(request.param):
+        yield
+
+
+with_all_kernels = pytest.mark.usefixtures("kernels")
+
+
 def test_the_starter_is_what_its_catalogue_entry_says(starter):
     assert starter.facts.vocabulary == 30_522
     assert starter.facts.width == STARTER.entry.dimensions == 384
@@ -131,6 +142,7 @@ def test_the_starter_is_what_its_catalogue_entry_says(starter):
     )
 
 
+@with_all_kernels
 def test_vectors_are_the_references(starter, encoder):
     items = json.loads((GOLDEN / "all-minilm-l6-v2.json").read_text("utf-8"))["items"]
     assert len(items) > 10
@@ -147,6 +159,7 @@ def test_sequences_at_the_boundaries_of_a_call_are_computed(starter, length):
     assert np.isfinite(found).all()
 
 
+@with_all_kernels
 @pytest.mark.parametrize(
     "lengths",
     [
@@ -170,6 +183,7 @@ def test_a_text_has_the_same_vector_in_any_company(starter, lengths):
         assert cosines(together[index : index + 1], alone) >= SAME
 
 
+@with_all_kernels
 @pytest.mark.parametrize("flash_attention", [None, False, True])
 def test_the_kind_of_attention_changes_no_vector(starter, flash_attention):
     sequences = [noise(length, seed=length) for length in (3, 40, 200)]
@@ -290,6 +304,7 @@ def test_numbers_that_are_not_finite_fail_the_batch_alone(tmp_path):
 # -- rerank heads -------------------------------------------------------------------------------
 
 
+@with_all_kernels
 def test_logits_of_a_cross_encoder_are_the_references_segments_included(tmp_path):
     path = tmp_path / "tiny.gguf"
     convert_folder(GOLDEN / "tiny-cross-encoder", path)
