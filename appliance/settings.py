@@ -28,6 +28,7 @@ BENCH_KEYS = {
 """Variables that hold keys for `gigarouter bench`, by its options; they are no settings."""
 KERNELS = "GIGAROUTER_KERNELS"
 """Variable that the engine's library reads: which of its kernels it uses, for comparisons."""
+KERNEL_NAMES = ("amx", "avx512", "avx2", "neon", "none")
 CONFIG_FILE = "config.toml"
 
 _SERVICE = PREFIX + "(?:[A-Z0-9_]+_)?"
@@ -330,6 +331,8 @@ def _from_environment() -> dict[str, Any]:
     known = {_variable(name): name for name in names()}
     known |= {_variable(old): new for old, new in RENAMED.items()}
     ignored = {DATA_DIR, KERNELS, *BENCH_KEYS.values(), *injected_variables()}
+    if os.environ.get(KERNELS, "none") not in KERNEL_NAMES:
+        raise InvalidSettings("environment", KERNELS, f"is one of {', '.join(KERNEL_NAMES)}")
     found: dict[str, Any] = {}
     for variable, value in os.environ.items():
         if not variable.startswith(PREFIX) or variable in ignored:

@@ -40,8 +40,8 @@ function(gigarouter_add_kernels name)
     # A function with a weak symbol may stand in for its namesake of a narrower instruction set, and end
     # the process there. There must be none.
     add_custom_target(gigarouter-${name}-symbols VERBATIM COMMAND_EXPAND_LISTS
-        COMMAND sh -c "! \"$@\" | grep ' [VWuvw] '" weak "${CMAKE_NM}" -C $<TARGET_OBJECTS:gigarouter-${name}>
-        DEPENDS $<TARGET_OBJECTS:gigarouter-${name}>)
+        COMMAND sh -c "! \"$@\" | grep ' [VWuvw] '" weak "${CMAKE_NM}" -C $<TARGET_OBJECTS:gigarouter-${name}>)
+    add_dependencies(gigarouter-${name}-symbols gigarouter-${name})
     add_dependencies(ggml-cpu gigarouter-${name}-symbols)
     target_compile_definitions(ggml-cpu PRIVATE ${has})
     set(GIGAROUTER_HELPS ON PARENT_SCOPE)

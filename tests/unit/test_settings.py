@@ -185,6 +185,7 @@ def test_a_file_that_cannot_be_read_is_refused_by_name(load, tmp_path):
     ("variable", "value", "key", "reason"),
     [
         ("GIGAROUTER_PROT", "1", "GIGAROUTER_PROT", "GIGAROUTER_PORT"),
+        ("GIGAROUTER_KERNELS", "sse2", "GIGAROUTER_KERNELS", "is one of amx"),
         ("GIGAROUTER_", "1", "GIGAROUTER_", "is not a setting"),
         ("GIGAROUTER_ADMIN", "1", "GIGAROUTER_ADMIN", "is not a setting"),
         ("GIGAROUTER_TLS_PORT", "1", "GIGAROUTER_TLS_PORT", "is not a setting"),
