@@ -159,7 +159,12 @@ struct HalfRows {
 
     void read(int64_t row, int64_t k, __m512& first, __m512& second) const {
         const half* from = reinterpret_cast<const half*>(data + row * stride) + k;
-        const __mmask32 present = _bzhi_u32(0xFFFFFFFF, static_cast<unsigned>(std::min<int64_t>(depth - k, TILE_DEPTH)));
+        if (depth - k >= TILE_DEPTH) {
+            first = load_halves(from);
+            second = load_halves(from + LANES);
+            return;
+        }
+        const __mmask32 present = _bzhi_u32(0xFFFFFFFF, static_cast<unsigned>(depth - k));
         const __m512i both = _mm512_maskz_loadu_epi16(present, from);
         first = _mm512_cvtph_ps(_mm512_castsi512_si256(both));
         second = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(both, 1));
@@ -210,16 +215,22 @@ void split_activations(const ggml_compute_params* params, const Product& product
     }
 }
 
-// One tile of weights, split: [high, low][16 pairs of k][16 rows]. Rows from `height` on are not written to.
+// One tile of weights, split: [high, low][16 pairs of k][16 rows]. Rows from `height` on become zero.
 template <class Rows>
 void split_weights(const Rows& rows, int64_t height, int64_t k, bfloat* to) {
     __m512i high[TILE], low[TILE];
-    for (int64_t row = 0; row < TILE; row++) {
-        high[row] = low[row] = _mm512_setzero_si512();
-        if (row < height) {
-            __m512 first, second;
-            rows.read(row, k, first, second);
-            split<Rows::is_half>(first, second, high[row], low[row]);
+    const auto read = [&](int64_t row) __attribute__((always_inline)) {
+        __m512 first, second;
+        rows.read(row, k, first, second);
+        split<Rows::is_half>(first, second, high[row], low[row]);
+    };
+    if (height >= TILE) {
+#pragma GCC unroll 16
+        for (int64_t row = 0; row < TILE; row++) read(row);
+    } else {
+        for (int64_t row = 0; row < TILE; row++) {
+            high[row] = low[row] = _mm512_setzero_si512();
+            if (row < height) read(row);
         }
     }
     transpose_pairs(high);
@@ -256,14 +267,17 @@ template <class Rows>
 struct Panel {
     Rows rows;
     int64_t height, following;  // rows of this panel, and of the next one
+    int64_t kept;               // blocks of k that are kept: all, or the last few where nobody comes back for more
     bfloat* words;
+
+    bfloat* at(int64_t block) const { return words + 2 * (block % kept) * SPLIT_WORDS; }
 
     void pack(int64_t block) const {
         const int64_t k = block * TILE_DEPTH;
         for (int64_t row = 0; row < following; row++) rows.prefetch(height + row, k);
         for (int64_t row = 0; row < height; row += TILE) {
             const Rows from{rows.data + row * rows.stride, rows.stride, rows.depth};
-            split_weights(from, height - row, k, words + (2 * block + row / TILE) * SPLIT_WORDS);
+            split_weights(from, height - row, k, at(block) + row / TILE * SPLIT_WORDS);
         }
     }
 };
@@ -293,7 +307,7 @@ void multiply_tiles(const Panel<Rows>& panel, bool pack, const bfloat* x, int64_
             panel.pack(block);
             settle_memory();
         }
-        multiply_block<COLUMNS, ROWS>(x + block * SPLIT_WORDS, x_stride, panel.words + 2 * block * SPLIT_WORDS);
+        multiply_block<COLUMNS, ROWS>(x + block * SPLIT_WORDS, x_stride, panel.at(block));
     }
     _tile_stored(0, out, bytes);
     if constexpr (ROWS > 1) _tile_stored(1, out + TILE, bytes);
@@ -319,14 +333,15 @@ void multiply_panel(Tiles& tiles, const Panel<Rows>& panel, const bfloat* x, int
 void multiply_rows(Tiles& tiles, const Product& product, Range rows, int64_t k, int64_t deep, const bfloat* x,
                    int64_t x_stride, int64_t count, float* out) {
     thread_local Scratch packed, widened;
-    bfloat* words = packed.take<bfloat>((deep + TILE_DEPTH - 1) / TILE_DEPTH * 2 * SPLIT_WORDS);
+    const int64_t blocks = (deep + TILE_DEPTH - 1) / TILE_DEPTH, kept = count > TILE_ROWS ? blocks : 2;
+    bfloat* words = packed.take<bfloat>(blocks * 2 * SPLIT_WORDS);
     for (int64_t row = rows.begin; row < rows.end; row += TILE_ROWS) {
         const int64_t height = std::min(TILE_ROWS, rows.end - row);
         const int64_t following = std::min(TILE_ROWS, rows.end - row - height);
         const Weights from = product.weights.below(row);
         const char* data = from.data + ggml_row_size(from.type, k);
         const auto run = [&](auto source) {
-            multiply_panel(tiles, Panel<decltype(source)>{source, height, following, words}, x, x_stride, count,
+            multiply_panel(tiles, Panel<decltype(source)>{source, height, following, kept, words}, x, x_stride, count,
                            out + row, product.out_stride, k > 0);
         };
         if (from.type == GGML_TYPE_F16) {
