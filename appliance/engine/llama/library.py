@@ -163,8 +163,10 @@ def load_model(
         parameters.progress_callback = callback
     parameters.load_mode = llama_cpp.LLAMA_LOAD_MODE_NONE
     parameters.lazy_mode = llama_cpp.LLAMA_LAZY_MODE_OFF
-    # Weights in a layout of llama.cpp's own would be computed by its kernels, not by ours.
-    parameters.use_extra_bufts = kernels() is None
+    # Weights in a layout of llama.cpp's own would be computed by its kernels, not by ours. And its
+    # layout for AMX ends the process where a compiler leaves out, as GCC 12 does, what it writes
+    # into the tiles' configuration: seen with Q8_0 on a Xeon.
+    parameters.use_extra_bufts = kernels() is None and "AMX_INT8 = 1" not in features()
     parameters.n_gpu_layers = -1
     parameters.vocab_only = vocabulary_only
     with routed_log():

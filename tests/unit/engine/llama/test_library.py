@@ -1,7 +1,13 @@
 """What llama.cpp keeps in one place for the whole process is asked for by one thread."""
 
+import os
 import subprocess
 import sys
+
+import numpy as np
+
+from tests.kernels import supported
+from tests.server import ROOT
 
 CODE = """
 import threading
@@ -49,3 +55,54 @@ def test_what_the_build_can_do_is_asked_once_however_many_threads_want_it():
         [sys.executable, "-c", CODE], capture_output=True, text=True, timeout=120, check=False
     )
     assert (end.returncode, end.stdout.strip()) == (0, "1"), end.stderr
+
+
+QUANTIZED = """
+import ctypes, sys
+from pathlib import Path
+
+import llama_cpp
+import numpy as np
+
+from appliance.catalog import catalog
+from appliance.engine.backend import EngineLimits
+from appliance.engine.llama.weights import LlamaWeights
+from appliance.sequences.sequence import TokenSequence
+
+spec = catalog.load(catalog.shipped_path(), Path("none.toml"), Path()).find("all-minilm-l6-v2")
+silent = llama_cpp.llama_log_callback(lambda *said: None)
+llama_cpp.llama_log_set(silent, ctypes.c_void_p())
+asked = llama_cpp.llama_model_quantize_default_params()
+asked.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0
+path = Path(sys.argv[1], "q8_0.gguf")
+assert llama_cpp.llama_model_quantize(str(spec.path).encode(), str(path).encode(), asked) == 0
+limits = EngineLimits(ubatch_tokens_max=512, max_batch_tokens=256, sequences_max=64)
+weights = LlamaWeights(path, pooling="mean", limits=limits, segments=None)
+backend = weights.open_backend(weights.limits, flash_attention=None)
+rng = np.random.default_rng(5)
+for length in (3, 12, 40, 200):
+    tokens = rng.integers(1000, 30_000, length).astype(np.int32)
+    row = backend.compute([TokenSequence(tokens, length, truncated=False)], threads=2)[0]
+    print(*row)
+"""
+
+
+def quantized_rows(folder, kernels):
+    environment = {**os.environ, "GIGAROUTER_KERNELS": kernels}
+    end = subprocess.run(
+        [sys.executable, "-c", QUANTIZED, str(folder)],
+        capture_output=True, text=True, timeout=120, check=False, env=environment, cwd=ROOT,
+    )  # fmt: skip
+    assert end.returncode == 0, (kernels, end.returncode, end.stderr[-2000:])
+    return np.array([line.split() for line in end.stdout.splitlines()], np.float64)
+
+
+def test_a_quantized_file_has_the_vectors_of_llama_cpps_own_kernels(tmp_path):
+    """A process of its own for each: the layout of weights is chosen when they are loaded."""
+    stock = quantized_rows(tmp_path, "none")
+    assert stock.shape == (4, 384)
+    for kernels in supported():
+        ours = quantized_rows(tmp_path, kernels)
+        cosines = (ours * stock).sum(1)
+        cosines /= np.linalg.norm(ours, axis=1) * np.linalg.norm(stock, axis=1)
+        assert cosines.min() >= 0.9999, (kernels, cosines)
