@@ -6,6 +6,7 @@
 #pragma once
 
 #include "panels.h"
+#include "products_few.h"
 #include "weights.h"
 
 namespace {
@@ -66,30 +67,19 @@ void multiply_by_panels(const ggml_compute_params* params, const Product& produc
 
 namespace {
 
-// From how many columns on ours are sooner than the original. One column alone is a matter of memory,
-// not of arithmetic. Of weights in few bits the original computes with bytes what ours compute with
-// float32, after making it: that pays when many columns share the making, and the original's own
-// kernels for K-quants are beaten by tiles alone. Never: INT64_MAX.
+// From how many columns on products are ours. One column alone is a matter of memory, not of arithmetic.
+// Types that the catalogue has are ours from two on, however few: the original rounds activations to
+// float16 or to bytes, and a text's vector would depend on how many tokens were computed with it. Of
+// other weights in few bits the original computes with bytes what ours compute with float32, after
+// making it: that pays when many columns share the making. The original's own kernels for K-quants
+// are beaten by tiles alone.
 int64_t columns_min(ggml_type type) {
-#if defined(__AMX_BF16__)
-    constexpr int64_t q8 = 8, k_quants = 96;
-#else
-    constexpr int64_t q8 = 24, k_quants = std::numeric_limits<int64_t>::max();
-#endif
     switch (type) {
         case GGML_TYPE_F32:
         case GGML_TYPE_F16:
         case GGML_TYPE_BF16:
-            return 2;
         case GGML_TYPE_Q8_0:
-            return q8;
-        case GGML_TYPE_Q4_0:
-        case GGML_TYPE_Q5_0:
-            return 64;
-        case GGML_TYPE_Q4_K:
-        case GGML_TYPE_Q5_K:
-        case GGML_TYPE_Q6_K:
-            return k_quants;
+            return 2;
         default:
             return std::numeric_limits<int64_t>::max();
     }
@@ -126,6 +116,10 @@ bool product(const ggml_compute_params* params, ggml_tensor* out) {
             one.depth = w->ne[0];
             one.column_stride = static_cast<int64_t>(x->nb[1] / sizeof(float));
             one.out_stride = static_cast<int64_t>(out->nb[1] / sizeof(float));
+            if (are_few(one)) {
+                multiply_few(params, one);
+                continue;
+            }
 #if defined(__AMX_BF16__)
             if (i2 + i3 > 0) ggml_barrier(params->threadpool);  // nobody reads the activations before these any more
             multiply_by_tiles(params, one);
