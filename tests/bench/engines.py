@@ -93,8 +93,11 @@ def theirs(folder: Path, seconds: float, rounds: int) -> dict[str, dict[str, flo
     }
     done = subprocess.run(
         [folder / "bin/python", Path(__file__).with_name("raw.py")],
-        input=json.dumps(asked), capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        input=json.dumps(asked),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         raise SystemExit(done.stderr)
     found: dict[str, dict[str, float]] = json.loads(done.stdout)

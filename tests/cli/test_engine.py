@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from appliance.native import build
+from tests.kernels import supported
 
 
 def gigarouter(*arguments):
@@ -24,7 +25,7 @@ def test_the_installed_engine_is_shown():
     facts = json.loads(done.stdout)
     assert set(facts) == {"llama-cpp-python", "kernels", "memory", "features", "library"}
     assert Path(facts["library"]).exists()
-    assert facts["kernels"] in {"gigarouter's", "llama.cpp's own"}
+    assert facts["kernels"] in {f"gigarouter's ({supported()[0]})", "llama.cpp's own"}
     shown = gigarouter("engine", "show").stdout
     assert all(name in shown for name in facts)
     assert facts["kernels"] in shown

@@ -8,6 +8,7 @@ from appliance.bench import report
 from appliance.bench.comparison import Figures, Result
 from appliance.bench.report import Report, Setting
 from appliance.core.errors import InvalidRequest
+from tests.kernels import supported
 
 HERE = Setting("a processor", 2, "AVX2 = 1", "gigarouter's", "0.3.16", "1.0", "abc1234")
 
@@ -25,7 +26,7 @@ def test_a_run_names_machine_engine_and_commit():
     assert found.setting.cores == machine.cores()
     assert found.setting.processor
     assert "CPU" in found.setting.features
-    assert found.setting.kernels in ("gigarouter's", "llama.cpp's own")
+    assert found.setting.kernels in (f"gigarouter's ({supported()[0]})", "llama.cpp's own")
     assert msgspec.json.decode(msgspec.json.encode(found), type=Report) == found
 
 

@@ -91,8 +91,13 @@ def quantized_rows(folder, kernels):
     environment = {**os.environ, "GIGAROUTER_KERNELS": kernels}
     end = subprocess.run(
         [sys.executable, "-c", QUANTIZED, str(folder)],
-        capture_output=True, text=True, timeout=120, check=False, env=environment, cwd=ROOT,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env=environment,
+        cwd=ROOT,
+    )
     assert end.returncode == 0, (kernels, end.returncode, end.stderr[-2000:])
     return np.array([line.split() for line in end.stdout.splitlines()], np.float64)
 
