@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from contextlib import nullcontext
 
+from appliance.core.cancellation import uninterrupted
 from appliance.core.clock import Clock
 from appliance.core.errors import ApplianceError
 from appliance.engine.loader import Loader
@@ -103,10 +104,13 @@ class IdleCalibration:
                 if self._activity() != before:
                     is_over.set()
         finally:
-            # The thread computes with the model: it is given back when the thread is.
+            # The thread computes with the model: it is given back when the thread is, however often
+            # this is cancelled meanwhile.
             is_over.set()
-            await asyncio.wait([work])
-            self._pool.leases.release(weights)
+            try:
+                await uninterrupted(asyncio.wait([work]))
+            finally:
+                self._pool.leases.release(weights)
         if work.result():
             self._settled.add(engine.number)
             self._rest_s = REST_S

@@ -84,6 +84,35 @@ def test_a_call_that_comes_ends_the_measurement_which_begins_anew_when_it_is_qui
     asyncio.run(story())
 
 
+def test_the_model_is_given_back_after_the_thread_however_often_it_is_cancelled(
+    opened, monkeypatch
+):
+    monkeypatch.setattr(idle_calibration, "LOOK_S", 0.001)
+    begun, gate = threading.Event(), threading.Event()
+
+    def measure(_weights, _is_wanted):
+        begun.set()
+        assert gate.wait(30)
+
+    async def story():
+        async with opened() as bench:
+            bench.loader.measures["m"] = measure
+            await bench.residency.wait(bench.spec(), wait_s=60)
+            chore = asyncio.create_task(bench.residency.calibration.run())
+            await asyncio.to_thread(begun.wait, 30)
+            leases, [weights] = bench.residency.pool.leases, bench.residency.pool.entries
+            for _ in range(3):
+                chore.cancel()
+                await asyncio.sleep(0.01)
+                assert leases.count(weights) == 1
+            gate.set()
+            with pytest.raises(asyncio.CancelledError):
+                await chore
+            assert leases.count(weights) == 0
+
+    asyncio.run(story())
+
+
 def test_while_another_model_is_loaded_nothing_is_measured(loaded):
     asked = []
 
