@@ -29,6 +29,7 @@ BENCH_KEYS = {
 KERNELS = "GIGAROUTER_KERNELS"
 """Variable that the engine's library reads: which of its kernels it uses, for comparisons."""
 KERNEL_NAMES = ("amx", "avx512", "avx2", "neon", "none")
+"""Its values, the widest first; the last: llama.cpp's own."""
 CONFIG_FILE = "config.toml"
 
 _SERVICE = PREFIX + "(?:[A-Z0-9_]+_)?"

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import llama_cpp
 
-NAMES = ("amx", "avx512", "avx2", "neon")
-"""The widest first."""
+from appliance.settings import KERNEL_NAMES
+
+*NAMES, _ = KERNEL_NAMES
 _folder = Path(llama_cpp.llama_cpp._lib._name).parent
 
 

@@ -109,7 +109,7 @@ public:
 private:
     static constexpr int64_t width = V * LANES;
     Scratch scratch_, ranges_;
-    Range* visible_ = nullptr;          // of each query
+    Range* visible_ = nullptr;         // of each query
     const half* looked_at_ = nullptr;  // the mask that they were found in
     float *key_panels_ = nullptr, *value_panels_ = nullptr, *scores_ = nullptr;
     int64_t padded_ = 0;
@@ -130,7 +130,7 @@ private:
         scores_ = value_panels_ + head.size * padded_;
         for (int64_t key = 0; key < count; key += width) {
             pack_panel<V>(head.keys + (keys.begin + key) * head.key_stride, head.key_stride,
-                                          std::min(width, count - key), head.size, key_panels_ + key * head.size);
+                          std::min(width, count - key), head.size, key_panels_ + key * head.size);
         }
         for (int64_t key = 0; key < count; key++) {
             const half* from = head.values + (keys.begin + key) * head.value_stride;

@@ -31,9 +31,9 @@ void transpose_halves(const half* rows, int64_t row_stride, __m256i columns[8]) 
 
 #endif
 
-constexpr int64_t TRANSPOSED = 16;  // columns of float16 that are transposed at a time
+constexpr int64_t TRANSPOSED = 16;  // columns that are transposed at a time
 
-// Write LANES rows by TRANSPOSED columns of float16 as TRANSPOSED vectors, `stride` floats apart.
+// Write LANES rows by TRANSPOSED columns as TRANSPOSED vectors, `stride` floats apart.
 void transpose_block(const half* rows, int64_t row_stride, float* out, int64_t stride) {
 #if defined(__AVX512F__)
     __m256i first[8], second[8];
@@ -63,42 +63,47 @@ void transpose_block(const half* rows, int64_t row_stride, float* out, int64_t s
 #endif
 }
 
-// The same of float32, 8 columns.
-void transpose_floats(const float* rows, int64_t row_stride, float* out, int64_t stride) {
+void transpose_block(const float* rows, int64_t row_stride, float* out, int64_t stride) {
 #if defined(__AVX2__)
-    for (int64_t first = 0; first < LANES; first += 8) {
-        __m256 pair[8], four[8];
-        for (int i = 0; i < 8; i += 2) {
-            const __m256 even = _mm256_loadu_ps(rows + (first + i) * row_stride);
-            const __m256 odd = _mm256_loadu_ps(rows + (first + i + 1) * row_stride);
-            pair[i] = _mm256_unpacklo_ps(even, odd);
-            pair[i + 1] = _mm256_unpackhi_ps(even, odd);
-        }
-        for (int i = 0; i < 8; i += 4) {
-            for (int j = 0; j < 2; j++) {
-                four[i + 2 * j] = _mm256_shuffle_ps(pair[i + j], pair[i + j + 2], 0x44);
-                four[i + 2 * j + 1] = _mm256_shuffle_ps(pair[i + j], pair[i + j + 2], 0xEE);
+    for (int64_t k = 0; k < TRANSPOSED; k += 8) {
+        for (int64_t first = 0; first < LANES; first += 8) {
+            const float* from = rows + first * row_stride + k;
+            __m256 pair[8], four[8];
+            for (int i = 0; i < 8; i += 2) {
+                const __m256 even = _mm256_loadu_ps(from + i * row_stride);
+                const __m256 odd = _mm256_loadu_ps(from + (i + 1) * row_stride);
+                pair[i] = _mm256_unpacklo_ps(even, odd);
+                pair[i + 1] = _mm256_unpackhi_ps(even, odd);
             }
-        }
-        for (int i = 0; i < 4; i++) {
-            float* to = out + i * stride + first;
-            _mm256_storeu_ps(to, _mm256_permute2f128_ps(four[i], four[i + 4], 0x20));
-            _mm256_storeu_ps(to + 4 * stride, _mm256_permute2f128_ps(four[i], four[i + 4], 0x31));
+            for (int i = 0; i < 8; i += 4) {
+                for (int j = 0; j < 2; j++) {
+                    four[i + 2 * j] = _mm256_shuffle_ps(pair[i + j], pair[i + j + 2], 0x44);
+                    four[i + 2 * j + 1] = _mm256_shuffle_ps(pair[i + j], pair[i + j + 2], 0xEE);
+                }
+            }
+            for (int i = 0; i < 4; i++) {
+                float* to = out + (k + i) * stride + first;
+                _mm256_storeu_ps(to, _mm256_permute2f128_ps(four[i], four[i + 4], 0x20));
+                _mm256_storeu_ps(to + 4 * stride, _mm256_permute2f128_ps(four[i], four[i + 4], 0x31));
+            }
         }
     }
 #else
-    for (int64_t k = 0; k < 8; k++) {
+    for (int64_t k = 0; k < TRANSPOSED; k++) {
         for (int64_t i = 0; i < LANES; i++) out[k * stride + i] = rows[i * row_stride + k];
     }
 #endif
 }
 
-// Fill a panel with the first `depth` columns of `height` rows; the panel's other rows become zero.
-template <int V>
-void pack_panel(const half* rows, int64_t row_stride, int64_t height, int64_t depth, float* panel) {
+float widen(float x) { return x; }
+
+// Fill a panel with the first `depth` columns of `height` rows of float16 or float32; the panel's other
+// rows become zero.
+template <int V, class Number>
+void pack_panel(const Number* rows, int64_t row_stride, int64_t height, int64_t depth, float* panel) {
     constexpr int64_t width = V * LANES;
     for (int64_t first = 0; first < width; first += LANES) {
-        const half* from = rows + first * row_stride;
+        const Number* from = rows + first * row_stride;
         const int64_t present = std::clamp<int64_t>(height - first, 0, LANES);
         int64_t k = 0;
         if (present == LANES) {
@@ -114,30 +119,11 @@ void pack_panel(const half* rows, int64_t row_stride, int64_t height, int64_t de
     }
 }
 
-// The same for rows of float32.
-template <int V>
-void pack_panel(const float* rows, int64_t row_stride, int64_t height, int64_t depth, float* panel) {
-    constexpr int64_t width = V * LANES;
-    for (int64_t first = 0; first < width; first += LANES) {
-        const float* from = rows + first * row_stride;
-        const int64_t present = std::clamp<int64_t>(height - first, 0, LANES);
-        int64_t k = 0;
-        if (present == LANES) {
-            for (; k + 8 <= depth; k += 8) transpose_floats(from + k, row_stride, panel + k * width + first, width);
-        }
-        for (; k < depth; k++) {
-            for (int64_t row = 0; row < LANES; row++) {
-                panel[k * width + first + row] = row < present ? from[row * row_stride + k] : 0.0f;
-            }
-        }
-    }
-}
-
 // Rows that will be packed next: a tile asks for them while it works. For a handful of columns,
 // waiting for weights took two fifths of the time.
 struct Ahead {
     const char* rows;
-    int64_t row_stride, count;  // in bytes
+    int64_t row_stride, count;  // the stride in bytes
 
     void prefetch(int64_t offset) const {
         for (int64_t i = 0; i < count; i++) __builtin_prefetch(rows + i * row_stride + offset);

@@ -2,11 +2,7 @@
 
 #pragma once
 
-#include "vectors.h"
-
-#if defined(__AMX_BF16__)
 #include "products.h"
-#endif
 
 namespace {
 

@@ -1,4 +1,4 @@
-// Products: weights of any type times float32 activations.
+// Products: weights of float32, float16, bfloat16 and Q8_0 times float32 activations.
 //
 // Activations are never rounded to float16 or to bytes, as the original does. A thread's share of the
 // rows follows from its index, and ggml waits for all threads after each operation.
@@ -28,9 +28,13 @@ void pack_weights(const Weights& weights, int64_t height, int64_t k, int64_t dee
         const half* from = reinterpret_cast<const half*>(weights.data) + k;
         return pack_panel<V>(from, weights.stride / static_cast<int64_t>(sizeof(half)), height, deep, panel);
     }
+    if (weights.type == GGML_TYPE_F32) {
+        const float* from = reinterpret_cast<const float*>(weights.data) + k;
+        return pack_panel<V>(from, weights.stride / static_cast<int64_t>(sizeof(float)), height, deep, panel);
+    }
     float* rows = widened.take<float>(height * deep);
     for (int64_t row = 0; row < height; row++) widen_row(weights, row, k, deep, rows + row * deep);
-    pack_panel<V>(rows, deep, height, deep, panel);
+    pack_panel<V>(static_cast<const float*>(rows), deep, height, deep, panel);
 }
 
 // out[column][row] for all columns and this thread's rows. Weights are converted once for each block
@@ -67,28 +71,20 @@ void multiply_by_panels(const ggml_compute_params* params, const Product& produc
 
 namespace {
 
-// From how many columns on products are ours. One column alone is a matter of memory, not of arithmetic.
-// Types that the catalogue has are ours from two on, however few: the original rounds activations to
-// float16 or to bytes, and a text's vector would depend on how many tokens were computed with it. Of
-// other weights in few bits the original computes with bytes what ours compute with float32, after
-// making it: that pays when many columns share the making. The original's own kernels for K-quants
-// are beaten by tiles alone.
-int64_t columns_min(ggml_type type) {
-    switch (type) {
-        case GGML_TYPE_F32:
-        case GGML_TYPE_F16:
-        case GGML_TYPE_BF16:
-        case GGML_TYPE_Q8_0:
-            return 2;
-        default:
-            return std::numeric_limits<int64_t>::max();
-    }
+// One column alone is a matter of memory, not of arithmetic: the original is as good.
+constexpr int64_t COLUMNS_MIN = 2;
+
+// The types that are ours, however few the columns: the original rounds activations to float16 or to
+// bytes, and a text's vector would depend on how many tokens were computed with it. Other weights in
+// few bits are left to it altogether: it computes with bytes what ours would have to make first.
+bool is_our_type(ggml_type type) {
+    return type == GGML_TYPE_F32 || type == GGML_TYPE_F16 || type == GGML_TYPE_BF16 || type == GGML_TYPE_Q8_0;
 }
 
 bool is_our_product(const ggml_tensor* out) {
     const ggml_tensor *weights = out->src[0], *columns = out->src[1];
-    return weights->extra == nullptr && columns->type == GGML_TYPE_F32 && out->type == GGML_TYPE_F32 &&
-           columns->ne[1] >= columns_min(weights->type) && ggml_is_contiguous(columns) &&
+    return weights->extra == nullptr && is_our_type(weights->type) && columns->type == GGML_TYPE_F32 &&
+           out->type == GGML_TYPE_F32 && columns->ne[1] >= COLUMNS_MIN && ggml_is_contiguous(columns) &&
            weights->nb[0] == ggml_type_size(weights->type) &&
            out->op_params[1] == 0;  // no hint that the weights are of a special shape
 }

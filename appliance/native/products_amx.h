@@ -126,66 +126,26 @@ __attribute__((always_inline)) inline void transpose_pairs(__m512i r[16]) {
     for (int i = 0; i < 16; i++) r[i] = t[i];
 }
 
-// Sources of 32 numbers of a row, as float32: [k, k + 16) and [k + 16, k + 32); zeros past the end.
-struct FloatRows {
-    static constexpr bool is_half = false;
-    const float* data;
-    int64_t stride, depth;
-
-    void prefetch(int64_t, int64_t) const {}  // they were made just now
-
-    void read(int64_t row, int64_t k, __m512& first, __m512& second) const {
-        const float* from = data + row * stride + k;
-        const int64_t left = depth - k;
-        if (left >= TILE_DEPTH) {
-            first = load(from);
-            second = load(from + LANES);
-        } else {
-            first = load_first(from, std::min<int64_t>(left, LANES));
-            second = left > LANES ? load_first(from + LANES, left - LANES) : all(0.0f);
-        }
-    }
-};
-
-struct HalfRows {
-    static constexpr bool is_half = true;
+// Rows that are read 32 numbers at a time: [k, k + 16) and [k + 16, k + 32); zeros past the end.
+template <class Read>
+struct Rows {
+    static constexpr bool IS_HALF = Read::IS_HALF;
     const char* data;
-    int64_t stride, depth;
-
-    void prefetch(int64_t row, int64_t k) const {
-        __builtin_prefetch(data + row * stride + k * static_cast<int64_t>(sizeof(half)));
-    }
+    int64_t stride, depth;  // the stride in bytes
 
     void read(int64_t row, int64_t k, __m512& first, __m512& second) const {
-        const half* from = reinterpret_cast<const half*>(data + row * stride) + k;
-        if (depth - k >= TILE_DEPTH) {
-            first = load_halves(from);
-            second = load_halves(from + LANES);
-            return;
-        }
-        const __mmask32 present = _bzhi_u32(0xFFFFFFFF, static_cast<unsigned>(depth - k));
-        const __m512i both = _mm512_maskz_loadu_epi16(present, from);
-        first = _mm512_cvtph_ps(_mm512_castsi512_si256(both));
-        second = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(both, 1));
+        const char* from = data + row * stride;
+        const typename Read::Scale scale = Read::scale(from, k);
+        first = Read::read(from, k, depth - k, scale);
+        second = Read::read(from, k + LANES, depth - k - LANES, scale);
     }
+
+    void prefetch(int64_t row, int64_t k) const { __builtin_prefetch(data + row * stride + Read::offset(k)); }
 };
 
-struct Q8Rows {
-    static constexpr bool is_half = false;
-    const char* data;
-    int64_t stride, depth;
-
-    void prefetch(int64_t row, int64_t k) const {
-        __builtin_prefetch(data + row * stride + k / Q8_COUNT * static_cast<int64_t>(sizeof(Q8Block)));
-    }
-
-    void read(int64_t row, int64_t k, __m512& first, __m512& second) const {
-        const Q8Block* block = reinterpret_cast<const Q8Block*>(data + row * stride) + k / Q8_COUNT;
-        const __m512 scale = all(widen(block->scale));
-        first = load_bytes(block->numbers) * scale;
-        second = load_bytes(block->numbers + LANES) * scale;
-    }
-};
+Rows<ReadFloats> rows_of_floats(const float* data, int64_t stride, int64_t depth) {
+    return {reinterpret_cast<const char*>(data), ReadFloats::offset(stride), depth};
+}
 
 // Columns of activations, split: [column / 16][k / 32][high, low][16][32].
 int64_t activation_words(int64_t columns, int64_t depth) {
@@ -201,7 +161,7 @@ size_t activations_size(int64_t columns, int64_t depth) {
 void split_activations(const ggml_compute_params* params, const Product& product, int64_t first, int64_t count,
                        bfloat* out) {
     const int64_t blocks = (product.depth + TILE_DEPTH - 1) / TILE_DEPTH;
-    const FloatRows rows{product.columns + first * product.column_stride, product.column_stride, product.depth};
+    const auto rows = rows_of_floats(product.columns + first * product.column_stride, product.column_stride, product.depth);
     const Range columns = share(params, count);
     for (int64_t column = columns.begin; column < columns.end; column++) {
         bfloat* to = out + column / TILE * blocks * SPLIT_WORDS + column % TILE * TILE_DEPTH;
@@ -217,13 +177,13 @@ void split_activations(const ggml_compute_params* params, const Product& product
 }
 
 // One tile of weights, split: [high, low][16 pairs of k][16 rows]. Rows from `height` on become zero.
-template <class Rows>
-void split_weights(const Rows& rows, int64_t height, int64_t k, bfloat* to) {
+template <class Source>
+void split_weights(const Source& rows, int64_t height, int64_t k, bfloat* to) {
     __m512i high[TILE], low[TILE];
     const auto read = [&](int64_t row) __attribute__((always_inline)) {
         __m512 first, second;
         rows.read(row, k, first, second);
-        split<Rows::is_half>(first, second, high[row], low[row]);
+        split<Source::IS_HALF>(first, second, high[row], low[row]);
     };
     if (height >= TILE) {
 #pragma GCC unroll 16
@@ -263,10 +223,10 @@ void multiply_block(const bfloat* x, int64_t x_stride, const bfloat* w) {
     products();
 }
 
-// A panel: TILE_ROWS rows of weights, DEPTH_BLOCK deep at most, split when its first columns need it.
-template <class Rows>
+// A panel: TILE_ROWS rows of weights, AMX_DEPTH_BLOCK deep at most, split when its first columns need it.
+template <class Source>
 struct Panel {
-    Rows rows;
+    Source rows;
     int64_t height, following;  // rows of this panel, and of the next one
     int64_t kept;               // blocks of k that are kept: all, or the last few where nobody comes back for more
     bfloat* words;
@@ -277,7 +237,7 @@ struct Panel {
         const int64_t k = block * TILE_DEPTH;
         for (int64_t row = 0; row < following; row++) rows.prefetch(height + row, k);
         for (int64_t row = 0; row < height; row += TILE) {
-            const Rows from{rows.data + row * rows.stride, rows.stride, rows.depth};
+            const Source from{rows.data + row * rows.stride, rows.stride, rows.depth};
             split_weights(from, height - row, k, at(block) + row / TILE * SPLIT_WORDS);
         }
     }
@@ -285,8 +245,8 @@ struct Panel {
 
 // A tile that is stored after more than 120 products without a store takes 1,000 cycles longer (on the
 // Xeon where this was found); one that nobody reads, every 4 blocks, takes 20 and prevents it.
-template <int COLUMNS, int ROWS, class Rows>
-void multiply_tiles(const Panel<Rows>& panel, bool pack, const bfloat* x, int64_t x_stride, int64_t blocks,
+template <int COLUMNS, int ROWS, class Source>
+void multiply_tiles(const Panel<Source>& panel, bool pack, const bfloat* x, int64_t x_stride, int64_t blocks,
                     float* out, int64_t out_stride, bool accumulate) {
     const int64_t bytes = out_stride * static_cast<int64_t>(sizeof(float));
     float* second = out + TILE * out_stride;
@@ -316,15 +276,15 @@ void multiply_tiles(const Panel<Rows>& panel, bool pack, const bfloat* x, int64_
     if constexpr (COLUMNS > 1 && ROWS > 1) _tile_stored(3, second + TILE, bytes);
 }
 
-template <class Rows>
-void multiply_panel(Tiles& tiles, const Panel<Rows>& panel, const bfloat* x, int64_t x_stride, int64_t count,
+template <class Source>
+void multiply_panel(Tiles& tiles, const Panel<Source>& panel, const bfloat* x, int64_t x_stride, int64_t count,
                     float* out, int64_t out_stride, bool accumulate) {
     const int64_t blocks = (panel.rows.depth + TILE_DEPTH - 1) / TILE_DEPTH;
     for (int64_t column = 0; column < count; column += TILE_ROWS) {
         const int64_t columns = std::min(TILE_ROWS, count - column);
         tiles.shape(columns, panel.height);
-        const auto run = columns > TILE ? (panel.height > TILE ? multiply_tiles<2, 2, Rows> : multiply_tiles<2, 1, Rows>)
-                                        : (panel.height > TILE ? multiply_tiles<1, 2, Rows> : multiply_tiles<1, 1, Rows>);
+        const auto run = columns > TILE ? (panel.height > TILE ? multiply_tiles<2, 2, Source> : multiply_tiles<2, 1, Source>)
+                                        : (panel.height > TILE ? multiply_tiles<1, 2, Source> : multiply_tiles<1, 1, Source>);
         run(panel, column == 0, x + column / TILE * x_stride, x_stride, blocks, out + column * out_stride, out_stride,
             accumulate);
     }
@@ -346,13 +306,15 @@ void multiply_rows(Tiles& tiles, const Product& product, Range rows, int64_t k, 
                            out + row, product.out_stride, k > 0);
         };
         if (from.type == GGML_TYPE_F16) {
-            run(HalfRows{data, from.stride, deep});
+            run(Rows<ReadHalves>{data, from.stride, deep});
         } else if (from.type == GGML_TYPE_Q8_0) {
-            run(Q8Rows{data, from.stride, deep});
+            run(Rows<ReadQ8>{data, from.stride, deep});
+        } else if (from.type == GGML_TYPE_F32) {
+            run(Rows<ReadFloats>{data, from.stride, deep});
         } else {
             float* numbers = widened.take<float>(height * deep);
             for (int64_t i = 0; i < height; i++) widen_row(from, i, k, deep, numbers + i * deep);
-            run(FloatRows{numbers, deep, deep});
+            run(rows_of_floats(numbers, deep, deep));
         }
     }
 }

@@ -15,43 +15,6 @@ constexpr int FEW_ROWS = 4, FEW_COLUMNS = 6;  // 24 sums, 4 rows and a column: 2
 constexpr int FEW_ROWS = 3, FEW_COLUMNS = 4;  // 12 sums, 3 rows and a column: 16 of 16
 #endif
 
-// How LANES numbers of a row are read, from a multiple of LANES on; `left` of them are there. `STEP`
-// numbers have one scale.
-struct ReadHalves {
-    static constexpr int64_t STEP = LANES;
-    struct Scale {};
-    static Scale scale(const char*, int64_t) { return {}; }
-    static floats read(const char* row, int64_t k, int64_t left, Scale) {
-        const half* from = reinterpret_cast<const half*>(row) + k;
-        if (left >= LANES) return load_halves(from);
-        half last[LANES] = {};
-        std::memcpy(last, from, left * sizeof(half));
-        return load_halves(last);
-    }
-};
-
-struct ReadFloats {
-    static constexpr int64_t STEP = LANES;
-    struct Scale {};
-    static Scale scale(const char*, int64_t) { return {}; }
-    static floats read(const char* row, int64_t k, int64_t left, Scale) {
-        const float* from = reinterpret_cast<const float*>(row) + k;
-        return left >= LANES ? load(from) : load_first(from, left);
-    }
-};
-
-struct ReadQ8 {
-    static constexpr int64_t STEP = Q8_COUNT;
-    using Scale = floats;
-    static const Q8Block& block(const char* row, int64_t k) {
-        return reinterpret_cast<const Q8Block*>(row)[k / Q8_COUNT];
-    }
-    static Scale scale(const char* row, int64_t k) { return all(widen(block(row, k).scale)); }
-    static floats read(const char* row, int64_t k, int64_t, Scale scale) {
-        return load_bytes(block(row, k).numbers + k % Q8_COUNT) * scale;
-    }
-};
-
 template <class Read, int R, int C>
 void dot_tile(const Weights& weights, int64_t depth, const float* columns, int64_t column_stride, float* out,
               int64_t out_stride) {

@@ -101,7 +101,7 @@ def peak_operations(steps: int) -> int:
     0: llama.cpp's own kernels are in use.
     """
     cpu = _cpu()
-    if cpu is None or kernels() is None:
+    if cpu is None:
         return 0
     peak = cpu.gigarouter_peak
     peak.restype, peak.argtypes = ctypes.c_int64, (ctypes.c_int64,)
