@@ -33,7 +33,8 @@ KERNEL_NAMES = ("amx", "avx512", "avx2", "neon", "none")
 CONFIG_FILE = "config.toml"
 
 HostName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,253}\Z")]
-LISTS = {"hosts", "trusted_proxies"}
+Origin = Annotated[str, msgspec.Meta(pattern=r"^https?://[^/\s?#]+\Z")]
+LISTS = {"hosts", "trusted_proxies", "default_models", "cors_origins"}
 """Settings that are lists: separated by commas in the environment."""
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
@@ -135,6 +136,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     default_wait_s: Annotated[int, msgspec.Meta(ge=0, le=60)] = 30
     """Seconds that a call without `Prefer: wait` waits for its model to load: many clients take
     a 503 for the end. 0: it is answered 503 at once."""
+    default_models: tuple[str, ...] = ()
+    """Models for calls that name none, the first that is here of each task; without them the only
+    one that is here."""
+    daily_budget_status: Literal[402, 429] = 429
+    """What a key whose daily budget is used up is answered: 402 has no `Retry-After`, which makes
+    some clients sleep."""
+    cors_origins: tuple[Origin, ...] = ()
+    """Origins of pages that may call the server from a browser, with a key of their own."""
     fake_engine: bool = False
     """True: vectors are made up from the text; for trying clients and for tests."""
     failpoint: str = ""
