@@ -306,5 +306,7 @@ ALIASES = {
 }
 """Other names of the models while the clients are tried: some clients know only their own names."""
 
-KNOWN: dict[str, str] = {}
+KNOWN: dict[str, str] = {
+    "llama-index voyageai: wrong key": "voyageai 0.3.7, which it pins, stumbles over any error body that has `error`",
+}
 """Steps ("client: step") that may fail, and why that is not ours to mend."""

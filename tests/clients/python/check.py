@@ -114,6 +114,11 @@ def same(got: Any, expected: Any = VECTORS) -> None:
     assert furthest <= SAME_NUMBER, f"numbers differ by {furthest}"
 
 
+def same_direction(got: Any, expected: Any = VECTORS) -> None:
+    """Require the plain answer's vectors, of whatever lengths: some ask for none of length 1."""
+    assert cosines(got, expected).min() >= SAME_COSINE, f"cosines {cosines(got, expected)}"
+
+
 def same_query(got: Any) -> None:
     same(got, QUERY_VECTOR)
 

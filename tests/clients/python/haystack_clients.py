@@ -17,6 +17,7 @@ from check import (
     ranked,
     refused,
     same,
+    same_direction,
     same_query,
     step,
 )
@@ -119,9 +120,12 @@ def hugging_face() -> None:
         "api_type": "text_embeddings_inference",
         "api_params": {"url": f"{BASE}/tei/{MODEL}"},
     }
+    with step("embeds a query, by its default not of length 1"):
+        raw = HuggingFaceAPITextEmbedder(token=GOOD, **settings).run(text=QUERY)["embedding"]
+        same_direction(raw, check.QUERY_VECTOR)
     embeds(
-        HuggingFaceAPITextEmbedder(token=GOOD, **settings),
-        HuggingFaceAPIDocumentEmbedder(token=GOOD, progress_bar=False, **settings),
+        HuggingFaceAPITextEmbedder(token=GOOD, normalize=True, **settings),
+        HuggingFaceAPIDocumentEmbedder(token=GOOD, progress_bar=False, normalize=True, **settings),
     )
     ranks(HuggingFaceTEIRanker(url=f"{BASE}/tei/{RERANK_MODEL}", token=GOOD), 3)
     with refused("wrong key", Exception, "401"):
