@@ -4,7 +4,7 @@
 
 DIR gets the clients' environments (the first time: some minutes and a gigabyte). Each script in
 `python/` and `node/` does what a user does and compares with the plain answer. `--markdown` prints the
-README's table. The exit code is 1 if anything fails that KNOWN does not name.
+README's table. promptfoo, which is large, is tried only when it is named. The exit code is 1 if anything fails that KNOWN does not name.
 """
 
 import argparse
@@ -131,7 +131,7 @@ def wanted(names: list[str]) -> list[list[Client]]:
     chosen = [
         each
         for each in CLIENTS
-        if not names or any(name in (each.name, each.script) or name in each.name for name in names)
+        if any(name in each.name for name in names) or (not names and not each.is_large)
     ]
     if not chosen:
         sys.exit(f"there is no such client; there are: {', '.join(each.name for each in CLIENTS)}")

@@ -15,7 +15,8 @@ from pathlib import Path
 import click
 
 HERE = Path(__file__).resolve().parent
-NODE = "node"
+NODE = {"node": HERE, "promptfoo": HERE / "promptfoo"}
+"""Environments of npm, and where their package.json is."""
 
 
 def run(command: Sequence[str | Path], folder: Path) -> None:
@@ -26,32 +27,38 @@ def run(command: Sequence[str | Path], folder: Path) -> None:
 
 def made(folder: Path, wanted: Path) -> bool:
     """Say whether an environment is what its file asks for."""
-    stamp = folder / wanted.name
+    stamp = folder / f"{wanted.name}.done"
     return stamp.exists() and stamp.read_bytes() == wanted.read_bytes()
 
 
 def make(folder: Path, name: str) -> None:
     """Make an environment, unless it is there."""
-    wanted = HERE / ("package.json" if name == NODE else f"requirements/{name}.txt")
+    wanted = NODE[name] / "package.json" if name in NODE else HERE / f"requirements/{name}.txt"
     place = folder / name
-    if made(place, wanted) and (name != NODE or (place / "node_modules").exists()):
+    if made(place, wanted):
         return
     click.echo(f"installing {place}", err=True)
-    if name == NODE:
-        place.mkdir(parents=True, exist_ok=True)
-        for each in ("package.json", "package-lock.json"):
-            shutil.copy(HERE / each, place)
-        run(["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"], place)
+    if name in NODE:
+        npm(NODE[name], place)
     else:
         run([sys.executable, "-m", "venv", place], HERE)
         pip = [place / "bin/python", "-m", "pip", "--disable-pip-version-check", "install"]
         run([*pip, "--quiet", "--requirement", wanted], HERE)
-        shutil.copy(wanted, place)
+    (place / f"{wanted.name}.done").write_bytes(wanted.read_bytes())
+
+
+def npm(source: Path, place: Path) -> None:
+    """Install what package.json says; exactly the locked packages where there is a lock."""
+    place.mkdir(parents=True, exist_ok=True)
+    for each in source.glob("package*.json"):
+        shutil.copy(each, place)
+    verb = "ci" if (place / "package-lock.json").exists() else "install"
+    run(["npm", verb, "--no-audit", "--no-fund", "--ignore-scripts"], place)
 
 
 def command(folder: Path, name: str, script: str) -> list[str | Path]:
     """Return what runs a client's script."""
-    if name != NODE:
+    if name not in NODE:
         return [folder / name / "bin/python", HERE / "python" / script]
     # Node looks for packages beside the script.
     for each in (HERE / "node").glob("*.mjs"):
@@ -61,7 +68,7 @@ def command(folder: Path, name: str, script: str) -> list[str | Path]:
 
 def version(folder: Path, name: str, package: str) -> str:
     """Return the installed version of a package."""
-    if name == NODE:
+    if name in NODE:
         text = (folder / name / "node_modules" / package / "package.json").read_text("utf-8")
         return str(json.loads(text)["version"])
     [packages] = (folder / name).glob("lib/python*/site-packages")

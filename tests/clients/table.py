@@ -13,6 +13,11 @@ class Client:
     script: str
     configuration: str
 
+    @property
+    def is_large(self) -> bool:
+        """Say whether it is tried only when it is named: two gigabytes."""
+        return self.environment == "promptfoo"
+
 
 ROOT, V1, TEI = (
     "http://127.0.0.1:8642",
@@ -297,6 +302,15 @@ CLIENTS = [
             "@huggingface/inference",
             "@huggingface/inference",
             f'new InferenceClient("gr-…", {{ endpointUrl: "{TEI}" }})',
+        ),
+    ),
+    *group(
+        "promptfoo",
+        "promptfoo.mjs",
+        (
+            "promptfoo",
+            "promptfoo",
+            f'embedding: {{id: openai:embedding:MODEL, config: {{apiBaseUrl: "{V1}", apiKey: gr-…}}}}',
         ),
     ),
 ]
