@@ -59,6 +59,7 @@ from appliance.settings import Settings
 from appliance.store.audit_log import AuditLog
 from appliance.store.datadir import DataDir
 from appliance.store.reader import reading
+from appliance.tokenizing import Tokenizing
 
 log = logging.getLogger("gigarouter.serve")
 
@@ -114,17 +115,8 @@ async def open_appliance(
     limiter, billing = Limiter(clock), Billing.on(books, clock)
     pipeline = _pipeline(models, books, residency, answers, limiter, billing, limits, settings)
     schedule, downloads = BackupSchedule(directory, settings.backup, clock), Downloads(clock)
-    admin = OperatorApi.over(
-        directory,
-        books,
-        models,
-        schedule,
-        limits,
-        downloads,
-        settings,
-        residency=residency,
-        screening=screening,
-    )
+    parts = directory, books, models, schedule, limits, downloads, settings
+    admin = OperatorApi.over(*parts, residency=residency, screening=screening)
     authenticator = _authenticator(books, settings, limits, admin.audit_log)
     metrics = Metrics()
     meters = Meters(clock, _charged_today(books), on_call=metrics.note)
@@ -143,6 +135,7 @@ async def open_appliance(
         metrics,
         log_buffer,
         Events(),
+        Tokenizing(pipeline.looked_up, residency, limits),
     )
     edge = _edge(settings, authenticator.clients, clock, limits)
     app = create_app(services, _guard(directory, authenticator, settings), edge)

@@ -128,9 +128,28 @@ class Pipeline:
             ):
                 return await self._run(call, task, spec, lease)
         finally:
-            self.in_flight -= 1
-            if not self.in_flight:
-                self._idle.set()
+            self._left()
+
+    @contextmanager
+    def looked_up(self, key: Key, model: str) -> Iterator[tuple[ModelSpec, Lease]]:
+        """Yield a model and a lease on it, for what needs its tokenizer alone and costs nothing.
+
+        It counts as one of the key's requests and calls, and as one in flight.
+
+        Raises:
+            ApplianceError: every refusal that comes before a text is looked at.
+        """
+        if self.draining:
+            raise Draining
+        spec = self._known_to(key).find(model)
+        self._residency.require_served(spec)
+        self.in_flight += 1
+        self._idle.clear()
+        try:
+            with self._limiter.call(key), self._residency.lease(spec) as lease:
+                yield spec, lease
+        finally:
+            self._left()
 
     async def delivered(self, answer: Answer) -> None:
         """Note that the answer was handed over: from now on it stays charged, come what may."""
@@ -149,14 +168,23 @@ class Pipeline:
         """
         if self.draining:
             raise Draining
-        catalog = self._catalog()
-        if call.key.limits.models is not None:
-            # What this key may not call is not there for it: not found, and not named as near.
-            catalog = Catalog([spec for spec in catalog if call.key.may_call(spec.id)])
-        spec = catalog.resolve(task.model, task.kind)
+        spec = self._known_to(call.key).resolve(task.model, task.kind)
         self._residency.require_served(spec)
         task.validate(spec)
         return spec
+
+    def _known_to(self, key: Key) -> Catalog:
+        """Return the models that a key may call: others are not found, and not named as near."""
+        catalog = self._catalog()
+        if key.limits.models is None:
+            return catalog
+        return Catalog([spec for spec in catalog if key.may_call(spec.id)])
+
+    def _left(self) -> None:
+        """Note that a call is not in flight any more."""
+        self.in_flight -= 1
+        if not self.in_flight:
+            self._idle.set()
 
     async def _run(self, call: Call, task: Task, spec: ModelSpec, lease: Lease) -> Answer:
         timings = Timings()

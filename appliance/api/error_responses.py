@@ -20,6 +20,9 @@ log = logging.getLogger("gigarouter.api")
 VALID_PATHS = (
     "/v1/embeddings",
     "/v1/rerank",
+    "/v1/tokenize",
+    "/v1/detokenize",
+    "/v1/segment",
     "/v1/models",
     "/v1/models/{id}",
     "/v1/openapi.json",

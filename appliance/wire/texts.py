@@ -23,21 +23,45 @@ def embedding_inputs(raw: msgspec.Raw, limits: Limits) -> list[str]:
         TokenInputUnsupported: token ids.
         InvalidRequest: empty, too many, too large, or of another kind.
     """
+    if holds_token_ids(raw):
+        raise TokenInputUnsupported
+    return texts_of(raw, limits, param="input")
+
+
+def holds_token_ids(raw: msgspec.Raw) -> bool:
+    """Say whether an input is a list of numbers, or of lists."""
+    body = bytes(raw).lstrip()
+    return body.startswith(b"[") and body[1:65].lstrip()[:1] in _NUMBER_OR_LIST
+
+
+def texts_of(raw: msgspec.Raw, limits: Limits, *, param: str) -> list[str]:
+    """Return the texts of a string, or of a list of strings.
+
+    Raises:
+        InvalidRequest: empty, too many, too large, or of another kind; `param` names the field.
+    """
     body = bytes(raw).lstrip()
     if body.startswith(b'"'):
-        texts = [decode(body, str, param="input")]
+        texts = [decode(body, str, param=param)]
     elif body.startswith(b"["):
-        if body[1:65].lstrip()[:1] in _NUMBER_OR_LIST:
-            raise TokenInputUnsupported
-        _require_count(body, limits, param="input")
-        texts = decode(body, list[str], param="input")
+        _require_count(body, limits, param=param)
+        texts = decode(body, list[str], param=param)
     else:
-        raise InvalidRequest("input must be a string or a list of strings", param="input")
-    _require_bounds(texts, limits, param="input")
+        raise InvalidRequest(f"{param} must be a string or a list of strings", param=param)
+    require_texts(texts, limits, param=param)
+    return texts
+
+
+def require_texts(texts: list[str], limits: Limits, *, param: str) -> None:
+    """Refuse texts of which one is empty or oversized, none at all, and too many of them.
+
+    Raises:
+        InvalidRequest: as said.
+    """
+    _require_bounds(texts, limits, param=param)
     for index, text in enumerate(texts):
         if not text:
-            raise InvalidRequest(f"input[{index}] is empty", param="input")
-    return texts
+            raise InvalidRequest(f"{param}[{index}] is empty", param=param)
 
 
 def rerank_documents(
