@@ -77,7 +77,7 @@ class LlamaVocabulary:
         if joined[skipped:] != whole:
             return None
         ends = np.cumsum([len(piece) for piece in pieces], dtype=np.int64) - skipped
-        starts = np.maximum(0, np.concatenate([[0], ends[:-1]]).astype(np.int64))
+        starts = np.maximum(0, np.concatenate([[0], ends])[:-1].astype(np.int64))
         raw = np.frombuffer(whole, np.uint8)
         begins = (raw & _CONTINUATION_MASK) != _CONTINUATION
         before = np.concatenate([[0], np.cumsum(begins)]).astype(np.int64)
