@@ -59,6 +59,7 @@ from appliance.settings import Settings
 from appliance.store.audit_log import AuditLog
 from appliance.store.datadir import DataDir
 from appliance.store.reader import reading
+from appliance.token_inputs import TokenInputs
 from appliance.tokenizing import Tokenizing
 
 log = logging.getLogger("gigarouter.serve")
@@ -136,6 +137,7 @@ async def open_appliance(
         log_buffer,
         Events(),
         Tokenizing(pipeline.looked_up, residency, limits),
+        _token_inputs(settings, models, threads, limits),
     )
     edge = _edge(settings, authenticator.clients, clock, limits)
     app = create_app(services, _guard(directory, authenticator, settings), edge)
@@ -253,6 +255,14 @@ def _residency(
         if spec.entry.pin:
             residency.pin(spec, on=True)
     return residency
+
+
+def _token_inputs(
+    settings: Settings, models: Models, threads: ThreadPool, limits: Limits
+) -> TokenInputs:
+    chosen, folder = settings.token_ids, settings.tiktoken_dir
+    path = models.directory.path
+    return TokenInputs(chosen, folder, path, lambda: models.catalog, threads, limits)
 
 
 def _pools(limits: Limits) -> tuple[ThreadPool, ThreadPool]:

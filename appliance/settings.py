@@ -36,6 +36,7 @@ HostName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,253}\Z")]
 LISTS = {"hosts", "trusted_proxies"}
 """Settings that are lists: separated by commas in the environment."""
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+TokenIds = Literal["auto", "reject", "cl100k_base", "o200k_base", "own"]
 
 
 class AdminSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -135,6 +136,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     default_wait_s: Annotated[int, msgspec.Meta(ge=0, le=60)] = 30
     """Seconds that a call without `Prefer: wait` waits for its model to load: many clients take
     a 503 for the end. 0: it is answered 503 at once."""
+    token_ids: TokenIds = "auto"  # noqa: S105 - tokens of texts, no secret
+    """What token ids are that a client sends instead of texts: of a vocabulary of OpenAI's, the
+    model's own, or refused; auto: cl100k_base where its vocabulary is found, else refused."""
+    tiktoken_dir: str = ""
+    """A folder with such vocabularies, as tiktoken caches them; empty: the usual places."""
     fake_engine: bool = False
     """True: vectors are made up from the text; for trying clients and for tests."""
     failpoint: str = ""
@@ -183,6 +189,12 @@ def environment() -> dict[str, str]:
 def notify_socket() -> str:
     """Return where systemd wants to be told how the service is; empty: nowhere."""
     return os.environ.get("NOTIFY_SOCKET", "")
+
+
+def tiktoken_caches() -> list[Path]:
+    """Return the folders that tiktoken's own variables name, in its order."""
+    named = (os.environ.get(name) for name in ("TIKTOKEN_CACHE_DIR", "DATA_GYM_CACHE_DIR"))
+    return [Path(folder) for folder in named if folder]
 
 
 def prepare_native_library() -> None:

@@ -17,6 +17,7 @@ from appliance.observe.meters import Meters
 from appliance.observe.metrics import Metrics
 from appliance.pipeline import Pipeline
 from appliance.scheduler.residency import Residency
+from appliance.token_inputs import TokenInputs
 from appliance.tokenizing import Tokenizing
 
 
@@ -37,3 +38,4 @@ class Services:
     log_buffer: LogBuffer
     events: Events
     tokenizing: Tokenizing
+    token_inputs: TokenInputs

@@ -89,10 +89,12 @@ class TokenInputUnsupported(ApplianceError):
 
     code = "token_input_unsupported"
 
-    def __init__(self) -> None:
+    def __init__(self, missing: str = "") -> None:
+        """Refuse; `missing` names the vocabulary with which they could be read."""
+        fix = f", or have the operator provide {missing} (setting tiktoken_dir)" if missing else ""
         super().__init__(
-            "input holds token ids; send text instead. In LangChain set "
-            "check_embedding_ctx_length=False.",
+            "input holds token ids; send text instead (in LangChain set "
+            f"check_embedding_ctx_length=False){fix}.",
             param="input",
         )
 

@@ -17,6 +17,7 @@ from appliance.engine.loader import TextEncoder
 from appliance.engine.vectors import Matrix
 from appliance.pricing.tariff import TaskKind
 from appliance.sequences.sequence import Tokens
+from appliance.tasks.own_tokens import own_tokens, require_no_words
 from appliance.tasks.plan import Plan, plan_singles
 from appliance.tasks.task import usage_of
 from appliance.wire.bodies import EmbeddingsRequest
@@ -64,6 +65,8 @@ class EmbedTask:
             UnsupportedDimensions: neither its own size nor one it was trained to be cut to.
         """
         require_dimensions(self.sent.dimensions, spec.entry.dimensions, spec.entry.matryoshka)
+        if self.sent.token_ids is not None and self.sent.input_type is not None:
+            require_no_words(spec, self.sent.input_type)
 
     def texts(self, spec: ModelSpec) -> list[str]:
         """Return the texts, each after the model's words for its kind if that was told."""
@@ -79,6 +82,9 @@ class EmbedTask:
             InputTooLong, InvalidRequest: a text does not fit, or has no tokens.
         """
         del spec
+        if self.sent.token_ids is not None:
+            vocabulary = encoder.tokenizer.vocabulary
+            tokens = own_tokens(self.sent.token_ids, vocabulary, is_single=self.sent.is_single)
         return plan_singles(
             tokens,
             encoder.frame,
@@ -90,7 +96,7 @@ class EmbedTask:
     @property
     def units_at_least(self) -> int:
         """The texts: each has a token."""
-        return len(self.sent.texts)
+        return self.sent.count
 
     def units(self, spec: ModelSpec, plan: Plan) -> int:
         """Return the tokens."""
@@ -101,7 +107,7 @@ class EmbedTask:
         """Return about what the vectors take, as text or base64."""
         width = self.sent.dimensions or spec.entry.dimensions or 0
         each = BASE64_BYTES if self.sent.base64 else NUMBER_BYTES
-        return len(self.sent.texts) * (width * each + ROW_BYTES)
+        return self.sent.count * (width * each + ROW_BYTES)
 
     def render(self, spec: ModelSpec, plan: Plan, matrix: Matrix) -> bytes:
         """Return the answer: unit vectors in the order of the texts."""

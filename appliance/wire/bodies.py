@@ -11,7 +11,8 @@ import msgspec
 from appliance.core.errors import InvalidRequest
 from appliance.core.limits import Limits
 from appliance.wire.json import decode
-from appliance.wire.texts import embedding_inputs, require_text, rerank_documents
+from appliance.wire.texts import holds_token_ids, require_text, rerank_documents, texts_of
+from appliance.wire.tokens import token_lists
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 InputType = Literal["query", "document"]
@@ -66,6 +67,15 @@ class EmbeddingsRequest(msgspec.Struct, frozen=True):
     truncate: bool
     input_type: InputType | None
     """None: texts are taken as they are."""
+    token_ids: list[list[int]] | None = None
+    """Ids that were sent instead of texts; None: there are texts."""
+    is_single: bool = False
+    """True: one list of ids was sent by itself."""
+
+    @property
+    def count(self) -> int:
+        """How many inputs there are."""
+        return len(self.texts if self.token_ids is None else self.token_ids)
 
 
 class RerankRequest(msgspec.Struct, frozen=True):
@@ -90,17 +100,23 @@ def embeddings_request(body: bytes, limits: Limits) -> EmbeddingsRequest:
 
     Raises:
         InvalidRequest: the body is wrong; `param` names the field.
-        TokenInputUnsupported: `input` holds token ids.
     """
     sent = decode(body, EmbeddingsBody)
     model, said = _split_kind(sent.model)
+    texts, token_ids, is_single = [], None, False
+    if holds_token_ids(sent.input):
+        token_ids, is_single = token_lists(sent.input, limits, param="input")
+    else:
+        texts = texts_of(sent.input, limits, param="input")
     return EmbeddingsRequest(
         model=model,
-        texts=embedding_inputs(sent.input, limits),
+        texts=texts,
         base64=sent.encoding_format == "base64",
         dimensions=sent.dimensions,
         truncate=sent.truncate is not False,
         input_type=KINDS[sent.input_type] if sent.input_type else said,
+        token_ids=token_ids,
+        is_single=is_single,
     )
 
 

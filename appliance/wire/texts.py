@@ -7,25 +7,13 @@ from typing import Any
 
 import msgspec
 
-from appliance.core.errors import InvalidRequest, TokenInputUnsupported
+from appliance.core.errors import InvalidRequest
 from appliance.core.limits import Limits
 from appliance.wire.json import decode
 
 OBJECT_STRINGS_MAX = 200
 """Strings of a document that is an object, names and values, on the average."""
 _NUMBER_OR_LIST = (b"[", b"-", *(b"%d" % digit for digit in range(10)))
-
-
-def embedding_inputs(raw: msgspec.Raw, limits: Limits) -> list[str]:
-    """Return the texts of `input`: a string, or a list of strings.
-
-    Raises:
-        TokenInputUnsupported: token ids.
-        InvalidRequest: empty, too many, too large, or of another kind.
-    """
-    if holds_token_ids(raw):
-        raise TokenInputUnsupported
-    return texts_of(raw, limits, param="input")
 
 
 def holds_token_ids(raw: msgspec.Raw) -> bool:

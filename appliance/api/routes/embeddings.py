@@ -15,4 +15,5 @@ async def create_embeddings(
 ) -> Response[bytes]:
     """Embed texts; billed by the token."""
     async with services.paid.admitted(request) as paid:
-        return await paid.answer(EmbedTask(embeddings_request(paid.body, services.limits)))
+        sent = embeddings_request(paid.body, services.limits)
+        return await paid.answer(EmbedTask(await services.token_inputs.resolved(sent, paid.key)))

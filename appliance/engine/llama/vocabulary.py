@@ -18,6 +18,7 @@ from appliance.engine.vocabulary import Ids
 
 NO_VOCABULARY = 0
 """LLAMA_VOCAB_TYPE_NONE"""
+HIDDEN = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNUSED
 PIECE_BYTES = 128
 """Room for an entry at first; a longer one is asked for again."""
 _CONTINUATION, _CONTINUATION_MASK = 0x80, 0xC0
@@ -34,8 +35,9 @@ class LlamaVocabulary:
         self._size = int(llama_cpp.llama_vocab_n_tokens(handle)) if has_any else 0
         self._known: dict[int, bytes] = {}
         """Entries that were asked for; never more than there are."""
-        self._hidden: dict[int, bool] = {}
-        """Of those: whether no text can spell it."""
+        self._hidden = np.zeros(self._size, np.bool_)
+        """Whether no text can spell an entry, where it was looked at."""
+        self._looked = np.zeros(self._size, np.bool_)
         self._adds_space: bool | None = None
 
     def __repr__(self) -> str:
@@ -53,11 +55,12 @@ class LlamaVocabulary:
     def special(self, tokens: Ids) -> npt.NDArray[np.bool_]:
         """Say of each token whether it is a control or an unused one."""
         self._require_within(tokens)
-        hidden = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNUSED
-        known, listed = self._hidden, tokens.tolist()
-        for token in set(listed) - known.keys():
-            known[token] = llama_cpp.llama_vocab_get_attr(self._handle, token) & hidden != 0
-        return np.array([known[token] for token in listed], np.bool_)
+        for token in np.unique(tokens[~self._looked[tokens]]).tolist():
+            attributes = llama_cpp.llama_vocab_get_attr(self._handle, token)
+            self._hidden[token] = attributes & HIDDEN != 0
+            self._looked[token] = True  # last: other threads go by it
+        found: npt.NDArray[np.bool_] = self._hidden[tokens]
+        return found
 
     def text(self, tokens: Ids) -> str:
         """Return the text that tokens stand for, less a space that the tokenizer puts first."""

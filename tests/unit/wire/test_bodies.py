@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.core.errors import ApplianceError, InvalidRequest, TokenInputUnsupported
+from appliance.core.errors import ApplianceError, InvalidRequest
 from appliance.core.limits import Limits
 from appliance.wire.bodies import (
     EmbeddingsRequest,
@@ -106,10 +106,15 @@ def test_a_wrong_field_is_named(body, param):
     assert error.code == "invalid_request"
 
 
-def test_token_ids_are_refused_with_their_own_code():
-    with pytest.raises(TokenInputUnsupported) as error:
-        embeddings(input=[1, 2, 3])
-    assert (error.value.code, error.value.param) == ("token_input_unsupported", "input")
+@pytest.mark.parametrize(
+    ("sent", "ids", "is_single"),
+    [([1, 2, 3], [[1, 2, 3]], True), ([[1], [2, 3]], [[1], [2, 3]], False)],
+)
+def test_token_ids_stand_in_the_place_of_texts(sent, ids, is_single):
+    found = embeddings(input=sent)
+    assert (found.token_ids, found.texts, found.is_single) == (ids, [], is_single)
+    assert found.count == len(ids)
+    assert embeddings(input=["a", "b"]).count == 2
 
 
 def test_a_missing_input_is_named():
@@ -218,5 +223,5 @@ def test_any_json_is_a_request_or_a_refusal_and_nothing_else(value):
 def outcome(parse, body):
     try:
         return parse(body, LIMITS)
-    except (InvalidRequest, TokenInputUnsupported) as error:
+    except InvalidRequest as error:
         return error

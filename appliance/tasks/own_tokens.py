@@ -1,0 +1,53 @@
+"""OwnTokens: ids that a client made with the model's own tokenizer, in the place of texts."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from appliance.catalog.spec import ModelSpec
+from appliance.core.errors import InvalidRequest
+from appliance.engine.vocabulary import Vocabulary
+from appliance.sequences.sequence import Tokens
+from appliance.wire.bodies import InputType
+
+
+def own_tokens(
+    lists: Sequence[Sequence[int]], vocabulary: Vocabulary, *, is_single: bool
+) -> list[Tokens]:
+    """Return ids as the tokens of texts, int32[n_tokens] each, to be framed and cut like those.
+
+    Raises:
+        InvalidRequest: an id is outside of the vocabulary, or a special token's, with which a text
+            could forge its own frame; the message gives its place.
+    """
+    found = []
+    for index, ids in enumerate(lists):
+        tokens = np.array(ids, np.int32)
+        where = "input" if is_single else f"input[{index}]"
+        outside = np.flatnonzero((tokens < 0) | (tokens >= vocabulary.size))
+        if len(outside):
+            last = vocabulary.size - 1
+            _refuse(where, ids, int(outside[0]), f"the model has ids 0 to {last}")
+        special = np.flatnonzero(vocabulary.special(tokens))
+        if len(special):
+            _refuse(where, ids, int(special[0]), "a special token; send those of the text alone")
+        found.append(tokens)
+    return found
+
+
+def require_no_words(spec: ModelSpec, kind: InputType) -> None:
+    """Refuse ids before which the model's words for a kind of text would have to stand.
+
+    Raises:
+        InvalidRequest: the model has such words; `param` is `input_type`.
+    """
+    if spec.prompt(kind):
+        raise InvalidRequest(
+            f"{spec.id} has words for a {kind}, which are put before texts and not before token "
+            "ids: send text, or the ids of both without input_type",
+            param="input_type",
+        )
+
+
+def _refuse(where: str, ids: Sequence[int], at: int, reason: str) -> None:
+    raise InvalidRequest(f"{where}[{at}] is {ids[at]}: {reason}", param="input")
