@@ -7,6 +7,8 @@ from itertools import pairwise
 import pytest
 
 from appliance.core.limits import Limits
+from tests.api.test_held_bytes import LIMITS as HELD
+from tests.api.test_held_bytes import Caller, held_of
 from tests.appliance import bench
 from tests.server import EMBED, RERANK
 
@@ -121,6 +123,16 @@ def test_teis_tokenize_and_decode_have_its_shapes(tmp_path, base):
         assert (await post(f"{base}/decode", ids=ids)).json() == ["resetting"]
         told = await post(f"{base}/decode", ids=[ids, ids[1:2]], skip_special_tokens=False)
         assert told.json() == ["[CLS] resetting [SEP]", "reset"]
+
+    asked(tmp_path, story)
+
+
+def test_llama_servers_clients_name_no_model(tmp_path):
+    async def story(post, _):
+        told = (await post("/tokenize", content="hello world", add_special=False)).json()
+        assert told["model"] == EMBED
+        back = (await post("/detokenize", tokens=told["tokens"])).json()
+        assert back["content"] == "hello world"
 
     asked(tmp_path, story)
 
@@ -298,3 +310,24 @@ def test_a_draining_server_refuses_and_a_crowd_waits_its_turn(tmp_path):
         assert on.appliance.pipeline.in_flight == 0
 
     asked(tmp_path, story, limits=Limits(request_tokens_max=1_000))
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_bodies_of_a_key_are_held_within_its_bounds(tmp_path, path):
+    async def story(_, on):
+        key = await on.key()
+        app = on.appliance.app
+        held = [Caller(app, key, declares=True, path=path) for _ in range(4)]
+        for each in held:
+            await each.settled()
+        refused = Caller(app, key, declares=True, path=path)
+        refused.piece(b"{}", is_last=True)
+        assert await refused.answer() == 429
+        answered = []
+        for each in held:
+            each.piece(json.dumps({"model": EMBED, **BODIES[path]}).encode(), is_last=True)
+            answered.append(await each.answer())
+        assert answered == [429, 200, 200, 200], "the answers are held, too"
+        assert held_of(on).total == 0
+
+    asked(tmp_path, story, limits=HELD)

@@ -29,9 +29,7 @@ TEI = ("/tei/{name:str}", "/tei/{owner:str}/{name:str}")
 async def tokenize(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Show the tokens of texts; free of charge."""
     async with services.paid.admitted(request) as paid:
-        sent = tokenize_request(paid.body, services.limits)
-        if sent.is_tei:
-            sent = of_tei(sent, root_model(services))
+        sent = _named(tokenize_request(paid.body, services.limits), request, services)
         return await paid.answer_free(lambda call: services.tokenizing.tokenize(call, sent))
 
 
@@ -39,9 +37,7 @@ async def tokenize(request: AnyRequest, services: NamedDependency[Services]) -> 
 async def detokenize(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Show the texts of tokens; free of charge."""
     async with services.paid.admitted(request) as paid:
-        sent = detokenize_request(paid.body, services.limits)
-        if sent.is_tei:
-            sent = of_tei(sent, root_model(services))
+        sent = _named(detokenize_request(paid.body, services.limits), request, services)
         return await paid.answer_free(lambda call: services.tokenizing.detokenize(call, sent))
 
 
@@ -84,6 +80,17 @@ def of_tei(sent: Sent, model: str) -> Sent:
     return msgspec.structs.replace(sent, model=model, is_tei=True)
 
 
+def _named(sent: Sent, request: AnyRequest, services: Services) -> Sent:
+    """Return a request that names a model, if its client comes from a server of one model.
+
+    TEI's and llama.cpp's clients send none; on our own paths all others must.
+    """
+    is_ours = request.scope["path"].startswith("/v1/")
+    if sent.model is not None or (is_ours and not sent.is_tei):
+        return sent
+    return msgspec.structs.replace(sent, model=root_model(services))
+
+
 def path_model(request: AnyRequest) -> str:
     """Return the model that a path of TEI's names."""
     parts = request.path_params
@@ -91,7 +98,7 @@ def path_model(request: AnyRequest) -> str:
 
 
 def root_model(services: Services) -> str:
-    """Return the model of a TEI request without one: the first that is loaded at every start.
+    """Return the model of a request without one: the first embedder that every start loads.
 
     Raises:
         InvalidRequest: there is none.
