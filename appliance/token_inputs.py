@@ -71,7 +71,7 @@ class TokenInputs:
             return sent
         choice = self._choice(sent.model)
         if choice == "own":
-            return sent
+            return msgspec.structs.replace(sent, are_own=True)
         if choice == "reject":
             raise TokenInputUnsupported
         name = AUTO if choice == "auto" else choice

@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 
 from appliance.catalog.spec import ModelSpec
-from appliance.core.errors import UnsupportedDimensions
+from appliance.core.errors import TokenInputUnsupported, UnsupportedDimensions
 from appliance.engine import vectors
 from appliance.engine.loader import TextEncoder
 from appliance.engine.vectors import Matrix
@@ -59,13 +59,17 @@ class EmbedTask:
         return self.sent.truncate
 
     def validate(self, spec: ModelSpec) -> None:
-        """Refuse a vector size that the model does not have.
+        """Refuse a vector size that the model does not have, and ids of an unknown vocabulary.
 
         Raises:
             UnsupportedDimensions: neither its own size nor one it was trained to be cut to.
+            TokenInputUnsupported: nobody has said whose ids they are.
+            InvalidRequest: the model has words for a kind of text, which ids cannot be given.
         """
         require_dimensions(self.sent.dimensions, spec.entry.dimensions, spec.entry.matryoshka)
-        if self.sent.token_ids is not None and self.sent.input_type is not None:
+        if self.sent.token_ids is not None:
+            if not self.sent.are_own:
+                raise TokenInputUnsupported
             require_no_words(spec, self.sent.input_type)
 
     def texts(self, spec: ModelSpec) -> list[str]:

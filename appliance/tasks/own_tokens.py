@@ -35,13 +35,15 @@ def own_tokens(
     return found
 
 
-def require_no_words(spec: ModelSpec, kind: InputType) -> None:
+def require_no_words(spec: ModelSpec, kind: InputType | None) -> None:
     """Refuse ids before which the model's words for a kind of text would have to stand.
+
+    `kind` is None where none was told; then there are no such words.
 
     Raises:
         InvalidRequest: the model has such words; `param` is `input_type`.
     """
-    if spec.prompt(kind):
+    if kind is not None and spec.prompt(kind):
         raise InvalidRequest(
             f"{spec.id} has words for a {kind}, which are put before texts and not before token "
             "ids: send text, or the ids of both without input_type",

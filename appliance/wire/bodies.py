@@ -71,6 +71,9 @@ class EmbeddingsRequest(msgspec.Struct, frozen=True):
     """Ids that were sent instead of texts; None: there are texts."""
     is_single: bool = False
     """True: one list of ids was sent by itself."""
+    are_own: bool = False
+    """True: the ids are known to be the model's own. Whoever does not say so, by `TokenInputs`, has
+    them refused: nobody can tell by looking at them."""
 
     @property
     def count(self) -> int:
