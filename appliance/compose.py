@@ -20,6 +20,7 @@ from appliance.api.app import create_app
 from appliance.api.auth import Authenticator
 from appliance.api.clients import Clients
 from appliance.api.connections import Connections
+from appliance.api.cors import Cors
 from appliance.api.edge import Edge, machine_name
 from appliance.api.events import Events
 from appliance.api.guard import OperatorGuard
@@ -128,8 +129,7 @@ async def open_appliance(
     authenticator = _authenticator(books, settings, limits, admin.audit_log)
     metrics = Metrics()
     meters = Meters(clock, _charged_today(books), on_call=metrics.note)
-    wait_s = settings.default_wait_s
-    paid = PaidCalls(pipeline, authenticator, limiter, meters, clock=clock, default_wait_s=wait_s)
+    paid = _paid(pipeline, authenticator, limiter, meters, clock, settings)
     services = Services(
         admin,
         paid,
@@ -150,6 +150,25 @@ async def open_appliance(
     chores = (schedule, *_of_books(directory, books, settings), authenticator.refused, *watches)
     async with _running(chores, downloads, billing, residency, pools, screening):
         yield Appliance(app, pipeline, residency, admin, models, loader)
+
+
+def _paid(
+    pipeline: Pipeline,
+    authenticator: Authenticator,
+    limiter: Limiter,
+    meters: Meters,
+    clock: Clock,
+    settings: Settings,
+) -> PaidCalls:
+    return PaidCalls(
+        pipeline,
+        authenticator,
+        limiter,
+        meters,
+        clock=clock,
+        default_wait_s=settings.default_wait_s,
+        daily_budget_passes=settings.daily_budget_status == 429,  # noqa: PLR2004 - as it is written
+    )
 
 
 def _of_books(directory: DataDir, books: Books, settings: Settings) -> tuple[Chore, ...]:
@@ -214,6 +233,7 @@ def _pipeline(
         clock=books.clock,
         limits=limits,
         batch_delay_s=settings.batch_delay_s,
+        default_models=settings.default_models,
     )
     books.keyring.on_revoked = pipeline.drop
     return pipeline
@@ -293,7 +313,7 @@ def _edge(settings: Settings, clients: Clients, clock: Clock, limits: Limits) ->
     )
     hosts = Hosts(settings.hosts, bound=settings.host, machine=machine_name())
     connections = Connections(clock, port=settings.port, places=current().connections)
-    return Edge(hosts, clients, pace, connections)
+    return Edge(hosts, Cors(settings.cors_origins), clients, pace, connections)
 
 
 def _screening(

@@ -9,7 +9,7 @@ answer is about to be handed over, and never otherwise.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from appliance.accounts.key import Key
@@ -31,6 +31,7 @@ from appliance.engine.vectors import Matrix
 from appliance.ledger.billing import Billing
 from appliance.ledger.entry import Charge, Hold, Purchase
 from appliance.planning import INLINE_CHARS, USUAL, planned, planned_in_turn, tokens_about
+from appliance.pricing.tariff import TaskKind
 from appliance.scheduler.engine import Engine
 from appliance.scheduler.job import Job
 from appliance.scheduler.lease import Lease
@@ -61,6 +62,7 @@ class Pipeline:
         clock: Clock,
         limits: Limits,
         batch_delay_s: float = 0.0,
+        default_models: Sequence[str] = (),
     ) -> None:
         self._catalog = catalog
         self._residency = residency
@@ -73,6 +75,8 @@ class Pipeline:
         self._clock = clock
         self.limits = limits
         self._batch_delay_s = batch_delay_s
+        self._default_models = default_models
+        """Names of the models for calls that name none, the first of each task."""
         self.draining = False
         """True: calls in flight finish, new ones are refused."""
         self.in_flight = 0
@@ -93,6 +97,14 @@ class Pipeline:
     async def idle(self) -> None:
         """Return as soon as no call is in flight."""
         await self._idle.wait()
+
+    def default_model(self, kind: TaskKind) -> ModelSpec:
+        """Return the model for calls of a task that name none.
+
+        Raises:
+            InvalidRequest: there is none, or several could be meant.
+        """
+        return self._default(self._catalog(), kind)
 
     async def quote(self, call: Call, task: Task) -> Quote:
         """Return the exact price of a task without computing or charging anything.
@@ -153,10 +165,18 @@ class Pipeline:
         if call.key.limits.models is not None:
             # What this key may not call is not there for it: not found, and not named as near.
             catalog = Catalog([spec for spec in catalog if call.key.may_call(spec.id)])
-        spec = catalog.resolve(task.model, task.kind)
+        spec = (
+            self._default(catalog, task.kind)
+            if task.model is None
+            else catalog.resolve(task.model, task.kind)
+        )
         self._residency.require_served(spec)
         task.validate(spec)
         return spec
+
+    def _default(self, catalog: Catalog, kind: TaskKind) -> ModelSpec:
+        served = [spec for spec in catalog if spec.task == kind and self._residency.is_served(spec)]
+        return catalog.default(self._default_models, served, kind)
 
     async def _run(self, call: Call, task: Task, spec: ModelSpec, lease: Lease) -> Answer:
         timings = Timings()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from appliance.catalog.spec import ModelSpec
 from appliance.engine.loader import TextEncoder
-from appliance.engine.tokenizer import TOKENS_ENOUGH, slices
+from appliance.engine.tokenizer import slices
 from appliance.scheduler.lease import Lease
 from appliance.sequences.sequence import Tokens
 from appliance.tasks.plan import Plan
@@ -29,7 +29,7 @@ async def planned_in_turn(
     lease: Lease,
 ) -> Plan:
     """Tokenize texts and frame them on threads, in the turn of a key and in slices."""
-    enough = _tokens_enough(task, spec, encoder)
+    enough = task.tokens_enough(_tokens_max(spec, encoder))
     *first, last = slices(texts, SLICE_CHARS)
     tokens: list[Tokens] = []
     for part in first:
@@ -56,14 +56,10 @@ def planned(
 
     `before` are the tokens of texts that come before these.
     """
-    tokens = encoder.tokenizer.encode(texts, _tokens_enough(task, spec, encoder))
-    return task.plan(spec, [*before, *tokens], encoder, _tokens_max(spec, encoder))
+    tokens_max = _tokens_max(spec, encoder)
+    tokens = encoder.tokenizer.encode(texts, task.tokens_enough(tokens_max))
+    return task.plan(spec, [*before, *tokens], encoder, tokens_max)
 
 
 def _tokens_max(spec: ModelSpec, encoder: TextEncoder) -> int:
     return min(spec.entry.max_input_tokens, encoder.tokens_max)
-
-
-def _tokens_enough(task: Task, spec: ModelSpec, encoder: TextEncoder) -> int:
-    """Return after how many tokens of a text the others make no difference."""
-    return _tokens_max(spec, encoder) if task.truncate else TOKENS_ENOUGH

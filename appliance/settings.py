@@ -1,11 +1,10 @@
 """Settings: what the operator chose, from a file, the environment and flags, in that order.
 
-Owns every read of the environment, and which variables of other programs are ignored.
+Owns every read of the environment.
 """
 
 import ipaddress
 import os
-import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ import platformdirs
 
 from appliance.core.errors import InvalidSettings
 from appliance.core.redaction import conceal
+from appliance.injected_variables import injected
 
 PREFIX = "GIGAROUTER_"
 RENAMED = {"engine.lanes": "engine.workers", "engine.bin_tokens": "engine.max_batch_tokens"}
@@ -32,33 +32,9 @@ KERNEL_NAMES = ("amx", "avx512", "avx2", "neon", "none")
 """Its values, the widest first; the last: llama.cpp's own."""
 CONFIG_FILE = "config.toml"
 
-_SERVICE = PREFIX + "(?:[A-Z0-9_]+_)?"
-"""A service named `gigarouter`, or one whose name begins with `gigarouter-`."""
-_SERVICE_PORT = _SERVICE + r"PORT_\d{1,5}_(?:TCP|UDP|SCTP)"
-_ADDRESS = r"[0-9A-Fa-f.:]+"
-_NUMBER = r"\d{1,5}"
-_PROTOCOL = "tcp|udp|sctp"
-_URL = rf"(?:{_PROTOCOL})://(?:\[{_ADDRESS}\]|[0-9.]+):{_NUMBER}"
-INJECTED = tuple(
-    (re.compile(name), re.compile(value))
-    for name, value in (
-        (_SERVICE + "SERVICE_HOST", _ADDRESS),
-        (_SERVICE + "SERVICE_PORT(?:_[A-Z0-9_]+)?", _NUMBER),
-        (_SERVICE + "PORT", _URL),
-        (_SERVICE_PORT + "(?:_START|_END)?", _URL),
-        (_SERVICE_PORT + "_PROTO", _PROTOCOL),
-        (_SERVICE_PORT + "_PORT(?:_START|_END)?", _NUMBER),
-        (_SERVICE_PORT + "_ADDR", _ADDRESS),
-        (_SERVICE + "NAME", r"/[^/]+/[^/]+"),
-    )
-)
-"""Names and values of the variables that Kubernetes sets for each service of a namespace, and
-Docker for each link (those of Docker are the same, with ranges of ports and the link's name)."""
-_LINK_ENV = re.compile(f"({_SERVICE})ENV_.+")
-"""A variable of the linked container, which Docker passes on beside the link's name."""
-
 HostName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,253}\Z")]
-LISTS = {"hosts", "trusted_proxies"}
+Origin = Annotated[str, msgspec.Meta(pattern=r"^https?://[^/\s?#]+\Z")]
+LISTS = {"hosts", "trusted_proxies", "default_models", "cors_origins"}
 """Settings that are lists: separated by commas in the environment."""
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
@@ -160,6 +136,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     default_wait_s: Annotated[int, msgspec.Meta(ge=0, le=60)] = 30
     """Seconds that a call without `Prefer: wait` waits for its model to load: many clients take
     a 503 for the end. 0: it is answered 503 at once."""
+    default_models: tuple[str, ...] = ()
+    """Models for calls that name none, the first that is here of each task; without them the only
+    one that is here."""
+    daily_budget_status: Literal[402, 429] = 429
+    """What a key whose daily budget is used up is answered: 402 has no `Retry-After`, which makes
+    some clients sleep."""
+    cors_origins: tuple[Origin, ...] = ()
+    """Origins of pages that may call the server from a browser, with a key of their own."""
     fake_engine: bool = False
     """True: vectors are made up from the text; for trying clients and for tests."""
     failpoint: str = ""
@@ -366,17 +350,7 @@ def injected_variables() -> list[str]:
 
     They are ignored. `GIGAROUTER_PORT` is one of them only while it holds a URL.
     """
-    ours = {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
-    found = {
-        name
-        for name, value in ours.items()
-        if any(n.fullmatch(name) and v.fullmatch(value) for n, v in INJECTED)
-    }
-    for name in ours:
-        link = _LINK_ENV.fullmatch(name)
-        if link is not None and link[1] + "NAME" in found:
-            found.add(name)
-    return sorted(found)
+    return injected(os.environ, PREFIX)
 
 
 def _variable(name: str) -> str:

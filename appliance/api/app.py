@@ -19,7 +19,7 @@ from appliance.api.edge import Edge, answer_refusal
 from appliance.api.guard import OperatorGuard
 from appliance.api.head import answer_head, check_head
 from appliance.api.request import AnyRequest, request_id_of
-from appliance.api.routes import account, embeddings, operator, public, rerank
+from appliance.api.routes import account, cohere, embeddings, ollama, operator, public, rerank, tei
 from appliance.api.sending import TimedSend
 from appliance.api.services import Services
 from appliance.core.errors import ApplianceError
@@ -50,6 +50,10 @@ class Application(Litestar):
             await self.edge.slow_down(request)
             await answer_refusal(error, scope, send)
             return
+        cors = self.edge.cors
+        if cors.is_preflight(request) and cors.allows(request):
+            await cors.answer_preflight(request, send)
+            return
         timed = TimedSend(send, seconds_max=self.answer_seconds_max)
         try:
             if scope["method"] == "HEAD":
@@ -71,10 +75,27 @@ def create_app(services: Services, guard: OperatorGuard, edge: Edge) -> Applicat
         if message["type"] == "http.response.start":
             await edge.slow_down(Request(scope))
 
+    async def shared(message: Message, scope: Scope) -> None:
+        if message["type"] == "http.response.start":
+            MutableScopeHeaders.from_message(message).update(edge.cors.headers(Request(scope)))
+
     application = Application(
         route_handlers=[
             embeddings.create_embeddings,
+            embeddings.create_azure_embeddings,
             rerank.create_ranking,
+            cohere.create_embed_1,
+            cohere.create_embed_2,
+            tei.create_embed,
+            tei.create_embed_below,
+            tei.create_ranking_below,
+            tei.show_info,
+            tei.show_info_below,
+            tei.show_health_below,
+            ollama.create_embed,
+            ollama.create_embedding,
+            ollama.list_tags,
+            ollama.show_version,
             public.list_models,
             public.show_model,
             public.openapi,
@@ -89,7 +110,7 @@ def create_app(services: Services, guard: OperatorGuard, edge: Edge) -> Applicat
             ClientGone: _client_gone,
             Exception: error_responses.respond,
         },
-        before_send=[slowed_down, _complete_headers, written_down],
+        before_send=[slowed_down, _complete_headers, shared, written_down],
         # Our own document is served; Litestar's would load pages from the network.
         openapi_config=None,
         # Bodies are bounded where they are read, so that the key is checked first.

@@ -12,6 +12,7 @@ from litestar.types import Scope, Send
 from appliance.api import error_responses
 from appliance.api.clients import Clients
 from appliance.api.connections import Connections
+from appliance.api.cors import Cors
 from appliance.api.hosts import Hosts
 from appliance.api.pace import Pace
 from appliance.api.request import AnyRequest, is_known, request_id_of
@@ -25,9 +26,10 @@ class Edge:
     """Checks heads of requests for one server."""
 
     def __init__(
-        self, hosts: Hosts, clients: Clients, pace: Pace, connections: Connections
+        self, hosts: Hosts, cors: Cors, clients: Clients, pace: Pace, connections: Connections
     ) -> None:
         self._hosts = hosts
+        self.cors = cors
         self._clients = clients
         self._pace = pace
         self.connections = connections
@@ -42,9 +44,10 @@ class Edge:
         if len(hosts) == 1 and hosts[0]:
             self._hosts.require_known(hosts[0])
         # None, or several: the routes' own check of the head refuses that.
-        self._hosts.require_own_page(
-            hosts[0] if hosts else "", str(request.method), request.headers
-        )
+        if not self.cors.allows(request):
+            self._hosts.require_own_page(
+                hosts[0] if hosts else "", str(request.method), request.headers
+            )
         _require_plain(request.scope["path"], request.scope["raw_path"])
 
     async def slow_down(self, request: AnyRequest) -> None:

@@ -57,6 +57,7 @@ TABLE: dict[type[errors.ApplianceError], Row] = {
     errors.InvalidKey: Row(401, "authentication_error"),
     errors.InsufficientScope: Row(403, "permission_error"),
     errors.InsufficientCredit: Row(402, "billing_error", should_retry=False),
+    errors.DailyBudgetSpent: Row(402, "billing_error", should_retry=False),
     errors.ModelNotFound: _MISSING,
     errors.ModelNotServed: _MISSING,
     errors.LoadFailed: _MISSING,
@@ -127,8 +128,10 @@ def respond(request: Request[Any, Any, Any], error: Exception) -> Response[bytes
     headers |= _headers_of(known, row)
     if isinstance(error, HTTPException):
         headers.update(error.headers or {})  # `allow` of a 405, which RFC 9110 asks for
-    # Jina's clients print `detail`, all others `error.message`.
-    content = encode({"error": body, "detail": known.message})
+    # Jina's and Voyage's clients print `detail`, Cohere's `message`, all others `error.message`.
+    content = encode({"error": body, "detail": known.message, "message": known.message})
+    if request.scope["path"].startswith("/api/"):  # Ollama's clients print `error`
+        content = encode({"error": known.message, "code": body["code"]})
     return Response(content, status_code=row.status, media_type="application/json", headers=headers)
 
 

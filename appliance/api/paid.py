@@ -5,7 +5,7 @@ and the headers of an answer. A route admits a request, makes a task of its body
 answered:
 
     async with services.paid.admitted(request) as paid:
-        return await paid.answer(EmbedTask(embeddings_request(paid.body, services.limits)))
+        return await paid.answer(openai.embed_task(paid.body, services.limits))
 """
 
 from collections.abc import AsyncIterator
@@ -37,7 +37,7 @@ from appliance.api.request import (
 )
 from appliance.call import PATIENCE_BATCH_S, PATIENCE_S, Answer, Call, Quote
 from appliance.core.clock import Clock
-from appliance.core.errors import ApplianceError
+from appliance.core.errors import ApplianceError, DailyBudgetExceeded, DailyBudgetSpent
 from appliance.core.failpoint import reach
 from appliance.core.limits import Limits
 from appliance.core.units import Picocredits, credits_text
@@ -90,6 +90,7 @@ class PaidCalls:
         *,
         clock: Clock,
         default_wait_s: int,
+        daily_budget_passes: bool = True,
     ) -> None:
         self._pipeline = pipeline
         self._authenticator = authenticator
@@ -97,6 +98,8 @@ class PaidCalls:
         self._meters = meters
         self._clock = clock
         self._default_wait_s = default_wait_s
+        self._daily_budget_passes = daily_budget_passes
+        """False: a daily budget that is used up is no matter of waiting, but of credit."""
         self.limits: Limits = pipeline.limits
         self._held = HeldBytes(
             bytes_max=self.limits.held_bytes_max, per_key_max=self.limits.held_bytes_per_key_max
@@ -134,9 +137,18 @@ class PaidCalls:
                 authenticated_ns=authenticated_ns,
             )
         except Exception as error:
-            self._refused(request, error, began_ns, key)
+            shown = self._shown(error)
+            self._refused(request, shown, began_ns, key)
             note_headers(request, self._limiter.headers(key))
+            if shown is not error:
+                raise shown from None
             raise
+
+    def _shown(self, error: Exception) -> Exception:
+        """Return what a client is answered for an error."""
+        if isinstance(error, DailyBudgetExceeded) and not self._daily_budget_passes:
+            return DailyBudgetSpent()
+        return error
 
     async def answer(self, paid: PaidRequest, task: Task) -> Response[bytes]:
         """Return the answer to a task.

@@ -141,7 +141,9 @@ def idempotency_key_of(
     if sent is None:
         return None
     secret = hashlib.sha512(checked_idempotency_key(sent).encode()).digest()
-    fingerprint = hashlib.blake2b(f"{task}|{tier}|".encode(), digest_size=32, key=secret)
+    # A path may name the model, which is then not in the body.
+    place = f"{request.scope['path']}|" if request.path_params else ""
+    fingerprint = hashlib.blake2b(f"{task}|{tier}|{place}".encode(), digest_size=32, key=secret)
     fingerprint.update(content)
     return IdempotencyKey(hashlib.sha256(sent.encode()).digest(), fingerprint.digest())
 

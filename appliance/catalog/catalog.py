@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from appliance.catalog.spec import ModelEntry, ModelSpec, checked_tariff
-from appliance.core.errors import InvalidCatalog, ModelNotFound, WrongTask
+from appliance.core.errors import InvalidCatalog, InvalidRequest, ModelNotFound, WrongTask
 from appliance.pricing.tariff import TIERS, TaskKind
 from appliance.store.regular_file import open_regular
 
@@ -24,6 +24,8 @@ SCHEMA = 1
 MODELS_MAX = 10_000
 NEAR_MAX = 3
 """Similar ids that an error about an unknown model names."""
+DEFAULTS_NAMED_MAX = 5
+"""Models that a call which names none is told of."""
 NEAR_NAMES_MAX = 50
 """Names from which these are chosen: several of them may be names of one model."""
 
@@ -85,6 +87,27 @@ class Catalog:
         if spec.task != task:
             raise WrongTask(model=spec.id, task=spec.task, asked=task)
         return spec
+
+    def default(
+        self, preferred: Sequence[str], served: Sequence[ModelSpec], task: TaskKind
+    ) -> ModelSpec:
+        """Return the model for calls that name none: the first preferred one, else the only one.
+
+        Raises:
+            InvalidRequest: there is none, or several; the message names them.
+        """
+        for name in preferred:
+            spec = self._names.get(name) or self._folded.get(name.casefold())
+            if spec is not None and spec in served:
+                return spec
+        if len(served) == 1:
+            return served[0]
+        names = " or ".join(spec.id for spec in served[:DEFAULTS_NAMED_MAX])
+        raise InvalidRequest(
+            f"model is missing, and this server has {names or 'none'} for {task}"
+            + (": name one." if served else "."),
+            param="model",
+        )
 
 
 def load(shipped: Path, own: Path | None, models: Path, *, draft: str | None = None) -> Catalog:

@@ -89,11 +89,11 @@ class TokenInputUnsupported(ApplianceError):
 
     code = "token_input_unsupported"
 
-    def __init__(self) -> None:
+    def __init__(self, *, param: str = "input") -> None:
         super().__init__(
-            "input holds token ids; send text instead. In LangChain set "
+            f"{param} holds token ids; send text instead. In LangChain set "
             "check_embedding_ctx_length=False.",
-            param="input",
+            param=param,
         )
 
 
@@ -354,6 +354,15 @@ class DailyBudgetExceeded(RetryableError):
             "This key's daily budget is used up; it renews at midnight UTC.",
             retry_after_s=retry_after_s,
         )
+
+
+class DailyBudgetSpent(ApplianceError):
+    """The same, where the operator has it answered as a matter of credit, not of waiting."""
+
+    code = "daily_budget_exceeded"
+
+    def __init__(self) -> None:
+        super().__init__("This key's daily budget is used up; it renews at midnight UTC.")
 
 
 class QueueFull(RetryableError):

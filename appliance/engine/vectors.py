@@ -4,12 +4,20 @@ Owns normalisation, truncation, similarity and the writing of vectors. Pure nump
 """
 
 import base64
+import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from appliance.wire.questions import VectorType
+
 Matrix = npt.NDArray[np.float32]
 """float32[n_rows, width]"""
+Vectors = npt.NDArray[Any]
+"""Rows of any kind of numbers."""
+INT8_RANGE = 6.0
+"""The largest number of a row that int8 holds, in units of what each is in a row of equal ones."""
 
 
 def l2_normalise(matrix: Matrix) -> Matrix:
@@ -42,6 +50,29 @@ def sigmoid(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     return squashed
 
 
-def to_base64(row: npt.NDArray[np.float32]) -> str:
-    """Return little-endian float32 bytes as base64, as the OpenAI SDK decodes them."""
-    return base64.b64encode(row.astype("<f4", copy=False).tobytes()).decode("ascii")
+def in_type(unit: Matrix, kind: VectorType) -> Vectors:
+    """Return rows of length 1 in another kind of numbers, one row for each.
+
+    int8 is `round(x * 127 * sqrt(width) / 6)` within -127 and 127, uint8 the same plus 128: it has
+    room for numbers up to six times as large as in a row of equal ones, and rows of one width share
+    a scale, so that their products compare. binary and ubinary have a bit for each number, whether
+    it is above 0, the first in the highest bit; ubinary as uint8, binary as the same less 128 in
+    int8 (offset binary, as Cohere, Voyage and sentence-transformers have it). A last byte is filled
+    up with zeros.
+    """
+    if kind == "float":
+        return unit
+    if kind == "float16":
+        return unit.astype(np.float16)
+    if kind in {"int8", "uint8"}:
+        scale = 127 / min(1.0, INT8_RANGE / math.sqrt(unit.shape[1]))
+        numbers: Vectors = np.clip(np.rint(unit * np.float32(scale)), -127, 127)
+        return numbers.astype(np.int8) if kind == "int8" else (numbers + 128).astype(np.uint8)
+    bits: Vectors = np.packbits(unit > 0, axis=1)
+    return bits if kind == "ubinary" else (bits.astype(np.int16) - 128).astype(np.int8)
+
+
+def to_base64(row: Vectors) -> str:
+    """Return the little-endian bytes of a row as base64; float32's is what OpenAI's SDK decodes."""
+    little = row.astype(row.dtype.newbyteorder("<"), copy=False)
+    return base64.b64encode(little.tobytes()).decode("ascii")

@@ -139,6 +139,10 @@ class Residency:
         if reason is not None:
             raise ModelNotServed(model=spec.id, reason=reason)
 
+    def is_served(self, spec: ModelSpec) -> bool:
+        """Say whether a model's file is here and usable."""
+        return self.is_loaded(spec) or self.reason(spec) is None
+
     @contextmanager
     def lease(self, spec: ModelSpec) -> Iterator[Lease]:
         """Yield a lease on a model, loaded or not: nothing of it is freed while the lease lives."""

@@ -65,15 +65,21 @@ class TokenSequence:
         return len(self.tokens)
 
 
-def frame_single(tokens: Tokens, frame: Frame, *, tokens_max: int) -> TokenSequence:
-    """Return `[CLS] tokens [SEP]`, cut so that the closing special token stays."""
+def frame_single(
+    tokens: Tokens, frame: Frame, *, tokens_max: int, from_start: bool = False
+) -> TokenSequence:
+    """Return `[CLS] tokens [SEP]`, cut so that the special tokens stay.
+
+    A text that is too long loses its end, with `from_start` its beginning.
+    """
     kept = single(len(tokens), tokens_max - frame.specials)
     framed = np.empty(kept + frame.specials, np.int32)
     start = 0
     if frame.cls is not None:
         framed[0] = frame.cls
         start = 1
-    framed[start : start + kept] = tokens[:kept]
+    first = len(tokens) - kept if from_start else 0
+    framed[start : start + kept] = tokens[first : first + kept]
     if frame.sep is not None:
         framed[-1] = frame.sep
     return TokenSequence(framed, len(framed), truncated=kept < len(tokens))

@@ -1,34 +1,61 @@
 """Embed: vectors of texts, billed by the token.
 
-The answer is OpenAI's list of embeddings. Vectors go from the matrix to text without a Python
-object for each number.
+The vectors are computed here; how an answer is written is its client's shape
+(`appliance/shapes/`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import orjson
 
 from appliance.catalog.spec import ModelSpec
 from appliance.core.errors import UnsupportedDimensions
 from appliance.engine import vectors
 from appliance.engine.loader import TextEncoder
+from appliance.engine.tokenizer import TOKENS_ENOUGH
 from appliance.engine.vectors import Matrix
 from appliance.pricing.tariff import TaskKind
 from appliance.sequences.sequence import Tokens
 from appliance.tasks.plan import Plan, plan_singles
-from appliance.tasks.task import usage_of
-from appliance.wire.bodies import EmbeddingsRequest
+from appliance.tasks.task import WHOLE
+from appliance.wire.questions import EmbeddingsRequest, VectorType
 
-SLICE_ROWS = 32
-"""orjson keeps the GIL: a large answer is written in slices, between which other threads get it."""
-NUMBER_BYTES = 12
+NUMBER_BYTES: dict[VectorType, float] = {
+    "float": 12,
+    "float16": 8,
+    "int8": 4,
+    "uint8": 4,
+    "binary": 4 / 8,
+    "ubinary": 4 / 8,
+}
 """Of a number as text, about."""
-BASE64_BYTES = 6
+BASE64_BYTES: dict[VectorType, float] = {
+    "float": 6,
+    "float16": 3,
+    "int8": 1.5,
+    "uint8": 1.5,
+    "binary": 1.5 / 8,
+    "ubinary": 1.5 / 8,
+}
 """Of a number in base64, rounded up."""
 ROW_BYTES = 50
 """Around each vector."""
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """What was asked and what was found, to be written in some shape."""
+
+    sent: EmbeddingsRequest
+    spec: ModelSpec
+    plan: Plan
+    rows: Matrix
+    """In the order of the texts; of length 1 unless otherwise asked."""
+
+
+Writer = Callable[[Embedded], bytes]
+"""Writes the body of an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +63,9 @@ class EmbedTask:
     """A request for the vectors of texts."""
 
     sent: EmbeddingsRequest
+    write: Writer
+    echoes: bool = False
+    """Whether the answer repeats the texts."""
 
     @property
     def kind(self) -> TaskKind:
@@ -43,19 +73,18 @@ class EmbedTask:
         return "embeddings"
 
     @property
-    def model(self) -> str:
-        """The model's name as the client sent it."""
+    def model(self) -> str | None:
+        """The model's name as the client sent it; None: it named none."""
         return self.sent.model
 
     @property
     def param(self) -> str:
         """The field of the body that holds the texts."""
-        return "input"
+        return self.sent.param
 
-    @property
-    def truncate(self) -> bool:
-        """False: a text that is too long is refused."""
-        return self.sent.truncate
+    def tokens_enough(self, tokens_max: int) -> int:
+        """Return after how many tokens of a text the others make no difference."""
+        return {"end": tokens_max, "none": TOKENS_ENOUGH, "start": WHOLE}[self.sent.cut]
 
     def validate(self, spec: ModelSpec) -> None:
         """Refuse a vector size that the model does not have.
@@ -80,11 +109,7 @@ class EmbedTask:
         """
         del spec
         return plan_singles(
-            tokens,
-            encoder.frame,
-            tokens_max=tokens_max,
-            truncate=self.sent.truncate,
-            param=self.param,
+            tokens, encoder.frame, tokens_max=tokens_max, cut=self.sent.cut, param=self.param
         )
 
     @property
@@ -99,22 +124,21 @@ class EmbedTask:
 
     def answer_bytes(self, spec: ModelSpec) -> int:
         """Return about what the vectors take, as text or base64."""
-        width = self.sent.dimensions or spec.entry.dimensions or 0
-        each = BASE64_BYTES if self.sent.base64 else NUMBER_BYTES
-        return len(self.sent.texts) * (width * each + ROW_BYTES)
+        sent = self.sent
+        width = sent.dimensions or spec.entry.dimensions or 0
+        sizes = BASE64_BYTES if sent.base64 else NUMBER_BYTES
+        each = sum(round(width * sizes[kind]) + ROW_BYTES for kind in sent.types)
+        echoed = sum(map(len, sent.texts)) if self.echoes else 0
+        return len(sent.texts) * each + echoed
 
     def render(self, spec: ModelSpec, plan: Plan, matrix: Matrix) -> bytes:
-        """Return the answer: unit vectors in the order of the texts."""
-        rows = vectors.l2_normalise(matrix)
-        if self.sent.dimensions is not None and self.sent.dimensions != rows.shape[1]:
-            rows = vectors.truncate_dimensions(rows, self.sent.dimensions)
-        rows = np.ascontiguousarray(rows)
-        parts = [
-            _members(rows[first : first + SLICE_ROWS], first, base64=self.sent.base64)
-            for first in range(0, len(rows), SLICE_ROWS)
-        ]
-        rest = orjson.dumps({"model": spec.id, "usage": usage_of(plan)})
-        return b'{"object":"list","data":[' + b",".join(parts) + b"]," + rest[1:]
+        """Return the answer: vectors in the order of the texts, of length 1 unless asked."""
+        sent = self.sent
+        rows = vectors.l2_normalise(matrix) if sent.normalize else matrix
+        if sent.dimensions is not None and sent.dimensions != rows.shape[1]:
+            shorter = vectors.truncate_dimensions(rows, sent.dimensions)
+            rows = shorter if sent.normalize else rows[:, : sent.dimensions]
+        return self.write(Embedded(sent, spec, plan, np.ascontiguousarray(rows)))
 
 
 def require_dimensions(
@@ -128,16 +152,3 @@ def require_dimensions(
     if asked is None or dimensions is None or asked == dimensions or asked in matryoshka:
         return
     raise UnsupportedDimensions(asked=asked, dimensions=dimensions, sizes=matryoshka)
-
-
-def _members(rows: Matrix, first: int, *, base64: bool) -> bytes:
-    """Return members of the list, numbered from `first`, without its brackets."""
-    data = [
-        {
-            "object": "embedding",
-            "index": index,
-            "embedding": vectors.to_base64(row) if base64 else row,
-        }
-        for index, row in enumerate(rows, first)
-    ]
-    return orjson.dumps(data, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]

@@ -17,6 +17,7 @@ from appliance.sequences.sequence import (
     frame_pair,
     frame_single,
 )
+from appliance.wire.questions import Cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,24 +32,33 @@ class Plan:
 
 
 def plan_singles(
-    texts: Sequence[Tokens], frame: Frame, *, tokens_max: int, truncate: bool, param: str
+    texts: Sequence[Tokens], frame: Frame, *, tokens_max: int, cut: Cut, param: str
 ) -> Plan:
-    """Return one framed sequence for each text.
+    """Return one framed sequence for each text, cut at the end that `cut` names.
 
     Raises:
-        InputTooLong: a text does not fit and `truncate` is False.
+        InputTooLong: a text does not fit and must not be cut.
         InvalidRequest: a text has no tokens, and nothing frames it.
     """
-    sequences = [frame_single(tokens, frame, tokens_max=tokens_max) for tokens in texts]
+    is_start = cut == "start"
+    sequences = [
+        frame_single(tokens, frame, tokens_max=tokens_max, from_start=is_start) for tokens in texts
+    ]
     _require_tokens(sequences, param=param)
-    if not truncate:
+    if cut == "none":
         lengths = [len(tokens) + frame.specials for tokens in texts]
         _require_whole(sequences, lengths, tokens_max, param=param)
     return _plan(sequences)
 
 
 def plan_pairs(
-    query: Tokens, documents: Sequence[Tokens], frame: Frame, *, tokens_max: int, truncate: bool
+    query: Tokens,
+    documents: Sequence[Tokens],
+    frame: Frame,
+    *,
+    tokens_max: int,
+    truncate: bool,
+    param: str = "documents",
 ) -> Plan:
     """Return one framed pair for each document.
 
@@ -58,12 +68,18 @@ def plan_pairs(
     sequences = [frame_pair(query, tokens, frame, tokens_max=tokens_max) for tokens in documents]
     if not truncate:
         lengths = [len(query) + len(tokens) + frame.pair_specials for tokens in documents]
-        _require_whole(sequences, lengths, tokens_max, param="documents")
+        _require_whole(sequences, lengths, tokens_max, param=param)
     return _plan(sequences)
 
 
 def plan_cosine(
-    query: Tokens, documents: Sequence[Tokens], frame: Frame, *, tokens_max: int, truncate: bool
+    query: Tokens,
+    documents: Sequence[Tokens],
+    frame: Frame,
+    *,
+    tokens_max: int,
+    truncate: bool,
+    param: str = "documents",
 ) -> Plan:
     """Return the query's sequence followed by one for each document.
 
@@ -71,10 +87,9 @@ def plan_cosine(
         InputTooLong: a text does not fit and `truncate` is False.
         InvalidRequest: a text has no tokens, and nothing frames it.
     """
-    first = plan_singles([query], frame, tokens_max=tokens_max, truncate=truncate, param="query")
-    rest = plan_singles(
-        documents, frame, tokens_max=tokens_max, truncate=truncate, param="documents"
-    )
+    cut: Cut = "end" if truncate else "none"
+    first = plan_singles([query], frame, tokens_max=tokens_max, cut=cut, param="query")
+    rest = plan_singles(documents, frame, tokens_max=tokens_max, cut=cut, param=param)
     return _plan([*first.sequences, *rest.sequences])
 
 
@@ -86,6 +101,7 @@ def plan_templated(
     tokens_max: int,
     truncate: bool,
     document_tokens_max: int | None,
+    param: str = "documents",
 ) -> Plan:
     """Return one filled template for each pair; `query` is a pair's text up to its document.
 
@@ -107,7 +123,7 @@ def plan_templated(
     sequences = [fill_template(pair, template, tokens_max=tokens_max) for pair in kept]
     if not truncate:
         lengths = [len(tokens) + template.specials for tokens in kept]
-        _require_whole(sequences, lengths, tokens_max, param="documents")
+        _require_whole(sequences, lengths, tokens_max, param=param)
     return _plan(sequences)
 
 

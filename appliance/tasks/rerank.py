@@ -4,11 +4,10 @@ A model reads a query and a document as one framed pair, as one text in a templa
 vector for each and their cosine is the score.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -17,20 +16,34 @@ from appliance.core.errors import InvalidRequest
 from appliance.core.units import ceil_div
 from appliance.engine import vectors
 from appliance.engine.loader import TextEncoder
+from appliance.engine.tokenizer import TOKENS_ENOUGH
 from appliance.engine.vectors import Matrix
 from appliance.pricing.tariff import TaskKind
 from appliance.sequences.prompt import query_text
 from appliance.sequences.sequence import Tokens
 from appliance.tasks.plan import Plan, plan_cosine, plan_pairs, plan_templated
-from appliance.tasks.task import usage_of
-from appliance.wire.bodies import RerankRequest
+from appliance.wire.questions import RerankRequest
 
-COHERE_SEARCH_UNIT = 100
-"""Documents in one of Cohere's billed search units."""
-RESULT_BYTES = 80
-"""Of an index and a score, about."""
+RESULT_BYTES = 160
+"""Of an index and a score, about, in each of two lists."""
 REPEATED_CHARS_MAX = 16_000_000
 """Of a query, counted once for each document, where a model reads both as one text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """What was asked and what was found, to be written in some shape."""
+
+    sent: RerankRequest
+    spec: ModelSpec
+    plan: Plan
+    units: int
+    order: list[tuple[int, float]]
+    """Index and score of each document that is answered, best first."""
+
+
+Writer = Callable[[Ranked], bytes]
+"""Writes the body of an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +51,7 @@ class RerankTask:
     """A request to rank documents."""
 
     sent: RerankRequest
-    request_id: str
-    """Stands in the answer."""
-    is_cohere: bool
-    """True: the answer has what Cohere's clients read besides."""
+    write: Writer
 
     @property
     def kind(self) -> TaskKind:
@@ -49,19 +59,18 @@ class RerankTask:
         return "rerank"
 
     @property
-    def model(self) -> str:
-        """The model's name as the client sent it."""
+    def model(self) -> str | None:
+        """The model's name as the client sent it; None: it named none."""
         return self.sent.model
 
     @property
     def param(self) -> str:
         """The field of the body that holds the texts."""
-        return "documents"
+        return self.sent.param
 
-    @property
-    def truncate(self) -> bool:
-        """False: a text that is too long is refused."""
-        return self.sent.truncate
+    def tokens_enough(self, tokens_max: int) -> int:
+        """Return after how many tokens of a text the others make no difference."""
+        return tokens_max if self.sent.truncate else TOKENS_ENOUGH
 
     def validate(self, spec: ModelSpec) -> None:
         """Refuse an instruction that the model cannot follow, and a query repeated too often.
@@ -81,7 +90,7 @@ class RerankTask:
                 f"the query has {len(sent.query)} characters for each of {len(sent.documents)} "
                 f"documents; {REPEATED_CHARS_MAX:,} in all at most: send fewer documents in each "
                 "call",
-                param="documents",
+                param=self.param,
             )
 
     def texts(self, spec: ModelSpec) -> list[str]:
@@ -113,11 +122,19 @@ class RerankTask:
                 tokens_max=tokens_max,
                 truncate=truncate,
                 document_tokens_max=limit,
+                param=self.param,
             )
         if limit is not None:
             documents = [document[:limit] for document in documents]
         plan_texts = plan_cosine if spec.entry.scores == "cosine" else plan_pairs
-        return plan_texts(query, documents, encoder.frame, tokens_max=tokens_max, truncate=truncate)
+        return plan_texts(
+            query,
+            documents,
+            encoder.frame,
+            tokens_max=tokens_max,
+            truncate=truncate,
+            param=self.param,
+        )
 
     @property
     def units_at_least(self) -> int:
@@ -132,42 +149,18 @@ class RerankTask:
         # A query that is computed by itself comes first, and is no document.
         return sum(ceil_div(len(sequence), each) for sequence in plan.sequences[-count:])
 
-    def _usage(self, spec: ModelSpec, plan: Plan) -> dict[str, int]:
-        used = usage_of(plan)
-        if spec.entry.price.tokens_per_document is not None:
-            used["documents"] = self.units(spec, plan)
-        return used
-
     def answer_bytes(self, spec: ModelSpec) -> int:
         """Return about what the scores take, with the documents if they were asked for."""
         del spec
         documents = self.sent.documents
         texts = sum(map(len, documents)) if self.sent.return_documents else 0
-        return len(documents) * RESULT_BYTES + texts
+        return len(documents) * RESULT_BYTES + 2 * texts
 
     def render(self, spec: ModelSpec, plan: Plan, matrix: Matrix) -> bytes:
         """Return the answer: best first, ties in the order of the documents."""
         sent = self.sent
-        results: list[dict[str, Any]] = []
-        for index, score in ranking(scores(matrix, sent=sent, spec=spec), sent.top_n):
-            result: dict[str, Any] = {"index": index, "relevance_score": score}
-            if sent.return_documents:
-                result["document"] = {"text": sent.documents[index]}
-            results.append(result)
-        answer: dict[str, Any] = {
-            "id": self.request_id,
-            "object": "list",
-            "model": spec.id,
-            "results": results,
-            "usage": self._usage(spec, plan),
-        }
-        if self.is_cohere:
-            units = ceil_div(len(sent.documents), COHERE_SEARCH_UNIT)
-            answer["meta"] = {
-                "api_version": {"version": "2"},
-                "billed_units": {"search_units": units},
-            }
-        return msgspec.json.encode(answer)
+        order = ranking(scores(matrix, sent=sent, spec=spec), sent.top_n)
+        return self.write(Ranked(sent, spec, plan, self.units(spec, plan), order))
 
 
 def scores(

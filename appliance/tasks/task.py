@@ -14,6 +14,9 @@ from appliance.pricing.tariff import TaskKind
 from appliance.sequences.sequence import Tokens
 from appliance.tasks.plan import Plan
 
+WHOLE = 1 << 30
+"""More tokens than any text has."""
+
 
 class Task(Protocol):
     """One checked body of one endpoint."""
@@ -24,8 +27,8 @@ class Task(Protocol):
         ...
 
     @property
-    def model(self) -> str:
-        """The model's name as the client sent it."""
+    def model(self) -> str | None:
+        """The model's name as the client sent it; None: it named none."""
         ...
 
     @property
@@ -33,9 +36,8 @@ class Task(Protocol):
         """The field of the body that holds the texts."""
         ...
 
-    @property
-    def truncate(self) -> bool:
-        """False: a text that is too long is refused, with its number of tokens."""
+    def tokens_enough(self, tokens_max: int) -> int:
+        """Return after how many tokens of a text the others make no difference."""
         ...
 
     def validate(self, spec: ModelSpec) -> None:

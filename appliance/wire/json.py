@@ -27,7 +27,18 @@ _UNPAIRED = re.compile(
 _AT = re.compile(r" - at `\$\.?([^`]*)`$")
 
 
-def decode(body: bytes | msgspec.Raw, kind: type[T], *, param: str | None = None) -> T:
+def decode_leniently(body: bytes | msgspec.Raw, kind: type[T]) -> T:
+    """Return the body as `kind`; "1", 1.0 and "true" are taken for 1 and true.
+
+    Raises:
+        InvalidRequest: as `decode` says.
+    """
+    return decode(body, kind, strict=False)
+
+
+def decode(
+    body: bytes | msgspec.Raw, kind: type[T], *, param: str | None = None, strict: bool = True
+) -> T:
     """Return the body as `kind`.
 
     Raises:
@@ -35,7 +46,7 @@ def decode(body: bytes | msgspec.Raw, kind: type[T], *, param: str | None = None
             field, or is the given one when the body is a part of a larger document.
     """
     try:
-        return msgspec.json.decode(body, type=kind)
+        return msgspec.json.decode(body, type=kind, strict=strict)
     except msgspec.ValidationError as error:
         text = str(error)
         match = _AT.search(text)

@@ -16,8 +16,8 @@ OBJECT_STRINGS_MAX = 200
 _NUMBER_OR_LIST = (b"[", b"-", *(b"%d" % digit for digit in range(10)))
 
 
-def embedding_inputs(raw: msgspec.Raw, limits: Limits) -> list[str]:
-    """Return the texts of `input`: a string, or a list of strings.
+def embedding_inputs(raw: msgspec.Raw, limits: Limits, *, param: str = "input") -> list[str]:
+    """Return the texts to embed: of a string, or of a list of strings or objects with a `text`.
 
     Raises:
         TokenInputUnsupported: token ids.
@@ -25,18 +25,18 @@ def embedding_inputs(raw: msgspec.Raw, limits: Limits) -> list[str]:
     """
     body = bytes(raw).lstrip()
     if body.startswith(b'"'):
-        texts = [decode(body, str, param="input")]
+        texts = [decode(body, str, param=param)]
+    elif body[1:65].lstrip()[:1] in _NUMBER_OR_LIST:
+        raise TokenInputUnsupported(param=param)
     elif body.startswith(b"["):
-        if body[1:65].lstrip()[:1] in _NUMBER_OR_LIST:
-            raise TokenInputUnsupported
-        _require_count(body, limits, param="input")
-        texts = decode(body, list[str], param="input")
+        texts = _texts_of_list(body, limits, param=param, fields=["text"])
     else:
-        raise InvalidRequest("input must be a string or a list of strings", param="input")
-    _require_bounds(texts, limits, param="input")
+        what = "must be" if body else "is missing; it is"
+        raise InvalidRequest(f"{param} {what} a string or a list of strings", param=param)
+    _require_bounds(texts, limits, param=param)
     for index, text in enumerate(texts):
         if not text:
-            raise InvalidRequest(f"input[{index}] is empty", param="input")
+            raise InvalidRequest(f"{param}[{index}] is empty", param=param)
     return texts
 
 
@@ -51,12 +51,7 @@ def rerank_documents(
     body = bytes(raw).lstrip()
     if not body.startswith(b"["):
         raise InvalidRequest(f"{param} must be a list of strings", param=param)
-    has_objects = b"{" in body
-    _require_count(body, limits, param=param, each=OBJECT_STRINGS_MAX if has_objects else 1)
-    if has_objects:
-        texts = _texts_of_objects(body, limits, param=param, fields=fields or ["text"])
-    else:
-        texts = decode(body, list[str], param=param)
+    texts = _texts_of_list(body, limits, param=param, fields=fields or ["text"])
     _require_bounds(texts, limits, param=param)
     return texts
 
@@ -98,6 +93,14 @@ def _require_bounds(texts: list[str], limits: Limits, *, param: str) -> None:
             raise InvalidRequest(
                 f"{param}[{index}] is larger than {limits.text_bytes_max} bytes", param=param
             )
+
+
+def _texts_of_list(body: bytes, limits: Limits, *, param: str, fields: list[str]) -> list[str]:
+    has_objects = b"{" in body
+    _require_count(body, limits, param=param, each=OBJECT_STRINGS_MAX if has_objects else 1)
+    if has_objects:
+        return _texts_of_objects(body, limits, param=param, fields=fields)
+    return decode(body, list[str], param=param)
 
 
 def _texts_of_objects(body: bytes, limits: Limits, *, param: str, fields: list[str]) -> list[str]:

@@ -21,13 +21,14 @@ Json = dict[str, Any]
 Client = TypeVar("Client", httpx2.Client, httpx2.AsyncClient)
 
 CONTRACT: Json = json.loads((ROOT / "tests/golden/contract.json").read_text())
-EMBEDDINGS_PATHS = ("/v1/embeddings", "/embeddings")
+EMBEDDINGS_PATHS = ("/v1/embeddings", "/embeddings", "/openai/v1/embeddings")
 RERANK_PATHS = (
     "/v1/rerank",
     "/rerank",
     "/v2/rerank",
     "/v1/reranking",
     "/reranking",
+    "/v1/v1/rerank",
     "/v1/v2/rerank",
 )
 _PUBLISHED = dict.fromkeys(EMBEDDINGS_PATHS, "/v1/embeddings")
@@ -94,12 +95,12 @@ def _with_numbers(item: Json) -> Json:
 
 def _check_error(answer: httpx2.Response, document: Json) -> None:
     _validator(json.dumps(_with_every_field(_error_schema()))).validate(document)
-    assert set(document) == {"error", "detail"}
+    assert set(document) == {"error", "detail", "message"}
     error = document["error"]
     assert set(error) - {"retry_after_s"} == {"code", "message", "type", "param"}
     assert re.fullmatch(r"[a-z_]+", error["code"])
     assert error["message"]
-    assert error["message"] == document["detail"]
+    assert error["message"] == document["detail"] == document["message"]
     assert error["type"]
     assert error["param"] is None or (isinstance(error["param"], str) and error["param"])
     assert answer.headers["x-request-id"]

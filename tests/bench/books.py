@@ -19,9 +19,9 @@ from appliance.call import Call
 from appliance.core.limits import Limits
 from appliance.ledger import audit, usage
 from appliance.ledger.entry import Charge, Hold, Purchase
+from appliance.shapes import openai
 from appliance.store.reader import reading
 from appliance.tasks.embed import EmbedTask
-from appliance.wire.bodies import embeddings_request
 from tests.appliance import Bench, Connected, bench
 
 EMBED = "sentence-transformers/all-MiniLM-L6-v2"
@@ -31,7 +31,7 @@ CLIENTS = 64
 def task(number: int) -> EmbedTask:
     """Return a task with a text that no other call has: equal ones would be computed once."""
     body = {"model": EMBED, "input": f"text number {number}"}
-    return EmbedTask(embeddings_request(json.dumps(body).encode(), Limits()))
+    return openai.embed_task(json.dumps(body).encode(), Limits())
 
 
 class Load:

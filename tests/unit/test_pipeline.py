@@ -31,9 +31,10 @@ from appliance.core.limits import Limits
 from appliance.ledger.entry import IdempotencyKey
 from appliance.planning import INLINE_CHARS
 from appliance.scheduler.engine import Engine
+from appliance.shapes import openai
+from appliance.shapes.rerank import rerank_task
 from appliance.tasks.embed import EmbedTask
 from appliance.tasks.rerank import RerankTask
-from appliance.wire.bodies import embeddings_request, rerank_request
 from tests.appliance import Bench, Connected, bench
 
 EMBED = "sentence-transformers/all-MiniLM-L6-v2"
@@ -52,18 +53,18 @@ async def until(condition) -> None:
 
 
 def embeddings(body) -> EmbedTask:
-    return EmbedTask(embeddings_request(json.dumps(body).encode(), Limits()))
+    return openai.embed_task(json.dumps(body).encode(), Limits())
 
 
 def rerank(body) -> RerankTask:
-    return RerankTask(rerank_request(json.dumps(body).encode(), Limits()), "req_1", is_cohere=False)
+    return rerank_task(json.dumps(body).encode(), Limits(), request_id="req_1")
 
 
 class Texts(EmbedTask):
     """An embeddings task whose answer the test makes."""
 
     def __init__(self, sent, render):
-        super().__init__(sent)
+        super().__init__(sent, write=lambda _: b"")
         object.__setattr__(self, "_render", render)
 
     def render(self, spec, plan, matrix):

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 from litestar import Response, get
 from litestar.di import NamedDependency
 from litestar.params import FromPath
@@ -10,6 +11,7 @@ from appliance.admin.operator_api import program_version
 from appliance.api.openapi import document
 from appliance.api.paid import JSON
 from appliance.api.services import Services
+from appliance.shapes import cohere
 from appliance.wire.json import encode
 from appliance.wire.models import Health
 
@@ -22,13 +24,14 @@ def answer(value: Any, status: int = 200) -> Response[bytes]:
     return Response(encode(value), status_code=status, media_type=JSON)
 
 
-@get("/v1/models")
+@get(["/v1/models", "/models", "/openai/models", "/openai/v1/models"])
 async def list_models(services: NamedDependency[Services]) -> Response[bytes]:
-    """List models with prices."""
-    return answer(await services.admin.models.all())
+    """List models with prices; `models` is the same list as Cohere's clients read it."""
+    listed = await services.admin.models.all()
+    return answer({**msgspec.structs.asdict(listed), "models": cohere.models(listed.data)})
 
 
-@get("/v1/models/{model_id:path}")
+@get(["/v1/models/{model_id:path}", "/models/{model_id:path}"])
 async def show_model(
     model_id: FromPath[str], services: NamedDependency[Services]
 ) -> Response[bytes]:

@@ -76,3 +76,42 @@ def test_base64_is_little_endian_float32_as_the_openai_sdk_reads_it(row):
 def test_a_row_of_another_byte_order_is_written_the_same():
     row = np.array([1.5, -2.25], np.float32)
     assert vectors.to_base64(row.astype(">f4")) == vectors.to_base64(row) == "AADAPwAAEMA="
+
+
+# -- kinds of numbers ---------------------------------------------------------------------------
+
+UNIT = vectors.l2_normalise(np.random.default_rng(7).normal(size=(50, 384)).astype(np.float32))
+
+
+def test_int8_has_one_scale_for_all_rows_of_a_width():
+    found = vectors.in_type(UNIT, "int8")
+    assert found.dtype == np.int8
+    expected = np.clip(np.round(UNIT.astype(np.float64) * 127 * math.sqrt(384) / 6), -127, 127)
+    assert np.abs(found - expected).max() <= 1  # a half may be rounded either way
+    products = found.astype(np.int32) @ found.astype(np.int32).T
+    np.testing.assert_allclose(products * (6 / 127) ** 2 / 384, UNIT @ UNIT.T, atol=5e-3)
+    assert (vectors.in_type(UNIT, "uint8") == found.astype(np.int16) + 128).all()
+
+
+def test_a_number_beyond_the_range_is_the_largest_and_small_rows_fit_whole():
+    peak = np.zeros((1, 384), np.float32)
+    peak[0, 3] = -1
+    assert vectors.in_type(peak, "int8")[0, 3] == -127
+    assert vectors.in_type(peak, "uint8")[0, 3] == 1
+    assert vectors.in_type(np.array([[1, 0]], np.float32), "int8").tolist() == [[127, 0]]
+
+
+def test_bits_are_packed_as_numpy_packs_them():
+    found = vectors.in_type(UNIT[:, :20], "ubinary")
+    assert (found.dtype, found.shape) == (np.uint8, (50, 3))
+    assert (np.unpackbits(found, axis=1)[:, :20] == (UNIT[:, :20] > 0)).all()
+    signed = vectors.in_type(UNIT[:, :20], "binary")
+    assert signed.dtype == np.int8
+    assert (signed.astype(np.int16) + 128 == found).all()
+
+
+def test_float16_is_the_nearest_of_each():
+    found = vectors.in_type(UNIT, "float16")
+    assert found.dtype == np.float16
+    np.testing.assert_allclose(found, UNIT, rtol=1e-3, atol=1e-7)
+    assert vectors.in_type(UNIT, "float") is UNIT

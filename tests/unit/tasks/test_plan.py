@@ -13,10 +13,17 @@ def texts(*lengths):
     return [np.arange(length, dtype=np.int32) for length in lengths]
 
 
-def plan(*lengths, tokens_max=10, truncate=True):
-    return plan_singles(
-        texts(*lengths), FRAME, tokens_max=tokens_max, truncate=truncate, param="input"
-    )
+def plan(*lengths, tokens_max=10, cut="end"):
+    return plan_singles(texts(*lengths), FRAME, tokens_max=tokens_max, cut=cut, param="input")
+
+
+def test_a_text_may_lose_its_beginning_instead_of_its_end():
+    found = plan(3, 12, cut="start")
+    assert [s.tokens.tolist() for s in found.sequences] == [
+        [901, 0, 1, 2, 902],
+        [901, 4, 5, 6, 7, 8, 9, 10, 11, 902],
+    ]
+    assert found.truncated == 1
 
 
 def test_every_text_is_a_sequence_of_its_own_in_order():
@@ -36,12 +43,12 @@ def test_special_tokens_are_counted_and_what_was_cut_is_not():
 
 
 def test_a_text_that_just_fits_is_no_error_when_cutting_is_forbidden():
-    assert plan(8, 8, truncate=False).truncated == 0
+    assert plan(8, 8, cut="none").truncated == 0
 
 
 def test_a_text_that_does_not_fit_is_named_when_cutting_is_forbidden():
     with pytest.raises(InputTooLong) as refused:
-        plan(3, 9, 100, truncate=False)
+        plan(3, 9, 100, cut="none")
     assert (refused.value.index, refused.value.tokens, refused.value.tokens_max) == (1, 11, 10)
     assert refused.value.param == "input"
     assert "input[1] has 11 tokens; this model takes 10" in refused.value.message
@@ -49,7 +56,7 @@ def test_a_text_that_does_not_fit_is_named_when_cutting_is_forbidden():
 
 def test_a_text_whose_tokens_were_not_all_counted_has_at_least_as_many():
     with pytest.raises(InputTooLong, match=f"has at least {COUNTED_MAX + 2} tokens"):
-        plan(COUNTED_MAX, truncate=False)
+        plan(COUNTED_MAX, cut="none")
 
 
 @pytest.mark.parametrize("asked", [None, 384, 256, 64])
@@ -77,15 +84,15 @@ def test_another_size_is_refused_with_those_that_there_are(asked, sizes, message
 
 def test_a_text_without_tokens_is_refused_where_nothing_frames_it():
     with pytest.raises(InvalidRequest) as refused:
-        plan_singles(texts(3, 0), Frame(None, None), tokens_max=10, truncate=True, param="input")
+        plan_singles(texts(3, 0), Frame(None, None), tokens_max=10, cut="end", param="input")
     assert refused.value.message == "input[1] has no tokens for this model"
     assert refused.value.param == "input"
 
 
 def test_the_special_tokens_of_a_decoder_are_counted():
     framed = Frame(None, 902)
-    found = plan_singles(texts(3, 9), framed, tokens_max=10, truncate=False, param="input")
+    found = plan_singles(texts(3, 9), framed, tokens_max=10, cut="none", param="input")
     assert (found.tokens, found.truncated) == (14, 0)
     with pytest.raises(InputTooLong) as refused:
-        plan_singles(texts(10), framed, tokens_max=10, truncate=False, param="input")
+        plan_singles(texts(10), framed, tokens_max=10, cut="none", param="input")
     assert refused.value.tokens == 11

@@ -40,6 +40,10 @@ def test_a_string_is_a_list_of_one():
     assert inputs("hello") == ["hello"]
 
 
+def test_a_text_may_stand_in_an_object_as_jina_s_clients_send_it():
+    assert inputs([{"text": "a"}, "b"]) == ["a", "b"]
+
+
 def test_a_list_is_kept_in_order():
     assert inputs(["b", "a", "b"]) == ["b", "a", "b"]
 
@@ -73,7 +77,8 @@ def test_token_ids_are_refused_by_name(body):
         (True, "input must be a string or a list of strings"),
         (["a", 5], r"input\[1\]: Expected `str`"),
         (["a", None], r"input\[1\]: Expected `str`"),
-        ([{"text": "a"}], r"input\[0\]: Expected `str`"),
+        ([{"body": "a"}], r"input\[0\] has no string 'text'"),
+        (b"", "input is missing; it is a string or a list of strings"),
     ],
 )
 def test_what_is_no_list_of_texts_is_refused_with_the_reason(value, message):

@@ -1,0 +1,105 @@
+"""Ollama: its embedding routes, `POST /api/embed` and the older `POST /api/embeddings`."""
+
+from typing import Any
+
+import msgspec
+import orjson
+
+from appliance.core.clock import iso
+from appliance.core.limits import Limits
+from appliance.shapes.rows import json_list
+from appliance.tasks.embed import Embedded, EmbedTask
+from appliance.wire.json import decode_leniently
+from appliance.wire.models import ModelView
+from appliance.wire.questions import Count, EmbeddingsRequest, ModelName, cut_of, split_model
+from appliance.wire.texts import embedding_inputs
+
+US_PER_S = 1_000_000
+TAG = ":latest"
+"""What Ollama's clients put behind a name without a tag."""
+
+
+class EmbedBody(msgspec.Struct):
+    """`POST /api/embed` as sent."""
+
+    model: ModelName | None = None
+    input: msgspec.Raw = msgspec.Raw()
+    truncate: bool | None = None
+    dimensions: Count | None = None
+
+
+class OlderBody(msgspec.Struct):
+    """`POST /api/embeddings` as sent."""
+
+    model: ModelName | None = None
+    prompt: msgspec.Raw = msgspec.Raw()
+
+
+def embed_task(body: bytes, limits: Limits) -> EmbedTask:
+    """Return what a body asks.
+
+    Raises:
+        InvalidRequest: the body is wrong; `param` names the field.
+        TokenInputUnsupported: `input` holds token ids.
+    """
+    sent = decode_leniently(body, EmbedBody)
+    name, kind = split_model(_untagged(sent.model))
+    question = EmbeddingsRequest(
+        model=name,
+        texts=embedding_inputs(sent.input, limits),
+        dimensions=sent.dimensions,
+        cut=cut_of(sent.truncate),
+        input_type=kind,
+    )
+    return EmbedTask(question, write=_several)
+
+
+def older_task(body: bytes, limits: Limits) -> EmbedTask:
+    """Return what a body of the older route asks.
+
+    Raises:
+        InvalidRequest, TokenInputUnsupported: as for the newer one.
+    """
+    sent = decode_leniently(body, OlderBody)
+    name, kind = split_model(_untagged(sent.model))
+    texts = embedding_inputs(sent.prompt, limits, param="prompt")
+    question = EmbeddingsRequest(model=name, texts=texts, param="prompt", input_type=kind)
+    return EmbedTask(question, write=_one)
+
+
+def _untagged(model: str | None) -> str | None:
+    return model.removesuffix(TAG) if model else model
+
+
+def _several(found: Embedded) -> bytes:
+    rest = orjson.dumps({"model": found.spec.id, "prompt_eval_count": found.plan.tokens})
+    return b'{"embeddings":' + json_list(found, "float") + b"," + rest[1:]
+
+
+def _one(found: Embedded) -> bytes:
+    return b'{"embedding":' + json_list(found, "float")[1:-1] + b"}"
+
+
+def tags(views: list[ModelView]) -> dict[str, Any]:
+    """Return `GET /api/tags`: the models on this machine."""
+    return {
+        "models": [
+            {
+                "name": view.id,
+                "model": view.id,
+                "modified_at": iso(view.created * US_PER_S),
+                "size": view.size_bytes or 0,
+                "digest": "",
+                "details": {
+                    "parent_model": "",
+                    "format": "gguf",
+                    "family": view.task,
+                    "families": [view.task],
+                    "parameter_size": str(view.params),
+                    "quantization_level": view.quantization,
+                },
+            }
+            for view in views
+            if view.available
+        ]
+    }

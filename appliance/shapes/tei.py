@@ -1,0 +1,107 @@
+"""TEI: Hugging Face's text-embeddings-inference, whose answers are bare lists.
+
+`POST /embed` and, as its clients also call it, `POST /`. A server of TEI has one model: its clients
+name none, and the default model of the task is meant, or the one in the path.
+"""
+
+from typing import Any
+
+import msgspec
+
+from appliance.core.errors import InvalidRequest
+from appliance.core.limits import Limits
+from appliance.shapes.rows import json_list
+from appliance.tasks.embed import Embedded, EmbedTask
+from appliance.wire.json import decode_leniently
+from appliance.wire.models import ModelView
+from appliance.wire.questions import (
+    Count,
+    EmbeddingsRequest,
+    ModelName,
+    Word,
+    cut_of,
+    kind_of,
+    split_model,
+)
+from appliance.wire.texts import embedding_inputs
+
+
+class EmbedBody(msgspec.Struct):
+    """The body as sent."""
+
+    inputs: msgspec.Raw = msgspec.Raw()
+    model: ModelName | None = None
+    """Not TEI's own; for whoever has several."""
+    truncate: bool | Word | None = None
+    truncation_direction: Word | None = None
+    normalize: bool | None = None
+    dimensions: Count | None = None
+    prompt_name: Word | None = None
+    parameters: dict[str, Any] | None = None
+    """Hugging Face's pipelines put the other fields in here."""
+
+
+class TextsOrInputs(msgspec.Struct):
+    """What tells the body of a Cohere client, whose base URL has no version, from one of TEI's."""
+
+    texts: msgspec.Raw = msgspec.Raw()
+    inputs: msgspec.Raw = msgspec.Raw()
+
+
+def is_of_cohere(body: bytes) -> bool:
+    """Say whether a body has `texts` and no `inputs`.
+
+    Raises:
+        InvalidRequest: it is no JSON.
+    """
+    if b'"texts"' not in body:
+        return False
+    sent = decode_leniently(body, TextsOrInputs)
+    return bytes(sent.texts) != b"" and bytes(sent.inputs) == b""
+
+
+def embed_task(body: bytes, limits: Limits, *, model: str | None = None) -> EmbedTask:
+    """Return what a body asks; `model` is one that the path names.
+
+    Raises:
+        InvalidRequest: the body is wrong; `param` names the field.
+        TokenInputUnsupported: `inputs` holds token ids.
+    """
+    sent = decode_leniently(body, EmbedBody)
+    if sent.parameters:
+        raise InvalidRequest("parameters: put these fields beside inputs", param="parameters")
+    name, said = split_model(model or sent.model)
+    question = EmbeddingsRequest(
+        model=name,
+        texts=embedding_inputs(sent.inputs, limits, param="inputs"),
+        param="inputs",
+        dimensions=sent.dimensions,
+        cut=cut_of(sent.truncate, direction=sent.truncation_direction),
+        input_type=kind_of(sent.prompt_name, param="prompt_name") if sent.prompt_name else said,
+        normalize=sent.normalize is not False,
+    )
+    return EmbedTask(question, write=vectors)
+
+
+def vectors(found: Embedded) -> bytes:
+    """Return the list of vectors."""
+    return json_list(found, "float")
+
+
+def info(view: ModelView, *, version: str, inputs_max: int) -> dict[str, Any]:
+    """Return what `GET /info` says of a model."""
+    kind = "embedding" if view.task == "embeddings" else "reranker"
+    return {
+        "model_id": view.id,
+        "model_sha": None,
+        "model_dtype": view.quantization.lower() or "float16",
+        "model_type": {kind: {"pooling": "mean"} if kind == "embedding" else {}},
+        "max_concurrent_requests": 512,
+        "max_input_length": view.max_input_tokens,
+        "max_batch_tokens": 16_384,
+        "max_batch_requests": None,
+        "max_client_batch_size": inputs_max,
+        "auto_truncate": True,
+        "tokenization_workers": 1,
+        "version": version,
+    }
