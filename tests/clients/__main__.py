@@ -154,7 +154,9 @@ def main() -> int:
     folder = chosen.folder.resolve()
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as kept:
-        server = Server(Path(kept) / "data").start()
+        # LangChain's default sends ids of a vocabulary that the operator puts there.
+        words = str(environments.word_splitter(folder))
+        server = Server(Path(kept) / "data").start(env={"TIKTOKEN_CACHE_DIR": words})
         try:
             with server.admin() as admin:
                 for model, names in ALIASES.items():

@@ -109,6 +109,7 @@ CLIENTS = [
             "langchain-openai, default (token ids)",
             "langchain-openai",
             f'OpenAIEmbeddings(base_url="{V1}", api_key="gr-…")',
+            "with the vocabulary of cl100k_base at hand (`tiktoken_dir`)",
         ),
         (
             "langchain-openai AzureOpenAIEmbeddings",
@@ -334,7 +335,13 @@ ALIASES = {
 }
 """Other names of the models while the clients are tried: some clients know only their own names."""
 
+INFINITY = (
+    "it wants documents that come back as bare strings; with `return_documents=False` it works"
+)
 KNOWN: dict[str, str] = {
+    "huggingface_hub InferenceClient: sentence_similarity": "only the hub's own API has it at a model's URL; TEI does not either",
+    "litellm infinity/: rerank()": INFINITY,
+    "litellm infinity/: rerank(), top_n, return_documents": INFINITY,
     "llama-index voyageai: wrong key": "voyageai 0.3.7, which it pins, stumbles over any error body that has `error`",
 }
 """Steps ("client: step") that may fail, and why that is not ours to mend."""
