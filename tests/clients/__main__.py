@@ -118,11 +118,14 @@ def show(row: Row) -> None:
 
 
 def markdown(rows: list[Row]) -> str:
-    lines = ["| client | version | what to paste | tried |", "|---|---|---|---|"]
+    """Write the README's table."""
+    lines = ["| client | version | what to paste | steps that hold |", "|---|---|---|---|"]
     for row in rows:
+        reasons = [KNOWN.get(f"{row.client.name}: {each.name}", each.name) for each in row.failed]
+        holds = f"{len(row.steps) - len(row.failed)} of {len(row.steps)}"
+        notes = "".join(f"; {each}" for each in [row.client.note, *reasons] if each)
         paste = row.client.configuration.replace("|", "\\|")
-        steps = "; ".join(each.name for each in row.steps if each.why is None)
-        lines.append(f"| {row.client.name} | {row.version} | `{paste}` | {steps} |")
+        lines.append(f"| {row.client.name} | {row.version} | `{paste}` | {holds}{notes} |")
     return "\n".join(lines)
 
 
@@ -151,7 +154,9 @@ def main() -> int:
     folder = chosen.folder.resolve()
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as kept:
-        server = Server(Path(kept) / "data").start()
+        # LangChain's default sends ids of a vocabulary that the operator puts there.
+        words = str(environments.word_splitter(folder))
+        server = Server(Path(kept) / "data").start(env={"TIKTOKEN_CACHE_DIR": words})
         try:
             with server.admin() as admin:
                 for model, names in ALIASES.items():

@@ -12,6 +12,7 @@ class Client:
     environment: str
     script: str
     configuration: str
+    note: str = ""
 
     @property
     def is_large(self) -> bool:
@@ -19,15 +20,13 @@ class Client:
         return self.environment == "promptfoo"
 
 
-ROOT, V1, TEI = (
-    "http://127.0.0.1:8642",
-    "http://127.0.0.1:8642/v1",
-    "http://127.0.0.1:8642/tei/MODEL",
-)
+ROOT, V1, TEI = "URL", "URL/v1", "URL/tei/MODEL"
+"""Base URLs; URL is http://127.0.0.1:8642, say."""
 
 
-def group(environment: str, script: str, *rows: tuple[str, str, str]) -> list[Client]:
-    return [Client(name, package, environment, script, text) for name, package, text in rows]
+def group(environment: str, script: str, *rows: tuple[str, ...]) -> list[Client]:
+    """Rows of one script: name, package, what to paste and, if need be, a note."""
+    return [Client(name, package, environment, script, *rest) for name, package, *rest in rows]
 
 
 CLIENTS = [
@@ -58,7 +57,8 @@ CLIENTS = [
         (
             "ollama",
             "ollama",
-            f'ollama.Client("{ROOT}", headers={{"Authorization": "Bearer gr-…"}}), or OLLAMA_API_KEY',
+            f'ollama.Client("{ROOT}", headers={{"Authorization": "Bearer gr-…"}})',
+            "or the key in OLLAMA_API_KEY",
         ),
     ),
     *group(
@@ -77,18 +77,23 @@ CLIENTS = [
             (
                 f"litellm {provider}",
                 "litellm",
-                f'model="{provider.split()[0]}MODEL", api_base="{base}", api_key="gr-…"{rest}',
+                f'model="{provider.split()[0]}MODEL", api_base="{base}", api_key="gr-…"',
+                note,
             )
-            for provider, base, rest in (
+            for provider, base, note in (
                 ("openai/", V1, ""),
                 ("hosted_vllm/", V1, ""),
-                ("cohere/", ROOT, " (embedding: with /v2/embed)"),
+                ("cohere/", ROOT, "for `embedding()` it must end in `/v2/embed`"),
                 ("voyage/", V1, ""),
                 ("jina_ai/", V1, ""),
-                ("infinity/", f"{ROOT}/infinity", ""),
-                ("huggingface/ (TEI)", TEI, ', input_type="embed"; any name as the model'),
+                ("infinity/", V1, ""),
+                (
+                    "huggingface/ (TEI)",
+                    TEI,
+                    'with `input_type="embed"`; the name in `model` is any but `sentence-transformers`',
+                ),
                 ("ollama/", ROOT, ""),
-                ("azure/", ROOT, ', api_version="2024-10-21"'),
+                ("azure/", ROOT, 'with `api_version="2024-10-21"`'),
             )
         ),
     ),
@@ -104,6 +109,7 @@ CLIENTS = [
             "langchain-openai, default (token ids)",
             "langchain-openai",
             f'OpenAIEmbeddings(base_url="{V1}", api_key="gr-…")',
+            "with the vocabulary of cl100k_base at hand (`tiktoken_dir`)",
         ),
         (
             "langchain-openai AzureOpenAIEmbeddings",
@@ -119,6 +125,7 @@ CLIENTS = [
             "langchain-voyageai",
             "langchain-voyageai",
             f'VoyageAIEmbeddings(base_url="{V1}"), VoyageAIRerank(base_url="{V1}")',
+            "it counts tokens with the hub's tokenizer `voyageai/MODEL`: an alias must be one of those",
         ),
         (
             "langchain-community Jina",
@@ -128,12 +135,14 @@ CLIENTS = [
         (
             "langchain-ollama",
             "langchain-ollama",
-            f'OllamaEmbeddings(base_url="{ROOT}"), OLLAMA_API_KEY=gr-…',
+            f'OllamaEmbeddings(base_url="{ROOT}")',
+            "the key in OLLAMA_API_KEY",
         ),
         (
             "langchain-huggingface HuggingFaceEndpointEmbeddings",
             "langchain-huggingface",
             f'.client = InferenceClient(model="{TEI}", token="gr-…")',
+            "it refuses a URL as its model",
         ),
     ),
     *group(
@@ -147,7 +156,8 @@ CLIENTS = [
         (
             "llama-index cohere",
             "llama-index-embeddings-cohere",
-            f'CohereEmbedding(base_url="{ROOT}", model_name="embed-english-v3.0") with that alias; CohereRerank(base_url="{ROOT}")',
+            f'CohereEmbedding(base_url="{ROOT}", model_name="embed-english-v3.0"); CohereRerank(base_url="{ROOT}")',
+            "it takes Cohere's names alone: `gigarouter models alias MODEL embed-english-v3.0`",
         ),
         (
             "llama-index jinaai",
@@ -158,16 +168,19 @@ CLIENTS = [
             "llama-index text-embeddings-inference, tei-rerank",
             "llama-index-embeddings-text-embeddings-inference",
             f'TextEmbeddingsInference(base_url="{TEI}", auth_token="gr-…")',
+            "the reranker sends its `auth_token` as it is, with or without `Bearer`",
         ),
         (
             "llama-index ollama",
             "llama-index-embeddings-ollama",
-            f'OllamaEmbedding(base_url="{ROOT}"), OLLAMA_API_KEY=gr-…',
+            f'OllamaEmbedding(base_url="{ROOT}")',
+            "the key in OLLAMA_API_KEY",
         ),
         (
             "llama-index voyageai",
             "llama-index-embeddings-voyageai",
             f'embedding._client = voyageai.Client("gr-…", base_url="{V1}")',
+            "it counts tokens with the hub's tokenizer `voyageai/MODEL`: an alias must be one of those",
         ),
     ),
     *group(
@@ -191,12 +204,14 @@ CLIENTS = [
         (
             "haystack HuggingFaceAPI embedders (TEI), HuggingFaceTEIRanker",
             "huggingface-api-haystack",
-            f'api_params={{"url": "{TEI}"}}; HuggingFaceTEIRanker(url="{TEI}")',
+            f'api_params={{"url": "{TEI}"}}; HuggingFaceTEIRanker(url="{ROOT}")',
+            "the ranker asks the root: the default model for rerank",
         ),
         (
             "haystack Ollama embedders",
             "ollama-haystack",
-            f'OllamaTextEmbedder(url="{ROOT}"), OLLAMA_API_KEY=gr-…',
+            f'OllamaTextEmbedder(url="{ROOT}")',
+            "the key in OLLAMA_API_KEY",
         ),
     ),
     *group(
@@ -320,7 +335,13 @@ ALIASES = {
 }
 """Other names of the models while the clients are tried: some clients know only their own names."""
 
+INFINITY = (
+    "it wants documents that come back as bare strings; with `return_documents=False` it works"
+)
 KNOWN: dict[str, str] = {
+    "huggingface_hub InferenceClient: sentence_similarity": "only the hub's own API has it at a model's URL; TEI does not either",
+    "litellm infinity/: rerank()": INFINITY,
+    "litellm infinity/: rerank(), top_n, return_documents": INFINITY,
     "llama-index voyageai: wrong key": "voyageai 0.3.7, which it pins, stumbles over any error body that has `error`",
 }
 """Steps ("client: step") that may fail, and why that is not ours to mend."""

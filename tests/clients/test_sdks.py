@@ -15,8 +15,8 @@ from cohere.errors import BadRequestError, NotFoundError, UnauthorizedError
 
 from tests.server import EMBED, RERANK, ROOT, Server
 
-# Its merge of several answers reads a pydantic model's fields from the instance.
-pytestmark = pytest.mark.filterwarnings("ignore:Accessing the 'model_fields' attribute")
+# It merges answers by what pydantic no longer recommends.
+pytestmark = pytest.mark.filterwarnings("ignore::pydantic.PydanticDeprecationWarning")
 GOLDEN = json.loads((ROOT / "tests/golden/all-minilm-l6-v2.json").read_text())["items"][:4]
 TEXTS = [item["text"] for item in GOLDEN]
 VECTORS = np.array([item["embedding"] for item in GOLDEN])

@@ -60,7 +60,7 @@ def embeds(provider: str, url: str, model: str = MODEL, **rest: Any) -> None:
             embed([QUERY], name=NO_MODEL)
 
 
-def reranks(provider: str, url: str, model: str = RERANK_MODEL, *, documents: bool = True) -> None:
+def reranks(provider: str, url: str, model: str = RERANK_MODEL) -> None:
     def rerank(name: str = model, key: str = KEY, **rest: Any) -> Any:
         return litellm.rerank(
             model=f"{provider}/{name}",
@@ -73,10 +73,13 @@ def reranks(provider: str, url: str, model: str = RERANK_MODEL, *, documents: bo
 
     with step("rerank()"):
         ranked([(each["index"], each["relevance_score"]) for each in rerank().results])
+    with step("rerank(), return_documents=False"):
+        got = rerank(return_documents=False).results
+        ranked([(each["index"], each["relevance_score"]) for each in got])
     with step("rerank(), top_n, return_documents"):
         got = rerank(top_n=3, return_documents=True).results
         ranked([(each["index"], each["relevance_score"]) for each in got], 3)
-        for each in got if documents else []:
+        for each in got:
             assert each["document"]["text"] == DOCUMENTS[each["index"]], each["document"]
     with refused("rerank(), wrong key", Exception, "key"):
         rerank(key=WRONG_KEY)
