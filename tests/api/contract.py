@@ -160,7 +160,7 @@ def missing(published: Any, ours: Any, document: Json, at: str = "$") -> list[st
     Whatever the contract allows to send must be allowed, and whatever it promises be promised;
     `ours` may say more. Words for people and the servers' addresses are not compared.
     """
-    ours = _resolved(ours, document)
+    ours = resolved(ours, document)
     if isinstance(published, dict):
         if not isinstance(ours, dict):
             return [f"{at}: is {ours!r:.60}"]
@@ -184,7 +184,8 @@ def missing(published: Any, ours: Any, document: Json, at: str = "$") -> list[st
     return [] if published == ours else [f"{at}: is {ours!r:.60}, not {published!r:.60}"]
 
 
-def _resolved(part: Any, document: Json) -> Any:
+def resolved(part: Any, document: Json) -> Any:
+    """Return a part of a document, or what it refers to."""
     while isinstance(part, dict) and "$ref" in part:
         found: Any = document
         for name in part["$ref"].removeprefix("#/").split("/"):

@@ -168,8 +168,7 @@ def refused(
 
 
 WRONG_BODIES: list[tuple[Any, str | None]] = [
-    ({"input": "a"}, None),
-    ({"model": EMBED}, None),
+    ({"model": EMBED}, "input"),
     ({"model": EMBED, "input": ""}, "input"),
     ({"model": EMBED, "input": "a", "encoding_format": "hex"}, "encoding_format"),
     ({"model": RERANK, "query": "", "documents": ["a"]}, "query"),
