@@ -195,9 +195,9 @@ def test_an_unknown_model_is_told_as_each_client_prints_it(client):
     assert ours["message"] == ours["detail"] == ours["error"]["message"]
     ollama = refusal(client, "/api/embed", 404, model="nobody", input="a")
     assert ollama == {"error": ours["message"], "code": "model_not_found"}
-    assert (
-        refusal(client, "/tei/nobody/embed", 404, inputs="a")["error"]["code"] == "model_not_found"
-    )
+    tei = refusal(client, "/tei/nobody/embed", 404, inputs="a")
+    assert (tei["error"], tei["code"]) == (ours["message"], "model_not_found")
+    assert tei["error_type"] == "not_found_error"
 
 
 def test_the_lists_of_models_are_there_for_each_reader(client):
