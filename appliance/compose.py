@@ -16,6 +16,7 @@ from appliance.accounts.limiter import Limiter
 from appliance.accounts.refused_access import RefusedAccess
 from appliance.admin.models import Models
 from appliance.admin.operator_api import OperatorApi
+from appliance.api import error_responses
 from appliance.api.app import create_app
 from appliance.api.auth import Authenticator
 from appliance.api.clients import Clients
@@ -27,6 +28,7 @@ from appliance.api.hosts import Hosts
 from appliance.api.pace import Pace
 from appliance.api.paid import PaidCalls
 from appliance.api.services import Services
+from appliance.batches.offline import Offline
 from appliance.core.clock import Clock, utc_day
 from appliance.core.limits import Limits
 from appliance.core.units import Picocredits
@@ -130,6 +132,9 @@ async def open_appliance(
     meters = Meters(clock, _charged_today(books), on_call=metrics.note)
     wait_s = settings.default_wait_s
     paid = PaidCalls(pipeline, authenticator, limiter, meters, clock=clock, default_wait_s=wait_s)
+    offline = await Offline.over(
+        directory, books, pipeline, meters, limits, error_responses.refusal
+    )
     services = Services(
         admin,
         paid,
@@ -143,11 +148,13 @@ async def open_appliance(
         metrics,
         log_buffer,
         Events(),
+        offline,
     )
     edge = _edge(settings, authenticator.clients, clock, limits)
     app = create_app(services, _guard(directory, authenticator, settings), edge)
     watches = LoopLag(clock, metrics.note_lag), FileWatch(residency.pool), edge.connections
-    chores = (schedule, *_of_books(directory, books, settings), authenticator.refused, *watches)
+    of_books = *_of_books(directory, books, settings), offline.runner, offline.expiry
+    chores = (schedule, *of_books, authenticator.refused, *watches)
     async with _running(chores, downloads, billing, residency, pools, screening):
         yield Appliance(app, pipeline, residency, admin, models, loader)
 

@@ -231,7 +231,8 @@ class Pipeline:
 
     async def _wait_for_batch(self, call: Call) -> None:
         """Let a call of the batch tier wait; no longer once the server stops."""
-        left_s = min(self._batch_delay_s, call.patience_s) if call.tier == "batch" else 0.0
+        is_delayed = call.tier == "batch" and not call.is_of_a_batch  # a batch is late by itself
+        left_s = min(self._batch_delay_s, call.patience_s) if is_delayed else 0.0
         while left_s > 0 and not self.draining:
             await asyncio.sleep(min(LOOK_S, left_s))
             left_s -= LOOK_S

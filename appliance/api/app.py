@@ -19,7 +19,7 @@ from appliance.api.edge import Edge, answer_refusal
 from appliance.api.guard import OperatorGuard
 from appliance.api.head import answer_head, check_head
 from appliance.api.request import AnyRequest, request_id_of
-from appliance.api.routes import account, embeddings, operator, public, rerank
+from appliance.api.routes import account, batches, embeddings, files, operator, public, rerank
 from appliance.api.sending import TimedSend
 from appliance.api.services import Services
 from appliance.core.errors import ApplianceError
@@ -75,6 +75,15 @@ def create_app(services: Services, guard: OperatorGuard, edge: Edge) -> Applicat
         route_handlers=[
             embeddings.create_embeddings,
             rerank.create_ranking,
+            files.create_file,
+            files.list_files,
+            files.show_file,
+            files.read_file,
+            files.delete_file,
+            batches.create_batch,
+            batches.list_batches,
+            batches.show_batch,
+            batches.cancel_batch,
             public.list_models,
             public.show_model,
             public.openapi,

@@ -20,6 +20,12 @@ log = logging.getLogger("gigarouter.api")
 VALID_PATHS = (
     "/v1/embeddings",
     "/v1/rerank",
+    "/v1/files",
+    "/v1/files/{id}",
+    "/v1/files/{id}/content",
+    "/v1/batches",
+    "/v1/batches/{id}",
+    "/v1/batches/{id}/cancel",
     "/v1/models",
     "/v1/models/{id}",
     "/v1/openapi.json",
@@ -64,6 +70,8 @@ TABLE: dict[type[errors.ApplianceError], Row] = {
     errors.UnknownPath: _MISSING,
     errors.KeyNotFound: _MISSING,
     errors.DownloadNotFound: _MISSING,
+    errors.FileNotFound: _MISSING,
+    errors.BatchNotFound: _MISSING,
     errors.DownloadFailed: Row(502, "server_error", should_retry=False),
     errors.DownloadCancelled: Row(502, "server_error", should_retry=False),
     errors.UnknownHost: Row(421, "invalid_request_error"),
@@ -112,12 +120,7 @@ def respond(request: Request[Any, Any, Any], error: Exception) -> Response[bytes
     """Return the answer for any exception; one of a library becomes a 500 without details."""
     known = _as_ours(request, error)
     row = _row(known)
-    body: dict[str, Any] = {
-        "code": known.code or "inference_failed",
-        "message": known.message,
-        "type": row.kind,
-        "param": known.param,
-    }
+    body = _body(known, row)
     # Caches may keep a 404, 405, 414 or 501 for as long as they like (RFC 9110, section 15.1).
     headers = {"cache-control": "no-store", **noted_headers(request)}
     if row.status in (429, 503):
@@ -130,6 +133,21 @@ def respond(request: Request[Any, Any, Any], error: Exception) -> Response[bytes
     # Jina's clients print `detail`, all others `error.message`.
     content = encode({"error": body, "detail": known.message})
     return Response(content, status_code=row.status, media_type="application/json", headers=headers)
+
+
+def refusal(error: errors.ApplianceError) -> tuple[int, bytes]:
+    """Return the status and the body that answer an error which no request waits for."""
+    row = _row(error)
+    return row.status, encode({"error": _body(error, row)})
+
+
+def _body(error: errors.ApplianceError, row: Row) -> dict[str, Any]:
+    return {
+        "code": error.code or "inference_failed",
+        "message": error.message,
+        "type": row.kind,
+        "param": error.param,
+    }
 
 
 def _headers_of(error: errors.ApplianceError, row: Row) -> dict[str, str]:

@@ -12,7 +12,7 @@ LINES_MAX, FUNCTION_LINES_MAX = 400, 60
 
 LONGER = {
     "appliance/core/errors.py": (
-        550,
+        600,
         "one list of everything that can go wrong, a leaf a paragraph",
     ),
 }
