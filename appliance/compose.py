@@ -107,7 +107,7 @@ async def open_appliance(
     Raises:
         InvalidCatalog: a catalogue file is wrong.
     """
-    clock = books.clock
+    clock, wait_s = books.clock, settings.default_wait_s
     models = Models.read(directory)
     screening = _screening(models, directory, settings, clock, last_words)
     loader = _loader(models, settings, clock, screening, limits)
@@ -128,13 +128,9 @@ async def open_appliance(
         screening=screening,
     )
     authenticator = _authenticator(books, settings, limits, admin.audit_log)
-    metrics = Metrics()
-    meters = Meters(clock, _charged_today(books), on_call=metrics.note)
-    wait_s = settings.default_wait_s
+    metrics, meters = _metering(books)
     paid = PaidCalls(pipeline, authenticator, limiter, meters, clock=clock, default_wait_s=wait_s)
-    offline = await Offline.over(
-        directory, books, pipeline, meters, limits, error_responses.refusal
-    )
+    offline = await Offline.over(directory, books, pipeline, meters, error_responses.refusal)
     services = Services(
         admin,
         paid,
@@ -152,11 +148,19 @@ async def open_appliance(
     )
     edge = _edge(settings, authenticator.clients, clock, limits)
     app = create_app(services, _guard(directory, authenticator, settings), edge)
-    watches = LoopLag(clock, metrics.note_lag), FileWatch(residency.pool), edge.connections
-    of_books = *_of_books(directory, books, settings), offline.runner, offline.expiry
-    chores = (schedule, *of_books, authenticator.refused, *watches)
+    own = (schedule, authenticator.refused, edge.connections, *offline.chores)
+    chores = (*own, *_of_books(directory, books, settings), *_watches(clock, metrics, residency))
     async with _running(chores, downloads, billing, residency, pools, screening):
         yield Appliance(app, pipeline, residency, admin, models, loader)
+
+
+def _metering(books: Books) -> tuple[Metrics, Meters]:
+    metrics = Metrics()
+    return metrics, Meters(books.clock, _charged_today(books), on_call=metrics.note)
+
+
+def _watches(clock: Clock, metrics: Metrics, residency: Residency) -> tuple[Chore, ...]:
+    return LoopLag(clock, metrics.note_lag), FileWatch(residency.pool)
 
 
 def _of_books(directory: DataDir, books: Books, settings: Settings) -> tuple[Chore, ...]:

@@ -12,7 +12,6 @@ from appliance.batches.batch_runner import BatchRunner
 from appliance.batches.file_expiry import FileExpiry
 from appliance.batches.file_store import FileStore, sweep
 from appliance.batches.work import Refusal, Work
-from appliance.core.limits import Limits
 from appliance.ledger.books import Books
 from appliance.observe.meters import Meters
 from appliance.pipeline import Pipeline
@@ -28,6 +27,11 @@ class Offline:
     runner: BatchRunner
     expiry: FileExpiry
 
+    @property
+    def chores(self) -> tuple[BatchRunner, FileExpiry]:
+        """What runs beside calls."""
+        return self.runner, self.expiry
+
     @classmethod
     async def over(
         cls,
@@ -35,11 +39,11 @@ class Offline:
         books: Books,
         pipeline: Pipeline,
         meters: Meters,
-        limits: Limits,
         refusal: Refusal,
     ) -> "Offline":
         """Return it over open books; what a crash has left of files is removed."""
         await asyncio.to_thread(sweep, directory.files, books.writer)
+        limits = pipeline.limits
         held = limits.batch_held_bytes_max
         work = Work(
             pipeline=pipeline,

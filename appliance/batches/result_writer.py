@@ -57,6 +57,7 @@ class ResultWriter:
         self._results: list[Result] = []
         self._unmarked = unmarked
         self._waiting = asyncio.Event()
+        self._has_failed = False
 
     def __repr__(self) -> str:
         """Show how many are not written yet."""
@@ -79,7 +80,7 @@ class ResultWriter:
             await asyncio.sleep(GATHER_S)
             self._waiting.clear()
             on_written(await uninterrupted(self.flush()))
-            if not self.is_idle:
+            if self._has_failed:
                 await asyncio.sleep(RETRY_S)
                 self._waiting.set()
 
@@ -88,6 +89,7 @@ class ResultWriter:
 
         What cannot be written now is kept for the next time, and said in the log.
         """
+        self._has_failed = False
         if self.is_idle:
             return 0
         results, self._results = self._results, []
@@ -100,6 +102,7 @@ class ResultWriter:
         try:
             await self._mark()
         except ApplianceError as error:
+            self._has_failed = True
             log.warning("answers of a batch are not in the books yet: %s", error)
         return written
 
@@ -111,6 +114,7 @@ class ResultWriter:
             await asyncio.to_thread(file.append, lines, free_min=free_min)
         except (ApplianceError, OSError) as error:
             log.warning("answers of a batch are not written yet: %s", error)
+            self._has_failed = True
             self._results = results + self._results
             return False
         reach("after_results")
