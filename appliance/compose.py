@@ -148,7 +148,7 @@ async def open_appliance(
     )
     edge = _edge(settings, authenticator.clients, clock, limits)
     app = create_app(services, _guard(directory, authenticator, settings), edge)
-    own = (schedule, authenticator.refused, edge.connections, *offline.chores)
+    own: tuple[Chore, ...] = (schedule, authenticator.refused, edge.connections, *offline.chores)
     chores = (*own, *_of_books(directory, books, settings), *_watches(clock, metrics, residency))
     async with _running(chores, downloads, billing, residency, pools, screening):
         yield Appliance(app, pipeline, residency, admin, models, loader)
