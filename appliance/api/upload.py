@@ -25,7 +25,7 @@ PURPOSE = "batch"
 
 def upload_limits(limits: Limits) -> Limits:
     """Return the bounds with those of an upload's body."""
-    return replace(limits, body_bytes_max=limits.file_bytes_max + FORM_BYTES_MAX)
+    return replace(limits, text_bytes_max=1, body_bytes_max=limits.file_bytes_max + FORM_BYTES_MAX)
 
 
 async def receive(request: AnyRequest, limits: Limits, store: FileStore, key: Key) -> StoredFile:
