@@ -7,6 +7,7 @@ import json
 import random
 import signal
 import sqlite3
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ WAYS = ("any moment", *failpoint.OF_BATCHES[:2], "after_commit", "before_commit"
 REFUSED_EVERY = 50
 """One line of so many asks for a model that is not there."""
 WINDOW_S = 600.0
+PLACE_S = 15.0
 
 
 @dataclass
@@ -75,8 +77,12 @@ class Story:
                     return
                 time.sleep(0.02)
 
-    def killed(self, way: str, moments: random.Random, flags: tuple[str, ...]) -> None:
-        """Kill the running server some way, and start it again."""
+    def killed(self, way: str, moments: random.Random, flags: tuple[str, ...]) -> bool:
+        """Kill the running server some way, and start it again; return whether it went that way.
+
+        One that passes a place so seldom that the batch ends before is killed by us.
+        """
+        is_that_way = True
         if way == "any moment":
             time.sleep(moments.uniform(0, 0.3))
             self.server.kill()
@@ -86,9 +92,14 @@ class Story:
             with suppress(AssertionError):  # it was killed before it was seen
                 self.server.start(*flags, env=env)
             assert self.server.process is not None
-            assert self.server.process.wait(60) == -signal.SIGKILL
+            try:
+                assert self.server.process.wait(PLACE_S) == -signal.SIGKILL
+            except subprocess.TimeoutExpired:
+                self.server.kill()
+                is_that_way = False
         self.kills += 1
         self.server.start(*flags)
+        return is_that_way
 
     def ended(self, seconds: float = WINDOW_S) -> dict[str, object]:
         deadline = time.monotonic() + seconds
@@ -128,11 +139,20 @@ class Story:
         books = Books(self.server.data_dir)
         assert books.problems == []
         assert books.undelivered == 0
-        kept = books.charged.keys() - books.refunded.keys()
+        charged = batch_charges(self.server.data_dir)
+        kept = charged - books.refunded.keys()
         assert len(kept) == self.lines - refused, (len(kept), self.lines - refused)
         # What was charged is what was answered, to the token: 4,000 picocredits for each.
         assert sum(books.charged[each] for each in kept) == tokens * 4_000
-        return {"refunded": len(books.refunded), "charges": len(kept)}
+        return {"refunded": len(charged & books.refunded.keys()), "charges": len(kept)}
+
+
+def batch_charges(data_dir: Path) -> set[str]:
+    """Return the request ids of all charges at the batch price."""
+    with closing(sqlite3.connect(f"file:{data_dir}/gigarouter.db?mode=ro", uri=True)) as books:
+        rows = books.execute("SELECT request_id FROM transfers WHERE tier = 'batch'").fetchall()
+    assert len(set(rows)) == len(rows)
+    return {request_id for (request_id,) in rows}
 
 
 def open_charges(data_dir: Path) -> int:

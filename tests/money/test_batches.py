@@ -24,7 +24,7 @@ def test_a_batch_that_is_killed_again_and_again_is_answered_once_and_charged_onc
     story.order(tmp_path)
     for kill in range(KILLS):
         story.until(LINES * (kill + 1) // (KILLS + 2))
-        story.killed(WAYS[kill % len(WAYS)], moments, ("--fake",))
+        assert story.killed(WAYS[kill % len(WAYS)], moments, ("--fake",))
     figures = story.prove(story.ended())
     assert figures["refunded"] == 0, "a line that is charged is never given back and charged again"
     assert server.stop() == 0
