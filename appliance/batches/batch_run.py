@@ -37,6 +37,7 @@ CHUNK_BYTES = 1_000_000
 """What is read of a file at one time, and one line more."""
 NOT_LIVE = BatchError("invalid_api_key", "the key of this batch was revoked or has expired")
 INPUT_GONE = BatchError("input_file_missing", "the input file cannot be read", "input_file_id")
+OUR_FAULT = BatchError("server_error", "unexpected error; the server's log says more")
 RESULTS_GONE = BatchError("results_missing", "results that were written cannot be read any more")
 
 
@@ -82,6 +83,10 @@ class BatchRun:
         except Ended as ended:
             log.warning("%s failed: %s (%s)", self.batch.id, ended, ended.cause or "by its key")
             await self._end("failed", [ended.error])
+
+    async def give_up(self) -> None:
+        """End a batch that we cannot compute, for no fault of its own."""
+        await self._end("failed", [OUR_FAULT])
 
     async def cancel(self) -> Batch:
         """Take no further lines; return the batch as it is now.
@@ -146,10 +151,13 @@ class BatchRun:
         """Look at every line; return whether there is something to compute."""
         self._require_live()
         batch, limits = self.batch, self._work.limits
+
+        def is_over() -> bool:
+            return self._is_cancelled or self._is_stopping
+
         with self._open_input() as file:
-            checked = await asyncio.to_thread(
-                check, file, batch.endpoint, limits, lambda: self._is_cancelled or self._is_stopping
-            )
+            async with self._work.checking:
+                checked = await asyncio.to_thread(check, file, batch.endpoint, limits, is_over)
         if self._is_stopping:
             return False
         if self._is_cancelled:

@@ -19,7 +19,9 @@ log = logging.getLogger("gigarouter.batches")
 
 LOOK_S = 1.0
 RETRY_S = 15.0
-"""After a run that ended by an error of ours."""
+"""After a run that ended by an error."""
+FAULTS_MAX = 3
+"""Runs of a batch that may end by an error of ours."""
 
 
 class BatchRunner:
@@ -33,6 +35,8 @@ class BatchRunner:
         self._keys: Counter[str] = Counter()
         """How many batches of each key run."""
         self._changed = asyncio.Event()
+        self._faults: Counter[str] = Counter()
+        """Errors of ours that ended runs of a batch."""
         self._loaded = asyncio.Event()
         self._later: dict[str, float] = {}
         """Those that wait after an error, and the loop's time when that is over."""
@@ -122,8 +126,13 @@ class BatchRunner:
     async def _serve(self, run: BatchRun) -> None:
         try:
             await run.run()
+        except ApplianceError as error:
+            log.warning("%s stopped, and goes on later: %s", run.batch.id, error)
         except Exception:
-            log.exception("%s stopped by an error; it goes on later", run.batch.id)
+            log.exception("%s stopped by an error of ours", run.batch.id)
+            self._faults[run.batch.id] += 1
+            if self._faults[run.batch.id] >= FAULTS_MAX:
+                await run.give_up()
         finally:
             batch = run.batch
             del self._runs[batch.id]
@@ -133,6 +142,8 @@ class BatchRunner:
             if batch.is_open and not self._work.pipeline.draining:
                 self._later[batch.id] = asyncio.get_running_loop().time() + RETRY_S
                 self._waiting[batch.id] = batch
+            else:
+                self._faults.pop(batch.id, None)
             self._changed.set()
 
     def _share(self, key_id: str) -> int:

@@ -55,6 +55,7 @@ class Offline:
             folder=directory.files,
             refusal=refusal,
             held=HeldBytes(bytes_max=held, per_key_max=held),
+            checking=asyncio.Lock(),
         )
         runner = BatchRunner(work)
         store = FileStore(directory.files, books.writer, books.clock, limits)

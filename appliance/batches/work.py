@@ -36,6 +36,8 @@ class Work:
     refusal: Refusal
     held: HeldBytes
     """Memory of lines and answers, apart from that of calls."""
+    checking: asyncio.Lock
+    """One file is checked at a time: that takes memory for each of its lines."""
 
 
 async def pause(seconds: float, is_over: Callable[[], bool]) -> None:

@@ -85,7 +85,7 @@ class Limits:
     """Characters of a line's `custom_id`."""
     batch_lines_in_flight_max: int = 256
     """Lines of all batches that are computed, or wait to be written, at one time."""
-    batches_running_max: int = 32
+    batches_running_max: int = 16
     """Batches that advance at one time; others wait for one of them to end."""
     batches_running_per_key_max: int = 4
     """The same of one key."""

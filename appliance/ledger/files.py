@@ -29,6 +29,11 @@ EXPIRED = f"""
     LIMIT :limit
 """  # noqa: S608 - constants
 
+FORGOTTEN = f"""
+    DELETE FROM batches WHERE NOT {batches.IS_OPEN}
+        AND key_id IN (SELECT id FROM keys WHERE revoked_us IS NOT NULL)
+"""  # noqa: S608 - constants
+
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
@@ -151,8 +156,9 @@ def delete(connection: sqlite3.Connection, key_id: str, file_id: str) -> None:
 def expire(connection: sqlite3.Connection, now_us: int, rows_max: int) -> list[str]:
     """Delete rows whose time is over, or whose keys were revoked; return the ids of the files.
 
-    What a batch reads that has not ended stays.
+    What a batch reads that has not ended stays. Of revoked keys the batches are forgotten, too.
     """
+    connection.execute(FORGOTTEN)
     rows = connection.execute(EXPIRED, {"now": now_us, "limit": rows_max}).fetchall()
     connection.executemany("DELETE FROM files WHERE id = ?", rows)
     return [name for (name,) in rows]

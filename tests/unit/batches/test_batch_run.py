@@ -144,9 +144,8 @@ def test_lines_that_were_begun_in_time_are_answered(tmp_path):
     async def story(at):
         at.on.backend.gate.clear()
         batch = await at.order(*(f"text {number}" for number in range(5)))
-        await at.until(batch, lambda seen: seen["status"] == "in_progress")
+        await at.until(batch, lambda _: at.on.appliance.pipeline.in_flight == 5)
         at.on.clock.advance(86_400)
-        await asyncio.sleep(0.1)
         at.on.backend.gate.set()
         seen = await at.ended(batch)
         # All were begun: what is begun is finished and paid.
@@ -242,6 +241,36 @@ def test_an_input_that_is_lost_fails_the_batch(tmp_path):
         seen = await at.ended(batch)
         assert seen["status"] == "failed"
         assert seen["errors"]["data"][0]["code"] == "input_file_missing"
+
+    play(tmp_path, story)
+
+
+def test_a_batch_that_we_cannot_compute_fails_in_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr("appliance.batches.batch_runner.RETRY_S", 0.01)
+
+    def broken(*_):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("appliance.batches.batch_run._chunks", broken)
+
+    async def story(at):
+        seen = await at.ended(await at.order("a"))
+        assert seen["status"] == "failed"
+        assert seen["errors"]["data"][0]["code"] == "server_error"
+
+    play(tmp_path, story)
+
+
+def test_what_a_revoked_key_had_is_forgotten(tmp_path):
+    async def story(at):
+        await at.ended(await at.order("a"))
+        services = at.on.appliance.app.dependencies["services"].dependency()
+        await at.on.appliance.admin.keys.revoke(at.key_id)
+        await services.offline.expiry.once()
+        assert list(at.on.directory.files.iterdir()) == []
+        for table in ("files", "batches"):
+            count = f"SELECT COUNT(*) FROM {table}"
+            assert await at.books(lambda c, count=count: c.execute(count).fetchall()) == [(0,)]
 
     play(tmp_path, story)
 
