@@ -32,6 +32,10 @@ from appliance.store.regular_file import open_private
 
 log = logging.getLogger("gigarouter.batches")
 
+PACE_S = 0.002
+"""Between the beginnings of two lines while realtime calls come."""
+BEHIND_MAX = 20
+"""So often a line waits for that while a realtime call is being answered: batches go on, too."""
 CHUNK_LINES = 256
 CHUNK_BYTES = 1_000_000
 """What is read of a file at one time, and one line more."""
@@ -262,7 +266,13 @@ class BatchRun:
 
     async def _room(self) -> None:
         """Return when another line may begin."""
-        await asyncio.sleep(0)  # calls come between
+        pipeline = self._work.pipeline
+        # Calls come between: each line takes a millisecond of the loop, and its turn of the engine.
+        await asyncio.sleep(PACE_S if pipeline.is_realtime_about else 0)
+        for _ in range(BEHIND_MAX):
+            if not pipeline.realtime_in_flight:
+                break
+            await asyncio.sleep(PACE_S)
         while self._unwritten >= self._share() and not self._is_stopping:
             await self._wait_for_change()
 

@@ -148,7 +148,11 @@ class BatchRunner:
 
     def _share(self, key_id: str) -> int:
         """Return how many lines a batch of a key may have in flight."""
-        of_key = self._work.limits.batch_lines_in_flight_max // max(1, len(self._keys))
+        limits, is_beside = self._work.limits, self._work.pipeline.is_realtime_about
+        most = limits.batch_lines_in_flight_max
+        if is_beside:
+            most = limits.batch_lines_beside_realtime_max
+        of_key = most // max(1, len(self._keys))
         concurrency = self._work.keyring.get(key_id).limits.concurrency
         if concurrency is not None:
             of_key = min(of_key, max(1, concurrency // 2))  # the key's own calls go on beside

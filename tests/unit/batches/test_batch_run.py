@@ -332,8 +332,30 @@ async def _none_left(at):
     assert list(at.on.directory.files.iterdir()) == []
 
 
+def test_few_lines_are_in_flight_while_realtime_calls_come_and_all_are_answered(tmp_path):
+    async def story(at):
+        pipeline, most = at.on.appliance.pipeline, 0
+        call = {"model": EMBED, "input": "now"}
+        batch = await at.order(*(f"text {number}" for number in range(200)))
+        for _ in range(20):
+            assert (await at.ask("POST", "/v1/embeddings", json=call)).status_code == 200
+            assert pipeline.is_realtime_about
+            most = max(most, pipeline.in_flight)
+        assert most <= at.on.limits.batch_lines_beside_realtime_max
+        pipeline.realtime_in_flight += 1  # one that never ends
+        seen = await at.ended(batch)
+        assert seen["request_counts"]["completed"] == 200
+        pipeline.realtime_in_flight -= 1
+        at.on.clock.advance(2)
+        assert not pipeline.is_realtime_about
+
+    play(tmp_path, story)
+
+
 def test_two_keys_share_the_lines_in_flight(tmp_path):
-    limits = replace(Limits(), batch_lines_in_flight_max=40, batches_running_max=4)
+    limits = replace(
+        Limits(), batch_lines_in_flight_max=40, batches_running_max=4, batches_running_per_key_max=2
+    )
 
     async def story(at):
         other = Desk(at.on, await at.on.mint())
