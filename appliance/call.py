@@ -12,7 +12,7 @@ from appliance.accounts.held_bytes import CallBytes
 from appliance.accounts.key import Key
 from appliance.catalog.spec import ModelSpec
 from appliance.core.units import Picocredits
-from appliance.ledger.entry import Charge, IdempotencyKey
+from appliance.ledger.entry import BatchLine, Charge, Repeatable
 from appliance.pricing.tariff import Tier
 from appliance.tasks.plan import Plan
 
@@ -53,8 +53,13 @@ class Call:
     """How long the caller lets it wait for its turn at the engine."""
     until_submitted: ExitStack = field(default_factory=ExitStack)
     """What ends when its texts are tokenized and given to the engine, or never will be."""
-    idempotency_key: IdempotencyKey | None = None
+    idempotency_key: Repeatable | None = None
     """How the call is known again if its client sends it twice; None: it is not."""
+
+    @property
+    def is_of_a_batch(self) -> bool:
+        """Say whether it is a line of a batch: nobody waits for it."""
+        return isinstance(self.idempotency_key, BatchLine)
 
 
 @dataclass(slots=True)

@@ -16,6 +16,7 @@ from appliance.accounts.limiter import Limiter
 from appliance.accounts.refused_access import RefusedAccess
 from appliance.admin.models import Models
 from appliance.admin.operator_api import OperatorApi
+from appliance.api import error_responses
 from appliance.api.app import create_app
 from appliance.api.auth import Authenticator
 from appliance.api.clients import Clients
@@ -28,6 +29,7 @@ from appliance.api.hosts import Hosts
 from appliance.api.pace import Pace
 from appliance.api.paid import PaidCalls
 from appliance.api.services import Services
+from appliance.batches.offline import Offline
 from appliance.core.clock import Clock, utc_day
 from appliance.core.limits import Limits
 from appliance.core.units import Picocredits
@@ -121,9 +123,12 @@ async def open_appliance(
     parts = directory, books, models, schedule, limits, downloads, settings
     admin = OperatorApi.over(*parts, residency=residency, screening=screening)
     authenticator = _authenticator(books, settings, limits, admin.audit_log)
-    metrics = Metrics()
-    meters = Meters(clock, _charged_today(books), on_call=metrics.note)
+    metrics, meters = _metering(books)
     paid = _paid(pipeline, authenticator, limiter, meters, clock, settings)
+    token_inputs = _token_inputs(settings, models, threads, limits)
+    offline = await Offline.over(
+        directory, books, pipeline, meters, token_inputs, error_responses.refusal
+    )
     services = Services(
         admin,
         paid,
@@ -138,12 +143,13 @@ async def open_appliance(
         log_buffer,
         Events(),
         Tokenizing(pipeline.looked_up, residency, limits),
-        _token_inputs(settings, models, threads, limits),
+        token_inputs,
+        offline,
     )
     edge = _edge(settings, authenticator.clients, clock, limits)
     app = create_app(services, _guard(directory, authenticator, settings), edge)
-    watches = LoopLag(clock, metrics.note_lag), FileWatch(residency.pool), edge.connections
-    chores = (schedule, *_of_books(directory, books, settings), authenticator.refused, *watches)
+    own: tuple[Chore, ...] = (schedule, authenticator.refused, edge.connections, *offline.chores)
+    chores = (*own, *_of_books(directory, books, settings), *_watches(clock, metrics, residency))
     async with _running(chores, downloads, billing, residency, pools, screening):
         yield Appliance(app, pipeline, residency, admin, models, loader)
 
@@ -165,6 +171,15 @@ def _paid(
         default_wait_s=settings.default_wait_s,
         daily_budget_passes=settings.daily_budget_status == 429,  # noqa: PLR2004 - as it is written
     )
+
+
+def _metering(books: Books) -> tuple[Metrics, Meters]:
+    metrics = Metrics()
+    return metrics, Meters(books.clock, _charged_today(books), on_call=metrics.note)
+
+
+def _watches(clock: Clock, metrics: Metrics, residency: Residency) -> tuple[Chore, ...]:
+    return LoopLag(clock, metrics.note_lag), FileWatch(residency.pool)
 
 
 def _of_books(directory: DataDir, books: Books, settings: Settings) -> tuple[Chore, ...]:

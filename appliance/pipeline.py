@@ -42,6 +42,8 @@ from appliance.tasks.task import Task
 NS_PER_S = 1_000_000_000
 LOOK_S = 0.25
 """How soon a call that waits sees that the server stops."""
+REALTIME_FOLLOWS_NS = 1_000_000_000
+"""For so long after a realtime call another one is expected."""
 INLINE_NUMBERS = 16_384
 """Answers of up to so many numbers are written on the event loop; larger ones take milliseconds."""
 
@@ -76,6 +78,8 @@ class Pipeline:
         self.draining = False
         """True: calls in flight finish, new ones are refused."""
         self.in_flight = 0
+        self.realtime_in_flight = 0
+        self._realtime_ended_ns: int | None = None
         self._jobs: defaultdict[str, set[Job]] = defaultdict(set)
         """What each key waits for."""
         self._idle = asyncio.Event()
@@ -89,6 +93,14 @@ class Pipeline:
         """Refuse a revoked key's calls that are queued and not computed yet; they cost nothing."""
         for job in self._jobs.get(key_id, ()):
             job.drop(InvalidKey())
+
+    @property
+    def is_realtime_about(self) -> bool:
+        """Say whether a realtime call is in flight, or was a moment ago: others may follow."""
+        ended_ns = self._realtime_ended_ns
+        return self.realtime_in_flight > 0 or (
+            ended_ns is not None and self._clock.monotonic_ns() - ended_ns < REALTIME_FOLLOWS_NS
+        )
 
     async def idle(self) -> None:
         """Return as soon as no call is in flight."""
@@ -117,7 +129,9 @@ class Pipeline:
         """
         spec = self._admitted(call, task)
         call.held.take(task.answer_bytes(spec))
+        is_realtime = call.tier == "realtime"
         self.in_flight += 1
+        self.realtime_in_flight += is_realtime
         self._idle.clear()
         try:
             with (
@@ -129,6 +143,9 @@ class Pipeline:
                 return await self._run(call, task, spec, lease)
         finally:
             self._left()
+            if is_realtime:
+                self.realtime_in_flight -= 1
+                self._realtime_ended_ns = self._clock.monotonic_ns()
 
     @contextmanager
     def looked_up(self, key: Key, model: str) -> Iterator[tuple[ModelSpec, Lease]]:
@@ -250,7 +267,8 @@ class Pipeline:
 
     async def _wait_for_batch(self, call: Call) -> None:
         """Let a call of the batch tier wait; no longer once the server stops."""
-        left_s = min(self._batch_delay_s, call.patience_s) if call.tier == "batch" else 0.0
+        is_delayed = call.tier == "batch" and not call.is_of_a_batch  # a batch is late by itself
+        left_s = min(self._batch_delay_s, call.patience_s) if is_delayed else 0.0
         while left_s > 0 and not self.draining:
             await asyncio.sleep(min(LOOK_S, left_s))
             left_s -= LOOK_S

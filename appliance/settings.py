@@ -24,8 +24,9 @@ DATA_DIR = "GIGAROUTER_DATA_DIR"
 BENCH_KEYS = {
     "--key": "GIGAROUTER_BENCH_KEY",
     "--against-key": "GIGAROUTER_BENCH_AGAINST_KEY",
+    "embed --key": "GIGAROUTER_KEY",
 }
-"""Variables that hold keys for `gigarouter bench`, by its options; they are no settings."""
+"""Variables that hold keys for options of `gigarouter bench` and `embed`; they are no settings."""
 KERNELS = "GIGAROUTER_KERNELS"
 """Variable that the engine's library reads: which of its kernels it uses, for comparisons."""
 KERNEL_NAMES = ("amx", "avx512", "avx2", "neon", "none")
@@ -320,7 +321,7 @@ def connection_variables() -> dict[str, str]:
 
 
 def bench_key(option: str) -> str | None:
-    """Return the key that the environment holds for an option of `gigarouter bench`, if any."""
+    """Return the key that the environment holds for an option of a command, if any."""
     return os.environ.get(BENCH_KEYS[option]) or None
 
 

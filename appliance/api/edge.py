@@ -18,7 +18,13 @@ from appliance.api.pace import Pace
 from appliance.api.request import AnyRequest, is_known, request_id_of
 from appliance.core.errors import ApplianceError, UnknownPath
 
-WITH_IDS = ("/v1/models/", "/admin/v1/models/")
+WITH_IDS = (
+    "/v1/models/",
+    "/models/",
+    "/openai/deployments/",
+    "/tei/",
+    "/admin/v1/models/",
+)
 """What follows is an id, in which a client may encode what it likes."""
 
 

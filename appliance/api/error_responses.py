@@ -23,6 +23,12 @@ VALID_PATHS = (
     "/v1/tokenize",
     "/v1/detokenize",
     "/v1/segment",
+    "/v1/files",
+    "/v1/files/{id}",
+    "/v1/files/{id}/content",
+    "/v1/batches",
+    "/v1/batches/{id}",
+    "/v1/batches/{id}/cancel",
     "/v1/models",
     "/v1/models/{id}",
     "/v1/openapi.json",
@@ -74,6 +80,8 @@ TABLE: dict[type[errors.ApplianceError], Row] = {
     errors.UnknownPath: _MISSING,
     errors.KeyNotFound: _MISSING,
     errors.DownloadNotFound: _MISSING,
+    errors.FileNotFound: _MISSING,
+    errors.BatchNotFound: _MISSING,
     errors.DownloadFailed: Row(502, "server_error", should_retry=False),
     errors.DownloadCancelled: Row(502, "server_error", should_retry=False),
     errors.UnknownHost: Row(421, "invalid_request_error"),
@@ -122,12 +130,7 @@ def respond(request: Request[Any, Any, Any], error: Exception) -> Response[bytes
     """Return the answer for any exception; one of a library becomes a 500 without details."""
     known = _as_ours(request, error)
     row = _row(known)
-    body: dict[str, Any] = {
-        "code": known.code or "inference_failed",
-        "message": known.message,
-        "type": row.kind,
-        "param": known.param,
-    }
+    body = _body(known, row)
     # Caches may keep a 404, 405, 414 or 501 for as long as they like (RFC 9110, section 15.1).
     headers = {"cache-control": "no-store", **noted_headers(request)}
     if row.status in (429, 503):
@@ -151,6 +154,21 @@ def _document(path: str, body: dict[str, Any]) -> dict[str, Any]:
     if path.startswith(TEI) or path in TEI_AT_THE_ROOT:
         return {**document, "error": message, "error_type": body["type"], "code": body["code"]}
     return document
+
+
+def refusal(error: errors.ApplianceError) -> tuple[int, bytes]:
+    """Return the status and the body that answer an error which no request waits for."""
+    row = _row(error)
+    return row.status, encode({"error": _body(error, row)})
+
+
+def _body(error: errors.ApplianceError, row: Row) -> dict[str, Any]:
+    return {
+        "code": error.code or "inference_failed",
+        "message": error.message,
+        "type": row.kind,
+        "param": error.param,
+    }
 
 
 def _headers_of(error: errors.ApplianceError, row: Row) -> dict[str, str]:

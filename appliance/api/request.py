@@ -9,6 +9,7 @@ A body is first asked for when its request has been accepted. Until then a clien
 import asyncio
 import hashlib
 import re
+from collections.abc import AsyncIterator
 from typing import Any
 
 from litestar import Request
@@ -34,6 +35,8 @@ DRAIN_FACTOR = 4
 """A refused body of a good key is read and thrown away up to this many times the limit, so that a
 client that is still sending can read the refusal instead of failing with a broken pipe."""
 
+UPLOAD_BYTES_PER_S = 100_000
+"""What an upload must bring at least, once a first time-out is over."""
 UNREAD_BYTES = 64 * 1024
 UNREAD_SECONDS = 1.0
 """The same bounds for a body whose key is refused."""
@@ -212,6 +215,42 @@ async def _read(request: AnyRequest, limits: Limits, held: CallBytes | None) -> 
     if size > limits.body_bytes_max:
         raise BodyTooLarge(bytes_max=limits.body_bytes_max)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+async def body_pieces(request: AnyRequest, limits: Limits) -> AsyncIterator[bytes]:
+    """Yield a body while it arrives; each piece in time, and the whole at `UPLOAD_BYTES_PER_S`.
+
+    Raises:
+        BodyTooLarge: it has more bytes than `limits` allow, declared or sent.
+        UnsupportedEncoding: it is compressed.
+        InvalidRequest: it took longer than allowed, or broke off.
+    """
+    _require_readable(request, limits)
+    request.scope["state"]["body_was_asked_for"] = True
+    seconds_max, size, is_more = limits.body_seconds_max, 0, True
+    in_all_s = seconds_max + limits.body_bytes_max / UPLOAD_BYTES_PER_S
+    try:
+        async with asyncio.timeout(in_all_s):
+            while is_more:
+                async with asyncio.timeout(seconds_max):
+                    message = await request.receive()
+                if message["type"] != "http.request":
+                    raise InvalidRequest("The body broke off.")
+                size += len(message["body"])
+                if size > limits.body_bytes_max:
+                    raise BodyTooLarge(bytes_max=limits.body_bytes_max)
+                is_more = message["more_body"]
+                request.scope["state"]["body_is_read"] = not is_more
+                if message["body"]:
+                    yield message["body"]
+    except TimeoutError:
+        raise InvalidRequest("The body did not arrive in time.") from None
+
+
+async def discard_rest(request: AnyRequest, limits: Limits) -> None:
+    """Read some of what a client still sends, so that it can read its refusal."""
+    if not request.scope["state"].get("body_is_read"):
+        await _discard(request, limits.body_bytes_max, limits.body_seconds_max)
 
 
 def _require_readable(request: AnyRequest, limits: Limits) -> None:

@@ -9,6 +9,7 @@ from appliance.admin.operator_api import OperatorApi
 from appliance.api.auth import Authenticator
 from appliance.api.events import Events
 from appliance.api.paid import PaidCalls
+from appliance.batches.offline import Offline
 from appliance.core.clock import Clock
 from appliance.core.limits import Limits
 from appliance.ledger.ledger import Ledger
@@ -39,3 +40,4 @@ class Services:
     events: Events
     tokenizing: Tokenizing
     token_inputs: TokenInputs
+    offline: Offline

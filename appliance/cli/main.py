@@ -20,6 +20,7 @@ from appliance.cli import printing
 from appliance.cli.audit import audit
 from appliance.cli.books import backup, prove, restore
 from appliance.cli.doctor import doctor
+from appliance.cli.embed import embed
 from appliance.cli.keys import keys
 from appliance.cli.models import models
 from appliance.cli.options import Commands, DirectoryPath, everywhere
@@ -170,6 +171,7 @@ cli.add_command(backup)
 cli.add_command(restore)
 cli.add_command(prove)
 cli.add_command(doctor)
+cli.add_command(embed)
 cli.add_command(audit)
 cli.add_command(tls)
 

@@ -120,6 +120,19 @@ def download(view: DownloadView) -> Iterator[Callable[[DownloadView], None]]:
         yield show
 
 
+@contextmanager
+def rows() -> Iterator[Callable[[int, float, float], None]]:
+    """Yield a function that draws how many rows are done, which share, and how many a second."""
+    with _line() as line:
+
+        def show(done: int, share: float, rate: float) -> None:
+            bar = f" [{'#' * round(share * BAR):<{BAR}}] {share:4.0%}" if share else ""
+            if line.is_rewritten:
+                line.show(f"{done:,} rows", f"{bar}, {rate:,.0f} a second")
+
+        yield show
+
+
 def length(found: LengthView) -> str:
     """Return what a trial found of one length, in a few words."""
     return f"{found.seconds:.2f} s, {found.peak_bytes / 1e6:,.0f} MB"

@@ -523,6 +523,24 @@ class KeyNotFound(ApplianceError):
         super().__init__(f"There is no key {key_id!r}. List them with: gigarouter keys list")
 
 
+class FileNotFound(ApplianceError):
+    """This key has no file with this id."""
+
+    code = "file_not_found"
+
+    def __init__(self, file_id: str) -> None:
+        super().__init__(f"There is no file {file_id[:100]!r}. GET /v1/files lists yours.")
+
+
+class BatchNotFound(ApplianceError):
+    """This key has no batch with this id."""
+
+    code = "batch_not_found"
+
+    def __init__(self, batch_id: str) -> None:
+        super().__init__(f"There is no batch {batch_id[:100]!r}. GET /v1/batches lists yours.")
+
+
 class DownloadNotFound(ApplianceError):
     """No download has this id."""
 

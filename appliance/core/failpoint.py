@@ -17,6 +17,8 @@ NAMES = (
     "after_send",
 )
 """In the order in which a paid call reaches them."""
+OF_BATCHES = ("before_results", "after_results", "before_end")
+"""The same of a batch: its answers are written, are on the disk, and it ends."""
 
 _armed: dict[str, int] = {}
 """The armed failpoint, at most one, and the remaining number of times until it kills."""
@@ -29,7 +31,7 @@ def arm(text: str) -> None:
         ValueError: the place is not one of `NAMES`, or the number is not above zero.
     """
     name, _, times = text.partition(":")
-    if name not in NAMES or not times.isdecimal() or not int(times):
+    if name not in (*NAMES, *OF_BATCHES) or not times.isdecimal() or not int(times):
         raise ValueError(f"a failpoint is one of {', '.join(NAMES)}, a colon and a number")
     _armed.clear()
     _armed[name] = int(times)

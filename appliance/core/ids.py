@@ -26,6 +26,16 @@ def download_id() -> str:
     return "dl_" + "".join(secrets.choice(KEY_ID_ALPHABET) for _ in range(8))
 
 
+def file_id() -> str:
+    """Return a new id of an uploaded file or of a batch's results: `file-` and 142 random bits."""
+    return "file-" + "".join(secrets.choice(BASE62) for _ in range(24))
+
+
+def batch_id() -> str:
+    """Return a new batch id: `batch_` and 142 random bits."""
+    return "batch_" + "".join(secrets.choice(BASE62) for _ in range(24))
+
+
 def addition_id() -> str:
     """Return a new id of a model that is being added: `add_` and 40 random bits."""
     return "add_" + "".join(secrets.choice(KEY_ID_ALPHABET) for _ in range(8))

@@ -61,6 +61,38 @@ class Limits:
     """Requests without a good key that one address is answered a second; more of them wait."""
     name_chars_max: int = 200
     """Characters in the name of a key or a model."""
+    file_bytes_max: int = 200_000_000
+    """Bytes of one uploaded file; it goes to the disk while it arrives."""
+    files_bytes_per_key_max: int = 1_000_000_000
+    """Bytes of one key's files, results of batches among them; above it no upload is taken."""
+    files_per_key_max: int = 1_000
+    """Files of one key; above it no upload is taken."""
+    uploads_per_key_max: int = 4
+    """Uploads of one key at one time."""
+    file_days: int = 30
+    """Days until a file is deleted."""
+    files_free_bytes_min: int = 256 * 1024 * 1024
+    """Disk space that files leave free: the books need it more."""
+    batches_open_per_key_max: int = 100
+    """Batches of one key that have not ended."""
+    batches_kept_per_key_max: int = 1_000
+    """Batches of one key that are remembered; those that ended longest ago are forgotten."""
+    batch_lines_max: int = 200_000
+    """Lines of one batch; each is at most `body_bytes_max` long."""
+    batch_seconds_max: int = 86_400
+    """Seconds until a batch expires."""
+    custom_id_chars_max: int = 512
+    """Characters of a line's `custom_id`."""
+    batch_lines_in_flight_max: int = 256
+    """Lines of all batches that are computed, or wait to be written, at one time."""
+    batch_lines_beside_realtime_max: int = 16
+    """The same while realtime calls come: what is begun at once is waited for at once."""
+    batches_running_max: int = 16
+    """Batches that advance at one time; others wait for one of them to end."""
+    batches_running_per_key_max: int = 4
+    """The same of one key."""
+    batch_held_bytes_max: int = 64 * 1024 * 1024
+    """Bytes of lines and answers of batches in memory at once, apart from those of calls."""
 
     @classmethod
     def of_machine(cls, memory_bytes: int) -> "Limits":
@@ -73,3 +105,8 @@ class Limits:
         assert self.text_bytes_max <= self.body_bytes_max
         assert self.held_bytes_per_key_max <= self.held_bytes_max
         assert self.request_tokens_max <= self.queue_tokens_max
+        assert self.file_bytes_max <= self.files_bytes_per_key_max
+        assert 0 < self.batches_running_per_key_max <= self.batches_running_max
+        assert self.batch_lines_beside_realtime_max <= self.batch_lines_in_flight_max
+        assert self.batches_running_max <= self.batch_lines_beside_realtime_max
+        assert self.batches_open_per_key_max <= self.batches_kept_per_key_max

@@ -93,3 +93,27 @@ class Charge:
     seq: int
     """The transfer's number in the books."""
     amount: Picocredits
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLine:
+    """Identifies a call that is a line of a batch.
+
+    Its charge stays undelivered until the answer stands durably in the batch's results. Until then
+    the books know whose it is, so that a crash does not give it back: the line is computed again
+    for nothing.
+    """
+
+    batch: str
+    line: int
+    charge: Charge | None = None
+    """What was charged for it already, by a process that ended before the answer was written."""
+
+    @property
+    def token(self) -> bytes:
+        """What one call at a time may have."""
+        return f"{self.batch} {self.line}".encode()
+
+
+Repeatable = IdempotencyKey | BatchLine
+"""How a call is known again when it comes twice."""

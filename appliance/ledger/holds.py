@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 from appliance.core.cancellation import uninterrupted
 from appliance.core.errors import HoldNotOpen
-from appliance.ledger.entry import Charge, Hold, IdempotencyKey, Purchase
+from appliance.ledger.entry import Charge, Hold, Purchase, Repeatable
 from appliance.ledger.ledger import Ledger
 
 log = logging.getLogger("gigarouter.holds")
@@ -42,7 +42,7 @@ class Holds:
         """
         return self._ledger.hold(purchase)
 
-    async def settle(self, hold: Hold, idempotency_key: IdempotencyKey | None) -> Charge:
+    async def settle(self, hold: Hold, idempotency_key: Repeatable | None) -> Charge:
         """Charge the hold; the charge is refunded if the caller is cancelled meanwhile.
 
         Raises:

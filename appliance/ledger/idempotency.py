@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from appliance.core.clock import Clock
 from appliance.core.errors import IdempotencyKeyInUse, IdempotencyKeyReused, IdempotencyKeySpent
 from appliance.core.units import Picocredits
-from appliance.ledger.entry import Charge, IdempotencyKey
+from appliance.ledger.entry import BatchLine, Charge, IdempotencyKey, Repeatable
 from appliance.store.writer import Writer
 
 KEPT_US = 24 * 3_600 * 1_000_000
@@ -31,7 +31,7 @@ class IdempotencyStore:
         self._in_flight: set[tuple[str, bytes]] = set()
 
     @contextmanager
-    def claim(self, key_id: str, idempotency_key: IdempotencyKey) -> Iterator[None]:
+    def claim(self, key_id: str, idempotency_key: Repeatable) -> Iterator[None]:
         """Let one call at a time have an Idempotency-Key.
 
         Raises:
@@ -46,13 +46,15 @@ class IdempotencyStore:
         finally:
             self._in_flight.discard(claimed)
 
-    async def find(self, key_id: str, idempotency_key: IdempotencyKey) -> Charge | None:
+    async def find(self, key_id: str, idempotency_key: Repeatable) -> Charge | None:
         """Return the charge of the first call, or None if this is it.
 
         Raises:
             IdempotencyKeyReused: the first call had another body.
             IdempotencyKeySpent: it was repeated `REPLAYS_MAX` times.
         """
+        if isinstance(idempotency_key, BatchLine):
+            return idempotency_key.charge  # read when the batch began: only its runner charges it
         now_us = self._clock.wall_us()
         return await self._writer.run(
             lambda connection: find(connection, key_id, idempotency_key, now_us), durable=False

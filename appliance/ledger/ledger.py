@@ -15,7 +15,15 @@ from appliance.core.failpoint import reach
 from appliance.core.units import Picocredits, credits_text
 from appliance.ledger import idempotency, transfer, usage
 from appliance.ledger.balances import Balances
-from appliance.ledger.entry import Balance, Charge, Hold, IdempotencyKey, Purchase
+from appliance.ledger.entry import (
+    Balance,
+    BatchLine,
+    Charge,
+    Hold,
+    IdempotencyKey,
+    Purchase,
+    Repeatable,
+)
 from appliance.ledger.schema import ISSUED, REVENUE
 from appliance.ledger.transfer import POSTED_MAX, Transfer, read_balance, with_room
 from appliance.ledger.wide_sum import total, wide_sum
@@ -52,7 +60,7 @@ class Ledger:
         """
         self._balances.require(purchase, self._clock.wall_us())
 
-    async def settle(self, hold: Hold, idempotency_key: IdempotencyKey | None = None) -> Charge:
+    async def settle(self, hold: Hold, idempotency_key: Repeatable | None = None) -> Charge:
         """Charge a hold; it is on the disk when this returns.
 
         The charge is refunded if the process ends before its delivery was recorded (see
@@ -151,7 +159,7 @@ def settle_hold(
     connection: sqlite3.Connection,
     hold: Hold,
     now_us: int,
-    idempotency_key: IdempotencyKey | None = None,
+    idempotency_key: Repeatable | None = None,
 ) -> Charge:
     """Write the charge of a hold; the database refuses a second one of the same hold."""
     bought, account, amount = hold.purchase, hold.key_id, hold.amount
@@ -174,8 +182,14 @@ def settle_hold(
     transfer.move(connection, account, now_us=now_us, posted=-amount, spent=amount)
     transfer.move(connection, revenue, now_us=now_us, posted=amount)
     usage.add(connection, row)
-    connection.execute("INSERT INTO undelivered (seq) VALUES (?)", (seq,))
-    if idempotency_key is not None:
+    if isinstance(idempotency_key, BatchLine):
+        connection.execute(
+            "INSERT INTO undelivered (seq, batch, line) VALUES (?, ?, ?)",
+            (seq, idempotency_key.batch, idempotency_key.line),
+        )
+    else:
+        connection.execute("INSERT INTO undelivered (seq) VALUES (?)", (seq,))
+    if isinstance(idempotency_key, IdempotencyKey):
         idempotency.keep(connection, account, idempotency_key, seq, now_us)
     reach("before_commit")
     return Charge(seq, amount)

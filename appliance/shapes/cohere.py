@@ -140,15 +140,18 @@ def _answer(
     return orjson.dumps(head)[:-1] + b',"embeddings":' + lists + b"," + orjson.dumps(rest)[1:]
 
 
-def models(views: list[ModelView]) -> list[dict[str, Any]]:
+def models(views: list[ModelView], endpoint: str | None = None) -> list[dict[str, Any]]:
     """Return the list that Cohere's clients read in the answer to `GET /v1/models`."""
-    return [
-        {
-            "name": view.id,
-            "endpoints": ["embed" if view.task == "embeddings" else "rerank"],
-            "context_length": view.max_input_tokens,
-            "finetuned": False,
-            "tokenizer_url": None,
-        }
-        for view in views
-    ]
+    described = map(model, views)
+    return [each for each in described if endpoint is None or endpoint in each["endpoints"]]
+
+
+def model(view: ModelView) -> dict[str, Any]:
+    """Return what Cohere's clients read of one model."""
+    return {
+        "name": view.id,
+        "endpoints": ["embed" if view.task == "embeddings" else "rerank"],
+        "context_length": view.max_input_tokens,
+        "finetuned": False,
+        "tokenizer_url": None,
+    }

@@ -1,5 +1,6 @@
 """Ollama: its embedding routes, `POST /api/embed` and the older `POST /api/embeddings`."""
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -35,8 +36,8 @@ class OlderBody(msgspec.Struct):
     prompt: msgspec.Raw = msgspec.Raw()
 
 
-def embed_task(body: bytes, limits: Limits) -> EmbedTask:
-    """Return what a body asks.
+def embed_task(body: bytes, limits: Limits, *, elapsed_ns: Callable[[], int]) -> EmbedTask:
+    """Return what a body asks; `elapsed_ns` says since when the call has been here.
 
     Raises:
         InvalidRequest: the body is wrong; `param` names the field.
@@ -51,7 +52,11 @@ def embed_task(body: bytes, limits: Limits) -> EmbedTask:
         cut=cut_of(sent.truncate),
         input_type=kind,
     )
-    return EmbedTask(question, write=_several)
+
+    def write(found: Embedded) -> bytes:
+        return _several(found, elapsed_ns())
+
+    return EmbedTask(question, write=write)
 
 
 def older_task(body: bytes, limits: Limits) -> EmbedTask:
@@ -71,8 +76,15 @@ def _untagged(model: str | None) -> str | None:
     return model.removesuffix(TAG) if model else model
 
 
-def _several(found: Embedded) -> bytes:
-    rest = orjson.dumps({"model": found.spec.id, "prompt_eval_count": found.plan.tokens})
+def _several(found: Embedded, total_ns: int) -> bytes:
+    rest = orjson.dumps(
+        {
+            "model": found.spec.id,
+            "total_duration": total_ns,
+            "load_duration": 0,
+            "prompt_eval_count": found.plan.tokens,
+        }
+    )
     return b'{"embeddings":' + json_list(found, "float") + b"," + rest[1:]
 
 

@@ -60,6 +60,8 @@ class DataDir:
         self.models = path / "models"
         self.catalog = path / "models.toml"
         self.incoming = path / "incoming"
+        self.files = path / "files"
+        """What keys have uploaded, and the results of their batches."""
         self.tls = path / "tls"
         self.log = path / "logs" / "server.log"
         """Of a server that the console started."""
@@ -75,7 +77,7 @@ class DataDir:
 
         The mode of a directory that exists is its owner's choice and is never changed.
         """
-        for directory in (self.path, self.models, self.incoming):
+        for directory in (self.path, self.models, self.incoming, self.files):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def exposure(self) -> str:
@@ -106,7 +108,8 @@ class DataDir:
             InvalidSettings: names the first of them and the fix.
         """
         owners = Owners.of(self.path)
-        for folder in (self.models, self.backups, self.incoming, self.tls, self.log.parent):
+        folders = (self.models, self.backups, self.incoming, self.files, self.tls, self.log.parent)
+        for folder in folders:
             if fault := fault_of_folder(folder, owners):
                 raise InvalidSettings("data directory", str(folder), fault)
         sides = [self.database.with_name(self.database.name + side) for side in SIDES]

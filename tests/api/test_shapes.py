@@ -208,7 +208,12 @@ def test_the_lists_of_models_are_there_for_each_reader(client):
     assert {EMBED, RERANK, NAME, NAME + ":latest"} <= {each["name"] for each in tags}
     hello = client.get("/", headers={"Authorization": ""})
     assert (hello.status_code, hello.text) == (200, "gigarouter is running")
-    assert client.get(f"/models/{NAME}").json()["id"] == EMBED
+    one = client.get(f"/models/{NAME}").json()
+    assert (one["id"], one["name"], one["endpoints"]) == (EMBED, EMBED, ["embed"])
+    ranked = client.get("/v1/models?endpoint=rerank").json()
+    assert ([each["name"] for each in ranked["models"]], ranked["data"]) == ([RERANK], ours["data"])
+    encoded = f"/openai/deployments/{OWNED.replace('/', '%2F')}/embeddings"
+    assert posted(client, encoded, input="a")["model"] == EMBED
     assert client.get("/info").json()["model_id"] == EMBED
     assert client.get(f"/tei/{RERANK}/info").json()["model_type"] == {"reranker": {}}
     assert client.get(f"/tei/{NAME}/health").status_code == 200

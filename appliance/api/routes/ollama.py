@@ -14,7 +14,12 @@ from appliance.shapes import ollama
 async def create_embed(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Embed texts, answered as Ollama does."""
     async with services.paid.admitted(request) as paid:
-        return await paid.answer(ollama.embed_task(paid.body, services.limits))
+        task = ollama.embed_task(
+            paid.body,
+            services.limits,
+            elapsed_ns=lambda: services.clock.monotonic_ns() - paid.began_ns,
+        )
+        return await paid.answer(task)
 
 
 @post("/api/embeddings")

@@ -1,11 +1,12 @@
 """Public: what needs no key: models, the API's own description, and health."""
 
+from decimal import Decimal
 from typing import Any
 
 import msgspec
 from litestar import Response, get
 from litestar.di import NamedDependency
-from litestar.params import FromPath
+from litestar.params import FromPath, FromQuery
 
 from appliance.admin.operator_api import program_version
 from appliance.api.openapi import document
@@ -31,10 +32,13 @@ def say_hello() -> Response[str]:
 
 
 @get(["/v1/models", "/models", "/openai/models", "/openai/v1/models"])
-async def list_models(services: NamedDependency[Services]) -> Response[bytes]:
+async def list_models(
+    services: NamedDependency[Services], endpoint: FromQuery[str | None] = None
+) -> Response[bytes]:
     """List models with prices; `models` is the same list as Cohere's clients read it."""
     listed = await services.admin.models.all()
-    return answer({**msgspec.structs.asdict(listed), "models": cohere.models(listed.data)})
+    as_coheres = cohere.models(listed.data, endpoint)
+    return answer({**_fields(listed), "models": as_coheres})
 
 
 @get(["/v1/models/{model_id:path}", "/models/{model_id:path}"])
@@ -42,7 +46,14 @@ async def show_model(
     model_id: FromPath[str], services: NamedDependency[Services]
 ) -> Response[bytes]:
     """Show one model, by id or alias."""
-    return answer(await services.admin.models.show(model_id.lstrip("/")))
+    view = await services.admin.models.show(model_id.lstrip("/"))
+    return answer({**cohere.model(view), **_fields(view)})
+
+
+def _fields(value: msgspec.Struct) -> dict[str, Any]:
+    """Return a struct's fields as JSON shows them: those with their defaults left out."""
+    fields: dict[str, Any] = msgspec.to_builtins(value, builtin_types=(Decimal,))
+    return fields
 
 
 @get("/v1/openapi.json", sync_to_thread=False)

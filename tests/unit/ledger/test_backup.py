@@ -319,7 +319,7 @@ def test_a_copy_with_a_row_that_refers_to_nothing_is_refused(directory, clock, t
         add_key(books, "alice")
         back_up(directory, tmp_path / "copy.db")
     with closing(sqlite3.connect(tmp_path / "copy.db")) as copy:
-        copy.execute("INSERT INTO undelivered VALUES (77)")
+        copy.execute("INSERT INTO undelivered (seq) VALUES (77)")
         copy.commit()
     with (
         directory.locked(),

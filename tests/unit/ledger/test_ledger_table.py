@@ -603,7 +603,10 @@ FORBIDDEN = {
         "INSERT INTO prices VALUES (9, 'm', 'call', 1, 0, 0)",
         "CHECK",
     ),
-    "what is undelivered is a transfer": ("INSERT INTO undelivered VALUES (55)", "FOREIGN KEY"),
+    "what is undelivered is a transfer": (
+        "INSERT INTO undelivered (seq) VALUES (55)",
+        "FOREIGN KEY",
+    ),
     "no prepaid balance below zero": (
         "UPDATE accounts SET posted = -1 WHERE key_id = 'A'",
         "CHECK",

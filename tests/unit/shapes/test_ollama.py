@@ -10,7 +10,8 @@ LIMITS = Limits()
 
 
 def newer(**body):
-    return ollama.embed_task(json.dumps({"model": "m", "input": "a", **body}).encode(), LIMITS).sent
+    sent = json.dumps({"model": "m", "input": "a", **body}).encode()
+    return ollama.embed_task(sent, LIMITS, elapsed_ns=lambda: 5).sent
 
 
 @pytest.mark.parametrize(

@@ -188,7 +188,7 @@ def test_any_json_is_a_request_or_a_refusal_and_nothing_else(value):
     for parse in (
         openai.embed_task,
         tei.embed_task,
-        ollama.embed_task,
+        lambda body, limits: ollama.embed_task(body, limits, elapsed_ns=lambda: 5),
         ollama.older_task,
         lambda body, limits: cohere.embed_task(body, limits, request_id="r", version=2),
         lambda body, limits: rerank_task(body, limits, request_id="r"),

@@ -1,0 +1,391 @@
+"""BatchRun: one batch, from its validation to its end.
+
+Owns its state while it runs. A run may end at any moment, with the process or by a drain, and the
+next one goes on: what stands in the result files is answered, what the books know as charged and
+not written is computed again for nothing, and everything else has not happened.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, BinaryIO
+
+import msgspec
+
+from appliance.batches.line_call import LineCall, expired
+from appliance.batches.lines import Line, check, raw_lines, read_line
+from appliance.batches.result_writer import RETRY_S, ResultWriter
+from appliance.batches.results import ResultFile
+from appliance.batches.work import LOOK_S, Work, pause
+from appliance.core.cancellation import uninterrupted
+from appliance.core.clock import MICROSECONDS_PER_DAY
+from appliance.core.errors import ApplianceError, InvalidKey, KeyNotFound, StoreFailed
+from appliance.core.failpoint import reach
+from appliance.core.limits import Limits
+from appliance.ledger import batches, files
+from appliance.ledger.batches import Batch, BatchError, Status
+from appliance.ledger.entry import Charge
+from appliance.ledger.files import StoredFile
+from appliance.store.regular_file import open_private
+
+log = logging.getLogger("gigarouter.batches")
+
+PACE_S = 0.002
+"""Between the beginnings of two lines while realtime calls come."""
+BEHIND_MAX = 20
+"""So often a line waits for that while a realtime call is being answered: batches go on, too."""
+CHUNK_LINES = 256
+CHUNK_BYTES = 1_000_000
+"""What is read of a file at one time, and one line more."""
+NOT_LIVE = BatchError("invalid_api_key", "the key of this batch was revoked or has expired")
+INPUT_GONE = BatchError("input_file_missing", "the input file cannot be read", "input_file_id")
+OUR_FAULT = BatchError("server_error", "unexpected error; the server's log says more")
+RESULTS_GONE = BatchError("results_missing", "results that were written cannot be read any more")
+
+
+class Ended(Exception):
+    """The batch cannot go on; its last error says why."""
+
+    def __init__(self, error: BatchError, cause: Exception | None = None) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.cause = cause
+        """What the operator is told beside it."""
+
+
+class BatchRun:
+    """Computes one batch."""
+
+    def __init__(self, work: Work, batch: Batch, share: Callable[[], int]) -> None:
+        """`share` says how many lines it may have in flight now."""
+        self.batch = batch
+        self._work = work
+        self._share = share
+        self._lines: set[asyncio.Task[None]] = set()
+        self._unwritten = 0
+        """Lines in flight, those among them that are computed and not written yet."""
+        self._changed = asyncio.Event()
+        self._owed: dict[int, Charge] = {}
+        self._fault: BatchError | None = None
+        self._is_cut = False
+        """Lines were not computed in time."""
+
+    def __repr__(self) -> str:
+        """Say how far it is."""
+        done = self.batch.completed + self.batch.failed
+        return f"<BatchRun {self.batch.id} [{self.batch.status} | {done} of {self.batch.total}]>"
+
+    async def run(self) -> None:
+        """Go on until the batch has ended, or the server stops."""
+        try:
+            if self._is_cancelled and self.batch.in_progress_us is None:
+                await self._end("cancelled")
+            elif self.batch.status != "validating" or await self._is_valid():
+                await self._compute()
+        except Ended as ended:
+            log.warning("%s failed: %s (%s)", self.batch.id, ended, ended.cause or "by its key")
+            await self._end("failed", [ended.error])
+
+    async def give_up(self) -> None:
+        """End a batch that we cannot compute, for no fault of its own."""
+        await self._end("failed", [OUR_FAULT])
+
+    async def cancel(self) -> Batch:
+        """Take no further lines; return the batch as it is now.
+
+        Raises:
+            StorageFull, LedgerUnavailable: the books cannot say so now.
+        """
+        if self.batch.status in ("validating", "in_progress"):
+            await self._save(status="cancelling", cancelling_us=self._now_us())
+            self._changed.set()
+        return self.batch
+
+    # -- its state --------------------------------------------------------------------------------
+
+    def _now_us(self) -> int:
+        return self._work.clock.wall_us()
+
+    async def _save(self, **changes: Any) -> None:
+        before = self.batch
+        batch = self.batch = msgspec.structs.replace(before, **changes)
+        try:
+            await self._work.writer.run(lambda connection: batches.save(connection, batch))
+        except ApplianceError:
+            undone = {name: getattr(before, name) for name in changes}
+            self.batch = msgspec.structs.replace(self.batch, **undone)
+            raise
+
+    @property
+    def _is_stopping(self) -> bool:
+        return self._work.pipeline.draining
+
+    @property
+    def _is_cancelled(self) -> bool:
+        return self.batch.status == "cancelling"
+
+    @property
+    def _is_expired(self) -> bool:
+        return self._now_us() >= self.batch.expires_us
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether nothing is computed any more that is not charged for."""
+        return self._is_cancelled or self._is_expired or self._fault is not None
+
+    def _require_live(self) -> None:
+        try:
+            key = self._work.keyring.get(self.batch.key_id)
+            self._work.keyring.require_live(key, self._now_us())
+        except (InvalidKey, KeyNotFound):
+            raise Ended(NOT_LIVE) from None
+
+    def _open_input(self) -> BinaryIO:
+        try:
+            path = self._work.folder / self.batch.input_file
+            return os.fdopen(open_private(path, os.O_RDONLY), "rb")
+        except OSError as error:
+            raise Ended(INPUT_GONE, error) from None
+
+    # -- validating -------------------------------------------------------------------------------
+
+    async def _is_valid(self) -> bool:
+        """Look at every line; return whether there is something to compute."""
+        self._require_live()
+        batch, limits = self.batch, self._work.limits
+
+        def is_over() -> bool:
+            return self._is_cancelled or self._is_stopping
+
+        with self._open_input() as file:
+            async with self._work.checking:
+                checked = await asyncio.to_thread(check, file, batch.endpoint, limits, is_over)
+        if self._is_stopping:
+            return False
+        if self._is_cancelled:
+            await self._end("cancelled")
+            return False
+        if checked.errors:
+            await self._end("failed", checked.errors)
+            return False
+        await self._save(status="in_progress", total=checked.total, in_progress_us=self._now_us())
+        return True
+
+    # -- computing --------------------------------------------------------------------------------
+
+    async def _compute(self) -> None:
+        batch = self.batch
+        self._owed = await self._work.writer.run(
+            lambda connection: batches.owed(connection, batch.id), durable=False
+        )
+        try:
+            output, errors, done = await asyncio.to_thread(self._open_results)
+        except (StoreFailed, OSError) as error:
+            raise Ended(RESULTS_GONE, error) from None
+        writer = ResultWriter(self._work, output, errors, self._progress, self._written(done))
+        writing = asyncio.create_task(writer.run(self._note_written))
+        try:
+            with self._open_input() as file:
+                await self._take_lines(file, done, writer)
+            await self._settle_down(writer)
+        finally:
+            await uninterrupted(self._stop(writing, writer, output, errors))
+        if self._fault is not None:
+            raise Ended(self._fault)
+        if not self._is_stopping:
+            over: Status = "expired" if self._is_cut else "completed"
+            await self._end("cancelled" if self._is_cancelled else over)
+
+    def _open_results(self) -> tuple[ResultFile, ResultFile, bytearray]:
+        """Open both files and find which lines are answered; seconds of work at most.
+
+        Raises:
+            StoreFailed, OSError: what was written is not there.
+        """
+        batch = self.batch
+        done = bytearray(self._work.limits.batch_lines_max + 1)
+        counts = []
+        output = ResultFile(self._work.folder / batch.output_file)
+        errors = ResultFile(self._work.folder / batch.error_file)
+        known = (output, batch.output_bytes), (errors, batch.error_bytes)
+        try:
+            for mark, (file, size) in enumerate(known, start=1):
+                counts.append(0)
+                for number in file.recover(batch.id, size):
+                    counts[-1] += not done[number]
+                    done[number] = mark
+        except (StoreFailed, OSError):
+            output.close()
+            errors.close()
+            raise
+        self.batch = msgspec.structs.replace(
+            self.batch,
+            completed=counts[0],
+            failed=counts[1],
+            output_bytes=output.size,
+            error_bytes=errors.size,
+        )
+        return output, errors, done
+
+    def _written(self, done: bytearray) -> list[int]:
+        """Return the charges whose answers were found in the file: they are owed no more."""
+        found = [line for line in self._owed if done[line] == 1]
+        return [self._owed.pop(line).seq for line in found]
+
+    def _progress(self, completed: int, failed: int, output: int, errors: int) -> Batch:
+        self.batch = msgspec.structs.replace(
+            self.batch,
+            completed=self.batch.completed + completed,
+            failed=self.batch.failed + failed,
+            output_bytes=output,
+            error_bytes=errors,
+        )
+        return self.batch
+
+    def _note_written(self, count: int) -> None:
+        self._unwritten -= count
+        self._changed.set()
+
+    async def _take_lines(self, file: BinaryIO, done: bytearray, writer: ResultWriter) -> None:
+        lines = _chunks(file, self.batch.endpoint, self._work.limits, done)
+        while some := await asyncio.to_thread(next, lines, None):
+            for line in some:
+                await self._room()
+                if self._is_stopping:
+                    return
+                if self._is_over and line.number not in self._owed:
+                    if self._fault is None and not self._is_cancelled:
+                        self._unwritten += 1
+                        self._give_up(line, writer)
+                    elif not self._owed:
+                        return
+                    continue
+                self._begin(line, writer)
+
+    async def _room(self) -> None:
+        """Return when another line may begin."""
+        pipeline = self._work.pipeline
+        # Calls come between: each line takes a millisecond of the loop, and its turn of the engine.
+        await asyncio.sleep(PACE_S if pipeline.is_realtime_about else 0)
+        for _ in range(BEHIND_MAX):
+            if not pipeline.realtime_in_flight:
+                break
+            await asyncio.sleep(PACE_S)
+        while self._unwritten >= self._share() and not self._is_stopping:
+            await self._wait_for_change()
+
+    async def _wait_for_change(self) -> None:
+        self._changed.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_S):
+                await self._changed.wait()
+
+    def _begin(self, line: Line, writer: ResultWriter) -> None:
+        self._unwritten += 1
+        task = asyncio.create_task(self._serve(line, writer))
+        self._lines.add(task)
+        task.add_done_callback(self._lines.discard)
+
+    async def _serve(self, line: Line, writer: ResultWriter) -> None:
+        charge = self._owed.get(line.number)
+
+        def is_over() -> bool:
+            return self._is_stopping or (self._is_over and charge is None)
+
+        result = None
+        try:
+            result = await LineCall(self._work, self.batch, line, charge, is_over).result()
+        except InvalidKey:
+            self._fault = self._fault or NOT_LIVE
+        is_ending = self._is_stopping or self._is_cancelled or self._fault is not None
+        if result is not None:
+            if not result.is_error:
+                self._owed.pop(line.number, None)
+            writer.add(result)
+        elif self._is_expired and not is_ending:
+            self._give_up(line, writer)
+        else:
+            self._note_written(1)
+
+    def _give_up(self, line: Line, writer: ResultWriter) -> None:
+        """Write that a line was not computed in time."""
+        self._is_cut = True
+        writer.add(expired(self.batch, line))
+
+    async def _settle_down(self, writer: ResultWriter) -> None:
+        """Return when no line is in flight and all answers are written, or the server stops."""
+        while self._lines or not (writer.is_idle or self._is_stopping):
+            await self._wait_for_change()
+
+    async def _stop(
+        self,
+        writing: "asyncio.Task[None]",
+        writer: ResultWriter,
+        output: ResultFile,
+        errors: ResultFile,
+    ) -> None:
+        """End what is left of the run, so that nothing of it works on."""
+        for task in self._lines:
+            task.cancel()
+        await asyncio.gather(*self._lines, return_exceptions=True)
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+        await writer.flush()
+        for file in (output, errors):
+            await asyncio.to_thread(file.close)
+
+    # -- its end ----------------------------------------------------------------------------------
+
+    async def _end(self, status: Status, wrong: list[BatchError] | None = None) -> None:
+        """Write that the batch has ended, and give back what was charged without an answer."""
+        reach("before_end")
+        now_us = self._now_us()
+        changes: dict[str, Any] = {"status": status, f"{status}_us": now_us, "errors": wrong or []}
+        if self.batch.in_progress_us is not None:
+            changes["finalizing_us"] = now_us
+        batch = msgspec.structs.replace(self.batch, **changes)
+        made = list(self._results(batch, now_us))
+
+        while not self._is_stopping:
+            try:
+                await self._work.writer.run(
+                    lambda connection: files.end_batch(connection, batch, made, now_us)
+                )
+            except ApplianceError as error:
+                log.warning("the end of %s is not in the books yet: %s", batch.id, error)
+                await pause(RETRY_S, lambda: self._is_stopping)
+            else:
+                self.batch = batch
+                return
+
+    def _results(self, batch: Batch, now_us: int) -> Iterator[StoredFile]:
+        """Yield the files that its key gets."""
+        expires_us = now_us + self._work.limits.file_days * MICROSECONDS_PER_DAY
+        for file_id, size, kind in (
+            (batch.output_file, batch.output_bytes, "output"),
+            (batch.error_file, batch.error_bytes, "error"),
+        ):
+            if size:
+                name = f"{batch.id}_{kind}.jsonl"
+                yield StoredFile(
+                    file_id, batch.key_id, name, "batch_output", size, now_us, expires_us
+                )
+
+
+def _chunks(file: BinaryIO, endpoint: str, limits: Limits, done: bytearray) -> Iterator[list[Line]]:
+    """Yield the lines of a checked file that are not answered, some at a time."""
+    some: list[Line] = []
+    size = 0
+    for number, raw in raw_lines(file, limits.body_bytes_max):
+        if number >= len(done) or done[number]:
+            continue
+        line = read_line(number, raw, endpoint, limits)
+        some.append(line)
+        size += len(line.body)
+        if len(some) >= CHUNK_LINES or size >= CHUNK_BYTES:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some
