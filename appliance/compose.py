@@ -46,6 +46,7 @@ from appliance.ledger.billing import Billing
 from appliance.ledger.books import Books
 from appliance.ledger.retention_schedule import RetentionSchedule
 from appliance.machine import cores
+from appliance.model_lookup import ModelLookup
 from appliance.observe.log_buffer import LogBuffer
 from appliance.observe.loop_lag import LoopLag
 from appliance.observe.meters import Meters
@@ -60,6 +61,8 @@ from appliance.settings import Settings
 from appliance.store.audit_log import AuditLog
 from appliance.store.datadir import DataDir
 from appliance.store.reader import reading
+from appliance.token_inputs import TokenInputs
+from appliance.tokenizing import Tokenizing
 
 log = logging.getLogger("gigarouter.serve")
 
@@ -115,17 +118,8 @@ async def open_appliance(
     limiter, billing = Limiter(clock), Billing.on(books, clock)
     pipeline = _pipeline(models, books, residency, answers, limiter, billing, limits, settings)
     schedule, downloads = BackupSchedule(directory, settings.backup, clock), Downloads(clock)
-    admin = OperatorApi.over(
-        directory,
-        books,
-        models,
-        schedule,
-        limits,
-        downloads,
-        settings,
-        residency=residency,
-        screening=screening,
-    )
+    parts = directory, books, models, schedule, limits, downloads, settings
+    admin = OperatorApi.over(*parts, residency=residency, screening=screening)
     authenticator = _authenticator(books, settings, limits, admin.audit_log)
     metrics = Metrics()
     meters = Meters(clock, _charged_today(books), on_call=metrics.note)
@@ -143,6 +137,8 @@ async def open_appliance(
         metrics,
         log_buffer,
         Events(),
+        Tokenizing(pipeline.looked_up, residency, limits),
+        _token_inputs(settings, models, threads, limits),
     )
     edge = _edge(settings, authenticator.clients, clock, limits)
     app = create_app(services, _guard(directory, authenticator, settings), edge)
@@ -223,8 +219,9 @@ def _pipeline(
     limits: Limits,
     settings: Settings,
 ) -> Pipeline:
+    lookup = ModelLookup(lambda: models.catalog, residency, default_models=settings.default_models)
     pipeline = Pipeline(
-        catalog=lambda: models.catalog,
+        models=lookup,
         residency=residency,
         answers=answers,
         limiter=limiter,
@@ -233,7 +230,6 @@ def _pipeline(
         clock=books.clock,
         limits=limits,
         batch_delay_s=settings.batch_delay_s,
-        default_models=settings.default_models,
     )
     books.keyring.on_revoked = pipeline.drop
     return pipeline
@@ -280,6 +276,14 @@ def _residency(
         if spec.entry.pin:
             residency.pin(spec, on=True)
     return residency
+
+
+def _token_inputs(
+    settings: Settings, models: Models, threads: ThreadPool, limits: Limits
+) -> TokenInputs:
+    chosen, folder = settings.token_ids, settings.tiktoken_dir
+    path = models.directory.path
+    return TokenInputs(chosen, folder, path, lambda: models.catalog, threads, limits)
 
 
 def _pools(limits: Limits) -> tuple[ThreadPool, ThreadPool]:

@@ -9,13 +9,12 @@ answer is about to be handed over, and never otherwise.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from appliance.accounts.key import Key
 from appliance.accounts.limiter import Limiter
 from appliance.call import Answer, Call, Quote, Timings
-from appliance.catalog.catalog import Catalog
 from appliance.catalog.spec import ModelSpec
 from appliance.core.clock import Clock
 from appliance.core.errors import (
@@ -30,8 +29,8 @@ from appliance.core.units import credits_of
 from appliance.engine.vectors import Matrix
 from appliance.ledger.billing import Billing
 from appliance.ledger.entry import Charge, Hold, Purchase
+from appliance.model_lookup import ModelLookup
 from appliance.planning import INLINE_CHARS, USUAL, planned, planned_in_turn, tokens_about
-from appliance.pricing.tariff import TaskKind
 from appliance.scheduler.engine import Engine
 from appliance.scheduler.job import Job
 from appliance.scheduler.lease import Lease
@@ -53,7 +52,7 @@ class Pipeline:
     def __init__(
         self,
         *,
-        catalog: Callable[[], Catalog],
+        models: ModelLookup,
         residency: Residency,
         answers: ThreadPool,
         limiter: Limiter,
@@ -62,9 +61,8 @@ class Pipeline:
         clock: Clock,
         limits: Limits,
         batch_delay_s: float = 0.0,
-        default_models: Sequence[str] = (),
     ) -> None:
-        self._catalog = catalog
+        self.models = models
         self._residency = residency
         self._answers = answers
         """Where large answers are written: not behind texts that wait for a tokenizer."""
@@ -75,8 +73,6 @@ class Pipeline:
         self._clock = clock
         self.limits = limits
         self._batch_delay_s = batch_delay_s
-        self._default_models = default_models
-        """Names of the models for calls that name none, the first of each task."""
         self.draining = False
         """True: calls in flight finish, new ones are refused."""
         self.in_flight = 0
@@ -97,14 +93,6 @@ class Pipeline:
     async def idle(self) -> None:
         """Return as soon as no call is in flight."""
         await self._idle.wait()
-
-    def default_model(self, kind: TaskKind) -> ModelSpec:
-        """Return the model for calls of a task that name none.
-
-        Raises:
-            InvalidRequest: there is none, or several could be meant.
-        """
-        return self._default(self._catalog(), kind)
 
     async def quote(self, call: Call, task: Task) -> Quote:
         """Return the exact price of a task without computing or charging anything.
@@ -140,9 +128,27 @@ class Pipeline:
             ):
                 return await self._run(call, task, spec, lease)
         finally:
-            self.in_flight -= 1
-            if not self.in_flight:
-                self._idle.set()
+            self._left()
+
+    @contextmanager
+    def looked_up(self, key: Key, model: str) -> Iterator[tuple[ModelSpec, Lease]]:
+        """Yield a model and a lease on it, for what needs its tokenizer alone and costs nothing.
+
+        It counts as one of the key's requests and calls, and as one in flight.
+
+        Raises:
+            ApplianceError: every refusal that comes before a text is looked at.
+        """
+        if self.draining:
+            raise Draining
+        spec = self.models.find(key, model)
+        self.in_flight += 1
+        self._idle.clear()
+        try:
+            with self._limiter.call(key), self._residency.lease(spec) as lease:
+                yield spec, lease
+        finally:
+            self._left()
 
     async def delivered(self, answer: Answer) -> None:
         """Note that the answer was handed over: from now on it stays charged, come what may."""
@@ -161,22 +167,15 @@ class Pipeline:
         """
         if self.draining:
             raise Draining
-        catalog = self._catalog()
-        if call.key.limits.models is not None:
-            # What this key may not call is not there for it: not found, and not named as near.
-            catalog = Catalog([spec for spec in catalog if call.key.may_call(spec.id)])
-        spec = (
-            self._default(catalog, task.kind)
-            if task.model is None
-            else catalog.resolve(task.model, task.kind)
-        )
-        self._residency.require_served(spec)
+        spec = self.models.resolve(call.key, task.model, task.kind)
         task.validate(spec)
         return spec
 
-    def _default(self, catalog: Catalog, kind: TaskKind) -> ModelSpec:
-        served = [spec for spec in catalog if spec.task == kind and self._residency.is_served(spec)]
-        return catalog.default(self._default_models, served, kind)
+    def _left(self) -> None:
+        """Note that a call is not in flight any more."""
+        self.in_flight -= 1
+        if not self.in_flight:
+            self._idle.set()
 
     async def _run(self, call: Call, task: Task, spec: ModelSpec, lease: Lease) -> Answer:
         timings = Timings()

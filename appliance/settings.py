@@ -37,6 +37,7 @@ Origin = Annotated[str, msgspec.Meta(pattern=r"^https?://[^/\s?#]+\Z")]
 LISTS = {"hosts", "trusted_proxies", "default_models", "cors_origins"}
 """Settings that are lists: separated by commas in the environment."""
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+TokenIds = Literal["auto", "reject", "cl100k_base", "o200k_base", "own"]
 
 
 class AdminSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -144,6 +145,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     some clients sleep."""
     cors_origins: tuple[Origin, ...] = ()
     """Origins of pages that may call the server from a browser, with a key of their own."""
+    token_ids: TokenIds = "auto"  # noqa: S105 - tokens of texts, no secret
+    """What token ids are that a client sends instead of texts: of a vocabulary of OpenAI's, the
+    model's own, or refused; auto: cl100k_base where its vocabulary is found, else refused."""
+    tiktoken_dir: str = ""
+    """A folder with such vocabularies, as tiktoken caches them; empty: the usual places."""
     fake_engine: bool = False
     """True: vectors are made up from the text; for trying clients and for tests."""
     failpoint: str = ""
@@ -192,6 +198,12 @@ def environment() -> dict[str, str]:
 def notify_socket() -> str:
     """Return where systemd wants to be told how the service is; empty: nowhere."""
     return os.environ.get("NOTIFY_SOCKET", "")
+
+
+def tiktoken_caches() -> list[Path]:
+    """Return the folders that tiktoken's own variables name, in its order."""
+    named = (os.environ.get(name) for name in ("TIKTOKEN_CACHE_DIR", "DATA_GYM_CACHE_DIR"))
+    return [Path(folder) for folder in named if folder]
 
 
 def prepare_native_library() -> None:

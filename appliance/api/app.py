@@ -19,7 +19,17 @@ from appliance.api.edge import Edge, answer_refusal
 from appliance.api.guard import OperatorGuard
 from appliance.api.head import answer_head, check_head
 from appliance.api.request import AnyRequest, request_id_of
-from appliance.api.routes import account, cohere, embeddings, ollama, operator, public, rerank, tei
+from appliance.api.routes import (
+    account,
+    cohere,
+    embeddings,
+    ollama,
+    operator,
+    public,
+    rerank,
+    tei,
+    tokens,
+)
 from appliance.api.sending import TimedSend
 from appliance.api.services import Services
 from appliance.core.errors import ApplianceError
@@ -65,6 +75,38 @@ class Application(Litestar):
                 held.release()
 
 
+HANDLERS = (
+    embeddings.create_embeddings,
+    embeddings.create_azure_embeddings,
+    rerank.create_ranking,
+    cohere.create_embed_1,
+    cohere.create_embed_2,
+    tei.create_embed,
+    tei.create_embed_below,
+    tei.create_ranking_below,
+    tei.show_info,
+    tei.show_info_below,
+    tei.show_health_below,
+    ollama.create_embed,
+    ollama.create_embedding,
+    ollama.list_tags,
+    ollama.show_version,
+    tokens.tokenize,
+    tokens.detokenize,
+    tokens.segment,
+    tokens.tei_tokenize,
+    tokens.tei_decode,
+    public.say_hello,
+    public.list_models,
+    public.show_model,
+    public.openapi,
+    public.health,
+    account.show_account,
+    account.show_current_key,
+)
+"""Every route but the operator's."""
+
+
 def create_app(services: Services, guard: OperatorGuard, edge: Edge) -> Application:
     """Return the ASGI application."""
 
@@ -80,30 +122,7 @@ def create_app(services: Services, guard: OperatorGuard, edge: Edge) -> Applicat
             MutableScopeHeaders.from_message(message).update(edge.cors.headers(Request(scope)))
 
     application = Application(
-        route_handlers=[
-            embeddings.create_embeddings,
-            embeddings.create_azure_embeddings,
-            rerank.create_ranking,
-            cohere.create_embed_1,
-            cohere.create_embed_2,
-            tei.create_embed,
-            tei.create_embed_below,
-            tei.create_ranking_below,
-            tei.show_info,
-            tei.show_info_below,
-            tei.show_health_below,
-            ollama.create_embed,
-            ollama.create_embedding,
-            ollama.list_tags,
-            ollama.show_version,
-            public.list_models,
-            public.show_model,
-            public.openapi,
-            public.health,
-            account.show_account,
-            account.show_current_key,
-            operator.operator_router(guard),
-        ],
+        route_handlers=[*HANDLERS, operator.operator_router(guard)],
         guards=[check_head],
         dependencies={"services": Provide(lambda: services, sync_to_thread=False)},
         exception_handlers={

@@ -20,6 +20,9 @@ log = logging.getLogger("gigarouter.api")
 VALID_PATHS = (
     "/v1/embeddings",
     "/v1/rerank",
+    "/v1/tokenize",
+    "/v1/detokenize",
+    "/v1/segment",
     "/v1/models",
     "/v1/models/{id}",
     "/v1/openapi.json",
@@ -27,6 +30,12 @@ VALID_PATHS = (
     "/account",
     "/health",
 )
+
+OLLAMA = "/api/"
+"""Below it an error is a text, which Ollama's clients print."""
+TEI = "/tei/"
+TEI_AT_THE_ROOT = {"/", "/embed", "/info", "/decode"}
+"""TEI's clients print `error` as a text too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +137,20 @@ def respond(request: Request[Any, Any, Any], error: Exception) -> Response[bytes
     headers |= _headers_of(known, row)
     if isinstance(error, HTTPException):
         headers.update(error.headers or {})  # `allow` of a 405, which RFC 9110 asks for
-    # Jina's and Voyage's clients print `detail`, Cohere's `message`, all others `error.message`.
-    content = encode({"error": body, "detail": known.message, "message": known.message})
-    if request.scope["path"].startswith("/api/"):  # Ollama's clients print `error`
-        content = encode({"error": known.message, "code": body["code"]})
+    content = encode(_document(request.scope["path"], body))
     return Response(content, status_code=row.status, media_type="application/json", headers=headers)
+
+
+def _document(path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Return the body of a refusal, as the clients of that path read it."""
+    message = body["message"]
+    # Jina's and Voyage's clients print `detail`, Cohere's `message`, all others `error.message`.
+    document = {"error": body, "detail": message, "message": message}
+    if path.startswith(OLLAMA):
+        return {"error": message, "code": body["code"]}
+    if path.startswith(TEI) or path in TEI_AT_THE_ROOT:
+        return {**document, "error": message, "error_type": body["type"], "code": body["code"]}
+    return document
 
 
 def _headers_of(error: errors.ApplianceError, row: Row) -> dict[str, str]:

@@ -8,7 +8,7 @@ answered:
         return await paid.answer(openai.embed_task(paid.body, services.limits))
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +45,7 @@ from appliance.observe.meters import CallRecord, Meters
 from appliance.pipeline import Pipeline
 from appliance.pricing.tariff import Tier
 from appliance.tasks.task import Task
+from appliance.tokenizing import FreeAnswer, FreeCall
 from appliance.wire.json import encode
 
 JSON = "application/json"
@@ -76,6 +77,17 @@ class PaidRequest:
             ClientGone: the client hung up.
         """
         return await self.calls.answer(self, task)
+
+    async def answer_free(
+        self, work: Callable[[FreeCall], Awaitable[FreeAnswer]]
+    ) -> Response[bytes]:
+        """Return the answer to something that costs nothing.
+
+        Raises:
+            ApplianceError: every refusal of the error table that is not about money.
+            ClientGone: the client hung up.
+        """
+        return await self.calls.answer_free(self, work)
 
 
 class PaidCalls:
@@ -184,6 +196,22 @@ class PaidCalls:
             background=BackgroundTask(self._pipeline.delivered, answer),
         )
 
+    async def answer_free(
+        self, paid: PaidRequest, work: Callable[[FreeCall], Awaitable[FreeAnswer]]
+    ) -> Response[bytes]:
+        """Return the answer to something that costs nothing.
+
+        Raises:
+            ApplianceError: every refusal of the error table that is not about money.
+            ClientGone: the client hung up.
+        """
+        wait_s = self._default_wait_s if paid.wait_s is None else paid.wait_s
+        with watched(paid.request):
+            answer = await work(FreeCall(paid.key, wait_s, paid.held))
+        self._note(paid.request, paid.began_ns, key=paid.key.name, model=answer.model)
+        headers = {"x-cost": "0", **self._limiter.headers(paid.key)}
+        return Response(answer.body, status_code=200, media_type=JSON, headers=headers)
+
     def _answered(self, call: Call, answer: Answer, began_ns: int) -> None:
         self._meters.note(
             CallRecord(
@@ -209,13 +237,26 @@ class PaidCalls:
         self, request: AnyRequest, error: Exception, began_ns: int, key: Key | None = None
     ) -> None:
         status, code = error_responses.status_and_code(error)
+        self._note(request, began_ns, status, code, key=key.name if key else "")
+
+    def _note(
+        self,
+        request: AnyRequest,
+        began_ns: int,
+        status: int = 200,
+        code: str = "",
+        *,
+        key: str,
+        model: str = "",
+    ) -> None:
+        """Count a call that cost nothing."""
         self._meters.note(
             CallRecord(
                 request_id=request_id_of(request),
                 status=status,
                 code=code,
-                key=key.name if key else "",
-                model="",
+                key=key,
+                model=model,
                 tier="",
                 is_documents=False,
                 units=0,

@@ -17,6 +17,8 @@ from appliance.observe.meters import Meters
 from appliance.observe.metrics import Metrics
 from appliance.pipeline import Pipeline
 from appliance.scheduler.residency import Residency
+from appliance.token_inputs import TokenInputs
+from appliance.tokenizing import Tokenizing
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +37,5 @@ class Services:
     metrics: Metrics
     log_buffer: LogBuffer
     events: Events
+    tokenizing: Tokenizing
+    token_inputs: TokenInputs

@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from appliance.pricing.tariff import UNIT_OF, Tariff, TaskKind
+from appliance.settings import TokenIds
 
 Pooling = Literal["mean", "cls", "last", "rank"]
 Scores = Literal["cosine", "sigmoid", "as-is"]
@@ -94,6 +95,8 @@ class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """True: once loaded, it is never unloaded to make room for another model."""
     isolation: Literal["process", "none"] | None = None
     """Whether it is computed in a process of its own; None: as `engine.isolation` says."""
+    token_ids: TokenIds | None = None
+    """What token ids are that a client sends instead of texts; None: as the setting says."""
     architecture: str = ""
     """Its name in GGUF; a downloaded file must have it. Empty: not checked."""
     source: Source | None = None

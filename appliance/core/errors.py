@@ -89,10 +89,12 @@ class TokenInputUnsupported(ApplianceError):
 
     code = "token_input_unsupported"
 
-    def __init__(self, *, param: str = "input") -> None:
+    def __init__(self, missing: str = "", *, param: str = "input") -> None:
+        """Refuse; `missing` names the vocabulary with which they could be read."""
+        fix = f", or have the operator provide {missing} (setting tiktoken_dir)" if missing else ""
         super().__init__(
-            f"{param} holds token ids; send text instead. In LangChain set "
-            "check_embedding_ctx_length=False.",
+            f"{param} holds token ids; send text instead (in LangChain set "
+            f"check_embedding_ctx_length=False){fix}.",
             param=param,
         )
 

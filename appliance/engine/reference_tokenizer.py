@@ -10,7 +10,7 @@ from enum import IntEnum
 from typing import Any
 
 from appliance.core.errors import LoadFailed
-from appliance.engine.tokenizer import UNKNOWN_PIECE, Tokenizer, WordPieceFlags, WordPieceTokenizer
+from appliance.engine.tokenizer import UNKNOWN_PIECE, WordPieceFlags, WordPieceTokenizer
 
 _GGML = "tokenizer.ggml."
 _OWN = "gigarouter.tokenizer."
@@ -59,7 +59,7 @@ def special_tokens(metadata: Mapping[str, Any]) -> SpecialTokens:
     return SpecialTokens(cls=cls, sep=sep, unk=unk)
 
 
-def reference_tokenizer(metadata: Mapping[str, Any]) -> Tokenizer | None:
+def reference_tokenizer(metadata: Mapping[str, Any]) -> WordPieceTokenizer | None:
     """Return a tokenizer whose ids are the reference's, or None if it cannot be rebuilt exactly.
 
     `metadata` maps GGUF keys to Python values. Flags that the file lacks are those of uncased
@@ -74,8 +74,10 @@ def reference_tokenizer(metadata: Mapping[str, Any]) -> Tokenizer | None:
     vocabulary = _wordpiece_vocabulary(metadata)
     if unk is None or vocabulary is None:
         return None
+    known = set(vocabulary.values()) - {unk}
+    specials = {token: name for token, name in enumerate(_tokens(metadata)) if token not in known}
     vocabulary[UNKNOWN_PIECE] = unk
-    return WordPieceTokenizer(vocabulary, _wordpiece_flags(metadata))
+    return WordPieceTokenizer(vocabulary, _wordpiece_flags(metadata), specials)
 
 
 def _wordpiece_vocabulary(metadata: Mapping[str, Any]) -> dict[str, int] | None:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers
 
+from appliance.engine.vocabulary import Vocabulary, WordPieceVocabulary
 from appliance.settings import keep_tokenizers_single_threaded
 
 SEGMENT_CHARS = 64_000
@@ -40,6 +41,19 @@ _IDEOGRAPHS = r"\u3400-\u4dbf\u4e00-\u9fff"
 
 class Tokenizer(Protocol):
     """Text to token ids without special tokens."""
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The way back from ids to text."""
+        ...
+
+    def spans(self, text: str, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.int64] | None:
+        """Return where in a text each of its tokens begins and ends, int64[n_tokens, 2].
+
+        In characters; `tokens` are those that `encode` gave for the text, all of them. None: they
+        cannot be found in it.
+        """
+        ...
 
     def encode(
         self, texts: Sequence[str], tokens_enough: int = TOKENS_ENOUGH
@@ -70,8 +84,15 @@ class WordPieceFlags:
 class WordPieceTokenizer:
     """The reference's BERT tokenizer; immutable, and safe to share between threads."""
 
-    def __init__(self, vocabulary: Mapping[str, int], flags: WordPieceFlags) -> None:
+    def __init__(
+        self,
+        vocabulary: Mapping[str, int],
+        flags: WordPieceFlags,
+        specials: Mapping[int, str] | None = None,
+    ) -> None:
         """Build it; `vocabulary` has an id for every piece, `UNKNOWN_PIECE` among them.
+
+        `specials` names the ids that no text has, and the unknown one.
 
         Turns the library's own threads off for this process, unless `TOKENIZERS_PARALLELISM` is
         set: it would spread each batch over all cores, against the engine's threads, which wait for
@@ -79,6 +100,7 @@ class WordPieceTokenizer:
         """
         keep_tokenizers_single_threaded()
         self._flags = flags
+        self.vocabulary: Vocabulary = WordPieceVocabulary(vocabulary, specials or {})
         boundary = _ASCII_BOUNDARY + (_IDEOGRAPHS if flags.chinese_chars else "")
         self._boundary = re.compile(f"[{boundary}]")
         # No special token is registered with the library: it would be recognised in users' texts,
@@ -120,6 +142,17 @@ class WordPieceTokenizer:
                 parts[index].append(np.array(encoding.ids, dtype=np.int32))
                 counts[index] += len(encoding.ids)
         return [part[0] if len(part) == 1 else np.concatenate(part) for part in parts]
+
+    def spans(self, text: str, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.int64] | None:
+        """Return where each token begins and ends, as the reference counts it."""
+        parts = []
+        start = 0
+        for segment in self._segments(_without_lone_surrogates(text), SEGMENT_CHARS):
+            (encoding,) = self._tokenizer.encode_batch([segment], add_special_tokens=False)
+            parts.append(np.array(encoding.offsets, np.int64).reshape(-1, 2) + start)
+            start += len(segment)
+        found = np.concatenate(parts)
+        return found if len(found) == len(tokens) else None
 
     def _groups(
         self, texts: Sequence[str], counts: Sequence[int], tokens_enough: int

@@ -5,6 +5,7 @@ Owns normalisation, truncation, similarity and the writing of vectors. Pure nump
 
 import base64
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,24 @@ def truncate_dimensions(matrix: Matrix, dimensions: int) -> Matrix:
     This is how Matryoshka models are meant to be shortened (arXiv:2205.13147).
     """
     return l2_normalise(np.ascontiguousarray(matrix[:, :dimensions]))
+
+
+def mean_of_windows(matrix: Matrix, weights: Sequence[int], counts: Sequence[int]) -> Matrix:
+    """Return one vector of length 1 for each text from those of its windows.
+
+    `matrix` is float32[n_windows, width] with the windows of a text one after the other, `weights`
+    are each window's tokens, and `counts` the windows of each text. Each
+    window counts by its direction, weighted by its tokens: the mean that OpenAI's cookbook gives
+    for texts that are longer than a model takes ("Embedding texts that are longer than the model's
+    maximum context length"), and that LangChain computes in the client. A text that is one window
+    keeps its own vector, whatever it weighs.
+    """
+    assert len(matrix) == len(weights) == sum(counts)
+    assert all(count > 0 for count in counts)
+    # Of windows without tokens there is one, which must not weigh nothing.
+    weighted = l2_normalise(matrix) * np.maximum(1, np.asarray(weights, np.float32))[:, None]
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.intp)
+    return l2_normalise(np.add.reduceat(weighted, starts, axis=0))
 
 
 def cosine_to_first(matrix: Matrix) -> npt.NDArray[np.float32]:

@@ -6,14 +6,17 @@ template.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from appliance.sequences.truncation import pair_lengths, single
+from appliance.sequences.truncation import pair_lengths, single, window_lengths
 
 Tokens = npt.NDArray[np.int32]
 """int32[n_tokens]"""
+Side = Literal["start", "end"]
+"""Where a text that is too long is cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +69,12 @@ class TokenSequence:
 
 
 def frame_single(
-    tokens: Tokens, frame: Frame, *, tokens_max: int, from_start: bool = False
+    tokens: Tokens, frame: Frame, *, tokens_max: int, side: Side = "end"
 ) -> TokenSequence:
-    """Return `[CLS] tokens [SEP]`, cut so that the special tokens stay.
+    """Return `[CLS] tokens [SEP]`, cut at one side of the text so that both special tokens stay.
 
-    A text that is too long loses its end, with `from_start` its beginning.
+    A text that is cut at its start must be given whole: a tokenizer that was told how many tokens
+    are enough leaves its end off.
     """
     kept = single(len(tokens), tokens_max - frame.specials)
     framed = np.empty(kept + frame.specials, np.int32)
@@ -78,11 +82,26 @@ def frame_single(
     if frame.cls is not None:
         framed[0] = frame.cls
         start = 1
-    first = len(tokens) - kept if from_start else 0
+    first = len(tokens) - kept if side == "start" else 0
     framed[start : start + kept] = tokens[first : first + kept]
     if frame.sep is not None:
         framed[-1] = frame.sep
     return TokenSequence(framed, len(framed), truncated=kept < len(tokens))
+
+
+def frame_windows(tokens: Tokens, frame: Frame, *, tokens_max: int) -> list[TokenSequence]:
+    """Return a text as framed sequences that each fit, one after the other, none of them cut.
+
+    They are as few as possible and equally long, but for one token: a last window of three tokens
+    would say little, and in a mean weigh more than its share of context. A text without tokens is
+    one sequence. The text must be given whole.
+    """
+    ends = np.cumsum(window_lengths(len(tokens), tokens_max - frame.specials)).tolist()
+    starts = [0, *ends[:-1]]
+    return [
+        frame_single(tokens[start:end], frame, tokens_max=tokens_max)
+        for start, end in zip(starts, ends, strict=True)
+    ]
 
 
 def frame_pair(first: Tokens, second: Tokens, frame: Frame, *, tokens_max: int) -> TokenSequence:

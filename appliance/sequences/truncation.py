@@ -32,3 +32,16 @@ def pair_lengths(first: int, second: int, limit: int) -> tuple[int, int]:
         # long; the Rust ones, which every current model card was made with, do it this way.
         kept_short, kept_long = limit // 2, limit - limit // 2
     return (kept_long, kept_short) if first > second else (kept_short, kept_long)
+
+
+def window_lengths(tokens: int, limit: int) -> list[int]:
+    """Return the lengths of the fewest parts of `tokens` that each fit in `limit`.
+
+    They differ by one at most, the longer ones first, and their sum is `tokens`; of no tokens
+    there is one part.
+    """
+    assert tokens >= 0
+    assert limit > 0
+    parts = max(1, -(-tokens // limit))
+    each, longer = divmod(tokens, parts)
+    return [each + 1] * longer + [each] * (parts - longer)

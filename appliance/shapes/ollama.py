@@ -46,7 +46,7 @@ def embed_task(body: bytes, limits: Limits) -> EmbedTask:
     name, kind = split_model(_untagged(sent.model))
     question = EmbeddingsRequest(
         model=name,
-        texts=embedding_inputs(sent.input, limits),
+        texts=embedding_inputs(sent.input, limits, param="input"),
         dimensions=sent.dimensions,
         cut=cut_of(sent.truncate),
         input_type=kind,
@@ -81,25 +81,30 @@ def _one(found: Embedded) -> bytes:
 
 
 def tags(views: list[ModelView]) -> dict[str, Any]:
-    """Return `GET /api/tags`: the models on this machine."""
+    """Return `GET /api/tags`: the models on this machine, each by all of its names."""
     return {
         "models": [
-            {
-                "name": view.id,
-                "model": view.id,
-                "modified_at": iso(view.created * US_PER_S),
-                "size": view.size_bytes or 0,
-                "digest": "",
-                "details": {
-                    "parent_model": "",
-                    "format": "gguf",
-                    "family": view.task,
-                    "families": [view.task],
-                    "parameter_size": str(view.params),
-                    "quantization_level": view.quantization,
-                },
-            }
+            _tag(view, name)
             for view in views
             if view.available
+            for name in (view.id, *view.aliases, *(alias + TAG for alias in view.aliases))
         ]
+    }
+
+
+def _tag(view: ModelView, name: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "model": name,
+        "modified_at": iso(view.created * US_PER_S),
+        "size": view.size_bytes or 0,
+        "digest": "",
+        "details": {
+            "parent_model": "",
+            "format": "gguf",
+            "family": view.task,
+            "families": [view.task],
+            "parameter_size": str(view.params),
+            "quantization_level": view.quantization,
+        },
     }

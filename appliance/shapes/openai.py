@@ -15,6 +15,7 @@ from appliance.engine.vectors import Vectors
 from appliance.shapes.rows import slices
 from appliance.tasks.embed import Embedded, EmbedTask
 from appliance.tasks.task import usage_of
+from appliance.wire.inputs import inputs_of
 from appliance.wire.json import decode_leniently
 from appliance.wire.questions import (
     Count,
@@ -28,7 +29,6 @@ from appliance.wire.questions import (
     split_model,
     types_of,
 )
-from appliance.wire.texts import embedding_inputs
 
 
 class EmbeddingsBody(msgspec.Struct):
@@ -54,6 +54,8 @@ class EmbeddingsBody(msgspec.Struct):
     """Jina's name for it."""
     normalized: bool | None = None
     """Jina's."""
+    long_input: Literal["truncate", "mean"] | None = None
+    """Our own: what becomes of a text that is too long."""
     late_chunking: bool | None = None
     return_multivector: bool | None = None
     modality: Word | None = None
@@ -65,7 +67,6 @@ def embed_task(body: bytes, limits: Limits, *, model: str | None = None) -> Embe
 
     Raises:
         InvalidRequest: the body is wrong; `param` names the field.
-        TokenInputUnsupported: `input` holds token ids.
     """
     return EmbedTask(_question(body, limits, model), write=embeddings)
 
@@ -80,9 +81,12 @@ def _question(body: bytes, limits: Limits, model: str | None) -> EmbeddingsReque
     elif sent.task is not None:
         kind = kind_of(sent.task, param="task")
     types, is_base64 = _types(sent)
+    inputs = inputs_of(sent.input, limits, param="input")
     return EmbeddingsRequest(
         model=name,
-        texts=embedding_inputs(sent.input, limits),
+        texts=inputs.texts,
+        token_ids=inputs.token_ids,
+        is_single=inputs.is_single,
         types=types,
         base64=is_base64,
         dimensions=one_of(
@@ -91,6 +95,7 @@ def _question(body: bytes, limits: Limits, model: str | None) -> EmbeddingsReque
         cut=cut_of(sent.truncate, truncation=sent.truncation),
         input_type=kind,
         normalize=_normalize(sent, types),
+        is_windowed=sent.long_input == "mean",
     )
 
 
@@ -98,6 +103,8 @@ def _refuse_unknown_ways(sent: EmbeddingsBody) -> None:
     for field in ("late_chunking", "return_multivector"):
         if getattr(sent, field):
             raise InvalidRequest(f"{field} is not done here; leave it out", param=field)
+    if sent.long_input == "mean" and sent.normalized is False:
+        raise InvalidRequest("a mean of windows is always normalized", param="normalized")
     if sent.modality not in {None, "text"}:
         raise InvalidRequest("modality is text; nothing else is embedded here", param="modality")
 

@@ -129,6 +129,7 @@ def results(found: Ranked, request_id: str) -> bytes:
             "usage": _usage(found),
             "meta": {
                 "api_version": {"version": "2"},
+                "tokens": {"input_tokens": found.plan.tokens, "output_tokens": 0},
                 "billed_units": {"search_units": ceil_div(len(sent.documents), COHERE_SEARCH_UNIT)},
             },
         }

@@ -12,6 +12,7 @@ from appliance.core.errors import InvalidRequest
 from appliance.core.limits import Limits
 from appliance.shapes.rows import json_list
 from appliance.tasks.embed import Embedded, EmbedTask
+from appliance.wire.inputs import inputs_of
 from appliance.wire.json import decode_leniently
 from appliance.wire.models import ModelView
 from appliance.wire.questions import (
@@ -23,7 +24,6 @@ from appliance.wire.questions import (
     kind_of,
     split_model,
 )
-from appliance.wire.texts import embedding_inputs
 
 
 class EmbedBody(msgspec.Struct):
@@ -65,15 +65,17 @@ def embed_task(body: bytes, limits: Limits, *, model: str | None = None) -> Embe
 
     Raises:
         InvalidRequest: the body is wrong; `param` names the field.
-        TokenInputUnsupported: `inputs` holds token ids.
     """
     sent = decode_leniently(body, EmbedBody)
     if sent.parameters:
         raise InvalidRequest("parameters: put these fields beside inputs", param="parameters")
     name, said = split_model(model or sent.model)
+    inputs = inputs_of(sent.inputs, limits, param="inputs")
     question = EmbeddingsRequest(
         model=name,
-        texts=embedding_inputs(sent.inputs, limits, param="inputs"),
+        texts=inputs.texts,
+        token_ids=inputs.token_ids,
+        is_single=inputs.is_single,
         param="inputs",
         dimensions=sent.dimensions,
         cut=cut_of(sent.truncate, direction=sent.truncation_direction),

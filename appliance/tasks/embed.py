@@ -10,14 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from appliance.catalog.spec import ModelSpec
-from appliance.core.errors import UnsupportedDimensions
+from appliance.core.errors import TokenInputUnsupported, UnsupportedDimensions
 from appliance.engine import vectors
 from appliance.engine.loader import TextEncoder
 from appliance.engine.tokenizer import TOKENS_ENOUGH
 from appliance.engine.vectors import Matrix
 from appliance.pricing.tariff import TaskKind
 from appliance.sequences.sequence import Tokens
-from appliance.tasks.plan import Plan, plan_singles
+from appliance.tasks.own_tokens import own_tokens, require_no_words
+from appliance.tasks.plan import Plan, plan_singles, plan_windows
 from appliance.tasks.task import WHOLE
 from appliance.wire.questions import EmbeddingsRequest, VectorType
 
@@ -84,15 +85,23 @@ class EmbedTask:
 
     def tokens_enough(self, tokens_max: int) -> int:
         """Return after how many tokens of a text the others make no difference."""
+        if self.sent.is_windowed:
+            return WHOLE
         return {"end": tokens_max, "none": TOKENS_ENOUGH, "start": WHOLE}[self.sent.cut]
 
     def validate(self, spec: ModelSpec) -> None:
-        """Refuse a vector size that the model does not have.
+        """Refuse a vector size that the model does not have, and ids of an unknown vocabulary.
 
         Raises:
             UnsupportedDimensions: neither its own size nor one it was trained to be cut to.
+            TokenInputUnsupported: nobody has said whose ids they are.
+            InvalidRequest: the model has words for a kind of text, which ids cannot be given.
         """
         require_dimensions(self.sent.dimensions, spec.entry.dimensions, spec.entry.matryoshka)
+        if self.sent.token_ids is not None:
+            if not self.sent.are_own:
+                raise TokenInputUnsupported
+            require_no_words(spec, self.sent.input_type)
 
     def texts(self, spec: ModelSpec) -> list[str]:
         """Return the texts, each after the model's words for its kind if that was told."""
@@ -102,12 +111,17 @@ class EmbedTask:
     def plan(
         self, spec: ModelSpec, tokens: Sequence[Tokens], encoder: TextEncoder, tokens_max: int
     ) -> Plan:
-        """Return one sequence for each text.
+        """Return one sequence for each text, or one for each of its windows.
 
         Raises:
             InputTooLong, InvalidRequest: a text does not fit, or has no tokens.
         """
         del spec
+        if self.sent.token_ids is not None:
+            vocabulary = encoder.tokenizer.vocabulary
+            tokens = own_tokens(self.sent, vocabulary)
+        if self.sent.is_windowed:
+            return plan_windows(tokens, encoder.frame, tokens_max=tokens_max, param=self.param)
         return plan_singles(
             tokens, encoder.frame, tokens_max=tokens_max, cut=self.sent.cut, param=self.param
         )
@@ -115,7 +129,7 @@ class EmbedTask:
     @property
     def units_at_least(self) -> int:
         """The texts: each has a token."""
-        return len(self.sent.texts)
+        return self.sent.count
 
     def units(self, spec: ModelSpec, plan: Plan) -> int:
         """Return the tokens."""
@@ -129,11 +143,14 @@ class EmbedTask:
         sizes = BASE64_BYTES if sent.base64 else NUMBER_BYTES
         each = sum(round(width * sizes[kind]) + ROW_BYTES for kind in sent.types)
         echoed = sum(map(len, sent.texts)) if self.echoes else 0
-        return len(sent.texts) * each + echoed
+        return sent.count * each + echoed
 
     def render(self, spec: ModelSpec, plan: Plan, matrix: Matrix) -> bytes:
         """Return the answer: vectors in the order of the texts, of length 1 unless asked."""
         sent = self.sent
+        if plan.windows is not None:
+            weights = [len(window) for window in plan.sequences]
+            matrix = vectors.mean_of_windows(matrix, weights, plan.windows)
         rows = vectors.l2_normalise(matrix) if sent.normalize else matrix
         if sent.dimensions is not None and sent.dimensions != rows.shape[1]:
             shorter = vectors.truncate_dimensions(rows, sent.dimensions)

@@ -5,17 +5,19 @@ texts: single texts, pairs, a query beside its documents, and pairs in a templat
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from appliance.core.errors import InputTooLong, InvalidRequest
 from appliance.sequences.sequence import (
     Frame,
+    Side,
     Template,
     Tokens,
     TokenSequence,
     fill_template,
     frame_pair,
     frame_single,
+    frame_windows,
 )
 from appliance.wire.questions import Cut
 
@@ -29,6 +31,8 @@ class Plan:
     """Tokens that will be computed: what `usage` says."""
     truncated: int
     """How many texts or documents were cut."""
+    windows: tuple[int, ...] | None = None
+    """How many sequences each text has; None: one."""
 
 
 def plan_singles(
@@ -40,15 +44,25 @@ def plan_singles(
         InputTooLong: a text does not fit and must not be cut.
         InvalidRequest: a text has no tokens, and nothing frames it.
     """
-    is_start = cut == "start"
-    sequences = [
-        frame_single(tokens, frame, tokens_max=tokens_max, from_start=is_start) for tokens in texts
-    ]
+    side: Side = "start" if cut == "start" else "end"
+    sequences = [frame_single(tokens, frame, tokens_max=tokens_max, side=side) for tokens in texts]
     _require_tokens(sequences, param=param)
     if cut == "none":
         lengths = [len(tokens) + frame.specials for tokens in texts]
         _require_whole(sequences, lengths, tokens_max, param=param)
     return _plan(sequences)
+
+
+def plan_windows(texts: Sequence[Tokens], frame: Frame, *, tokens_max: int, param: str) -> Plan:
+    """Return as many framed sequences for each text as it takes; none is cut.
+
+    Raises:
+        InvalidRequest: a text has no tokens, and nothing frames it.
+    """
+    framed = [frame_windows(tokens, frame, tokens_max=tokens_max) for tokens in texts]
+    _require_tokens([windows[0] for windows in framed], param=param)
+    plan = _plan([window for windows in framed for window in windows])
+    return replace(plan, windows=tuple(map(len, framed)))
 
 
 def plan_pairs(

@@ -88,8 +88,10 @@ class Task(Protocol):
 
 
 def usage_of(plan: Plan) -> dict[str, int]:
-    """Return the `usage` of an answer: tokens computed, and how many texts were cut if any was."""
+    """Return the `usage` of an answer: tokens computed, texts that were cut, windows of texts."""
     counted = {"prompt_tokens": plan.tokens, "total_tokens": plan.tokens}
     if plan.truncated:
         counted["truncated"] = plan.truncated
+    if plan.windows is not None:
+        counted["windows"] = len(plan.sequences)
     return counted

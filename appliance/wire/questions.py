@@ -65,6 +65,20 @@ class EmbeddingsRequest(msgspec.Struct, frozen=True):
     input_type: InputType | None = None
     """None: texts are taken as they are."""
     normalize: bool = True
+    is_windowed: bool = False
+    """True: a text that is too long is not cut; its vector is the mean of its windows'."""
+    token_ids: list[list[int]] | None = None
+    """Ids that were sent instead of texts; None: there are texts."""
+    is_single: bool = False
+    """True: one list of ids was sent by itself."""
+    are_own: bool = False
+    """True: the ids are known to be the model's own. Whoever does not say so, by `TokenInputs`, has
+    them refused: nobody can tell by looking at them."""
+
+    @property
+    def count(self) -> int:
+        """How many inputs there are."""
+        return len(self.texts if self.token_ids is None else self.token_ids)
 
 
 class RerankRequest(msgspec.Struct, frozen=True):

@@ -16,28 +16,52 @@ OBJECT_STRINGS_MAX = 200
 _NUMBER_OR_LIST = (b"[", b"-", *(b"%d" % digit for digit in range(10)))
 
 
-def embedding_inputs(raw: msgspec.Raw, limits: Limits, *, param: str = "input") -> list[str]:
-    """Return the texts to embed: of a string, or of a list of strings or objects with a `text`.
+def holds_token_ids(raw: msgspec.Raw) -> bool:
+    """Say whether an input is a list of numbers, or of lists."""
+    body = bytes(raw).lstrip()
+    return body.startswith(b"[") and body[1:65].lstrip()[:1] in _NUMBER_OR_LIST
+
+
+def embedding_inputs(raw: msgspec.Raw, limits: Limits, *, param: str) -> list[str]:
+    """Return the texts to embed, where token ids are of no use.
 
     Raises:
         TokenInputUnsupported: token ids.
-        InvalidRequest: empty, too many, too large, or of another kind.
+        InvalidRequest: as for `texts_of`.
+    """
+    if holds_token_ids(raw):
+        raise TokenInputUnsupported(param=param)
+    return texts_of(raw, limits, param=param)
+
+
+def texts_of(raw: msgspec.Raw, limits: Limits, *, param: str) -> list[str]:
+    """Return the texts of a string, or of a list of strings or objects with a `text`.
+
+    Raises:
+        InvalidRequest: empty, too many, too large, or of another kind; `param` names the field.
     """
     body = bytes(raw).lstrip()
     if body.startswith(b'"'):
         texts = [decode(body, str, param=param)]
-    elif body[1:65].lstrip()[:1] in _NUMBER_OR_LIST:
-        raise TokenInputUnsupported(param=param)
     elif body.startswith(b"["):
         texts = _texts_of_list(body, limits, param=param, fields=["text"])
     else:
         what = "must be" if body else "is missing; it is"
         raise InvalidRequest(f"{param} {what} a string or a list of strings", param=param)
+    require_texts(texts, limits, param=param)
+    return texts
+
+
+def require_texts(texts: list[str], limits: Limits, *, param: str) -> None:
+    """Refuse texts of which one is empty or oversized, none at all, and too many of them.
+
+    Raises:
+        InvalidRequest: as said.
+    """
     _require_bounds(texts, limits, param=param)
     for index, text in enumerate(texts):
         if not text:
             raise InvalidRequest(f"{param}[{index}] is empty", param=param)
-    return texts
 
 
 def rerank_documents(

@@ -27,6 +27,7 @@ from tests.server import EMBED
 PUBLIC, INFER, HOLDER, OPERATOR, THIS_MACHINE = "public", "infer", "holder", "operator", "machine"
 
 DECLARED = {
+    ("GET", "/"): PUBLIC,
     ("GET", "/v1/models"): PUBLIC,
     ("GET", "/v1/models/{model_id:path}"): PUBLIC,
     ("GET", "/models"): PUBLIC,
@@ -68,6 +69,16 @@ DECLARED = {
     ("POST", "/tei/{owner:str}/{name:str}/rerank"): INFER,
     ("POST", "/api/embed"): INFER,
     ("POST", "/api/embeddings"): INFER,
+    ("POST", "/v1/tokenize"): INFER,
+    ("POST", "/tokenize"): INFER,
+    ("POST", "/v1/detokenize"): INFER,
+    ("POST", "/detokenize"): INFER,
+    ("POST", "/decode"): INFER,
+    ("POST", "/v1/segment"): INFER,
+    ("POST", "/tei/{name:str}/tokenize"): INFER,
+    ("POST", "/tei/{owner:str}/{name:str}/tokenize"): INFER,
+    ("POST", "/tei/{name:str}/decode"): INFER,
+    ("POST", "/tei/{owner:str}/{name:str}/decode"): INFER,
     ("GET", "/account"): HOLDER,
     ("GET", "/v1/key"): HOLDER,
     ("GET", "/metrics"): THIS_MACHINE,
@@ -111,7 +122,8 @@ class Told:
 
     @property
     def code(self):
-        return self.body.get("error", {}).get("code")
+        error = self.body.get("error", {})
+        return self.body.get("code") if isinstance(error, str) else error.get("code")
 
 
 async def ask(app, method, path, *, headers=(), query="", host="127.0.0.1", body=b"{}"):

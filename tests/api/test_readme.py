@@ -26,11 +26,14 @@ def numbers(text):
     return [float(number) for number in re.findall(r"-?\d+\.\d+|(?<=:)\d+", text)]
 
 
-def test_the_readme_has_an_example_of_each_paid_endpoint():
-    assert set(examples()) == {"/v1/embeddings", "/v1/rerank"}
+PATHS = ("/v1/embeddings", "/v1/rerank", "/v1/tokenize", "/v1/detokenize", "/v1/segment")
 
 
-@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/rerank"])
+def test_the_readme_has_an_example_of_each_endpoint_that_takes_texts():
+    assert set(examples()) == set(PATHS)
+
+
+@pytest.mark.parametrize("path", PATHS)
 def test_the_server_answers_what_the_readme_prints(server, path):
     body, printed = examples()[path]
     with server.client() as client:

@@ -127,6 +127,32 @@ def test_a_text_may_lose_its_beginning(client):
     )
 
 
+def test_a_long_text_may_be_the_mean_of_its_windows(client):
+    words = [f"word{n % 90}" for n in range(330)]
+    body = {"model": EMBED, "input": [" ".join(words), "short"], "long_input": "mean"}
+    found = posted(client, "/v1/embeddings", **body)
+    assert "truncated" not in found["usage"]
+    ids = posted(
+        client, "/v1/tokenize", model=EMBED, input=" ".join(words), add_special_tokens=False
+    )["tokens"]
+    count = -(-len(ids) // 254)
+    assert found["usage"]["windows"] == count + 1 > 2
+    assert found["usage"]["total_tokens"] == len(ids) + 2 * count + 3
+    parts = np.array_split(np.array(ids), count)
+    texts = [
+        posted(client, "/v1/detokenize", model=EMBED, tokens=part.tolist())["text"]
+        for part in parts
+    ]
+    rows = [
+        each["embedding"]
+        for each in posted(client, "/v1/embeddings", model=EMBED, input=texts)["data"]
+    ]
+    mean = np.average(np.array(rows), axis=0, weights=[len(part) + 2 for part in parts])
+    assert mean @ found["data"][0]["embedding"] / np.linalg.norm(mean) > 0.99
+    short = posted(client, "/v1/embeddings", model=EMBED, input="short")["data"][0]["embedding"]
+    np.testing.assert_allclose(found["data"][1]["embedding"], short, atol=1e-4)
+
+
 def test_rerank_is_the_same_in_every_shape(client):
     query = "how do I reset my password?"
     ours = posted(
@@ -179,7 +205,9 @@ def test_the_lists_of_models_are_there_for_each_reader(client):
     assert ours == client.get("/v1/models").json()
     assert {each["name"]: each["endpoints"] for each in ours["models"]}[EMBED] == ["embed"]
     tags = client.get("/api/tags").json()["models"]
-    assert {EMBED, RERANK} == {each["name"] for each in tags}
+    assert {EMBED, RERANK, NAME, NAME + ":latest"} <= {each["name"] for each in tags}
+    hello = client.get("/", headers={"Authorization": ""})
+    assert (hello.status_code, hello.text) == (200, "gigarouter is running")
     assert client.get(f"/models/{NAME}").json()["id"] == EMBED
     assert client.get("/info").json()["model_id"] == EMBED
     assert client.get(f"/tei/{RERANK}/info").json()["model_type"] == {"reranker": {}}

@@ -73,6 +73,25 @@ BODIES: dict[str, dict[str, Any]] = {
         "max_tokens_per_doc": 10,
         "rank_fields": ["text"],
     },
+    "tokenize": {
+        "model": EMBED,
+        "input": ["a cat", "a dog"],
+        "add_special_tokens": True,
+        "return_tokens": True,
+        "with_pieces": True,
+    },
+    "detokenize": {"model": EMBED, "tokens": [[101, 5, 102], [7]], "skip_special_tokens": False},
+    "decode": {"ids": [[101, 5, 102], [7]], "skip_special_tokens": True},
+    "segment": {
+        "model": EMBED,
+        "text": "# A title\n\nOne sentence. Another one.",
+        "by": "markdown",
+        "tokens_max": 16,
+        "overlap": 3,
+        "return_text": True,
+        "return_chunks": True,
+        "max_chunk_length": 40,
+    },
     "keys": {"name": "n", "credit": "1", "rpm": 5, "expires": "1d", "scopes": ["infer"]},
     "admin": {
         "id": "no/such",
@@ -140,7 +159,7 @@ class Target:
 
 def template(path: str) -> dict[str, Any]:
     """Return a body that the route would take."""
-    for word in ("embeddings", "rerank"):
+    for word in ("embeddings", "rerank", "detokenize", "tokenize", "decode", "segment"):
         if path.endswith((word, f"{word}ing")):
             return BODIES[word]
     return BODIES["keys" if path == "/admin/v1/keys" else "admin"]

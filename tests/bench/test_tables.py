@@ -8,8 +8,9 @@ import msgspec
 import numpy as np
 import pytest
 
+from appliance.engine import vectors
 from tests import shapes
-from tests.bench import catalogue, crowd_cold, stsb
+from tests.bench import catalogue, crowd_cold, stsb, types
 
 PAIRS = """\
 A man plays the guitar.,Someone is playing a guitar.,4.8
@@ -30,6 +31,26 @@ The plane has landed.,The aeroplane touched down.,4.7
 def test_ranks_are_shared_by_equal_values():
     assert list(stsb.ranks([10, 30, 20])) == [1, 3, 2]
     assert list(stsb.ranks([5, 1, 5, 5, 9])) == [3, 1, 3, 3, 5]
+
+
+@pytest.mark.parametrize("kind", types.KINDS)
+def test_kinds_of_numbers_find_what_is_near(kind):
+    unit = vectors.l2_normalise(np.random.default_rng(3).normal(size=(40, 64)).astype("f4"))
+    rows = vectors.in_type(unit, kind).astype(np.float64)
+    found = types.nearest(types.similarities(rows[:5], rows, kind), 3)
+    assert found[:, 0].tolist() == [0, 1, 2, 3, 4]
+    assert types.recall(found, [0, 1, 2, 3, 39]) == 0.8
+    assert types.agreement(found, found) == 1.0
+    assert types.agreement(found, found[:, ::-1] + 100) == 0.0
+
+
+def test_kinds_of_numbers_are_compared_over_a_server(server, tmp_path):
+    (tmp_path / "pairs.csv").write_text(PAIRS)
+    rows = types.table(
+        server.url, str(server.mint("types")["key"]), stsb.read(tmp_path / "pairs.csv"), 3
+    )
+    assert [row[0] for row in rows] == list(types.KINDS)
+    assert all(found >= 0.8 and same > 0.5 for _, found, same, _ in rows)
 
 
 def test_the_rank_correlation_is_spearmans():

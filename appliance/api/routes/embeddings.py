@@ -2,9 +2,9 @@
 
 from litestar import Response, post
 from litestar.di import NamedDependency
-from litestar.params import FromPath
 
 from appliance.api.request import AnyRequest
+from appliance.api.routes.model_path import NAMES, path_model
 from appliance.api.services import Services
 from appliance.shapes import openai
 
@@ -18,17 +18,15 @@ async def create_embeddings(
 ) -> Response[bytes]:
     """Embed texts; billed by the token."""
     async with services.paid.admitted(request) as paid:
-        return await paid.answer(openai.embed_task(paid.body, services.limits))
+        task = openai.embed_task(paid.body, services.limits)
+        return await paid.answer(await services.token_inputs.resolved(task, paid.key))
 
 
-@post([f"{AZURE}/{{name:str}}/embeddings", f"{AZURE}/{{owner:str}}/{{name:str}}/embeddings"])
+@post([f"{AZURE}/{name}/embeddings" for name in NAMES])
 async def create_azure_embeddings(
-    request: AnyRequest,
-    services: NamedDependency[Services],
-    name: FromPath[str],
-    owner: FromPath[str] = "",
+    request: AnyRequest, services: NamedDependency[Services]
 ) -> Response[bytes]:
     """Embed texts with the model that the path names."""
-    model = f"{owner}/{name}" if owner else name
     async with services.paid.admitted(request) as paid:
-        return await paid.answer(openai.embed_task(paid.body, services.limits, model=model))
+        task = openai.embed_task(paid.body, services.limits, model=path_model(request))
+        return await paid.answer(await services.token_inputs.resolved(task, paid.key))

@@ -6,20 +6,13 @@ root the default model of each task answers.
 
 from litestar import Response, get, post
 from litestar.di import NamedDependency
-from litestar.params import FromPath
 
 from appliance.admin.operator_api import program_version
 from appliance.api.request import AnyRequest
+from appliance.api.routes.model_path import below, path_model
 from appliance.api.routes.public import answer
 from appliance.api.services import Services
 from appliance.shapes import cohere, rerank, tei
-
-BASES = ("/tei/{name:str}", "/tei/{owner:str}/{name:str}")
-
-
-def below(*paths: str) -> list[str]:
-    """Return these paths below each base."""
-    return [base + path for base in BASES for path in paths]
 
 
 @post(["/", "/embed"])
@@ -30,29 +23,23 @@ async def create_embed(request: AnyRequest, services: NamedDependency[Services])
             return await paid.answer(
                 cohere.embed_task(paid.body, services.limits, request_id=paid.request_id, version=2)
             )
-        return await paid.answer(tei.embed_task(paid.body, services.limits))
+        task = tei.embed_task(paid.body, services.limits)
+        return await paid.answer(await services.token_inputs.resolved(task, paid.key))
 
 
 @post(below("", "/embed"))
 async def create_embed_below(
-    request: AnyRequest,
-    services: NamedDependency[Services],
-    name: FromPath[str],
-    owner: FromPath[str] = "",
+    request: AnyRequest, services: NamedDependency[Services]
 ) -> Response[bytes]:
     """Embed texts with the model that the path names."""
     async with services.paid.admitted(request) as paid:
-        return await paid.answer(
-            tei.embed_task(paid.body, services.limits, model=_model(owner, name))
-        )
+        task = tei.embed_task(paid.body, services.limits, model=path_model(request))
+        return await paid.answer(await services.token_inputs.resolved(task, paid.key))
 
 
 @post(below("/rerank"))
 async def create_ranking_below(
-    request: AnyRequest,
-    services: NamedDependency[Services],
-    name: FromPath[str],
-    owner: FromPath[str] = "",
+    request: AnyRequest, services: NamedDependency[Services]
 ) -> Response[bytes]:
     """Score texts against a query with the model that the path names."""
     async with services.paid.admitted(request) as paid:
@@ -60,7 +47,7 @@ async def create_ranking_below(
             paid.body,
             services.limits,
             request_id=paid.request_id,
-            model=_model(owner, name),
+            model=path_model(request),
             is_tei=True,
         )
         return await paid.answer(task)
@@ -69,24 +56,24 @@ async def create_ranking_below(
 @get("/info")
 async def show_info(services: NamedDependency[Services]) -> Response[bytes]:
     """Describe the default model for embeddings."""
-    model = services.pipeline.default_model("embeddings")
+    model = services.pipeline.models.default("embeddings")
     return await _info(services, model.id)
 
 
 @get(below("/info"))
 async def show_info_below(
-    services: NamedDependency[Services], name: FromPath[str], owner: FromPath[str] = ""
+    request: AnyRequest, services: NamedDependency[Services]
 ) -> Response[bytes]:
     """Describe the model that the path names."""
-    return await _info(services, _model(owner, name))
+    return await _info(services, path_model(request))
 
 
 @get(below("/health"))
 async def show_health_below(
-    services: NamedDependency[Services], name: FromPath[str], owner: FromPath[str] = ""
+    request: AnyRequest, services: NamedDependency[Services]
 ) -> Response[bytes]:
     """Say that the model could answer; it is loaded when it is called."""
-    view = await services.admin.models.show(_model(owner, name))
+    view = await services.admin.models.show(path_model(request))
     return answer({}, 200 if view.available else 503)
 
 
@@ -94,7 +81,3 @@ async def _info(services: Services, model: str) -> Response[bytes]:
     view = await services.admin.models.show(model)
     described = tei.info(view, version=program_version(), inputs_max=services.limits.inputs_max)
     return answer(described)
-
-
-def _model(owner: str, name: str) -> str:
-    return f"{owner}/{name}" if owner else name

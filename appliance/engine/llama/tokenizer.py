@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from appliance.core.errors import InferenceFailed, LoadFailed
 from appliance.engine.llama.library import load_model, pointer
+from appliance.engine.llama.vocabulary import LlamaVocabulary
 from appliance.sequences.sequence import Frame
 
 INT32_MAX = 2**31 - 1
@@ -26,6 +27,7 @@ class LlamaTokenizer:
         """
         self._model = load_model(path, vocabulary_only=True)
         self._vocabulary = llama_cpp.llama_model_get_vocab(self._model)
+        self.vocabulary = LlamaVocabulary(self._vocabulary, self._encode)
 
     def encode(self, texts: Sequence[str], tokens_enough: int = 0) -> list[npt.NDArray[np.int32]]:
         """Return the ids of each text, int32[n_tokens], without special tokens.
@@ -36,6 +38,11 @@ class LlamaTokenizer:
         """
         del tokens_enough  # the library tokenizes a text whole
         return [self._encode(text.encode("utf-8", "replace")) for text in texts]
+
+    def spans(self, text: str, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.int64] | None:
+        """Return where each token begins and ends, int64[n_tokens, 2]; None: not to be found."""
+        assert self._model
+        return self.vocabulary.spans(text, tokens)
 
     def frame(self) -> Frame:
         """Return the tokens that the library would put around a text.

@@ -115,3 +115,19 @@ def test_float16_is_the_nearest_of_each():
     assert found.dtype == np.float16
     np.testing.assert_allclose(found, UNIT, rtol=1e-3, atol=1e-7)
     assert vectors.in_type(UNIT, "float") is UNIT
+
+
+def test_a_text_of_several_windows_has_their_mean_by_tokens():
+    rows = np.array([[2, 0], [0, 5], [3, 4], [0, 0]], np.float32)
+    found = vectors.mean_of_windows(rows, weights=[3, 1, 7, 0], counts=[2, 1, 1])
+    assert found[0] == pytest.approx(np.array([3, 1]) / math.sqrt(10), abs=1e-6)
+    assert found[1] == pytest.approx([0.6, 0.8])
+    assert found[2].tolist() == [0, 0]
+    assert found.dtype == np.float32
+
+
+def test_a_single_window_keeps_its_direction_whatever_it_weighs():
+    rows = np.array([[1, 2, 2]], np.float32)
+    for weight in (0, 1, 511):
+        found = vectors.mean_of_windows(rows, weights=[weight], counts=[1])
+        assert found[0] == pytest.approx(np.array([1, 2, 2]) / 3, abs=1e-6)

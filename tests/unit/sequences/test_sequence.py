@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.sequences.sequence import Frame, frame_pair, frame_single
+from appliance.sequences.sequence import Frame, frame_pair, frame_single, frame_windows
 
 FRAME = Frame(cls=901, sep=902)
 tokens = st.lists(st.integers(0, 900), max_size=30).map(lambda ids: np.array(ids, np.int32))
@@ -83,3 +83,43 @@ def test_framing_copies():
     found = frame_single(text, FRAME, tokens_max=10)
     text[:] = 7
     assert found.tokens.tolist() == [901, 1, 2, 3, 902]
+
+
+@given(tokens, st.integers(2, 40), st.none() | st.just(901), st.none() | st.just(902))
+def test_a_text_cut_at_its_start_keeps_its_end_and_its_special_tokens(
+    text, tokens_max, opening, closing
+):
+    frame = Frame(opening, closing)
+    found = frame_single(text, frame, tokens_max=tokens_max, side="start")
+    before = [] if opening is None else [opening]
+    after = [] if closing is None else [closing]
+    kept = min(len(text), tokens_max - len(before) - len(after))
+    assert found.tokens.tolist() == [*before, *text[len(text) - kept :].tolist(), *after]
+    assert found.truncated == (kept < len(text))
+
+
+@given(tokens, st.integers(3, 40), st.none() | st.just(901), st.none() | st.just(902))
+def test_windows_hold_each_token_once_in_order_and_are_as_few_and_equal_as_can_be(
+    text, tokens_max, opening, closing
+):
+    frame = Frame(opening, closing)
+    found = frame_windows(text, frame, tokens_max=tokens_max)
+    room = tokens_max - frame.specials
+    inner = [
+        each.tokens[opening is not None : len(each) - (closing is not None)].tolist()
+        for each in found
+    ]
+    assert [token for each in inner for token in each] == text.tolist()
+    assert len(found) == max(1, -(-len(text) // room))
+    assert max(map(len, inner)) - min(map(len, inner)) <= 1
+    for each in found:
+        assert not each.truncated
+        assert len(each) <= tokens_max
+        assert (opening is None) or each.tokens[0] == opening
+        assert (closing is None) or each.tokens[-1] == closing
+
+
+def test_a_text_that_fits_is_one_window_and_the_sequence_that_it_always_was():
+    text = ids(1, 2, 3)
+    (found,) = frame_windows(text, FRAME, tokens_max=5)
+    assert found.tokens.tolist() == frame_single(text, FRAME, tokens_max=5).tokens.tolist()

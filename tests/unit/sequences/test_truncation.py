@@ -60,3 +60,13 @@ def test_a_pair_fills_the_limit_and_never_grows(first, second, limit):
     assert 0 <= kept[0] <= first
     assert 0 <= kept[1] <= second
     assert sum(kept) == min(first + second, limit)
+
+
+@given(st.integers(0, 500), st.integers(1, 60))
+def test_windows_are_the_fewest_parts_that_fit_and_differ_by_one_at_most(tokens, limit):
+    found = truncation.window_lengths(tokens, limit)
+    assert sum(found) == tokens
+    assert len(found) == max(1, -(-tokens // limit))
+    assert max(found) <= limit
+    assert max(found) - min(found) <= 1
+    assert found == sorted(found, reverse=True)

@@ -95,10 +95,15 @@ def test_a_wrong_field_is_named(body, param):
     assert error.code == "invalid_request"
 
 
-def test_token_ids_are_refused_with_their_own_code():
-    with pytest.raises(TokenInputUnsupported) as error:
-        embeddings(input=[1, 2, 3])
-    assert (error.value.code, error.value.param) == ("token_input_unsupported", "input")
+@pytest.mark.parametrize(
+    ("sent", "ids", "is_single"),
+    [([1, 2, 3], [[1, 2, 3]], True), ([[1], [2, 3]], [[1], [2, 3]], False)],
+)
+def test_token_ids_stand_in_the_place_of_texts(sent, ids, is_single):
+    found = embeddings(input=sent)
+    assert (found.token_ids, found.texts, found.is_single) == (ids, [], is_single)
+    assert found.count == len(ids)
+    assert embeddings(input=["a", "b"]).count == 2
 
 
 def test_a_missing_input_is_named():

@@ -138,7 +138,11 @@ def test_one_answer_is_cohere_s_jina_s_and_voyage_s(catalog):
             {"index": 0, "relevance_score": 0.25, "document": "a"},
         ],
         "usage": {"prompt_tokens": 9, "total_tokens": 9},
-        "meta": {"api_version": {"version": "2"}, "billed_units": {"search_units": 1}},
+        "meta": {
+            "api_version": {"version": "2"},
+            "tokens": {"input_tokens": 9, "output_tokens": 0},
+            "billed_units": {"search_units": 1},
+        },
     }
     bare = answer(catalog)
     assert (

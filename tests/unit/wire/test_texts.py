@@ -7,16 +7,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from appliance.core.errors import InvalidRequest, TokenInputUnsupported
+from appliance.core.errors import InvalidRequest
 from appliance.core.limits import Limits
 from appliance.wire import texts
-from appliance.wire.texts import embedding_inputs, require_text, rerank_documents
+from appliance.wire.texts import holds_token_ids, require_text, rerank_documents, texts_of
 
 LIMITS = Limits(inputs_max=5, text_bytes_max=1000, body_bytes_max=100_000)
 
 
 def inputs(value, limits=LIMITS):
-    return embedding_inputs(raw(value), limits)
+    return texts_of(raw(value), limits, param="input")
 
 
 def documents(value, *, fields=None, limits=LIMITS):
@@ -57,9 +57,14 @@ def test_white_space_around_is_nothing(body):
     "body",
     [b"[1, 2, 3]", b"[[1, 2], [3]]", b"[ -1]", b"[\n\t 0]", b"[[]]", b"[" + b" " * 60 + b"7]"],
 )
-def test_token_ids_are_refused_by_name(body):
-    with pytest.raises(TokenInputUnsupported):
-        inputs(body)
+def test_token_ids_are_known_by_their_beginning(body):
+    assert holds_token_ids(raw(body))
+    refused(inputs, body)
+
+
+@pytest.mark.parametrize("body", [b'"a"', b'["1"]', b"[]", b"{}", b"5", b'[ "[1]" ]'])
+def test_texts_are_no_token_ids(body):
+    assert not holds_token_ids(raw(body))
 
 
 @pytest.mark.parametrize(
@@ -172,7 +177,7 @@ def test_millions_of_strings_are_refused_before_any_is_made(monkeypatch):
     monkeypatch.setattr(texts, "decode", lambda *_, **__: pytest.fail("it was decoded"))
     body = msgspec.Raw(b"[" + b'"",' * 1_000_000 + b'""]')
     for refuse in (
-        lambda: embedding_inputs(body, Limits()),
+        lambda: texts_of(body, Limits(), param="input"),
         lambda: rerank_documents(body, Limits(), param="documents", fields=None),
     ):
         assert "has more than 2048 items; split it" in refused(refuse).message
