@@ -115,7 +115,8 @@ class ModelNotFound(ApplianceError):
 
     def __init__(self, *, model: str, near: Sequence[str]) -> None:
         hint = f" Did you mean {', '.join(near)}?" if near else " GET /v1/models lists them."
-        super().__init__(f"There is no model {model!r}.{hint}", param="model")
+        alias = " The operator can give a model this name, too: gigarouter models alias."
+        super().__init__(f"There is no model {model!r}.{hint}{alias}", param="model")
 
 
 class ModelNotServed(ApplianceError):
