@@ -211,7 +211,10 @@ def test_the_lists_of_models_are_there_for_each_reader(client):
     one = client.get(f"/models/{NAME}").json()
     assert (one["id"], one["name"], one["endpoints"]) == (EMBED, EMBED, ["embed"])
     ranked = client.get("/v1/models?endpoint=rerank").json()
-    assert ([each["name"] for each in ranked["models"]], ranked["data"]) == ([RERANK], ours["data"])
+    assert {each["name"] for each in ranked["models"]} == {
+        each["id"] for each in ours["data"] if each["task"] == "rerank"
+    }
+    assert ranked["data"] == ours["data"]
     encoded = f"/openai/deployments/{OWNED.replace('/', '%2F')}/embeddings"
     assert posted(client, encoded, input="a")["model"] == EMBED
     assert client.get("/info").json()["model_id"] == EMBED

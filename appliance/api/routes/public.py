@@ -14,7 +14,7 @@ from appliance.api.paid import JSON
 from appliance.api.services import Services
 from appliance.shapes import cohere
 from appliance.wire.json import encode
-from appliance.wire.models import Health
+from appliance.wire.models import Health, ModelView
 
 WARNING = "models.toml cannot be read: only the shipped models are served"
 """In `/health`, which anybody may read; the log and the doctor say where and why."""
@@ -38,7 +38,8 @@ async def list_models(
     """List models with prices; `models` is the same list as Cohere's clients read it."""
     listed = await services.admin.models.all()
     as_coheres = cohere.models(listed.data, endpoint)
-    return answer({**_fields(listed), "models": as_coheres})
+    data = [_of_model(view) for view in listed.data]
+    return answer({**_fields(listed), "data": data, "models": as_coheres})
 
 
 @get(["/v1/models/{model_id:path}", "/models/{model_id:path}"])
@@ -47,7 +48,11 @@ async def show_model(
 ) -> Response[bytes]:
     """Show one model, by id or alias."""
     view = await services.admin.models.show(model_id.lstrip("/"))
-    return answer({**cohere.model(view), **_fields(view)})
+    return answer(_of_model(view))
+
+
+def _of_model(view: ModelView) -> dict[str, Any]:
+    return {**cohere.model(view), **_fields(view)}
 
 
 def _fields(value: msgspec.Struct) -> dict[str, Any]:
