@@ -32,7 +32,7 @@ from appliance.store.regular_file import open_private
 
 log = logging.getLogger("gigarouter.batches")
 
-PACE_S = 0.002
+PACE_S = 0.01
 """Between the beginnings of two lines while realtime calls come."""
 BEHIND_MAX = 20
 """So often a line waits for that while a realtime call is being answered: batches go on, too."""

