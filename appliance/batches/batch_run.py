@@ -34,7 +34,7 @@ log = logging.getLogger("gigarouter.batches")
 
 PACE_S = 0.01
 """Between the beginnings of two lines while realtime calls come."""
-BEHIND_MAX = 20
+BEHIND_MAX = 4
 """So often a line waits for that while a realtime call is being answered: batches go on, too."""
 CHUNK_LINES = 256
 CHUNK_BYTES = 1_000_000
