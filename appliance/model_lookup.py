@@ -41,6 +41,9 @@ class ModelLookup:
     def resolve(self, key: Key, name: str | None, task: TaskKind) -> ModelSpec:
         """Return the model for a task, by its name or as the default.
 
+        The default is the first of the key's own list that does the task; a key without a list has
+        the server's.
+
         Raises:
             ModelNotFound, ModelNotServed: as for `find`.
             WrongTask: it does something else.
@@ -48,7 +51,7 @@ class ModelLookup:
         """
         known = self._known_to(key)
         if name is None:
-            return self._default(known, task)
+            return self._default(known, task, key.limits.models or ())
         spec = known.resolve(name, task)
         self._residency.require_served(spec)
         return spec
@@ -59,11 +62,11 @@ class ModelLookup:
         Raises:
             InvalidRequest: there is none, or several could be meant.
         """
-        return self._default(self._catalog(), task)
+        return self._default(self._catalog(), task, ())
 
-    def _default(self, catalog: Catalog, task: TaskKind) -> ModelSpec:
+    def _default(self, catalog: Catalog, task: TaskKind, of_key: Sequence[str]) -> ModelSpec:
         served = [spec for spec in catalog if spec.task == task and self._residency.is_served(spec)]
-        return catalog.default(self._default_models, served, task)
+        return catalog.default([*of_key, *self._default_models], served, task)
 
     def _known_to(self, key: Key) -> Catalog:
         catalog = self._catalog()

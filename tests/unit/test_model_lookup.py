@@ -32,6 +32,11 @@ def looked_up(tmp_path, story, *, second=False, **settings):
             key = it.books.keyring.get((await it.mint()).id)
             bound = it.books.keyring.get((await it.mint(models=[RERANK])).id)
             story(it.appliance.pipeline.models, key, bound)
+            if second:
+                both = await it.mint(models=["second/embedder", EMBED])
+                key = it.books.keyring.get(both.id)
+                found = it.appliance.pipeline.models.resolve(key, None, "embeddings")
+                assert found.id == "second/embedder", "the first of the key's own list"
 
     asyncio.run(run())
 
