@@ -11,11 +11,11 @@ import msgspec
 from appliance.core.errors import InvalidRequest
 from appliance.core.limits import Limits
 from appliance.wire.json import decode
+from appliance.wire.questions import ModelName
 from appliance.wire.texts import require_text, texts_of
 
 SEGMENT_TOKENS_MIN = 16
 """Of a segment: one letter each would be more JSON than text."""
-ModelName = Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
 SegmentTokens = Annotated[int, msgspec.Meta(ge=SEGMENT_TOKENS_MIN, le=1_000_000)]
 SegmentChars = Annotated[int, msgspec.Meta(ge=SEGMENT_TOKENS_MIN, le=1_000_000)]
 Overlap = Annotated[int, msgspec.Meta(ge=0, le=500_000)]

@@ -121,7 +121,9 @@ def markdown(rows: list[Row]) -> str:
     """Write the README's table."""
     lines = ["| client | version | what to paste | steps that hold |", "|---|---|---|---|"]
     for row in rows:
-        reasons = [KNOWN.get(f"{row.client.name}: {each.name}", each.name) for each in row.failed]
+        reasons = dict.fromkeys(
+            KNOWN.get(f"{row.client.name}: {each.name}", each.name) for each in row.failed
+        )
         holds = f"{len(row.steps) - len(row.failed)} of {len(row.steps)}"
         notes = "".join(f"; {each}" for each in [row.client.note, *reasons] if each)
         paste = row.client.configuration.replace("|", "\\|")
