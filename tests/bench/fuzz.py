@@ -63,6 +63,27 @@ BODIES: dict[str, dict[str, Any]] = {
         "input_type": "query",
         "user": "u",
     },
+    "cohere": {
+        "model": EMBED,
+        "texts": ["a cat", "a dog"],
+        "input_type": "search_query",
+        "embedding_types": ["float", "int8", "ubinary"],
+        "truncate": "START",
+    },
+    "tei": {
+        "inputs": ["a cat", "a dog"],
+        "normalize": True,
+        "truncate": True,
+        "truncation_direction": "left",
+        "prompt_name": "query",
+    },
+    "ollama": {"model": EMBED, "input": ["a cat", "a dog"], "prompt": "a cat", "truncate": False},
+    "batches": {
+        "input_file_id": "file-x",
+        "endpoint": "/v1/embeddings",
+        "completion_window": "24h",
+        "metadata": {"a": "b"},
+    },
     "rerank": {
         "model": RERANK,
         "query": "a cat",
@@ -159,7 +180,13 @@ class Target:
 
 def template(path: str) -> dict[str, Any]:
     """Return a body that the route would take."""
-    for word in ("embeddings", "rerank", "detokenize", "tokenize", "decode", "segment"):
+    if path.startswith("/api/"):
+        return BODIES["ollama"]
+    if path.endswith(("v1/embed", "v2/embed")):
+        return BODIES["cohere"]
+    if path == "/" or path.endswith(("/embed", "{name:str}")):
+        return BODIES["tei"]
+    for word in ("batches", "embeddings", "rerank", "detokenize", "tokenize", "decode", "segment"):
         if path.endswith((word, f"{word}ing")):
             return BODIES[word]
     return BODIES["keys" if path == "/admin/v1/keys" else "admin"]
@@ -178,6 +205,9 @@ def with_strange_texts(chance: random.Random, whole: dict[str, Any]) -> dict[str
     """Return the body as it is, but for its texts."""
     changed = {
         "input": lambda: [strange(chance) for _ in range(chance.randint(1, 4))],
+        "inputs": lambda: [strange(chance) for _ in range(chance.randint(1, 4))],
+        "texts": lambda: [strange(chance) for _ in range(chance.randint(1, 4))],
+        "prompt": lambda: strange(chance),
         "query": lambda: strange(chance),
         "documents": lambda: [strange(chance) for _ in range(chance.randint(1, 4))],
         "name": lambda: strange(chance),
@@ -207,6 +237,8 @@ def mutated(chance: random.Random, whole: dict[str, Any]) -> dict[str, Any]:
 def concrete(chance: random.Random, path: str) -> str:
     """Return the path with something in the place of its parameters."""
     value = chance.choice(("x", EMBED, "a%2Fb", "%00", "%ff", "..%2f..", "a" * 300, "gr-AbCd"))
+    if value == EMBED and "{owner" in path:
+        return re.sub(r"\{owner[^/]*\}/\{[^}]*\}", value, path)
     return re.sub(r"\{[^}]*\}", lambda _: value, path)
 
 
