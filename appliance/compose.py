@@ -125,7 +125,7 @@ async def open_appliance(
     authenticator = _authenticator(books, settings, limits, admin.audit_log)
     metrics, meters = _metering(books)
     paid = _paid(pipeline, authenticator, limiter, meters, clock, settings)
-    token_inputs = _token_inputs(settings, models, threads, limits)
+    token_inputs = _token_inputs(settings, models, pipeline.models, threads, limits)
     offline = await Offline.over(
         directory, books, pipeline, meters, token_inputs, error_responses.refusal
     )
@@ -294,11 +294,11 @@ def _residency(
 
 
 def _token_inputs(
-    settings: Settings, models: Models, threads: ThreadPool, limits: Limits
+    settings: Settings, models: Models, lookup: ModelLookup, threads: ThreadPool, limits: Limits
 ) -> TokenInputs:
     chosen, folder = settings.token_ids, settings.tiktoken_dir
     path = models.directory.path
-    return TokenInputs(chosen, folder, path, lambda: models.catalog, threads, limits)
+    return TokenInputs(chosen, folder, path, lookup, threads, limits)
 
 
 def _pools(limits: Limits) -> tuple[ThreadPool, ThreadPool]:

@@ -21,7 +21,6 @@ from appliance.core.errors import (
     Draining,
     InferenceFailed,
     InvalidKey,
-    InvalidRequest,
 )
 from appliance.core.failpoint import reach
 from appliance.core.limits import Limits
@@ -30,7 +29,14 @@ from appliance.engine.vectors import Matrix
 from appliance.ledger.billing import Billing
 from appliance.ledger.entry import Charge, Hold, Purchase
 from appliance.model_lookup import ModelLookup
-from appliance.planning import INLINE_CHARS, USUAL, planned, planned_in_turn, tokens_about
+from appliance.planning import (
+    INLINE_CHARS,
+    USUAL,
+    planned,
+    planned_in_turn,
+    require_bounded,
+    tokens_about,
+)
 from appliance.scheduler.engine import Engine
 from appliance.scheduler.job import Job
 from appliance.scheduler.lease import Lease
@@ -305,19 +311,16 @@ class Pipeline:
         began_ns = self._clock.monotonic_ns()
         encoder = await self._residency.encoder(spec, wait_s=call.wait_s, key=call.key.id)
         texts = task.texts(spec)
-        if sum(map(len, texts)) <= INLINE_CHARS:
+        if task.size(texts) <= INLINE_CHARS:
             plan = planned(task, spec, texts, encoder)
         else:
             if not is_quote:
                 await self._require_worth(call, task, spec, tokens_about(texts, encoder))
-            plan = await planned_in_turn(call.key.id, task, spec, texts, encoder, lease)
-        timings.add("tokenize", began_ns, self._clock.monotonic_ns())
-        if plan.tokens > self.limits.request_tokens_max:
-            raise InvalidRequest(
-                f"the call has {plan.tokens} tokens; {self.limits.request_tokens_max} at most: "
-                "split it",
-                param=task.param,
+            plan = await planned_in_turn(
+                call.key.id, task, spec, texts, encoder, lease, self.limits
             )
+        timings.add("tokenize", began_ns, self._clock.monotonic_ns())
+        require_bounded(plan.tokens, self.limits, param=task.param)
         return plan, await self._purchase(call, spec, task.units(spec, plan))
 
     async def _purchase(self, call: Call, spec: ModelSpec, units: int) -> Purchase:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 from appliance.catalog.spec import ModelSpec
+from appliance.core.errors import InvalidRequest
+from appliance.core.limits import Limits
 from appliance.engine.loader import TextEncoder
 from appliance.engine.tokenizer import slices
 from appliance.scheduler.lease import Lease
@@ -27,16 +29,38 @@ async def planned_in_turn(
     texts: list[str],
     encoder: TextEncoder,
     lease: Lease,
+    limits: Limits,
 ) -> Plan:
-    """Tokenize texts and frame them on threads, in the turn of a key and in slices."""
+    """Tokenize texts and frame them on threads, in the turn of a key and in slices.
+
+    Raises:
+        InvalidRequest: they have more tokens than a call may have; the rest is not looked at.
+    """
     enough = task.tokens_enough(_tokens_max(spec, encoder))
-    *first, last = slices(texts, SLICE_CHARS)
+    *first, last = slices(texts, SLICE_CHARS) if texts else [[]]
     tokens: list[Tokens] = []
+    counted = 0
     for part in first:
         chars = sum(map(len, part))
-        tokens += await lease.in_thread(encoder.tokenizer.encode, part, enough, key=key, cost=chars)
-    cost = sum(map(len, last)) + len(texts)
+        found = await lease.in_thread(encoder.tokenizer.encode, part, enough, key=key, cost=chars)
+        tokens += found
+        counted += sum(map(len, found))
+        require_bounded(counted, limits, param=task.param, word="at least ")
+    cost = task.size(last) + len(texts)
     return await lease.in_thread(planned, task, spec, last, encoder, tokens, key=key, cost=cost)
+
+
+def require_bounded(tokens: int, limits: Limits, *, param: str, word: str = "") -> None:
+    """Refuse a call with more tokens than one may have.
+
+    Raises:
+        InvalidRequest: as said.
+    """
+    if tokens > limits.request_tokens_max:
+        raise InvalidRequest(
+            f"the call has {word}{tokens} tokens; {limits.request_tokens_max} at most: split it",
+            param=param,
+        )
 
 
 def tokens_about(texts: Sequence[str], encoder: TextEncoder) -> int:

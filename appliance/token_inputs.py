@@ -7,7 +7,7 @@ or turned back into the text that they came from. Nothing is ever downloaded for
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,9 +15,9 @@ from pathlib import Path
 import msgspec
 
 from appliance.accounts.key import Key
-from appliance.catalog.catalog import Catalog
-from appliance.core.errors import ModelNotFound, TokenInputUnsupported
+from appliance.core.errors import ApplianceError, TokenInputUnsupported
 from appliance.core.limits import Limits
+from appliance.model_lookup import ModelLookup
 from appliance.scheduler.threads import ThreadPool
 from appliance.sequences.byte_pairs import CL100K, O200K, BytePairs, Encoding
 from appliance.settings import TokenIds, tiktoken_caches
@@ -46,7 +46,7 @@ class TokenInputs:
         chosen: TokenIds,
         folder: str,
         data_directory: Path,
-        catalog: Callable[[], Catalog],
+        models: ModelLookup,
         threads: ThreadPool,
         limits: Limits,
     ) -> None:
@@ -54,7 +54,7 @@ class TokenInputs:
         self._chosen = chosen
         self._folder = folder
         self._data_directory = data_directory
-        self._catalog = catalog
+        self._models = models
         self._threads = threads
         self._limits = limits
         self._known: dict[str, BytePairs] = {}
@@ -72,7 +72,7 @@ class TokenInputs:
         sent = task.sent
         if sent.token_ids is None:
             return task
-        choice = self._choice(sent.model)
+        choice = self._choice(sent.model, key)
         if choice == "own":
             own = msgspec.structs.replace(sent, are_own=True)
             return replace(task, sent=own)
@@ -87,13 +87,11 @@ class TokenInputs:
             texts = await asyncio.wrap_future(future)
         return replace(task, sent=msgspec.structs.replace(sent, texts=texts, token_ids=None))
 
-    def _choice(self, model: str | None) -> TokenIds:
+    def _choice(self, model: str | None, key: Key) -> TokenIds:
         """Return what the model's entry says, or else the setting."""
-        if model is None:
-            return self._chosen
         try:
-            own = self._catalog().find(model).entry.token_ids
-        except ModelNotFound:  # the pipeline says so, to whom and how it should
+            own = self._models.resolve(key, model, "embeddings").entry.token_ids
+        except ApplianceError:  # the pipeline says so, to whom and how it should
             own = None
         return own or self._chosen
 
@@ -103,7 +101,12 @@ class TokenInputs:
         if vocabulary is None:
             raise TokenInputUnsupported(name, param=sent.param)
         self._known[name] = vocabulary
-        texts = vocabulary.texts(sent.token_ids, param=sent.param, is_single=sent.is_single)
+        texts = vocabulary.texts(
+            sent.token_ids,
+            param=sent.param,
+            is_single=sent.is_single,
+            bytes_max=self._limits.body_bytes_max,
+        )
         require_texts(texts, self._limits, param=sent.param)
         return texts
 

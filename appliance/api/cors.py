@@ -10,7 +10,8 @@ from litestar.types import Send
 
 from appliance.api.request import AnyRequest
 
-ADMIN = "/admin/"
+OPERATORS = ("/admin/", "/metrics")
+"""Whom no page may call, whatever its origin."""
 METHODS = "GET, POST, DELETE, OPTIONS"
 MAX_AGE_S = 600
 """How long a browser need not ask again."""
@@ -28,7 +29,7 @@ class Cors:
         return (
             origin is not None
             and origin.casefold() in self._origins
-            and not request.scope["path"].startswith(ADMIN)
+            and not request.scope["path"].startswith(OPERATORS)
         )
 
     def is_preflight(self, request: AnyRequest) -> bool:

@@ -178,7 +178,9 @@ class PaidCalls:
                 client=client,
                 held=paid.held,
                 patience_s=_patience_s(paid),
-                idempotency_key=idempotency_key_of(paid.request, task.kind, paid.tier, paid.body),
+                idempotency_key=idempotency_key_of(
+                    paid.request, task.kind, task.shape, paid.tier, paid.body
+                ),
             )
             if paid.is_dry_run:
                 return self._quoted(call, task, await self._pipeline.quote(call, task))

@@ -130,7 +130,7 @@ def is_dry_run(request: AnyRequest) -> bool:
 
 
 def idempotency_key_of(
-    request: AnyRequest, task: str, tier: Tier, content: bytes
+    request: AnyRequest, task: str, shape: str, tier: Tier, content: bytes
 ) -> IdempotencyKey | None:
     """Return what identifies this call if it is sent again, or None without an Idempotency-Key.
 
@@ -144,9 +144,9 @@ def idempotency_key_of(
     if sent is None:
         return None
     secret = hashlib.sha512(checked_idempotency_key(sent).encode()).digest()
-    # A path may name the model, which is then not in the body.
-    place = f"{request.scope['path']}|" if request.path_params else ""
-    fingerprint = hashlib.blake2b(f"{task}|{tier}|{place}".encode(), digest_size=32, key=secret)
+    # One body may hold the fields of several shapes, and a path the model.
+    read_as = f"{shape}|" if shape else ""
+    fingerprint = hashlib.blake2b(f"{task}|{tier}|{read_as}".encode(), digest_size=32, key=secret)
     fingerprint.update(content)
     return IdempotencyKey(hashlib.sha256(sent.encode()).digest(), fingerprint.digest())
 

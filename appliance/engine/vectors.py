@@ -72,12 +72,12 @@ def sigmoid(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
 def in_type(unit: Matrix, kind: VectorType) -> Vectors:
     """Return rows of length 1 in another kind of numbers, one row for each.
 
-    int8 is `round(x * 127 * sqrt(width) / 6)` within -127 and 127, uint8 the same plus 128: it has
-    room for numbers up to six times as large as in a row of equal ones, and rows of one width share
-    a scale, so that their products compare. binary and ubinary have a bit for each number, whether
-    it is above 0, the first in the highest bit; ubinary as uint8, binary as the same less 128 in
-    int8 (offset binary, as Cohere, Voyage and sentence-transformers have it). A last byte is filled
-    up with zeros.
+    int8 is `round(x * 127 * max(1, sqrt(width) / 6))` within ±127, uint8 the same plus 128: there
+    is room for numbers up to six times as large as in a row of equal ones, and rows of one width
+    share a scale, so that their products compare. binary and ubinary have a bit for each number,
+    whether it is above 0, the first in the highest bit; ubinary as uint8, binary as the same less
+    128 in int8 (offset binary, as Cohere, Voyage and sentence-transformers have it). A last byte is
+    filled up with zeros.
     """
     if kind == "float":
         return unit

@@ -63,7 +63,9 @@ class BytePairs:
     def __repr__(self) -> str:
         return f"<BytePairs [{self._encoding.name} | {len(self._pieces)} tokens]>"
 
-    def texts(self, lists: Sequence[Sequence[int]], *, param: str, is_single: bool) -> list[str]:
+    def texts(
+        self, lists: Sequence[Sequence[int]], *, param: str, is_single: bool, bytes_max: int
+    ) -> list[str]:
         """Return the text of each list of ids.
 
         Bytes that are not UTF-8, as where a client has cut a text inside a character, become
@@ -71,13 +73,20 @@ class BytePairs:
 
         Raises:
             InvalidRequest: an id is a special token's or none at all; the message gives its place.
+                Or all texts together have more than `bytes_max` bytes.
         """
-        texts = []
+        texts, left = [], bytes_max
         for index, ids in enumerate(lists):
             try:
-                joined = b"".join(map(self._pieces.__getitem__, ids))
+                pieces = [self._pieces[token] for token in ids]
             except KeyError:
                 self._refuse(ids, param if is_single else f"{param}[{index}]", param)
+            left -= sum(map(len, pieces))
+            if left < 0:
+                raise InvalidRequest(
+                    f"{param} stands for more than {bytes_max} bytes of text; split it", param=param
+                )
+            joined = b"".join(pieces)
             texts.append(joined.decode("utf-8", "replace"))
         return texts
 

@@ -69,9 +69,12 @@ class TokenSequence:
 
 
 def frame_single(
-    tokens: Tokens, frame: Frame, *, tokens_max: int, side: Side = "end"
+    tokens: Tokens, frame: Frame, *, tokens_max: int, side: Side = "end", words: int = 0
 ) -> TokenSequence:
     """Return `[CLS] tokens [SEP]`, cut at one side of the text so that both special tokens stay.
+
+    The first `words` tokens are the model's own words for a text: cut at its start, it loses what
+    comes after them.
 
     A text that is cut at its start must be given whole: a tokenizer that was told how many tokens
     are enough leaves its end off.
@@ -84,22 +87,31 @@ def frame_single(
         start = 1
     first = len(tokens) - kept if side == "start" else 0
     framed[start : start + kept] = tokens[first : first + kept]
+    if first:
+        opening = min(words, kept)
+        framed[start : start + opening] = tokens[:opening]
     if frame.sep is not None:
         framed[-1] = frame.sep
     return TokenSequence(framed, len(framed), truncated=kept < len(tokens))
 
 
-def frame_windows(tokens: Tokens, frame: Frame, *, tokens_max: int) -> list[TokenSequence]:
+def frame_windows(
+    tokens: Tokens, frame: Frame, *, tokens_max: int, words: int = 0
+) -> list[TokenSequence]:
     """Return a text as framed sequences that each fit, one after the other, none of them cut.
+
+    The first `words` tokens are the model's own words for a text: they open each window.
 
     They are as few as possible and equally long, but for one token: a last window of three tokens
     would say little, and in a mean weigh more than its share of context. A text without tokens is
     one sequence. The text must be given whole.
     """
-    ends = np.cumsum(window_lengths(len(tokens), tokens_max - frame.specials)).tolist()
+    opening, text = tokens[:words], tokens[words:]
+    lengths = window_lengths(len(text), tokens_max - frame.specials - len(opening))
+    ends = np.cumsum(lengths).tolist()
     starts = [0, *ends[:-1]]
     return [
-        frame_single(tokens[start:end], frame, tokens_max=tokens_max)
+        frame_single(np.concatenate([opening, text[start:end]]), frame, tokens_max=tokens_max)
         for start, end in zip(starts, ends, strict=True)
     ]
 

@@ -9,7 +9,7 @@ from appliance.core.errors import InvalidRequest
 from appliance.core.limits import Limits
 from appliance.shapes.rows import json_list
 from appliance.tasks.embed import Embedded, EmbedTask
-from appliance.wire.json import decode, decode_leniently
+from appliance.wire.json import decode, decode_leniently, decode_small, is_given
 from appliance.wire.models import ModelView
 from appliance.wire.questions import (
     VECTOR_TYPES,
@@ -26,7 +26,9 @@ from appliance.wire.texts import embedding_inputs
 
 BASE64 = "base64"
 """Cohere's name for floats in base64, beside the kinds of numbers."""
-Words = Annotated[list[Word], msgspec.Meta(max_length=16)]
+Words: Any = Annotated[list[Word], msgspec.Meta(max_length=16)]
+PARTS_MAX = 8
+"""Of an input, on the average."""
 
 
 class EmbedBody(msgspec.Struct):
@@ -38,7 +40,7 @@ class EmbedBody(msgspec.Struct):
     """The second version's: objects with `content`, a list of parts."""
     images: msgspec.Raw = msgspec.Raw()
     input_type: Word | None = None
-    embedding_types: Words | None = None
+    embedding_types: msgspec.Raw = msgspec.Raw()
     output_dimension: Count | None = None
     truncate: Word | None = None
     max_tokens: Count | None = None
@@ -66,19 +68,21 @@ def embed_task(
         TokenInputUnsupported: `texts` holds token ids.
     """
     sent = decode_leniently(body, EmbedBody)
-    if bytes(sent.images).strip() not in {b"", b"null", b"[]"}:
+    if is_given(sent.images) and bytes(sent.images).strip() != b"[]":
         raise InvalidRequest("images: only texts are embedded here", param="images")
     if sent.max_tokens is not None:
         raise InvalidRequest("max_tokens: a text has the model's own limit", param="max_tokens")
     name, kind = split_model(sent.model)
     if sent.input_type is not None:
         kind = kind_of(sent.input_type, param="input_type")
-    words = sent.embedding_types
+    given = is_given(sent.embedding_types)
+    words = decode_small(sent.embedding_types, Words, param="embedding_types") if given else []
     asked = words or ["float"]
+    param, texts = _texts(sent, limits)
     question = EmbeddingsRequest(
         model=name,
-        texts=_texts(sent, limits),
-        param="texts",
+        texts=texts,
+        param=param,
         types=_types(asked),
         dimensions=sent.output_dimension,
         cut=cut_of(sent.truncate),
@@ -88,7 +92,7 @@ def embed_task(
     def write(found: Embedded) -> bytes:
         return _answer(found, asked, request_id=request_id, version=version, is_bare=not words)
 
-    return EmbedTask(question, write=write, echoes=True)
+    return EmbedTask(question, write=write, echoes=True, shape="cohere")
 
 
 def _types(words: list[str]) -> Any:
@@ -105,12 +109,20 @@ def _types(words: list[str]) -> Any:
     return types_of(list(kinds), param="embedding_types")
 
 
-def _texts(sent: EmbedBody, limits: Limits) -> list[str]:
-    if bytes(sent.inputs).strip() in {b"", b"null"}:
-        return embedding_inputs(sent.texts, limits, param="texts")
+def _texts(sent: EmbedBody, limits: Limits) -> tuple[str, list[str]]:
+    """Return the name of the field that holds the texts, and the texts."""
+    if not is_given(sent.inputs):
+        return "texts", embedding_inputs(sent.texts, limits, param="texts")
+    if is_given(sent.texts):
+        raise InvalidRequest("texts and inputs are the same; send one", param="inputs")
+    if bytes(sent.inputs).count(b"{") > limits.inputs_max * PARTS_MAX:
+        raise InvalidRequest(
+            f"inputs has more than {limits.inputs_max} items; split it", param="inputs"
+        )
     inputs = decode(sent.inputs, list[Input], param="inputs")
     joined = ["\n".join(part.text for part in each.content) for each in inputs]
-    return embedding_inputs(msgspec.Raw(msgspec.json.encode(joined)), limits, param="inputs")
+    raw = msgspec.Raw(msgspec.json.encode(joined))
+    return "inputs", embedding_inputs(raw, limits, param="inputs")
 
 
 def _answer(

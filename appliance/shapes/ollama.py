@@ -7,13 +7,14 @@ import msgspec
 import orjson
 
 from appliance.core.clock import iso
+from appliance.core.errors import InvalidRequest
 from appliance.core.limits import Limits
 from appliance.shapes.rows import json_list
 from appliance.tasks.embed import Embedded, EmbedTask
 from appliance.wire.json import decode_leniently
 from appliance.wire.models import ModelView
 from appliance.wire.questions import Count, EmbeddingsRequest, ModelName, cut_of, split_model
-from appliance.wire.texts import embedding_inputs
+from appliance.wire.texts import embedding_inputs, require_text
 
 US_PER_S = 1_000_000
 TAG = ":latest"
@@ -33,7 +34,7 @@ class OlderBody(msgspec.Struct):
     """`POST /api/embeddings` as sent."""
 
     model: ModelName | None = None
-    prompt: msgspec.Raw = msgspec.Raw()
+    prompt: str | None = None
 
 
 def embed_task(body: bytes, limits: Limits, *, elapsed_ns: Callable[[], int]) -> EmbedTask:
@@ -56,7 +57,7 @@ def embed_task(body: bytes, limits: Limits, *, elapsed_ns: Callable[[], int]) ->
     def write(found: Embedded) -> bytes:
         return _several(found, elapsed_ns())
 
-    return EmbedTask(question, write=write)
+    return EmbedTask(question, write=write, shape="ollama")
 
 
 def older_task(body: bytes, limits: Limits) -> EmbedTask:
@@ -67,9 +68,11 @@ def older_task(body: bytes, limits: Limits) -> EmbedTask:
     """
     sent = decode_leniently(body, OlderBody)
     name, kind = split_model(_untagged(sent.model))
-    texts = embedding_inputs(sent.prompt, limits, param="prompt")
-    question = EmbeddingsRequest(model=name, texts=texts, param="prompt", input_type=kind)
-    return EmbedTask(question, write=_one)
+    if sent.prompt is None:
+        raise InvalidRequest("prompt is missing; it is a string", param="prompt")
+    require_text(sent.prompt, limits, param="prompt")
+    question = EmbeddingsRequest(model=name, texts=[sent.prompt], param="prompt", input_type=kind)
+    return EmbedTask(question, write=_one, shape="ollama older")
 
 
 def _untagged(model: str | None) -> str | None:

@@ -3,7 +3,7 @@
 Every field that would change the answer is heeded or refused; all others are ignored.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import orjson
@@ -16,9 +16,10 @@ from appliance.shapes.rows import slices
 from appliance.tasks.embed import Embedded, EmbedTask
 from appliance.tasks.task import usage_of
 from appliance.wire.inputs import inputs_of
-from appliance.wire.json import decode_leniently
+from appliance.wire.json import decode_leniently, decode_small, is_given
 from appliance.wire.questions import (
     Count,
+    Cut,
     EmbeddingsRequest,
     ModelName,
     VectorType,
@@ -29,6 +30,8 @@ from appliance.wire.questions import (
     split_model,
     types_of,
 )
+
+Words: Any = Word | list[Word]
 
 
 class EmbeddingsBody(msgspec.Struct):
@@ -42,7 +45,7 @@ class EmbeddingsBody(msgspec.Struct):
     """Voyage's and Cohere's name for it."""
     output_dtype: Word | None = None
     """Voyage's."""
-    embedding_type: Word | list[Word] | None = None
+    embedding_type: msgspec.Raw = msgspec.Raw()
     """Jina's: a kind of numbers, or base64."""
     encoding_type: Word | None = None
     """LlamaIndex's name for Jina's."""
@@ -68,7 +71,8 @@ def embed_task(body: bytes, limits: Limits, *, model: str | None = None) -> Embe
     Raises:
         InvalidRequest: the body is wrong; `param` names the field.
     """
-    return EmbedTask(_question(body, limits, model), write=embeddings)
+    shape = f"azure {model}" if model else ""
+    return EmbedTask(_question(body, limits, model), write=embeddings, shape=shape)
 
 
 def _question(body: bytes, limits: Limits, model: str | None) -> EmbeddingsRequest:
@@ -92,7 +96,7 @@ def _question(body: bytes, limits: Limits, model: str | None) -> EmbeddingsReque
         dimensions=one_of(
             sent.dimensions, sent.output_dimension, names=("dimensions", "output_dimension")
         ),
-        cut=cut_of(sent.truncate, truncation=sent.truncation),
+        cut=_cut(sent),
         input_type=kind,
         normalize=_normalize(sent, types),
         is_windowed=sent.long_input == "mean",
@@ -116,12 +120,20 @@ def _types(sent: EmbeddingsBody) -> tuple[tuple[VectorType, ...], bool]:
         InvalidRequest: an unknown kind, or several.
     """
     is_base64 = sent.encoding_format == "base64"
+    has_type = is_given(sent.embedding_type)
+    if (sent.output_dtype is not None) + has_type + (sent.encoding_type is not None) > 1:
+        raise InvalidRequest(
+            "output_dtype, embedding_type and encoding_type are the same; send one",
+            param="embedding_type",
+        )
     if sent.output_dtype is not None:
         return types_of(sent.output_dtype, param="output_dtype"), is_base64
-    asked = sent.embedding_type if sent.embedding_type is not None else sent.encoding_type
-    if asked is None:
+    if not has_type and sent.encoding_type is None:
         return ("float",), is_base64
-    words = [asked] if isinstance(asked, str) else asked
+    words = [sent.encoding_type or ""]
+    if has_type:
+        found = decode_small(sent.embedding_type, Words, param="embedding_type")
+        words = [found] if isinstance(found, str) else found
     if len(words) != 1:
         raise InvalidRequest(
             "embedding_type is one kind here; POST /v2/embed answers several",
@@ -130,6 +142,13 @@ def _types(sent: EmbeddingsBody) -> tuple[tuple[VectorType, ...], bool]:
     if words == ["base64"]:
         return ("float",), True
     return types_of(words, param="embedding_type"), is_base64
+
+
+def _cut(sent: EmbeddingsBody) -> Cut:
+    cut = cut_of(sent.truncate, truncation=sent.truncation)
+    if sent.long_input == "mean" and cut != "end":
+        raise InvalidRequest("long_input: a text that is not cut has no truncate", param="truncate")
+    return cut
 
 
 def _normalize(sent: EmbeddingsBody, types: tuple[VectorType, ...]) -> bool:

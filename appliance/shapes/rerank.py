@@ -13,13 +13,14 @@ from appliance.core.limits import Limits
 from appliance.core.units import ceil_div
 from appliance.tasks.rerank import Ranked, RerankTask
 from appliance.tasks.task import usage_of
-from appliance.wire.json import decode_leniently
-from appliance.wire.questions import Count, ModelName, RerankRequest, Word, cut_of
+from appliance.wire.json import decode_leniently, decode_small, is_given
+from appliance.wire.questions import Count, ModelName, RerankRequest, Word, cut_of, one_of
 from appliance.wire.texts import require_text, rerank_documents
 
 COHERE_SEARCH_UNIT = 100
 """Documents in one of Cohere's billed search units."""
 
+Fields: Any = Annotated[list[str], msgspec.Meta(max_length=32)]
 Some = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 
 
@@ -41,12 +42,12 @@ class RerankBody(msgspec.Struct):
     max_tokens_per_doc: Count | None = None
     max_doc_length: Count | None = None
     instruction: str | None = None
-    rank_fields: Annotated[list[str], msgspec.Meta(max_length=32)] | None = None
+    rank_fields: msgspec.Raw = msgspec.Raw()
 
     @property
     def is_tei(self) -> bool:
         """Whether the body is as TEI's clients write it, who want a bare list."""
-        return self.model is None and not _is_given(self.documents) and _is_given(self.texts)
+        return self.model is None and not is_given(self.documents) and is_given(self.texts)
 
 
 def rerank_task(
@@ -62,7 +63,7 @@ def rerank_task(
     sent = decode_leniently(body, RerankBody)
     question = _question(sent, limits, model)
     if is_tei or sent.is_tei:
-        return RerankTask(question, write=tei_ranks)
+        return RerankTask(question, write=tei_ranks, shape=f"tei {model}" if model else "tei")
 
     def write(found: Ranked) -> bytes:
         return results(found, request_id)
@@ -75,12 +76,17 @@ def _question(sent: RerankBody, limits: Limits, model: str | None) -> RerankRequ
     if sent.instruction:
         require_text(sent.instruction, limits, param="instruction")
     param, raw = (
-        ("documents", sent.documents) if _is_given(sent.documents) else ("texts", sent.texts)
+        ("documents", sent.documents) if is_given(sent.documents) else ("texts", sent.texts)
     )
-    if not _is_given(raw):
+    if not is_given(raw):
         raise InvalidRequest("documents is missing", param="documents")
-    documents = rerank_documents(raw, limits, param=param, fields=sent.rank_fields)
-    top_n = sent.top_n if sent.top_n is not None else sent.top_k
+    if is_given(sent.documents) and is_given(sent.texts):
+        raise InvalidRequest("documents and texts are the same; send one", param="texts")
+    fields = None
+    if is_given(sent.rank_fields):
+        fields = decode_small(sent.rank_fields, Fields, param="rank_fields")
+    documents = rerank_documents(raw, limits, param=param, fields=fields)
+    top_n = one_of(sent.top_n, sent.top_k, names=("top_n", "top_k"))
     return RerankRequest(
         model=model or sent.model,
         query=sent.query,
@@ -90,7 +96,11 @@ def _question(sent: RerankBody, limits: Limits, model: str | None) -> RerankRequ
         return_documents=bool(sent.return_documents or sent.return_text),
         raw_scores=bool(sent.raw_scores),
         truncate=_truncate(sent),
-        document_tokens_max=sent.max_tokens_per_doc or sent.max_doc_length,
+        document_tokens_max=one_of(
+            sent.max_tokens_per_doc,
+            sent.max_doc_length,
+            names=("max_tokens_per_doc", "max_doc_length"),
+        ),
         instruction=sent.instruction or None,
     )
 
@@ -101,10 +111,6 @@ def _truncate(sent: RerankBody) -> bool:
         field = "truncate" if sent.truncation_direction is None else "truncation_direction"
         raise InvalidRequest("documents are cut at their end alone", param=field)
     return cut == "end"
-
-
-def _is_given(raw: msgspec.Raw) -> bool:
-    return bytes(raw).strip() not in (b"", b"null")
 
 
 def results(found: Ranked, request_id: str) -> bytes:

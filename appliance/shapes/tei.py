@@ -13,7 +13,7 @@ from appliance.core.limits import Limits
 from appliance.shapes.rows import json_list
 from appliance.tasks.embed import Embedded, EmbedTask
 from appliance.wire.inputs import inputs_of
-from appliance.wire.json import decode_leniently
+from appliance.wire.json import decode_leniently, is_given
 from appliance.wire.models import ModelView
 from appliance.wire.questions import (
     Count,
@@ -37,7 +37,7 @@ class EmbedBody(msgspec.Struct):
     normalize: bool | None = None
     dimensions: Count | None = None
     prompt_name: Word | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: msgspec.Raw = msgspec.Raw()
     """Hugging Face's pipelines put the other fields in here."""
 
 
@@ -57,7 +57,7 @@ def is_of_cohere(body: bytes) -> bool:
     if b'"texts"' not in body:
         return False
     sent = decode_leniently(body, TextsOrInputs)
-    return bytes(sent.texts) != b"" and bytes(sent.inputs) == b""
+    return is_given(sent.texts) and not is_given(sent.inputs)
 
 
 def embed_task(body: bytes, limits: Limits, *, model: str | None = None) -> EmbedTask:
@@ -67,7 +67,7 @@ def embed_task(body: bytes, limits: Limits, *, model: str | None = None) -> Embe
         InvalidRequest: the body is wrong; `param` names the field.
     """
     sent = decode_leniently(body, EmbedBody)
-    if sent.parameters:
+    if is_given(sent.parameters) and bytes(sent.parameters).split() not in ([b"{}"], [b"{", b"}"]):
         raise InvalidRequest("parameters: put these fields beside inputs", param="parameters")
     name, said = split_model(model or sent.model)
     inputs = inputs_of(sent.inputs, limits, param="inputs")
@@ -82,7 +82,7 @@ def embed_task(body: bytes, limits: Limits, *, model: str | None = None) -> Embe
         input_type=kind_of(sent.prompt_name, param="prompt_name") if sent.prompt_name else said,
         normalize=sent.normalize is not False,
     )
-    return EmbedTask(question, write=vectors)
+    return EmbedTask(question, write=vectors, shape=f"tei {model}" if model else "tei")
 
 
 def vectors(found: Embedded) -> bytes:
@@ -90,20 +90,16 @@ def vectors(found: Embedded) -> bytes:
     return json_list(found, "float")
 
 
-def info(view: ModelView, *, version: str, inputs_max: int) -> dict[str, Any]:
+def info(view: ModelView, *, pooling: str, version: str, inputs_max: int) -> dict[str, Any]:
     """Return what `GET /info` says of a model."""
     kind = "embedding" if view.task == "embeddings" else "reranker"
     return {
         "model_id": view.id,
         "model_sha": None,
         "model_dtype": view.quantization.lower() or "float16",
-        "model_type": {kind: {"pooling": "mean"} if kind == "embedding" else {}},
-        "max_concurrent_requests": 512,
+        "model_type": {kind: {"pooling": pooling} if kind == "embedding" else {}},
         "max_input_length": view.max_input_tokens,
-        "max_batch_tokens": 16_384,
-        "max_batch_requests": None,
         "max_client_batch_size": inputs_max,
         "auto_truncate": True,
-        "tokenization_workers": 1,
         "version": version,
     }

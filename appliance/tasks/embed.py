@@ -67,6 +67,8 @@ class EmbedTask:
     write: Writer
     echoes: bool = False
     """Whether the answer repeats the texts."""
+    shape: str = ""
+    """Tells apart how one body is read; with it calls are known again that are sent twice."""
 
     @property
     def kind(self) -> TaskKind:
@@ -105,8 +107,17 @@ class EmbedTask:
 
     def texts(self, spec: ModelSpec) -> list[str]:
         """Return the texts, each after the model's words for its kind if that was told."""
-        prompt = spec.prompt(self.sent.input_type) if self.sent.input_type else ""
-        return [prompt + text for text in self.sent.texts] if prompt else self.sent.texts
+        words = self._words(spec)
+        return [words + text for text in self.sent.texts] if words else self.sent.texts
+
+    def _words(self, spec: ModelSpec) -> str:
+        """Return the model's words for what the texts are; often none."""
+        return spec.prompt(self.sent.input_type) if self.sent.input_type else ""
+
+    def size(self, texts: Sequence[str]) -> int:
+        """Return about how many characters there are to tokenize, or to look at as ids."""
+        ids = sum(map(len, self.sent.token_ids or ()))
+        return sum(map(len, texts)) + ids
 
     def plan(
         self, spec: ModelSpec, tokens: Sequence[Tokens], encoder: TextEncoder, tokens_max: int
@@ -116,14 +127,25 @@ class EmbedTask:
         Raises:
             InputTooLong, InvalidRequest: a text does not fit, or has no tokens.
         """
-        del spec
         if self.sent.token_ids is not None:
             vocabulary = encoder.tokenizer.vocabulary
             tokens = own_tokens(self.sent, vocabulary)
+        words = 0
+        if self.sent.is_windowed or self.sent.cut == "start":
+            # What the tokenizer makes of them alone: it may join the last one with the text.
+            [opening] = encoder.tokenizer.encode([self._words(spec)])
+            words = min(len(opening), tokens_max // 2)
         if self.sent.is_windowed:
-            return plan_windows(tokens, encoder.frame, tokens_max=tokens_max, param=self.param)
+            return plan_windows(
+                tokens, encoder.frame, tokens_max=tokens_max, param=self.param, words=words
+            )
         return plan_singles(
-            tokens, encoder.frame, tokens_max=tokens_max, cut=self.sent.cut, param=self.param
+            tokens,
+            encoder.frame,
+            tokens_max=tokens_max,
+            cut=self.sent.cut,
+            param=self.param,
+            words=words,
         )
 
     @property

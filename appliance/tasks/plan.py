@@ -36,16 +36,21 @@ class Plan:
 
 
 def plan_singles(
-    texts: Sequence[Tokens], frame: Frame, *, tokens_max: int, cut: Cut, param: str
+    texts: Sequence[Tokens], frame: Frame, *, tokens_max: int, cut: Cut, param: str, words: int = 0
 ) -> Plan:
     """Return one framed sequence for each text, cut at the end that `cut` names.
+
+    The first `words` tokens of each are the model's own, and stay.
 
     Raises:
         InputTooLong: a text does not fit and must not be cut.
         InvalidRequest: a text has no tokens, and nothing frames it.
     """
     side: Side = "start" if cut == "start" else "end"
-    sequences = [frame_single(tokens, frame, tokens_max=tokens_max, side=side) for tokens in texts]
+    sequences = [
+        frame_single(tokens, frame, tokens_max=tokens_max, side=side, words=words)
+        for tokens in texts
+    ]
     _require_tokens(sequences, param=param)
     if cut == "none":
         lengths = [len(tokens) + frame.specials for tokens in texts]
@@ -53,13 +58,17 @@ def plan_singles(
     return _plan(sequences)
 
 
-def plan_windows(texts: Sequence[Tokens], frame: Frame, *, tokens_max: int, param: str) -> Plan:
+def plan_windows(
+    texts: Sequence[Tokens], frame: Frame, *, tokens_max: int, param: str, words: int = 0
+) -> Plan:
     """Return as many framed sequences for each text as it takes; none is cut.
+
+    The first `words` tokens of each are the model's own, and open each of its sequences.
 
     Raises:
         InvalidRequest: a text has no tokens, and nothing frames it.
     """
-    framed = [frame_windows(tokens, frame, tokens_max=tokens_max) for tokens in texts]
+    framed = [frame_windows(each, frame, tokens_max=tokens_max, words=words) for each in texts]
     _require_tokens([windows[0] for windows in framed], param=param)
     plan = _plan([window for windows in framed for window in windows])
     return replace(plan, windows=tuple(map(len, framed)))

@@ -52,6 +52,8 @@ class RerankTask:
 
     sent: RerankRequest
     write: Writer
+    shape: str = ""
+    """Tells apart how one body is read; with it calls are known again that are sent twice."""
 
     @property
     def kind(self) -> TaskKind:
@@ -67,6 +69,10 @@ class RerankTask:
     def param(self) -> str:
         """The field of the body that holds the texts."""
         return self.sent.param
+
+    def size(self, texts: Sequence[str]) -> int:
+        """Return how many characters there are to tokenize."""
+        return sum(map(len, texts))
 
     def tokens_enough(self, tokens_max: int) -> int:
         """Return after how many tokens of a text the others make no difference."""

@@ -32,6 +32,11 @@ class Task(Protocol):
         ...
 
     @property
+    def shape(self) -> str:
+        """Return what tells apart how one body is read; empty: as OpenAI's or our own."""
+        ...
+
+    @property
     def param(self) -> str:
         """The field of the body that holds the texts."""
         ...
@@ -50,6 +55,10 @@ class Task(Protocol):
 
     def texts(self, spec: ModelSpec) -> list[str]:
         """Return the texts to tokenize."""
+        ...
+
+    def size(self, texts: Sequence[str]) -> int:
+        """Return about how many characters there are to tokenize."""
         ...
 
     def plan(

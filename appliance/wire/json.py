@@ -36,6 +36,26 @@ def decode_leniently(body: bytes | msgspec.Raw, kind: type[T]) -> T:
     return decode(body, kind, strict=False)
 
 
+SMALL_BYTES_MAX = 4_096
+"""Of a part of a body that is a few words."""
+
+
+def is_given(raw: msgspec.Raw) -> bool:
+    """Say whether a part of a body was sent, and is not null."""
+    return bytes(raw).strip() not in {b"", b"null"}
+
+
+def decode_small(raw: msgspec.Raw, kind: type[T], *, param: str) -> T:
+    """Return a small part of a body as `kind`; a list becomes objects only after its size is known.
+
+    Raises:
+        InvalidRequest: it is too large, or as `decode` says.
+    """
+    if len(bytes(raw)) > SMALL_BYTES_MAX:
+        raise InvalidRequest(f"{param} is too long", param=param)
+    return decode(raw, kind, param=param)
+
+
 def decode(
     body: bytes | msgspec.Raw, kind: type[T], *, param: str | None = None, strict: bool = True
 ) -> T:

@@ -49,6 +49,7 @@ def test_a_page_that_is_named_may_call_and_read(tmp_path):
         ((APP,), "http://app.example", "/v1/models"),
         ((APP,), "null", "/v1/models"),
         ((APP,), APP, "/admin/v1/keys"),
+        ((APP,), APP, "/metrics"),
     ],
 )
 def test_no_other_page_and_no_page_of_the_operators_api(tmp_path, origins, origin, path):

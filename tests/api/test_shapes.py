@@ -223,6 +223,18 @@ def test_the_lists_of_models_are_there_for_each_reader(client):
     assert client.get("/api/version").json()["version"]
 
 
+def test_one_body_with_the_fields_of_two_shapes_is_not_answered_twice_for_one_price(client):
+    body = {"model": EMBED, "input": "a", "texts": ["many words " * 50] * 8, "prompt": "a"}
+    headers = {"Idempotency-Key": "two shapes".replace(" ", "-")}
+    first = client.post("/v1/embeddings", json=body, headers=headers)
+    assert first.status_code == 200
+    for path in ("/v2/embed", "/api/embeddings", "/api/embed"):
+        other = client.post(path, json=body, headers=headers)
+        assert other.status_code == 422, other.text
+    again = client.post("/embeddings", json=body, headers=headers)
+    assert again.headers["idempotent-replayed"] == "true"
+
+
 def test_a_call_that_names_a_model_by_its_path_is_not_repeated_for_another(client):
     headers = {"Idempotency-Key": "one"}
     first = client.post(f"/tei/{NAME}/embed", json={"inputs": "a"}, headers=headers)

@@ -79,5 +79,10 @@ async def show_health_below(
 
 async def _info(services: Services, model: str) -> Response[bytes]:
     view = await services.admin.models.show(model)
-    described = tei.info(view, version=program_version(), inputs_max=services.limits.inputs_max)
+    described = tei.info(
+        view,
+        pooling=services.admin.models.catalog.find(view.id).entry.pooling,
+        version=program_version(),
+        inputs_max=services.limits.inputs_max,
+    )
     return answer(described)

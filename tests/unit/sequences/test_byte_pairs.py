@@ -28,7 +28,7 @@ TINY = BytePairs(encoding_of(RAW), RAW)
 
 
 def texts(*lists):
-    return TINY.texts(lists, param="input", is_single=False)
+    return TINY.texts(lists, param="input", is_single=False, bytes_max=10_000)
 
 
 def test_ids_are_laid_side_by_side():
@@ -56,7 +56,7 @@ def test_an_id_that_stands_for_no_text_is_named(ids, message):
     with pytest.raises(InvalidRequest, match=message):
         texts([256], ids)
     with pytest.raises(InvalidRequest, match=r"^input\[\d\] is "):
-        TINY.texts([ids], param="input", is_single=True)
+        TINY.texts([ids], param="input", is_single=True, bytes_max=10_000)
 
 
 def test_another_file_is_not_read():
@@ -76,3 +76,11 @@ def test_the_published_ones_are_named_by_the_address_that_they_come_from():
         address = f"https://openaipublic.blob.core.windows.net/encodings/{encoding.name}.tiktoken"
         assert encoding.cached == hashlib.sha1(address.encode()).hexdigest()
         assert len(encoding.sha256) == 64
+
+
+def test_more_text_than_a_body_may_have_is_refused_before_it_is_joined():
+    lists = [[token] * 10 for token in list(TINY._pieces)[:2]]
+    size = sum(len(TINY._pieces[each[0]]) * 10 for each in lists)
+    assert len(TINY.texts(lists, param="input", is_single=False, bytes_max=size)) == 2
+    with pytest.raises(InvalidRequest, match=f"more than {size - 1} bytes"):
+        TINY.texts(lists, param="input", is_single=False, bytes_max=size - 1)

@@ -69,10 +69,17 @@ def test_every_word_is_understood(body, field, value):
         ({"embedding_types": ["int4"]}, "embedding_types"),
         ({"embedding_types": ["int8", "int8"]}, "embedding_types"),
         ({"embedding_types": ["float"] * 17}, "embedding_types"),
+        ({"embedding_types": ["float"] * 100_000}, "embedding_types"),
+        ({"inputs": [{"content": [{"type": "text", "text": "x"}]}]}, "inputs"),  # and texts
+        ({"texts": None, "inputs": [{"content": []}] * 20_000}, "inputs"),
+        (
+            {"texts": None, "inputs": [{"content": [{"type": "text", "text": "x" * 1_000_001}]}]},
+            "inputs",
+        ),
         ({"truncate": "LEFT"}, "truncate"),
         ({"max_tokens": 5}, "max_tokens"),
-        ({"inputs": [{"content": [{"type": "image_url"}]}]}, "inputs"),
-        ({"inputs": [{"content": []}]}, "inputs"),
+        ({"texts": None, "inputs": [{"content": [{"type": "image_url"}]}]}, "inputs"),
+        ({"texts": None, "inputs": [{"content": []}]}, "inputs"),
     ],
 )
 def test_a_wrong_field_is_named(body, param):

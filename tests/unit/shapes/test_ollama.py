@@ -36,6 +36,12 @@ def test_the_older_route_has_one_prompt():
         ["a"],
         "prompt",
     )
-    with pytest.raises(InvalidRequest) as refused:
-        ollama.older_task(b'{"model": "m"}', LIMITS)
-    assert refused.value.param == "prompt"
+    for body in (
+        b'{"model": "m"}',
+        b'{"prompt": ["a", "b"]}',
+        b'{"prompt": ""}',
+        b'{"prompt": [1]}',
+    ):
+        with pytest.raises(InvalidRequest) as refused:
+            ollama.older_task(body, LIMITS)
+        assert refused.value.param == "prompt"

@@ -77,6 +77,11 @@ def test_null_means_not_given(field):
         ({"output_dtype": "int4"}, "output_dtype"),
         ({"embedding_type": ["float", "binary"]}, "embedding_type"),
         ({"embedding_type": []}, "embedding_type"),
+        ({"embedding_type": ["a"] * 100_000}, "embedding_type"),
+        ({"embedding_type": "binary", "output_dtype": "int8"}, "embedding_type"),
+        ({"long_input": "mean", "truncate": False}, "truncate"),
+        ({"long_input": "mean", "truncate": "START"}, "truncate"),
+        ({"long_input": "mean", "normalized": False}, "normalized"),
         ({"dimensions": 64, "output_dimension": 32}, "output_dimension"),
         ({"late_chunking": True}, "late_chunking"),
         ({"return_multivector": True}, "return_multivector"),
@@ -142,6 +147,21 @@ def test_a_missing_input_is_named():
 )
 def test_every_clients_own_word_is_understood(body, field, value):
     assert getattr(embeddings(**body), field) == value
+
+
+def test_how_a_body_is_read_tells_calls_apart_that_are_sent_twice():
+    body = b'{"model": "m", "input": "a", "inputs": "b", "texts": ["c"], "prompt": "d"}'
+    tasks = [
+        openai.embed_task(body, LIMITS),
+        openai.embed_task(body, LIMITS, model="m"),
+        tei.embed_task(body, LIMITS),
+        tei.embed_task(body, LIMITS, model="m"),
+        ollama.embed_task(body, LIMITS, elapsed_ns=lambda: 5),
+        ollama.older_task(body, LIMITS),
+    ]
+    assert len({task.shape for task in tasks}) == len(tasks)
+    texts = cohere.embed_task(b'{"texts": ["c"]}', LIMITS, request_id="r", version=2)
+    assert texts.shape not in {task.shape for task in tasks}
 
 
 def test_a_model_in_the_path_comes_before_one_in_the_body():

@@ -63,7 +63,7 @@ def test_the_least_that_any_client_sends_is_enough():
     [
         ({"top_n": 1}, "top_n", 1),  # Cohere, Jina
         ({"top_k": 1}, "top_n", 1),  # Voyage
-        ({"top_n": 2, "top_k": 1}, "top_n", 2),
+        ({"top_n": 2, "top_k": 2}, "top_n", 2),
         ({"top_n": 0}, "top_n", None),  # vLLM: all of them
         ({"top_n": 99}, "top_n", 99),
         ({"return_documents": True}, "return_documents", True),
@@ -107,6 +107,10 @@ def test_every_clients_own_word_is_understood(body, field, value):
         ({"top_n": True}, "top_n"),
         ({"top_n": "some"}, "top_n"),
         ({"truncate": "START"}, "truncate"),
+        ({"top_n": 2, "top_k": 1}, "top_k"),
+        ({"max_tokens_per_doc": 2, "max_doc_length": 1}, "max_doc_length"),
+        ({"texts": ["c"]}, "texts"),
+        ({"rank_fields": ["a"] * 100_000}, "rank_fields"),
         ({"truncation_direction": "Left"}, "truncation_direction"),
         ({"max_tokens_per_doc": 0}, "max_tokens_per_doc"),
         ({"rank_fields": "text"}, "rank_fields"),

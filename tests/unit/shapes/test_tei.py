@@ -27,6 +27,7 @@ def question(**body):
         ({"model": "m#document"}, "input_type", "document"),
         ({"options": {"wait_for_model": True}}, "texts", ["a"]),
         ({"parameters": {}}, "texts", ["a"]),
+        ({"parameters": None}, "texts", ["a"]),
     ],
 )
 def test_every_word_is_understood(body, field, value):
@@ -41,6 +42,7 @@ def test_every_word_is_understood(body, field, value):
         ({"truncation_direction": "up"}, "truncation_direction"),
         ({"prompt_name": "sts"}, "prompt_name"),
         ({"parameters": {"normalize": True}}, "parameters"),
+        ({"parameters": [[]] * 100_000}, "parameters"),
     ],
 )
 def test_a_wrong_field_is_named(body, param):
@@ -53,6 +55,7 @@ def test_a_wrong_field_is_named(body, param):
     ("body", "expected"),
     [
         ({"texts": ["a"]}, True),
+        ({"texts": ["a"], "inputs": None}, True),
         ({"texts": ["a"], "inputs": "b"}, False),
         ({"inputs": '"texts"'}, False),
         ({"inputs": "a"}, False),

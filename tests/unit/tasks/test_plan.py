@@ -4,7 +4,7 @@ import pytest
 from appliance.core.errors import COUNTED_MAX, InputTooLong, InvalidRequest, UnsupportedDimensions
 from appliance.sequences.sequence import Frame
 from appliance.tasks.embed import require_dimensions
-from appliance.tasks.plan import plan_singles
+from appliance.tasks.plan import plan_singles, plan_windows
 
 FRAME = Frame(cls=901, sep=902)
 
@@ -24,6 +24,25 @@ def test_a_text_may_lose_its_beginning_instead_of_its_end():
         [901, 4, 5, 6, 7, 8, 9, 10, 11, 902],
     ]
     assert found.truncated == 1
+
+
+def test_the_models_own_words_stay_where_a_text_loses_its_beginning():
+    found = plan_singles(texts(3, 12), FRAME, tokens_max=10, cut="start", param="input", words=2)
+    assert [s.tokens.tolist() for s in found.sequences] == [
+        [901, 0, 1, 2, 902],
+        [901, 0, 1, 6, 7, 8, 9, 10, 11, 902],
+    ]
+
+
+def test_the_models_own_words_open_each_window():
+    found = plan_windows(texts(3, 12), FRAME, tokens_max=8, param="input", words=2)
+    assert [s.tokens.tolist() for s in found.sequences] == [
+        [901, 0, 1, 2, 902],
+        [901, 0, 1, 2, 3, 4, 5, 902],
+        [901, 0, 1, 6, 7, 8, 902],
+        [901, 0, 1, 9, 10, 11, 902],
+    ]
+    assert (found.windows, found.truncated) == ((1, 3), 0)
 
 
 def test_every_text_is_a_sequence_of_its_own_in_order():
