@@ -86,7 +86,7 @@ class Limits:
     batch_lines_in_flight_max: int = 256
     """Lines of all batches that are computed, or wait to be written, at one time."""
     batch_lines_beside_realtime_max: int = 2
-    """The same while realtime calls come: what is begun at once is waited for at once."""
+    """The same while realtime calls come, or one of each batch; what is begun is waited for."""
     batches_running_max: int = 16
     """Batches that advance at one time; others wait for one of them to end."""
     batches_running_per_key_max: int = 4
