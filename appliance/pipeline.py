@@ -154,17 +154,21 @@ class Pipeline:
                 self._realtime_ended_ns = self._clock.monotonic_ns()
 
     @contextmanager
-    def looked_up(self, key: Key, model: str) -> Iterator[tuple[ModelSpec, Lease]]:
+    def looked_up(self, key: Key, model: str | None) -> Iterator[tuple[ModelSpec, Lease]]:
         """Yield a model and a lease on it, for what needs its tokenizer alone and costs nothing.
 
-        It counts as one of the key's requests and calls, and as one in flight.
+        Without a name it is the key's default model for embeddings. It counts as one of the key's
+        requests and calls, and as one in flight.
 
         Raises:
             ApplianceError: every refusal that comes before a text is looked at.
         """
         if self.draining:
             raise Draining
-        spec = self.models.find(key, model)
+        if model is None:
+            spec = self.models.resolve(key, None, "embeddings")
+        else:
+            spec = self.models.find(key, model)
         self.in_flight += 1
         self._idle.clear()
         try:

@@ -32,10 +32,14 @@ TOKEN_BYTES = 16
 PIECE_BYTES = 24
 SPAN_BYTES = 80
 SEGMENT_BYTES = 120
+COPIES = 4
+"""How often a single list's text stands in an answer, under the names that clients read."""
+TEI_TOKENS_MAX = 100_000
+"""In one answer with places: each is an object."""
 COUNT_CHARS = 100
 """What a count takes besides its characters, in characters."""
 
-Lookup = Callable[[Key, str], AbstractContextManager[tuple[ModelSpec, Lease]]]
+Lookup = Callable[[Key, str | None], AbstractContextManager[tuple[ModelSpec, Lease]]]
 """From a model's name to the model and a lease on it: `Pipeline.looked_up`."""
 
 
@@ -71,10 +75,16 @@ class Tokenizing:
         Raises:
             ApplianceError: every refusal of the error table that is not about money.
         """
-        with self._look_up(call.key, _named(sent.model)) as (spec, lease):
+        with self._look_up(call.key, sent.model) as (spec, lease):
             encoder = await self._encoder(call, spec)
             tokens = await self._tokens(call, sent.texts, encoder, lease)
             size = sum(map(len, tokens))
+            if sent.is_tei and size > TEI_TOKENS_MAX:
+                raise InvalidRequest(
+                    f"the call has {size} tokens; with their places {TEI_TOKENS_MAX} at most: "
+                    "split it, or POST /v1/tokenize",
+                    param="inputs",
+                )
             each = SPAN_BYTES if sent.is_tei else TOKEN_BYTES + PIECE_BYTES * sent.return_pieces
             call.held.take(size * each)
             render = _tei_tokens if sent.is_tei else _tokens
@@ -92,14 +102,15 @@ class Tokenizing:
             InvalidRequest: an id is none of the model's; the message gives its place.
             ApplianceError: every other refusal that is not about money.
         """
-        with self._look_up(call.key, _named(sent.model)) as (spec, lease):
+        with self._look_up(call.key, sent.model) as (spec, lease):
             encoder = await self._encoder(call, spec)
             size = sum(map(len, sent.tokens))
             call.held.take(size * TOKEN_BYTES)
+            most = self._limits.body_bytes_max
             if size <= INLINE_CHARS:
-                return FreeAnswer(spec.id, _detokenized(spec, sent, encoder))
+                return FreeAnswer(spec.id, _detokenized(spec, sent, encoder, most))
             body = await lease.in_thread(
-                _detokenized, spec, sent, encoder, key=call.key.id, cost=size
+                _detokenized, spec, sent, encoder, most, key=call.key.id, cost=size
             )
             return FreeAnswer(spec.id, body)
 
@@ -157,6 +168,10 @@ class _Cutting:
         self._sent, self._spec, self._encoder = sent, spec, encoder
         most = min(spec.entry.max_input_tokens, encoder.tokens_max)
         tokens_max = sent.tokens_max or most
+        if tokens_max > most:
+            raise InvalidRequest(
+                f"tokens_max is at most {most}: {spec.id} takes no longer text", param="tokens_max"
+            )
         if sent.overlap > tokens_max // 2:
             raise InvalidRequest("overlap is at most half of tokens_max", param="overlap")
         self._enough = tokens_max
@@ -218,12 +233,6 @@ class _Cutting:
         self._spent += len(text) + COUNT_CHARS
         (tokens,) = self._encoder.tokenizer.encode([text], self._enough)
         return len(tokens) + self._encoder.frame.specials
-
-
-def _named(model: str | None) -> str:
-    if model is None:
-        raise InvalidRequest("model is missing", param="model")
-    return model
 
 
 def _framed(tokens: Tokens, encoder: TextEncoder, *, with_specials: bool) -> Tokens:
@@ -326,9 +335,11 @@ def _places(
     return [(start, stop) for start, stop in spans.tolist()]
 
 
-def _detokenized(spec: ModelSpec, sent: DetokenizeRequest, encoder: TextEncoder) -> bytes:
+def _detokenized(
+    spec: ModelSpec, sent: DetokenizeRequest, encoder: TextEncoder, chars_max: int
+) -> bytes:
     vocabulary = encoder.tokenizer.vocabulary
-    texts = []
+    texts, left = [], chars_max // COPIES
     for index, ids in enumerate(sent.tokens):
         tokens = np.array(ids, np.int32)
         outside = np.flatnonzero(tokens >= vocabulary.size)
@@ -342,6 +353,12 @@ def _detokenized(spec: ModelSpec, sent: DetokenizeRequest, encoder: TextEncoder)
         if not sent.with_specials:
             tokens = tokens[~vocabulary.special(tokens)]
         texts.append(vocabulary.text(tokens))
+        left -= len(texts[-1])
+        if left < 0:
+            raise InvalidRequest(
+                f"{sent.param} stands for more than {chars_max // COPIES} characters; split it",
+                param=sent.param,
+            )
     if sent.is_tei:
         return orjson.dumps(texts)
     answer: dict[str, object] = {

@@ -33,7 +33,9 @@ _ANYWHERE = "。．｡！？︒︕︖؟۔।॥։።፧፨។៕။།༎᠃᠉�
 _CLOSERS = "\"'”’»›)\\]}」』】〉》）］｝〕"  # noqa: RUF001 - the same
 _SENTENCE = re.compile(
     rf"[{_ANYWHERE}]+[{_CLOSERS}]*\s*"
-    rf"|(?P<mark>[.!?…]+)[{_CLOSERS}{_ANYWHERE}]*(?:\s+|\Z)"
+    # A run of marks is looked at from its first one alone, and never given back: else a text of
+    # marks without a space would be read again from each of them.
+    rf"|(?<![.!?…])(?P<mark>[.!?…]++)[{_CLOSERS}{_ANYWHERE}]*+(?:\s+|\Z)"
     r"|\n[^\S\n]*\n\s*"
 )
 _EMPTY_LINE = re.compile(r"\n[^\S\n]*\n")

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 
+from appliance import tokenizing
 from appliance.core.limits import Limits
 from tests.api.test_held_bytes import LIMITS as HELD
 from tests.api.test_held_bytes import Caller, held_of
@@ -291,6 +292,31 @@ def test_a_key_sees_its_own_models_alone_and_a_model_must_be_named(tmp_path, pat
         assert error_of(answer)[:2] == (403, "insufficient_scope")
 
     asked(tmp_path, story, models=[RERANK])
+
+
+def test_what_is_too_large_for_the_model_or_an_answer_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(tokenizing, "TEI_TOKENS_MAX", 5)
+
+    async def story(post, on):
+        answer = await post("/v1/segment", model=EMBED, text=TEXT, by="tokens", tokens_max=5_000)
+        assert error_of(answer) == (400, "invalid_request", "tokens_max")
+        answer = await post("/tokenize", inputs="one two three four five six")
+        assert error_of(answer) == (400, "invalid_request", "inputs")
+        monkeypatch.setattr(tokenizing, "COPIES", 32_000_000 // 100)
+        answer = await post("/v1/detokenize", model=EMBED, tokens=[2000] * 300)
+        assert error_of(answer) == (400, "invalid_request", "tokens")
+        assert "more than 100 characters" in answer.json()["detail"]
+
+    asked(tmp_path, story)
+
+
+def test_without_a_model_the_default_one_is_meant(tmp_path):
+    async def story(post, on):
+        for path in ("/v1/tokenize", "/tokenize"):
+            answer = await post(path, input="a")
+            assert (answer.status_code, answer.json()["model"]) == (200, EMBED)
+
+    asked(tmp_path, story)
 
 
 def test_a_draining_server_refuses_and_a_crowd_waits_its_turn(tmp_path):

@@ -27,7 +27,7 @@ Sent = TypeVar("Sent", TokenizeRequest, DetokenizeRequest)
 async def tokenize(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Show the tokens of texts; free of charge."""
     async with services.paid.admitted(request) as paid:
-        sent = _named(tokenize_request(paid.body, services.limits), request, services)
+        sent = tokenize_request(paid.body, services.limits)
         return await paid.answer_free(lambda call: services.tokenizing.tokenize(call, sent))
 
 
@@ -35,7 +35,7 @@ async def tokenize(request: AnyRequest, services: NamedDependency[Services]) -> 
 async def detokenize(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Show the texts of tokens; free of charge."""
     async with services.paid.admitted(request) as paid:
-        sent = _named(detokenize_request(paid.body, services.limits), request, services)
+        sent = detokenize_request(paid.body, services.limits)
         return await paid.answer_free(lambda call: services.tokenizing.detokenize(call, sent))
 
 
@@ -76,14 +76,3 @@ async def tei_texts(request: AnyRequest, services: Services, model: str) -> Resp
 def of_tei(sent: Sent, model: str) -> Sent:
     """Return a request as TEI's to a model."""
     return msgspec.structs.replace(sent, model=model, is_tei=True)
-
-
-def _named(sent: Sent, request: AnyRequest, services: Services) -> Sent:
-    """Return a request that names a model, if its client comes from a server of one model.
-
-    TEI's and llama.cpp's clients send none; on our own paths all others must.
-    """
-    is_ours = request.scope["path"].startswith("/v1/")
-    if sent.model is not None or (is_ours and not sent.is_tei):
-        return sent
-    return msgspec.structs.replace(sent, model=services.pipeline.models.default("embeddings").id)

@@ -91,8 +91,10 @@ class LlamaVocabulary:
     def _bytes(self, tokens: Ids) -> list[bytes]:
         self._require_within(tokens)
         known = self._known
-        for token in set(tokens.tolist()) - known.keys():
-            known[token] = self._piece(token)
+        # Not by a difference of sets, which would look at every known one.
+        for token in set(tokens.tolist()):
+            if token not in known:
+                known[token] = self._piece(token)
         return [known[token] for token in tokens.tolist()]
 
     def _piece(self, token: int) -> bytes:

@@ -124,3 +124,10 @@ def test_a_fence_ends_with_one_of_its_kind_that_is_as_long(text):
 )
 def test_signs_of_several_code_points_stay_whole_where_they_can(text, place, expected):
     assert boundaries.cluster_end(text, 0, place) == expected
+
+
+@pytest.mark.parametrize("run", [".", "!?", "…", ". ", "。", "\n", "\n ", '."', "。.", ".\u200b"])
+def test_a_long_run_of_marks_is_read_once(run):
+    # Read again from each of its characters, a million of them would take hours.
+    text = "One." + run * (300_000 // len(run)) + "a"
+    assert boundaries.sentences(text, 0, len(text))[-1] == len(text)
