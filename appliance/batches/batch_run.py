@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from appliance.batches.line_call import LineCall, expired
-from appliance.batches.lines import Line, check, raw_lines, read_line
+from appliance.batches.lines import Line, check, unanswered_lines
 from appliance.batches.result_writer import RETRY_S, ResultWriter
 from appliance.batches.results import ResultFile
 from appliance.batches.work import LOOK_S, Work, pause
@@ -23,7 +23,6 @@ from appliance.core.cancellation import uninterrupted
 from appliance.core.clock import MICROSECONDS_PER_DAY
 from appliance.core.errors import ApplianceError, InvalidKey, KeyNotFound, StoreFailed
 from appliance.core.failpoint import reach
-from appliance.core.limits import Limits
 from appliance.ledger import batches, files
 from appliance.ledger.batches import Batch, BatchError, Status
 from appliance.ledger.entry import Charge
@@ -36,9 +35,6 @@ PACE_S = 0.01
 """Between the beginnings of two lines while realtime calls come."""
 BEHIND_MAX = 4
 """So often a line waits for that while a realtime call is being answered: batches go on, too."""
-CHUNK_LINES = 256
-CHUNK_BYTES = 1_000_000
-"""What is read of a file at one time, and one line more."""
 NOT_LIVE = BatchError("invalid_api_key", "the key of this batch was revoked or has expired")
 INPUT_GONE = BatchError("input_file_missing", "the input file cannot be read", "input_file_id")
 OUR_FAULT = BatchError("server_error", "unexpected error; the server's log says more")
@@ -69,6 +65,11 @@ class BatchRun:
         self._changed = asyncio.Event()
         self._owed: dict[int, Charge] = {}
         self._fault: BatchError | None = None
+        self._saving: dict[str, Any] = {}
+        """What is on its way into the books, and not true before it is there."""
+        self._is_ending = False
+        self._in_flight_bytes = 0
+        self._writing: asyncio.Task[None] | None = None
         self._is_cut = False
         """Lines were not computed in time."""
 
@@ -98,7 +99,7 @@ class BatchRun:
         Raises:
             StorageFull, LedgerUnavailable: the books cannot say so now.
         """
-        if self.batch.status in ("validating", "in_progress"):
+        if self.batch.status in ("validating", "in_progress") and not self._is_ending:
             await self._save(status="cancelling", cancelling_us=self._now_us())
             self._changed.set()
         return self.batch
@@ -109,14 +110,13 @@ class BatchRun:
         return self._work.clock.wall_us()
 
     async def _save(self, **changes: Any) -> None:
-        before = self.batch
-        batch = self.batch = msgspec.structs.replace(before, **changes)
+        batch = msgspec.structs.replace(self.batch, **changes)
+        self._saving = changes
         try:
             await self._work.writer.run(lambda connection: batches.save(connection, batch))
-        except ApplianceError:
-            undone = {name: getattr(before, name) for name in changes}
-            self.batch = msgspec.structs.replace(self.batch, **undone)
-            raise
+            self.batch = msgspec.structs.replace(self.batch, **changes)
+        finally:
+            self._saving = {}
 
     @property
     def _is_stopping(self) -> bool:
@@ -181,11 +181,18 @@ class BatchRun:
             lambda connection: batches.owed(connection, batch.id), durable=False
         )
         try:
-            output, errors, done = await asyncio.to_thread(self._open_results)
+            output, errors, done, (good, bad) = await asyncio.to_thread(self._open_results)
         except (StoreFailed, OSError) as error:
             raise Ended(RESULTS_GONE, error) from None
+        self.batch = msgspec.structs.replace(
+            self.batch,
+            completed=good,
+            failed=bad,
+            output_bytes=output.size,
+            error_bytes=errors.size,
+        )
         writer = ResultWriter(self._work, output, errors, self._progress, self._written(done))
-        writing = asyncio.create_task(writer.run(self._note_written))
+        writing = self._writing = asyncio.create_task(writer.run(self._note_written))
         try:
             with self._open_input() as file:
                 await self._take_lines(file, done, writer)
@@ -198,8 +205,10 @@ class BatchRun:
             over: Status = "expired" if self._is_cut else "completed"
             await self._end("cancelled" if self._is_cancelled else over)
 
-    def _open_results(self) -> tuple[ResultFile, ResultFile, bytearray]:
-        """Open both files and find which lines are answered; seconds of work at most.
+    def _open_results(self) -> tuple[ResultFile, ResultFile, bytearray, list[int]]:
+        """Open both files and find which lines are answered, and how many in each.
+
+        Seconds of work at most.
 
         Raises:
             StoreFailed, OSError: what was written is not there.
@@ -220,14 +229,7 @@ class BatchRun:
             output.close()
             errors.close()
             raise
-        self.batch = msgspec.structs.replace(
-            self.batch,
-            completed=counts[0],
-            failed=counts[1],
-            output_bytes=output.size,
-            error_bytes=errors.size,
-        )
-        return output, errors, done
+        return output, errors, done, counts
 
     def _written(self, done: bytearray) -> list[int]:
         """Return the charges whose answers were found in the file: they are owed no more."""
@@ -242,17 +244,18 @@ class BatchRun:
             output_bytes=output,
             error_bytes=errors,
         )
-        return self.batch
+        return msgspec.structs.replace(self.batch, **self._saving)
 
     def _note_written(self, count: int) -> None:
         self._unwritten -= count
         self._changed.set()
 
     async def _take_lines(self, file: BinaryIO, done: bytearray, writer: ResultWriter) -> None:
-        lines = _chunks(file, self.batch.endpoint, self._work.limits, done)
+        lines = unanswered_lines(file, self.batch.endpoint, self._work.limits, done)
         while some := await asyncio.to_thread(next, lines, None):
             for line in some:
-                await self._room()
+                is_given_up = self._is_over and line.number not in self._owed
+                await (self._backlog() if is_given_up else self._room(line))
                 if self._is_stopping:
                     return
                 if self._is_over and line.number not in self._owed:
@@ -264,8 +267,14 @@ class BatchRun:
                     continue
                 self._begin(line, writer)
 
-    async def _room(self) -> None:
-        """Return when another line may begin."""
+    async def _backlog(self) -> None:
+        """Return when another line may be given up, which takes nothing but writing."""
+        most = self._work.limits.batch_lines_in_flight_max
+        while self._unwritten >= most and not self._is_stopping:
+            await self._wait_for_change()
+
+    async def _room(self, line: Line) -> None:
+        """Return when a line may begin: one that is large alone, others a few at a time."""
         pipeline = self._work.pipeline
         # Calls come between: each line takes a millisecond of the loop, and its turn of the engine.
         await asyncio.sleep(PACE_S if pipeline.is_realtime_about else 0)
@@ -273,10 +282,17 @@ class BatchRun:
             if not pipeline.realtime_in_flight:
                 break
             await asyncio.sleep(PACE_S)
-        while self._unwritten >= self._share() and not self._is_stopping:
+        limits = self._work.limits
+        most = limits.batch_held_bytes_max // limits.batches_running_max
+        while not self._is_stopping and (
+            self._unwritten >= self._share()
+            or (self._in_flight_bytes and self._in_flight_bytes + len(line.body) > most)
+        ):
             await self._wait_for_change()
 
     async def _wait_for_change(self) -> None:
+        if self._writing is not None and self._writing.done():
+            self._writing.result()  # nothing is written any more, and this says why
         self._changed.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(LOOK_S):
@@ -284,9 +300,17 @@ class BatchRun:
 
     def _begin(self, line: Line, writer: ResultWriter) -> None:
         self._unwritten += 1
+        size = len(line.body)
+        self._in_flight_bytes += size
         task = asyncio.create_task(self._serve(line, writer))
         self._lines.add(task)
-        task.add_done_callback(self._lines.discard)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._lines.discard(task)
+            self._in_flight_bytes -= size
+            self._changed.set()
+
+        task.add_done_callback(ended)
 
     async def _serve(self, line: Line, writer: ResultWriter) -> None:
         charge = self._owed.get(line.number)
@@ -341,6 +365,7 @@ class BatchRun:
     async def _end(self, status: Status, wrong: list[BatchError] | None = None) -> None:
         """Write that the batch has ended, and give back what was charged without an answer."""
         reach("before_end")
+        self._is_ending = True
         now_us = self._now_us()
         changes: dict[str, Any] = {"status": status, f"{status}_us": now_us, "errors": wrong or []}
         if self.batch.in_progress_us is not None:
@@ -372,20 +397,3 @@ class BatchRun:
                 yield StoredFile(
                     file_id, batch.key_id, name, "batch_output", size, now_us, expires_us
                 )
-
-
-def _chunks(file: BinaryIO, endpoint: str, limits: Limits, done: bytearray) -> Iterator[list[Line]]:
-    """Yield the lines of a checked file that are not answered, some at a time."""
-    some: list[Line] = []
-    size = 0
-    for number, raw in raw_lines(file, limits.body_bytes_max):
-        if number >= len(done) or done[number]:
-            continue
-        line = read_line(number, raw, endpoint, limits)
-        some.append(line)
-        size += len(line.body)
-        if len(some) >= CHUNK_LINES or size >= CHUNK_BYTES:
-            yield some
-            some, size = [], 0
-    if some:
-        yield some

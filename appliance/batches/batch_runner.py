@@ -132,7 +132,10 @@ class BatchRunner:
             log.exception("%s stopped by an error of ours", run.batch.id)
             self._faults[run.batch.id] += 1
             if self._faults[run.batch.id] >= FAULTS_MAX:
-                await run.give_up()
+                try:
+                    await run.give_up()
+                except Exception:
+                    log.exception("%s cannot be ended either", run.batch.id)
         finally:
             batch = run.batch
             del self._runs[batch.id]

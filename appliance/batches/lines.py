@@ -18,6 +18,11 @@ from appliance.wire.json import decode
 
 ERRORS_MAX = 100
 """Errors of one file that are told."""
+BLANK = b""
+"""What stands for a line of spaces: not a request, and a line to whoever counts."""
+CHUNK_LINES = 256
+CHUNK_BYTES = 1_000_000
+"""What is read of a file at one time, and one line more."""
 DIGEST_BYTES = 12
 """Enough that two of 200,000 custom_ids are not mistaken for one another."""
 
@@ -57,7 +62,7 @@ class WrongLine(Exception):
 
 
 def raw_lines(file: BinaryIO, bytes_max: int) -> Iterator[tuple[int, bytes | None]]:
-    """Yield the number and the bytes of each line that is not blank; None: it is too long."""
+    """Yield each line with its number; `BLANK` for a blank one, None for one that is too long."""
     number = 0
     while piece := file.readline(bytes_max + 2):
         number += 1
@@ -65,8 +70,8 @@ def raw_lines(file: BinaryIO, bytes_max: int) -> Iterator[tuple[int, bytes | Non
             while piece and not piece.endswith(b"\n"):
                 piece = file.readline(bytes_max)
             yield number, None
-        elif piece.strip():
-            yield number, piece
+        else:
+            yield number, piece if piece.strip() else BLANK
 
 
 def read_line(number: int, raw: bytes | None, endpoint: str, limits: Limits) -> Line:
@@ -111,11 +116,14 @@ def check(
     for number, raw in raw_lines(file, limits.body_bytes_max):
         if len(errors) >= ERRORS_MAX or is_over():
             break
-        total += 1
         if number > limits.batch_lines_max:
-            message = f"a batch has {limits.batch_lines_max} lines at most: split the file"
+            most = limits.batch_lines_max
+            message = f"a batch has {most} lines at most, blank ones included: split the file"
             errors.append(BatchError("too_many_lines", message, None, number))
             break
+        if raw == BLANK:
+            continue
+        total += 1
         try:
             line = read_line(number, raw, endpoint, limits)
         except WrongLine as wrong:
@@ -129,3 +137,22 @@ def check(
     if not total and not errors:
         errors.append(BatchError("empty_file", "the file has no lines"))
     return Checked(total, errors)
+
+
+def unanswered_lines(
+    file: BinaryIO, endpoint: str, limits: Limits, done: bytearray
+) -> Iterator[list[Line]]:
+    """Yield the lines of a checked file that are not answered, some at a time."""
+    some: list[Line] = []
+    size = 0
+    for number, raw in raw_lines(file, limits.body_bytes_max):
+        if raw == BLANK or number >= len(done) or done[number]:
+            continue
+        line = read_line(number, raw, endpoint, limits)
+        some.append(line)
+        size += len(line.body)
+        if len(some) >= CHUNK_LINES or size >= CHUNK_BYTES:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some

@@ -80,7 +80,8 @@ COLUMNS = ", ".join(FIELDS)
 SELECT = f"SELECT {COLUMNS} FROM batches"  # noqa: S608 - constants
 INSERT = f"INSERT INTO batches ({COLUMNS}) VALUES ({', '.join('?' * len(FIELDS))})"  # noqa: S608
 CHANGING = [name for name in FIELDS if name not in ("id", "key_id", "metadata", "created_us")]
-UPDATE = f"UPDATE batches SET {', '.join(f'{name} = :{name}' for name in CHANGING)} WHERE id = :id"  # noqa: S608
+SET = ", ".join(f"{name} = :{name}" for name in CHANGING)
+UPDATE = f"UPDATE batches SET {SET} WHERE id = :id AND {IS_OPEN}"  # noqa: S608 - constants
 PAGE = """
     WHERE key_id = :key AND (:after IS NULL OR (created_us, id) < (:after_us, :after))
     ORDER BY created_us DESC, id DESC LIMIT :limit
@@ -113,7 +114,7 @@ def insert(connection: sqlite3.Connection, batch: Batch, *, open_max: int, kept_
 
 
 def save(connection: sqlite3.Connection, batch: Batch) -> None:
-    """Write what a batch is now."""
+    """Write what a batch is now; one that has ended stays as it ended."""
     connection.execute(UPDATE, _row(batch))
 
 

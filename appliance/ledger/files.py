@@ -11,6 +11,7 @@ from appliance.ledger import batches
 
 COLUMNS = "id, key_id, filename, purpose, bytes, created_us, expires_us"
 SELECT = f"SELECT {COLUMNS} FROM files"  # noqa: S608 - constants
+INSERT_ONCE = f"INSERT OR IGNORE INTO files ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
 INSERT = f"INSERT INTO files ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
 PAGE = """
     WHERE key_id = :key AND (:purpose IS NULL OR purpose = :purpose)
@@ -106,7 +107,7 @@ def end_batch(
 ) -> None:
     """Write that a batch has ended, together with the files that its key gets."""
     for file in made:
-        insert(connection, file)
+        connection.execute(INSERT_ONCE, astuple(file))  # it may be said again, after an error
     batches.end(connection, batch, now_us)
 
 
