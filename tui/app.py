@@ -9,13 +9,11 @@ import signal
 from contextlib import suppress
 from typing import ClassVar, TypeVar
 
-from textual import events, on, work
+from textual import on, work
 from textual.app import App, ComposeResult, ScreenStackError
 from textual.binding import Binding, BindingType
 from textual.css.query import NoMatches
 from textual.notifications import SeverityLevel
-from textual.screen import Screen
-from textual.theme import Theme
 from textual.widget import Widget
 from textual.widgets import Footer, Label, TabbedContent, TabPane
 
@@ -26,9 +24,10 @@ from appliance.core.errors import ServerUnreachable
 from appliance.store.datadir import ServerNote
 from appliance.wire.stats import Stats
 from tui import figures
+from tui.base import HIGH_CONTRAST, Base
 from tui.connection import Caller, Connection
 from tui.inert import inert, plain
-from tui.screens.dialogs import Confirm
+from tui.screens.dialogs import Choice, Confirm, Option
 from tui.screens.home import Home
 from tui.screens.keys import Keys
 from tui.screens.lan import Lan
@@ -46,36 +45,9 @@ END_SHOWN_S = 20.0
 STARTER = "all-minilm-l6-v2"
 FOCUSED = ("Home", "DataTable", "Lan", "RichLog")
 """Widgets that have the keyboard focus when their tab is opened."""
+STOP = "s"
+LEAVING = (Option("l", "Leave it running"), Option(STOP, "Stop it"))
 TABS = ("home", "models", "keys", "lan", "log")
-HIGH_CONTRAST = Theme(
-    name="high-contrast",
-    dark=True,
-    primary="#ffff00",
-    secondary="#00ffff",
-    accent="#ffffff",
-    foreground="#ffffff",
-    background="#000000",
-    surface="#000000",
-    panel="#222222",
-    success="#00ff00",
-    warning="#ffff00",
-    error="#ff4444",
-)
-
-
-class Base(Screen[None]):
-    """The screen below all dialogs."""
-
-    AUTO_FOCUS = ""
-    """None: the open tab takes the focus, and not the row of tabs."""
-
-    def on_resize(self, event: events.Resize) -> None:
-        """Ignore a size that the terminal no longer has.
-
-        A layout posts its size again, so that two pending sizes would alternate for ever.
-        """
-        if event.size != self.app.size:
-            event.prevent_default()
 
 
 class Console(App[None]):
@@ -363,10 +335,9 @@ class Console(App[None]):
         """Quit, after asking whether a server that this console started keeps running."""
         server = self.server
         if server is not None and server.is_ours():
-            stays = await self.push_screen_wait(
-                Confirm("Leave the server running?", yes="Leave it", no="Stop it")
-            )
-            if not stays and not await self._stopped(server):
+            asked = Choice("The console ends. And the server that it started?", LEAVING)
+            answer = await self.push_screen_wait(asked)
+            if answer is None or (answer == STOP and not await self._stopped(server)):
                 return
         self.exit()
 

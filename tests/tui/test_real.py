@@ -72,7 +72,7 @@ def test_from_nothing_to_a_first_call_and_a_server_that_stays(local):
             assert local.started is not None
             await pilot.press("q")
             await settled(pilot, lambda: len(app.screen_stack) == 2)
-            await pilot.press("y")
+            await pilot.press("l")
         note = local.note()
         assert note is not None
         answer = httpx2.post(

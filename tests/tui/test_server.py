@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 
 import pytest
-from textual.widgets import Input, Static
+from textual.widgets import Button, Input, Static
 
 from appliance.client import verbs
 from appliance.client.caller import AsyncCaller
@@ -23,7 +23,7 @@ from tests.tui.test_stories import settled, text_of
 from tui import app as module
 from tui import figures
 from tui.app import Console
-from tui.screens.dialogs import Confirm, Form
+from tui.screens.dialogs import Choice, Confirm, Form
 from tui.screens.trial import Trial
 
 
@@ -239,8 +239,8 @@ def test_a_strangers_pid_in_the_notes_survives_everything_the_console_does(data_
             await settled(pilot, lambda: first.returncode == 0 and server.note() is not None)
             await up(app, pilot)
             await pilot.press("q")
-            await settled(pilot, lambda: isinstance(app.screen, Confirm))
-            await pilot.press("n")
+            await settled(pilot, lambda: isinstance(app.screen, Choice))
+            await pilot.press("s")
             await settled(pilot, lambda: not app.is_running)
         assert stranger.poll() is None
         assert server.started.returncode == 0
@@ -331,13 +331,41 @@ def test_a_server_that_does_not_stop_is_said_and_the_console_asks(data_dir, monk
             await up(app, pilot)
             server.started.send_signal(signal.SIGSTOP)
             await pilot.press("q")
-            await settled(pilot, lambda: isinstance(app.screen, Confirm))
-            await pilot.press("n")  # stop it
+            await settled(pilot, lambda: isinstance(app.screen, Choice))
+            await pilot.press("s")
             await settled(pilot, lambda: "still runs" in question(app))
             assert f"kill -9 {server.started.pid}" in question(app)
             await pilot.press("y")
             await settled(pilot, lambda: not app.is_running)
         server.started.kill()
         server.started.wait(10)
+
+    asyncio.run(story())
+
+
+# -- leaving -------------------------------------------------------------------------------------
+
+
+def test_esc_at_the_end_is_nothing_and_enter_leaves_the_server_running(data_dir):
+    async def story():
+        server = LocalServer(data_dir)
+        async with console(server) as (app, pilot):
+            await up(app, pilot)
+            await pilot.press("q")
+            await settled(pilot, lambda: isinstance(app.screen, Choice))
+            labels = [str(button.label) for button in app.screen.query(Button)]
+            assert labels == ["Leave it running (l)", "Stop it (s)", "Cancel (esc)"]
+            await pilot.press("escape")
+            await settled(pilot, lambda: len(app.screen_stack) == 1)
+            await pilot.pause(0.2)
+            assert app.is_running
+            assert server.started.poll() is None
+            await pilot.press("q")
+            await settled(pilot, lambda: isinstance(app.screen, Choice))
+            await pilot.press("enter")
+            await settled(pilot, lambda: not app.is_running)
+        assert server.started.poll() is None
+        assert server.note() is not None
+        await server.stop()
 
     asyncio.run(story())

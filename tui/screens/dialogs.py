@@ -51,6 +51,53 @@ class Confirm(ModalScreen[bool]):
 
 
 @dataclass(frozen=True, slots=True)
+class Option:
+    """One answer to a question: the key that gives it, which is the answer too, and its words."""
+
+    key: str
+    label: str
+
+
+class Choice(ModalScreen[str | None]):
+    """A question with several answers; the first is the default, and Esc, or None, is none."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Cancel")]
+
+    def __init__(self, question: str, options: Sequence[Option]) -> None:
+        super().__init__()
+        self._question, self._options = question, options
+
+    def compose(self) -> ComposeResult:
+        """Lay out the question above a button for each answer."""
+        with Vertical(classes="dialog"):
+            yield Static(inert_block(plain(self._question, width=QUESTION_CHARS_MAX)))
+            with Horizontal(classes="buttons"):
+                for number, option in enumerate(self._options):
+                    yield Button(
+                        f"{option.label} ({option.key})",
+                        id=f"option-{option.key}",
+                        variant="default" if number else "primary",
+                    )
+                yield Button("Cancel (esc)", id="cancel")
+
+    def on_key(self, event: events.Key) -> None:
+        """Answer with a key."""
+        if event.key in {option.key for option in self._options}:
+            event.stop()
+            self.dismiss(event.key)
+
+    @on(Button.Pressed)
+    def pressed(self, event: Button.Pressed) -> None:
+        """Answer with a button."""
+        found = (event.button.id or "").removeprefix("option-")
+        self.dismiss(None if found == "cancel" else found)
+
+    def action_leave(self) -> None:
+        """Answer nothing: everything stays as it is."""
+        self.dismiss(None)
+
+
+@dataclass(frozen=True, slots=True)
 class Field:
     """One line of a form."""
 
