@@ -74,6 +74,9 @@ class FakeServer:
     def __init__(self):
         self.lost = False
         self.refusal = None
+        self.refusal_param = None
+        self.refused_path = ""
+        """Only orders whose path ends so are refused."""
         self.sent = []
         self.keys = [
             key("alice"),
@@ -178,9 +181,9 @@ class FakeServer:
         assert order is None or isinstance(order, verb.order)
         if self.lost:
             raise ServerLost(LOST)
-        if self.refusal and verb.method != "GET":
-            raise ServerRefused(self.refusal)
         path = verb.path.format(*names)
+        if self.refusal and verb.method != "GET" and path.endswith(self.refused_path):
+            raise ServerRefused(self.refusal, param=self.refusal_param)
         if verb.method != "GET":
             self.sent.append((verb.method, path, msgspec.to_builtins(order)))
         return self.answer(path, names, verb.answer, order)

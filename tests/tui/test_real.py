@@ -19,7 +19,7 @@ from tests.models import write_tiny_gguf
 from tests.server import EMBED, free_port
 from tests.tui.test_stories import cells, panel, settled, text_of
 from tui.app import Console
-from tui.screens.dialogs import Form
+from tui.screens.form import Form
 from tui.screens.welcome import Welcome
 
 QUICK = {"GIGAROUTER_ENGINE_CALIBRATE": "false"}

@@ -23,7 +23,8 @@ from tests.tui.test_stories import settled, text_of
 from tui import app as module
 from tui import figures
 from tui.app import Console
-from tui.screens.dialogs import Choice, Confirm, Form
+from tui.screens.dialogs import Choice, Confirm
+from tui.screens.form import Form
 from tui.screens.trial import Trial
 
 

@@ -15,7 +15,8 @@ from appliance.wire.stats import Point
 from tests.tui.fake import KEY, NASTY, FakeServer, key, moved
 from tui import app as module
 from tui.app import Console
-from tui.screens.dialogs import Confirm, Form, Secret
+from tui.screens.dialogs import Confirm, Secret
+from tui.screens.form import Form
 from tui.screens.trial import Trial
 from tui.screens.welcome import Welcome
 from tui.widgets.lines import Lines

@@ -1,9 +1,9 @@
 """Dialogs: questions above a screen, each with a typed answer.
 
-Owns confirmations, forms, and the display of a key's plaintext.
+Owns confirmations, choices, and the display of a key's plaintext.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,7 +13,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
-from textual.widgets import Button, Input, Label, Static
+from textual.widgets import Button, Label, Static
 
 from tui.inert import inert, plain
 
@@ -94,55 +94,6 @@ class Choice(ModalScreen[str | None]):
 
     def action_leave(self) -> None:
         """Answer nothing: everything stays as it is."""
-        self.dismiss(None)
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """One line of a form."""
-
-    name: str
-    label: str
-    value: str = ""
-    hint: str = ""
-
-
-class Form(ModalScreen[Mapping[str, str] | None]):
-    """A form; its answer is the values by name, or None if it was cancelled."""
-
-    AUTO_FOCUS = "Input"
-
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Cancel")]
-
-    def __init__(self, title: str, fields: Sequence[Field], *, done: str = "OK") -> None:
-        super().__init__()
-        self._title, self._fields, self._done = title, fields, done
-
-    def compose(self) -> ComposeResult:
-        """Lay out a line for each field."""
-        with VerticalScroll(classes="dialog"):
-            yield Label(inert(self._title), classes="heading")
-            for field in self._fields:
-                with Horizontal(classes="field"):
-                    yield Label(field.label)
-                    yield Input(
-                        field.value, placeholder=field.hint, id=f"field-{field.name}", compact=True
-                    )
-            with Horizontal(classes="buttons"):
-                yield Button("Cancel (esc)", id="cancel")
-                yield Button(f"{self._done} (enter)", id="done", variant="primary")
-
-    @on(Input.Submitted)
-    @on(Button.Pressed, "#done")
-    def finished(self) -> None:
-        """Close the form with its values."""
-        self.dismiss(
-            {f.name: self.query_one(f"#field-{f.name}", Input).value.strip() for f in self._fields}
-        )
-
-    @on(Button.Pressed, "#cancel")
-    def action_leave(self) -> None:
-        """Cancel the form."""
         self.dismiss(None)
 
 

@@ -3,7 +3,7 @@
 Owns the table, and the dialogs of minting, topping up, rotating and revoking.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from decimal import Decimal
 from typing import ClassVar
 
@@ -19,20 +19,24 @@ from appliance.wire.keys import KeyView, MintOrder, Plaintext, RotateOrder, TopU
 from tui import figures
 from tui.connection import Connection
 from tui.inert import inert, plain
-from tui.screens.dialogs import Confirm, Field, Form, Secret
+from tui.screens import checks
+from tui.screens.dialogs import Confirm, Secret
+from tui.screens.form import Field, Form
 from tui.screens.page import Page, Subject
 from tui.screens.pane import Column, Pane
 
 MINT_FIELDS = (
-    Field("name", "Name", hint="whose it is"),
-    Field("credit", "Credit in USD, or unlimited", "5"),
-    Field("daily_budget", "Daily budget in USD", hint="none"),
-    Field("rpm", "Requests a minute", hint="any"),
-    Field("tpm", "Tokens a minute", hint="any"),
-    Field("concurrency", "Calls at one time", hint="any"),
-    Field("models", "Models, separated by commas", hint="all"),
-    Field("expires", "Expires in", hint="never; 30d"),
+    Field("name", "Name", hint="whose it is", check=checks.required),
+    Field("credit", "Credit in USD, or unlimited", "5", check=checks.amount_or_unlimited),
+    Field("daily_budget", "Daily budget in USD", hint="none", check=checks.optional_amount),
+    Field("rpm", "Requests a minute", hint="any", check=checks.optional_count),
+    Field("tpm", "Tokens a minute", hint="any", check=checks.optional_count),
+    Field("concurrency", "Calls at one time", hint="any", check=checks.optional_count),
+    Field("models", "Models, separated by commas", hint="all", params=("model",)),
+    Field("expires", "Expires in", hint="never; 30d", check=checks.optional_time),
 )
+
+
 NUMBERS = ("rpm", "tpm", "concurrency")
 
 
@@ -101,32 +105,23 @@ class Keys(Pane):
             minted = await verb
         except ServerUnreachable as error:
             self.refused(error)
-            return
+        else:
+            await self._show_secret(minted)
+
+    async def _show_secret(self, minted: Plaintext) -> None:
         url = self._client.url
         await self.app.push_screen_wait(Secret(minted.name, minted.key, url, self._model))
 
     @work(group="verb")
     async def action_mint(self) -> None:
         """Make a key and show it once."""
-        given = await self.app.push_screen_wait(Form("Mint a key", MINT_FIELDS, done="Mint"))
-        if given is None:
-            return
-        try:
-            rpm, tpm, concurrency = (int(given[n]) if given[n] else None for n in NUMBERS)
-        except ValueError:
-            self.notify("Requests, tokens and calls are whole numbers", severity="error")
-            return
-        order = MintOrder(
-            name=given["name"],
-            credit=given["credit"] or "0",
-            rpm=rpm,
-            tpm=tpm,
-            concurrency=concurrency,
-            daily_budget=given["daily_budget"] or None,
-            expires=given["expires"] or None,
-            models=[m.strip() for m in given["models"].split(",") if m.strip()] or None,
-        )
-        await self._secret(self._client.do(verbs.MINT, order=order))
+
+        async def send(given: Mapping[str, str]) -> Plaintext:
+            return await self._client.do(verbs.MINT, order=_mint_order(given))
+
+        minted = await self.app.push_screen_wait(Form("Mint a key", MINT_FIELDS, send, done="Mint"))
+        if minted is not None:
+            await self._show_secret(minted)
 
     @work(group="verb")
     async def action_top_up(self) -> None:
@@ -134,15 +129,16 @@ class Keys(Pane):
         key = self._chosen()
         if key is None:
             return
-        form = Form(
-            f"Top up {plain(key.name)}", [Field("credit", "Credits in USD", "5")], done="Add"
-        )
-        given = await self.app.push_screen_wait(form)
-        if given is not None:
-            self.order(
-                f"{plain(key.name)} has {plain(given['credit'])} more",
-                lambda: self._client.do(verbs.TOP_UP, key.id, order=TopUpOrder(given["credit"])),
-            )
+
+        async def send(given: Mapping[str, str]) -> str:
+            await self._client.do(verbs.TOP_UP, key.id, order=TopUpOrder(given["credit"]))
+            return given["credit"]
+
+        fields = [Field("credit", "Credits in USD", "5", check=checks.more)]
+        form = Form(f"Top up {plain(key.name)}", fields, send, done="Add")
+        added = await self.app.push_screen_wait(form)
+        if added is not None:
+            self.notify(f"{plain(key.name)} has {plain(added)} more")
 
     @work(group="verb")
     async def action_rotate(self) -> None:
@@ -175,6 +171,20 @@ class Keys(Pane):
         key = self._chosen()
         if key is not None:
             self.app.push_screen(Page(self._client, _subject(key)))
+
+
+def _mint_order(given: Mapping[str, str]) -> MintOrder:
+    rpm, tpm, concurrency = (int(given[n]) if given[n] else None for n in NUMBERS)
+    return MintOrder(
+        name=given["name"],
+        credit=given["credit"] or "0",
+        rpm=rpm,
+        tpm=tpm,
+        concurrency=concurrency,
+        daily_budget=given["daily_budget"] or None,
+        expires=given["expires"] or None,
+        models=[m.strip() for m in given["models"].split(",") if m.strip()] or None,
+    )
 
 
 def _row(key: KeyView, richest: Decimal) -> tuple[Text, ...]:

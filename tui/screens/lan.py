@@ -4,6 +4,9 @@ Owns address, port and certificate in `config.toml`, and the warnings about them
 """
 
 import asyncio
+import tomllib
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,19 +22,20 @@ from textual.widgets import Static
 
 from appliance.core.address import is_loopback
 from appliance.core.clock import SystemClock
-from appliance.core.errors import ApplianceError
+from appliance.core.errors import ApplianceError, InvalidRequest
 from appliance.local_ca import LocalCa, now_utc, own_address, own_names
 from appliance.store.audit_log import AuditLog, this_user
 from appliance.store.datadir import DataDir, write_private
 from tui.connection import Connection
 from tui.inert import plain
-from tui.screens.dialogs import Confirm, Field, Form
+from tui.screens import checks
+from tui.screens.dialogs import Confirm
+from tui.screens.form import Field, Form
 
 LOOPBACK = "127.0.0.1"
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - it is what the screen is about
 HALVES = {(0, 0): "\u2588", (0, 1): "\u2580", (1, 0): "\u2584", (1, 1): " "}
 """Characters for two squares of a QR code, the upper and the lower one; 1 is dark."""
-PORT_MAX = 65_535
 
 
 class Lan(Widget):
@@ -115,29 +119,44 @@ class Lan(Widget):
             )
             return
         host, port = address_of(self._client.url)
-        form = Form(
-            "Open to the network",
-            [
-                Field("host", "Address to bind", host if self._is_open() else EVERYWHERE),
-                Field("port", "Port", port),
-                Field("tls", "TLS: new, none or CERT,KEY", "new"),
-            ],
-            done="Open",
-        )
-        given = await self.app.push_screen_wait(form)
-        if given is None:
-            return
+        fields = [
+            Field("host", "Address to bind", host if self._is_open() else EVERYWHERE),
+            Field("port", "Port", port, check=checks.port),
+            Field("tls", "TLS: new, none or CERT,KEY", self._tls_in_use(), check=checks.required),
+        ]
+        form = Form("Open to the network", fields, self._open, done="Open")
+        if await self.app.push_screen_wait(form):
+            self.post_message(self.Changed())
+
+    async def _open(self, given: Mapping[str, str]) -> bool:
+        """Write what the form holds.
+
+        Raises:
+            InvalidRequest: something of it cannot be; `param` names the field.
+        """
         if given["tls"] == "none" and not await self.app.push_screen_wait(
             Confirm(
                 "Without TLS anyone on this network can read keys. Open all the same?", yes="Open"
             )
         ):
-            return
+            raise InvalidRequest("none is what you did not want: new makes one", param="tls")
         try:
             cert, key = await asyncio.to_thread(self._certificate, given["tls"])
-            self._write(given["host"], given["port"], cert, key)
         except (OSError, ValueError, ApplianceError) as error:
-            self.notify(plain(str(error)), severity="error", timeout=10)
+            raise InvalidRequest(str(error), param="tls") from None
+        try:
+            self._write(given["host"], given["port"], cert, key)
+        except (OSError, ValueError) as error:
+            raise InvalidRequest(str(error)) from None
+        return True
+
+    def _tls_in_use(self) -> str:
+        """Return what the form begins with: what an open server uses, or a new certificate."""
+        if not self._is_open() or self._data_dir is None:
+            return "new"
+        if not self._client.url.startswith("https"):
+            return "none"
+        return tls_of(self._data_dir) or "new"
 
     @work(group="lan")
     async def action_close(self) -> None:
@@ -148,17 +167,17 @@ class Lan(Widget):
             self._write(LOOPBACK, address_of(self._client.url)[1], "", "")
         except (OSError, ValueError) as error:
             self.notify(plain(str(error)), severity="error", timeout=10)
+        else:
+            self.post_message(self.Changed())
 
     def _write(self, host: str, port: str, cert: str, key: str) -> None:
-        """Write the settings, and post that they changed.
+        """Write the settings.
 
         Raises:
             OSError: the file cannot be read or written.
-            ValueError: the file is not TOML, or the port is not valid.
+            ValueError: the file is not TOML.
         """
         assert self._data_dir is not None
-        if not port.isascii() or not port.isdecimal() or not 0 < int(port) <= PORT_MAX:
-            raise ValueError(f"{port!r} is not a port: 1 to {PORT_MAX}")
         write(self._data_dir, host=host, port=int(port), cert=cert, key=key)
         AuditLog(DataDir(self._data_dir).audit_log, SystemClock()).note(
             who=this_user("console"),
@@ -166,7 +185,6 @@ class Lan(Widget):
             outcome="done",
             order={"host": host, "port": int(port), "tls": bool(cert)},
         )
-        self.post_message(self.Changed())
 
     def _certificate(self, wanted: str) -> tuple[str, str]:
         if wanted == "none":
@@ -187,6 +205,15 @@ def address_of(url: str) -> tuple[str, str]:
     """Return host and port of a URL; both are empty where there is none."""
     host, _, port = url.partition("://")[2].rpartition(":")
     return host.strip("[]"), port
+
+
+def tls_of(data_dir: Path) -> str:
+    """Return certificate and key of `config.toml`, with a comma between; empty: it names none."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        tls = tomllib.loads((data_dir / "config.toml").read_text("utf-8"))["tls"]
+        if tls["cert"] and tls["key"]:
+            return f"{tls['cert']},{tls['key']}"
+    return ""
 
 
 def write(data_dir: Path, *, host: str, port: int, cert: str, key: str) -> None:
