@@ -40,6 +40,8 @@ W = TypeVar("W", bound=Widget)
 
 POLL_S = 0.5
 """Seconds between two polls; one costs the server far less than a call."""
+COUNT_EVERY = 20
+"""Polls between two looks at what each key ever spent."""
 END_SHOWN_S = 20.0
 """Seconds that a notification about the end of a server is shown."""
 STARTER = "all-minilm-l6-v2"
@@ -76,6 +78,7 @@ class Console(App[None]):
         self._looking = False
         self._checked = False
         self._lost = False
+        self._polls_uncounted = 0
         self._is_changing = False
         self._starter_pid = os.getppid()
 
@@ -195,10 +198,18 @@ class Console(App[None]):
                 self._check()
         else:
             keys = (await self.client.do(verbs.LIST_KEYS)).data
-            self._base(Keys).show(keys)
+            self._base(Keys).show(keys, self._stats)
+            if tab == "keys":
+                await self._count_spent()
             self._base(Lan).show(has_key=any(key.revoked is None for key in keys))
         if not self._welcomed:
             await self._welcome()
+
+    async def _count_spent(self) -> None:
+        """Ask now and then what each key ever spent: the books of years are read for it."""
+        if self._polls_uncounted % COUNT_EVERY == 0:
+            self._base(Keys).count(await self.client.do(verbs.USAGE, "key", "all", "all", "all"))
+        self._polls_uncounted += 1
 
     @work(exclusive=True, group="check")
     async def _check(self) -> None:
@@ -263,6 +274,7 @@ class Console(App[None]):
     @on(TabbedContent.TabActivated)
     def tab_changed(self) -> None:
         """Poll at once for the tab that was opened."""
+        self._polls_uncounted = 0
         self._checked = False
         self._look()
 

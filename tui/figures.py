@@ -52,10 +52,8 @@ def money(value: Decimal | str | None) -> str:
     amount = _amount(value)
     if amount is None or amount == 0:
         return "?" if amount is None else "0"
-    if abs(amount) >= MILLION:
-        return number(float(amount))
     if abs(amount) >= CENTS_UP_TO:
-        return f"{amount:,.0f}"
+        return f"{amount:,.0f}" if abs(amount) < MILLION - 1 else number(float(amount))
     if abs(amount) >= 1:
         return f"{amount:,.2f}"
     if abs(amount) >= Decimal("0.0001"):

@@ -98,6 +98,7 @@ class FakeServer:
                 f"own/{NASTY}", available=False, reason="its file is bad: [bold]x", license="mit"
             ),
         ]
+        self.spent = {"key_alice": Decimal(5)}
         self.downloads = []
         self.additions = []
         self.run = "first"
@@ -221,6 +222,13 @@ class FakeServer:
             )
         if kind is RotatedKey:
             return RotatedKey("key_alice", "alice", KEY, "gr-New", "tomorrow")
+        if kind is UsageReport and names[0] == "key" and names[2] == "all":
+            rows = [
+                UsageRow(key_id, key_id, 3, 30, 0, amount, 0, Decimal(0))
+                for key_id, amount in self.spent.items()
+            ]
+            total = UsageRow("", None, 3, 30, 0, sum(self.spent.values()), 0, Decimal(0))
+            return UsageReport("key", "2026-11-11", None, None, rows, total)
         if kind is UsageReport:
             row = UsageRow("2026-11-25", None, 3, 30, 0, Decimal("0.01"), 0, Decimal(0))
             return UsageReport("day", "2026-11-11", None, None, [row], row)

@@ -16,10 +16,13 @@ from textual.widgets import DataTable, Label
 from appliance.client import verbs
 from appliance.core.errors import ServerUnreachable
 from appliance.wire.keys import KeyView, MintOrder, Plaintext, RotateOrder, TopUpOrder
+from appliance.wire.stats import Stats
+from appliance.wire.usage import UsageReport
 from tui import figures
 from tui.connection import Connection
 from tui.inert import inert, plain
 from tui.screens import checks
+from tui.screens.allowance import limits_of, share_left, state_of
 from tui.screens.dialogs import Confirm, Secret
 from tui.screens.form import Field, Form
 from tui.screens.page import Page, Subject
@@ -46,9 +49,9 @@ class Keys(Pane):
     COLUMNS = (
         Column("name", 15, 24),
         Column("balance", 16, 18),
-        Column("today", 8),
+        Column("today", 9),
         Column("state", 9),
-        Column("limits", 20, 34),
+        Column("limits", 19, 34),
         Column("key", 14, since=120),
         Column("models", 14, 20, since=140),
         Column("last used", 10, since=160),
@@ -68,6 +71,8 @@ class Keys(Pane):
         super().__init__()
         self._client, self._model = client, model
         self._keys: dict[str, KeyView] = {}
+        self._spent: dict[str, Decimal] = {}
+        self._stats: Stats | None = None
         self._with_ended = False
 
     def compose(self) -> ComposeResult:
@@ -75,22 +80,30 @@ class Keys(Pane):
         yield DataTable(id="keys", cursor_type="row", zebra_stripes=True)
         yield Label("", id="keys-hint", classes="hint")
 
-    def show(self, keys: list[KeyView]) -> None:
+    def show(self, keys: list[KeyView], stats: Stats) -> None:
         """Draw keys; the cursor stays on its key."""
+        self._stats = stats
         self._keys = {key.id: key for key in keys}
         self._draw()
 
     def _draw(self) -> None:
         keys = list(self._keys.values())
         shown = [key for key in keys if self._with_ended or key.revoked is None]
-        richest = max((k.credit for k in shown if k.credit is not None), default=Decimal(0))
-        self.fill({key.id: _row(key, richest) for key in shown})
+        self.fill({key.id: _row(key, self._spent_by(key), self._stats) for key in shown})
         ended = len(keys) - len(shown)
         said = "1 key" if len(shown) == 1 else f"{len(shown)} keys"
         said = said if shown else "No keys yet: m mints the first one"
         self.query_one("#keys-hint", Label).update(
             said + (f"; {ended} revoked (a)" if ended else "")
         )
+
+    def count(self, report: UsageReport) -> None:
+        """Take what each key ever spent: balances are drawn against what was granted."""
+        self._spent = {row.group: row.credits for row in report.data}
+        self._draw()
+
+    def _spent_by(self, key: KeyView) -> Decimal:
+        return self._spent.get(key.id, Decimal(0))
 
     def action_all(self) -> None:
         """Show or hide revoked keys."""
@@ -187,34 +200,21 @@ def _mint_order(given: Mapping[str, str]) -> MintOrder:
     )
 
 
-def _row(key: KeyView, richest: Decimal) -> tuple[Text, ...]:
+def _row(key: KeyView, spent: Decimal, stats: Stats | None) -> tuple[Text, ...]:
     if key.credit is None:
         balance = Text("unlimited")
     else:
-        share = float(key.credit / richest) if richest else 0.0
-        balance = Text(f"{figures.bar(share, 6)} {figures.money(key.credit)}")
-    limits = [
-        f"{value}{unit}"
-        for value, unit in (
-            (key.rpm, " req/min"),
-            (key.tpm, " tok/min"),
-            (key.concurrency, " at once"),
-        )
-        if value is not None
-    ]
-    if key.daily_budget is not None:
-        limits.append(f"{figures.money(key.daily_budget)}/day")
-    state = "forgotten" if key.forgotten else "revoked" if key.revoked else "live"
-    if state == "live" and key.expires:
-        state = f"to {key.expires[5:10]}"
-    look = "" if state not in ("revoked", "forgotten") else "dim strike"
+        left = figures.bar(share_left(key, spent), 6)
+        balance = Text(f"{left} {figures.money(key.credit)}")
+    state = state_of(key, spent, stats)
+    look = {"revoked": "dim strike", "forgotten": "dim strike", "live": ""}.get(state, "bold")
     models = f"{len(key.models)} chosen" if key.models else "all"
     return (
         inert(key.name, width=24),
         balance,
         Text(figures.money(key.spent_today), justify="right"),
         Text(state, style=look),
-        Text(", ".join(limits) or "none"),
+        Text(limits_of(key)),
         inert(key.hint, width=14),
         Text(models),
         Text(_day(key.last_used) or "never"),
@@ -233,7 +233,6 @@ def _subject(key: KeyView) -> Subject:
             ("id", key.id),
             ("key", key.hint),
             ("balance", figures.money(key.credit)),
-            ("spent today", figures.money(key.spent_today)),
             ("last used", (key.last_used or "never")[:19]),
             ("created", key.created[:19]),
             ("expires", key.expires or "never"),
@@ -243,4 +242,5 @@ def _subject(key: KeyView) -> Subject:
         other="model",
         key=key.id,
         is_its=lambda call: call.key == key.name,
+        limited=key,
     )

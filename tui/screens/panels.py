@@ -46,8 +46,8 @@ def figures_of(stats: Stats, width: int) -> list[Line]:
             tuple(
                 (
                     cut(_ended(f" {cells[row]}", each), each),
-                    look if row < 2 or cells[0] == "calls/s" else "dim",
-                )  # noqa: PLR2004 - the last row
+                    look if row < len(looks) - 1 or cells[0] == "calls/s" else "dim",
+                )
                 for cells in columns
             )
         )
