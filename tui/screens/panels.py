@@ -18,6 +18,7 @@ BAD = 400
 TIGHT = 0.9
 """Share of a memory from which on it is drawn as nearly full."""
 NAME_MIN = 8
+THOUSAND = 1000
 ROOMY = 30
 """Width of a panel in cells from which words are written in full."""
 
@@ -123,7 +124,7 @@ def refusals(stats: Stats, width: int) -> list[Line]:
 
 
 def _activity(rows: Sequence[tuple[str, Activity]], width: int, what: str) -> list[Line]:
-    calls, units, refused = (6, 7, 8) if width >= ROOMY else (6, 6, 6)
+    calls, units, refused = (6, 7, 8) if width >= ROOMY else (6, 6, 4)
     name = max(NAME_MIN, width - calls - units - refused)
     titles = (what, "calls", "units", "refused" if width >= ROOMY else "bad")
     lines: list[Line] = [_head(titles, (name, calls, units, refused))]
@@ -132,11 +133,16 @@ def _activity(rows: Sequence[tuple[str, Activity]], width: int, what: str) -> li
             (cut(_ended(shown, name - 1), name), ""),
             (column(figures.number(row.calls), calls), ""),
             (column(figures.number(row.tokens + row.documents), units), ""),
-            (column(figures.number(row.errors), refused), "bad" if row.errors else "dim"),
+            (column(_few(row.errors), refused), "bad" if row.errors else "dim"),
         )
         for shown, row in rows
     ]
     return lines if rows else [*lines, (("nobody calls", "dim"),)]
+
+
+def _few(count: int) -> str:
+    """Return a count in three cells."""
+    return str(count) if count < THOUSAND else ">1k"
 
 
 def _head(titles: Sequence[str], widths: Sequence[int]) -> Line:
