@@ -10,7 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
-import segno
 import tomlkit
 from rich.text import Text
 from textual import work
@@ -31,11 +30,10 @@ from tui.inert import plain
 from tui.screens import checks
 from tui.screens.dialogs import Confirm
 from tui.screens.form import Field, Form
+from tui.screens.qr import Code, qr
 
 LOOPBACK = "127.0.0.1"
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - it is what the screen is about
-HALVES = {(0, 0): "\u2588", (0, 1): "\u2580", (1, 0): "\u2584", (1, 1): " "}
-"""Characters for two squares of a QR code, the upper and the lower one; 1 is dark."""
 
 
 class Lan(Widget):
@@ -45,6 +43,7 @@ class Lan(Widget):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("o", "open", "Open to the network"),
         Binding("x", "close", "Back to this machine"),
+        Binding("r", "code", "QR code"),
     ]
 
     class Changed(Message):
@@ -53,6 +52,8 @@ class Lan(Widget):
     def __init__(self, client: Connection, data_dir: Path | None) -> None:
         super().__init__()
         self._client, self._data_dir = client, data_dir
+        self._address = ""
+        """What teammates use; empty while the server is for this machine alone."""
 
     def compose(self) -> ComposeResult:
         """Lay out the page."""
@@ -67,6 +68,7 @@ class Lan(Widget):
         self._has_key = has_key
         url = self._client.url
         is_open = self._is_open()
+        self._address = ""
         text = Text()
         text.append("This server is ")
         text.append("open to the network" if is_open else "for this machine alone", style="bold")
@@ -81,7 +83,12 @@ class Lan(Widget):
                 )
             else:
                 text.append(self._trust())
-            text.append(_qr(f"{address}/v1"))
+            self._address = f"{address}/v1"
+            code = qr(self._address)
+            if self._has_room(text, code):
+                text.append_text(code)
+            else:
+                text.append("r shows the QR code of the address.\n")
         else:
             text.append("o opens it: choose an address, with TLS or without.\n")
             if not has_key:
@@ -91,6 +98,26 @@ class Lan(Widget):
         if self._data_dir is None:
             text.append("\nThis console is attached to a remote server: change it over there.")
         self.query_one("#lan", Static).update(text)
+        self.refresh_bindings()
+
+    def _has_room(self, text: Text, code: Text) -> bool:
+        """Say whether a code stands below a text without being cut."""
+        width, height = self.content_size
+        if not width:
+            return False
+        lines = [max(1, -(-len(line) // width)) for line in text.plain.splitlines()]
+        below = 2 if self._data_dir is None else 0
+        return sum(lines) + len(code.plain.splitlines()) + below <= height
+
+    def action_code(self) -> None:
+        """Show the QR code of the address alone."""
+        if self._address:
+            self.app.push_screen(Code(self._address))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Offer to close, and the code, only where the server is open."""
+        del parameters
+        return bool(self._address) if action in ("code", "close") else True
 
     def _trust(self) -> str:
         """Say what teammates' clients have to trust; nothing for a certificate of somebody else."""
@@ -162,6 +189,12 @@ class Lan(Widget):
     async def action_close(self) -> None:
         """Write the loopback address, without a certificate."""
         if self._data_dir is None or not self._is_open():
+            return
+        asked = Confirm(
+            "The server starts again, and only this machine reaches it then. Close it?",
+            yes="Close it",
+        )
+        if not await self.app.push_screen_wait(asked):
             return
         try:
             self._write(LOOPBACK, address_of(self._client.url)[1], "", "")
@@ -239,17 +272,3 @@ def write(data_dir: Path, *, host: str, port: int, cert: str, key: str) -> None:
 def _with_host(url: str, host: str) -> str:
     scheme, _, rest = url.partition("://")
     return f"{scheme}://{host}:{rest.rpartition(':')[2]}"
-
-
-def _qr(text: str) -> str:
-    """Return a QR code in half blocks, dark on light in every theme."""
-    rows = [list(row) for row in segno.make(text, micro=False, error="l").matrix]
-    width = len(rows[0])
-    padded = [[0] * width, *rows, [0] * width]
-    if len(padded) % 2:
-        padded.append([0] * width)
-    lines = []
-    for upper, lower in zip(padded[::2], padded[1::2], strict=True):
-        cells = (HALVES[up & 1, down & 1] for up, down in zip(upper, lower, strict=True))
-        lines.append(f"\u2588{''.join(cells)}\u2588")
-    return "\n".join(lines)
