@@ -9,76 +9,51 @@ import signal
 from contextlib import suppress
 from typing import ClassVar, TypeVar
 
-from textual import events, on, work
-from textual.app import App, ComposeResult, ScreenStackError
+from textual import on, work
+from textual.app import ComposeResult, ScreenStackError
 from textual.binding import Binding, BindingType
 from textual.css.query import NoMatches
-from textual.notifications import SeverityLevel
-from textual.screen import Screen
-from textual.theme import Theme
 from textual.widget import Widget
 from textual.widgets import Footer, Label, TabbedContent, TabPane
 
 from appliance.client import verbs
 from appliance.client.errors import DidNotStop, ServerLost
 from appliance.client.local_server import LocalServer
+from appliance.core.clock import SystemClock
 from appliance.core.errors import ServerUnreachable
 from appliance.store.datadir import ServerNote
 from appliance.wire.stats import Stats
 from tui import figures
+from tui.base import HIGH_CONTRAST, BaseApp
 from tui.connection import Caller, Connection
 from tui.inert import inert, plain
 from tui.screens.dialogs import Confirm
+from tui.screens.ended import Ended
 from tui.screens.home import Home
 from tui.screens.keys import Keys
 from tui.screens.lan import Lan
 from tui.screens.log import Log
 from tui.screens.models import Models
 from tui.screens.pane import TALL_FROM, WIDE_FROM
+from tui.screens.questions import STOP, leaving, stopping
 from tui.screens.welcome import Welcome
 
 W = TypeVar("W", bound=Widget)
 
+CLOCK = SystemClock()
 POLL_S = 0.5
 """Seconds between two polls; one costs the server far less than a call."""
+COUNT_EVERY = 20
+"""Polls between two looks at what each key ever spent."""
 END_SHOWN_S = 20.0
 """Seconds that a notification about the end of a server is shown."""
 STARTER = "all-minilm-l6-v2"
 FOCUSED = ("Home", "DataTable", "Lan", "RichLog")
 """Widgets that have the keyboard focus when their tab is opened."""
 TABS = ("home", "models", "keys", "lan", "log")
-HIGH_CONTRAST = Theme(
-    name="high-contrast",
-    dark=True,
-    primary="#ffff00",
-    secondary="#00ffff",
-    accent="#ffffff",
-    foreground="#ffffff",
-    background="#000000",
-    surface="#000000",
-    panel="#222222",
-    success="#00ff00",
-    warning="#ffff00",
-    error="#ff4444",
-)
 
 
-class Base(Screen[None]):
-    """The screen below all dialogs."""
-
-    AUTO_FOCUS = ""
-    """None: the open tab takes the focus, and not the row of tabs."""
-
-    def on_resize(self, event: events.Resize) -> None:
-        """Ignore a size that the terminal no longer has.
-
-        A layout posts its size again, so that two pending sizes would alternate for ever.
-        """
-        if event.size != self.app.size:
-            event.prevent_default()
-
-
-class Console(App[None]):
+class Console(BaseApp):
     """The console of one server."""
 
     TITLE = "gigarouter"
@@ -89,6 +64,7 @@ class Console(App[None]):
             for n, name in enumerate(TABS, 1)
         ),
         Binding("question_mark", "help", "Help", tooltip="Every key of what is in focus"),
+        Binding("s", "start", "Start the server"),
         Binding("q", "leave", "Quit"),
     ]
 
@@ -104,29 +80,19 @@ class Console(App[None]):
         self._looking = False
         self._checked = False
         self._lost = False
+        self._is_dead = False
+        """No process owns the data directory, so that waiting does not help."""
+        self._end = ""
+        """How the last server of this console ended."""
+        self._answered_ns: int | None = None
+        self._polls_uncounted = 0
         self._is_changing = False
         self._starter_pid = os.getppid()
-
-    def notify(
-        self,
-        message: str,
-        *,
-        title: str = "",
-        severity: SeverityLevel = "information",
-        timeout: float | None = None,
-        markup: bool = True,
-    ) -> None:
-        """Show a notification without markup: names and refusals contain text of others."""
-        del markup
-        super().notify(message, title=title, severity=severity, timeout=timeout, markup=False)
-
-    def get_default_screen(self) -> Base:
-        """Return the screen below all dialogs."""
-        return Base(id="_default")
 
     def compose(self) -> ComposeResult:
         """Lay out the status line above the tabs."""
         yield Label("starting\u2026", id="status")
+        yield Ended()
         with TabbedContent(initial="tab-home", id="tabs"):
             with TabPane("1 Throughput", id="tab-home"):
                 yield Home()
@@ -162,6 +128,7 @@ class Console(App[None]):
             await self.client.use(self.server.caller(note))
         except ServerUnreachable as error:
             self._say(f"the server did not start: {plain(str(error))}", lost=True)
+            self._died("the server did not start")
             return
         finally:
             self._is_changing = False
@@ -174,8 +141,10 @@ class Console(App[None]):
         if os.getppid() != self._starter_pid:
             self.exit()  # the process that started the console is gone, and its terminal with it
         end = self.server.unexpected_end() if self.server else None
-        if end is not None:
-            self.notify(end, severity="error", timeout=END_SHOWN_S)
+        if end is not None and self.server is not None:
+            self._end = end
+            if self._is_dead:  # its lock is free a moment before how it ended is known
+                self._base(Ended).show(end, self.server.tail())
         if not self._looking and not self._is_changing:
             self._looking = True
             self._look_once()
@@ -187,7 +156,7 @@ class Console(App[None]):
                 await self._follow()
                 return
             self._stats = await self.client.do(verbs.STATS, str(self._span_s))
-            self._lost = False
+            self._answered()
             active = self._base(TabbedContent).active
             await self._look_at(active.removeprefix("tab-"))
         except ServerLost as error:
@@ -223,10 +192,18 @@ class Console(App[None]):
                 self._check()
         else:
             keys = (await self.client.do(verbs.LIST_KEYS)).data
-            self._base(Keys).show(keys)
+            self._base(Keys).show(keys, self._stats)
+            if tab == "keys":
+                await self._count_spent()
             self._base(Lan).show(has_key=any(key.revoked is None for key in keys))
         if not self._welcomed:
             await self._welcome()
+
+    async def _count_spent(self) -> None:
+        """Ask now and then what each key ever spent: the books of years are read for it."""
+        if self._polls_uncounted % COUNT_EVERY == 0:
+            self._base(Keys).count(await self.client.do(verbs.USAGE, "key", "all", "all", "all"))
+        self._polls_uncounted += 1
 
     @work(exclusive=True, group="check")
     async def _check(self) -> None:
@@ -263,11 +240,44 @@ class Console(App[None]):
 
     async def _gone(self, reason: str) -> None:
         """Show why the server does not answer, and connect again if its address changed."""
-        self._say(f"{plain(reason)} (trying again)", lost=True)
-        if self.server is not None and not self._lost:
-            self._base(Log).show_file(self.server.tail())
+        server = self.server
+        if server is not None and server.is_gone():
+            self._say(f"no server runs: s starts one   {self._age()}", lost=True)
+            self._died(self._end or f"the server at {self.client.url} is gone: no process is left")
+        else:
+            self._say(f"{plain(reason)} (trying again)   {self._age()}", lost=True)
+        if not self._lost:
+            log = self._base(Log)
+            log.lost(reason)
+            if server is not None:
+                log.show_file(server.tail())
         self._lost = True
+        self._base(TabbedContent).add_class("stale")
         await self._follow()
+
+    def _age(self) -> str:
+        """Return how old what is drawn is, in words; empty: nothing was ever answered."""
+        if self._answered_ns is None:
+            return ""
+        age_s = (CLOCK.monotonic_ns() - self._answered_ns) / 1e9
+        return f"what you see is {figures.duration(age_s)} old"
+
+    def _died(self, how: str) -> None:
+        """Offer to start a server, once; what the last one wrote stands beside the offer."""
+        if self.server is not None and not self._is_dead:
+            self._base(Ended).show(how, self.server.tail())
+            self._is_dead = True
+            self.refresh_bindings()
+
+    def _answered(self) -> None:
+        """Take note that the server answers."""
+        self._answered_ns = CLOCK.monotonic_ns()
+        if self._lost or self._is_dead:
+            self._lost = self._is_dead = self._checked = False
+            self._end = ""
+            self._base(TabbedContent).remove_class("stale")
+            self._base(Ended).hide()
+            self.refresh_bindings()
 
     async def _follow(self) -> None:
         """Connect to the server that owns the data directory now, if its address is another one."""
@@ -291,6 +301,7 @@ class Console(App[None]):
     @on(TabbedContent.TabActivated)
     def tab_changed(self) -> None:
         """Poll at once for the tab that was opened."""
+        self._polls_uncounted = 0
         self._checked = False
         self._look()
 
@@ -313,7 +324,9 @@ class Console(App[None]):
         if server is None:
             return
         foreign = None if server.is_ours() else server.note()
-        if foreign is not None and not await self._may_stop(server, foreign):
+        if foreign is not None and not await self.push_screen_wait(
+            stopping(server.description(foreign))
+        ):
             self.notify("The settings are written; the server follows them when it starts again")
             return
         self._say("starting the server again\u2026")
@@ -324,20 +337,26 @@ class Console(App[None]):
             return
         self._connect()
 
-    async def _may_stop(self, server: LocalServer, note: ServerNote) -> bool:
-        """Ask whether a server may be stopped that this console did not start."""
-        question = (
-            f"This console did not start the server: it is {server.description(note)}. "
-            "Stop it, and start one with the new settings in its place?"
-        )
-        return await self.push_screen_wait(Confirm(question, yes="Stop it", no="Leave it"))
-
     async def _stop(self, server: LocalServer, foreign: ServerNote | None = None) -> None:
         self._is_changing = True
         try:
             await server.stop(foreign)
         finally:
             self._is_changing = False
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Offer to start a server only where none runs."""
+        del parameters
+        return self._is_dead if action == "start" else True
+
+    def action_start(self) -> None:
+        """Start a server in place of the one that is gone."""
+        if self._is_dead and not self._is_changing:
+            self._connect()
+
+    async def action_quit(self) -> None:
+        """Quit as `q` does, whatever key or menu it was asked for with."""
+        self.action_leave()
 
     def action_tab(self, name: str) -> None:
         """Open a tab."""
@@ -351,22 +370,13 @@ class Console(App[None]):
         if inside:
             inside.first().focus()
 
-    def action_help(self) -> None:
-        """Show or hide the keys of the focused widget."""
-        if self.screen.query("HelpPanel"):
-            self.action_hide_help_panel()
-        else:
-            self.action_show_help_panel()
-
     @work(group="leave")
     async def action_leave(self) -> None:
         """Quit, after asking whether a server that this console started keeps running."""
         server = self.server
         if server is not None and server.is_ours():
-            stays = await self.push_screen_wait(
-                Confirm("Leave the server running?", yes="Leave it", no="Stop it")
-            )
-            if not stays and not await self._stopped(server):
+            answer = await self.push_screen_wait(leaving())
+            if answer is None or (answer == STOP and not await self._stopped(server)):
                 return
         self.exit()
 

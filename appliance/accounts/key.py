@@ -12,10 +12,10 @@ from typing import Literal, get_args
 
 from appliance.core.errors import InvalidRequest
 from appliance.core.limits import Limits
+from appliance.core.time_span import seconds_of
 from appliance.core.units import Picocredits, picocredits
 
 RATE_MAX = 1_000_000_000
-EXPIRY_UNITS = {"m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 EXPIRY_SECONDS_MAX = 100 * 365 * 86_400
 NEVER = "never"
 OVERLAP_SECONDS_MAX = 30 * 86_400
@@ -163,7 +163,7 @@ def checked_expiry_s(text: str | None) -> int | None:
     """
     if text is None or text == NEVER:
         return None
-    seconds = _seconds(text)
+    seconds = seconds_of(text)
     if not 0 < seconds <= EXPIRY_SECONDS_MAX:
         raise InvalidRequest(
             f"expires must look like 90m, 12h, 30d or 2w, or be 'never', not {text[:50]!r}",
@@ -178,18 +178,13 @@ def checked_overlap_s(text: str) -> int:
     Raises:
         InvalidRequest: anything else, or longer than `OVERLAP_SECONDS_MAX`.
     """
-    seconds = _seconds(text)
+    seconds = seconds_of(text)
     if text != "0" and not 0 < seconds <= OVERLAP_SECONDS_MAX:
         raise InvalidRequest(
             f"overlap must be 0, or look like 90m, 24h or 7d and be at most 30d, not {text[:50]!r}",
             param="overlap",
         )
     return seconds
-
-
-def _seconds(text: str) -> int:
-    match = re.fullmatch(r"([1-9][0-9]{0,6})([mhdw])", text)
-    return int(match[1]) * EXPIRY_UNITS[match[2]] if match else 0
 
 
 def checked_scopes(scopes: Sequence[str] | None) -> tuple[Scope, ...]:

@@ -8,10 +8,11 @@ import csv
 import io
 from collections.abc import Sequence
 
-from appliance.accounts.key import EXPIRY_UNITS, checked_expiry_s
+from appliance.accounts.key import checked_expiry_s
 from appliance.accounts.keyring import Keyring
 from appliance.core.clock import MICROSECONDS_PER_DAY, Clock, iso, utc_day
 from appliance.core.errors import InvalidRequest
+from appliance.core.time_span import UNITS_S
 from appliance.core.units import credits_of
 from appliance.ledger import usage
 from appliance.ledger.usage import By, Usage
@@ -72,7 +73,7 @@ class UsageAdmin:
         except InvalidRequest:
             seconds = None
         if seconds is None:
-            units = ", ".join(EXPIRY_UNITS)
+            units = ", ".join(UNITS_S)
             raise InvalidRequest(
                 f"since is 'all' or like 7d (units: {units}), not {since[:50]!r}", param="since"
             )

@@ -283,7 +283,8 @@ def _file_path(name: str, models: Path) -> Path:
 
 
 def _require_distinct(specs: Sequence[ModelSpec], own: Path) -> None:
-    taken: dict[str, str] = {}
+    # Ids first: an alias that is another model's id is that model's.
+    taken: dict[str, str] = {spec.id.casefold(): spec.id for spec in reversed(specs)}
     for spec in specs:
         for name in (spec.id, *spec.entry.aliases):
             other = taken.setdefault(name.casefold(), spec.id)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import tomlkit
 
 from appliance.catalog.user_catalog import DoesNotFit, UserCatalog, table_of
-from appliance.core.errors import InvalidRequest
+from appliance.core.errors import InvalidRequest, ModelNotFound
 
 PRICE = re.compile(r"[0-9]{1,6}(\.[0-9]{1,18})?", re.ASCII)
 """A price as an operator enters it: a decimal in credits."""
@@ -53,6 +54,12 @@ class EntryEdit:
         Raises:
             InvalidRequest: a name is malformed, or belongs to another model.
         """
+        current = self.user_catalog.current()
+        for alias in aliases:
+            with suppress(ModelNotFound):
+                owner = current.find(alias).id
+                if owner != name:
+                    raise InvalidRequest(f"{alias!r} is a name of {owner}", param="aliases")
 
         def change(document: Any) -> None:
             table_of(document, name)["aliases"] = list(aliases)

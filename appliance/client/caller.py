@@ -108,7 +108,7 @@ class AsyncCaller:
                 if not tries:
                     raise
         if answer.status_code >= REFUSED:
-            raise ServerRefused(reason_of(answer.content))
+            raise refusal_of(answer.content)
         try:
             return msgspec.json.decode(answer.content, type=verb.answer)
         except UNDECODABLE:
@@ -210,13 +210,30 @@ class Caller:
         return self._runner.run(work)
 
 
-class _Refusal(msgspec.Struct):
+class _Named(msgspec.Struct):
+    param: str | None = None
+
+
+class _Detail(msgspec.Struct):
     detail: str
+
+
+class _Refusal(msgspec.Struct):
+    error: _Named = msgspec.field(default_factory=_Named)
+
+
+def refusal_of(content: bytes) -> ServerRefused:
+    """Return the refusal that an answer is, with the field that it names."""
+    try:
+        param = msgspec.json.decode(content, type=_Refusal).error.param
+    except UNDECODABLE:
+        param = None
+    return ServerRefused(reason_of(content), param=param)
 
 
 def reason_of(content: bytes) -> str:
     """Return why a server refused, in its own words if it is one of ours."""
     try:
-        return msgspec.json.decode(content, type=_Refusal).detail
+        return msgspec.json.decode(content, type=_Detail).detail
     except UNDECODABLE:
         return "the server answered something that is not ours"

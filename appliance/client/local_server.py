@@ -52,6 +52,12 @@ class LocalServer:
             return self._directory.server()
         return None
 
+    def is_gone(self) -> bool:
+        """Say whether no process owns the directory: no server runs, and none is being started."""
+        with suppress(OSError):
+            return not self._directory.is_locked()
+        return False
+
     def token(self) -> str:
         """Return the operator's secret.
 

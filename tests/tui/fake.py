@@ -74,6 +74,9 @@ class FakeServer:
     def __init__(self):
         self.lost = False
         self.refusal = None
+        self.refusal_param = None
+        self.refused_path = ""
+        """Only orders whose path ends so are refused."""
         self.sent = []
         self.keys = [
             key("alice"),
@@ -95,6 +98,7 @@ class FakeServer:
                 f"own/{NASTY}", available=False, reason="its file is bad: [bold]x", license="mit"
             ),
         ]
+        self.spent = {"key_alice": Decimal(5)}
         self.downloads = []
         self.additions = []
         self.run = "first"
@@ -178,9 +182,9 @@ class FakeServer:
         assert order is None or isinstance(order, verb.order)
         if self.lost:
             raise ServerLost(LOST)
-        if self.refusal and verb.method != "GET":
-            raise ServerRefused(self.refusal)
         path = verb.path.format(*names)
+        if self.refusal and verb.method != "GET" and path.endswith(self.refused_path):
+            raise ServerRefused(self.refusal, param=self.refusal_param)
         if verb.method != "GET":
             self.sent.append((verb.method, path, msgspec.to_builtins(order)))
         return self.answer(path, names, verb.answer, order)
@@ -218,6 +222,13 @@ class FakeServer:
             )
         if kind is RotatedKey:
             return RotatedKey("key_alice", "alice", KEY, "gr-New", "tomorrow")
+        if kind is UsageReport and names[0] == "key" and names[2] == "all":
+            rows = [
+                UsageRow(key_id, key_id, 3, 30, 0, amount, 0, Decimal(0))
+                for key_id, amount in self.spent.items()
+            ]
+            total = UsageRow("", None, 3, 30, 0, sum(self.spent.values()), 0, Decimal(0))
+            return UsageReport("key", "2026-11-11", None, None, rows, total)
         if kind is UsageReport:
             row = UsageRow("2026-11-25", None, 3, 30, 0, Decimal("0.01"), 0, Decimal(0))
             return UsageReport("day", "2026-11-11", None, None, [row], row)

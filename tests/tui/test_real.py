@@ -19,7 +19,8 @@ from tests.models import write_tiny_gguf
 from tests.server import EMBED, free_port
 from tests.tui.test_stories import cells, panel, settled, text_of
 from tui.app import Console
-from tui.screens.dialogs import Form
+from tui.screens.dialogs import Confirm
+from tui.screens.form import Form
 from tui.screens.welcome import Welcome
 
 QUICK = {"GIGAROUTER_ENGINE_CALIBRATE": "false"}
@@ -72,7 +73,7 @@ def test_from_nothing_to_a_first_call_and_a_server_that_stays(local):
             assert local.started is not None
             await pilot.press("q")
             await settled(pilot, lambda: len(app.screen_stack) == 2)
-            await pilot.press("y")
+            await pilot.press("l")
         note = local.note()
         assert note is not None
         answer = httpx2.post(
@@ -184,7 +185,7 @@ def test_the_server_is_opened_to_the_network_with_a_certificate_made_on_the_spot
             await settled(pilot, lambda: app.client.url.startswith("https://0.0.0.0"))
             await settled(pilot, lambda: "Teammates use" in text_of(app, "#lan"))
             page = text_of(app, "#lan")
-            assert "\u2580" in page  # the QR code
+            assert "r shows the QR code" in page or "\u2580" in page
             assert "Without TLS" not in page
             assert str(local.data_dir / "tls" / "ca.pem") in page.replace("\n", "")
             assert page.count("SHA-256") == 1
@@ -193,6 +194,8 @@ def test_the_server_is_opened_to_the_network_with_a_certificate_made_on_the_spot
             assert found.status_code == 200
             assert (local.data_dir / "tls" / "key.pem").stat().st_mode & 0o777 == 0o600
             await pilot.press("x")
+            await settled(pilot, lambda: isinstance(app.screen, Confirm))
+            await pilot.press("y")
             await settled(pilot, lambda: app.client.url.startswith("http://127.0.0.1"))
             assert "# mine" in (local.data_dir / "config.toml").read_text()
         await local.stop()

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 
 import pytest
-from textual.widgets import Input, Static
+from textual.widgets import Button, Input, Static
 
 from appliance.client import verbs
 from appliance.client.caller import AsyncCaller
@@ -19,11 +19,13 @@ from tests.cli.test_cli import gigarouter
 from tests.client.test_caller import answering, http
 from tests.server import Server, free_port
 from tests.tui.fake import FakeServer, key, model
-from tests.tui.test_stories import settled, text_of
+from tests.tui.test_stories import drawn, settled, text_of
 from tui import app as module
 from tui import figures
 from tui.app import Console
-from tui.screens.dialogs import Confirm, Form
+from tui.screens.dialogs import Choice, Confirm
+from tui.screens.ended import Ended
+from tui.screens.form import Form
 from tui.screens.trial import Trial
 
 
@@ -91,6 +93,11 @@ def status(app):
 
 async def up(app, pilot):
     await settled(pilot, lambda: "up " in status(app))
+
+
+def banner(app):
+    ended = app.screen_stack[0].query_one(Ended)
+    return str(ended.render()) if ended.display else ""
 
 
 def said(app):
@@ -239,8 +246,8 @@ def test_a_strangers_pid_in_the_notes_survives_everything_the_console_does(data_
             await settled(pilot, lambda: first.returncode == 0 and server.note() is not None)
             await up(app, pilot)
             await pilot.press("q")
-            await settled(pilot, lambda: isinstance(app.screen, Confirm))
-            await pilot.press("n")
+            await settled(pilot, lambda: isinstance(app.screen, Choice))
+            await pilot.press("s")
             await settled(pilot, lambda: not app.is_running)
         assert stranger.poll() is None
         assert server.started.returncode == 0
@@ -311,8 +318,8 @@ def test_a_killed_child_is_reaped_and_said(data_dir):
             await up(app, pilot)
             pid = server.note().pid
             os.kill(pid, signal.SIGKILL)
-            await settled(pilot, lambda: "was ended by SIGKILL" in said(app))
-            assert f"process {pid}" in said(app)
+            await settled(pilot, lambda: "was ended by SIGKILL" in banner(app))
+            assert f"process {pid}" in banner(app)
             with pytest.raises(ProcessLookupError):
                 os.kill(pid, 0)
             await settled(pilot, lambda: app.query_one("#status").has_class("lost"))
@@ -331,13 +338,132 @@ def test_a_server_that_does_not_stop_is_said_and_the_console_asks(data_dir, monk
             await up(app, pilot)
             server.started.send_signal(signal.SIGSTOP)
             await pilot.press("q")
-            await settled(pilot, lambda: isinstance(app.screen, Confirm))
-            await pilot.press("n")  # stop it
+            await settled(pilot, lambda: isinstance(app.screen, Choice))
+            await pilot.press("s")
             await settled(pilot, lambda: "still runs" in question(app))
             assert f"kill -9 {server.started.pid}" in question(app)
             await pilot.press("y")
             await settled(pilot, lambda: not app.is_running)
         server.started.kill()
         server.started.wait(10)
+
+    asyncio.run(story())
+
+
+# -- leaving -------------------------------------------------------------------------------------
+
+
+def test_esc_at_the_end_is_nothing_and_enter_leaves_the_server_running(data_dir):
+    async def story():
+        server = LocalServer(data_dir)
+        async with console(server) as (app, pilot):
+            await up(app, pilot)
+            await pilot.press("q")
+            await settled(pilot, lambda: isinstance(app.screen, Choice))
+            labels = [str(button.label) for button in app.screen.query(Button)]
+            assert labels == ["Leave it running (l)", "Stop it (s)", "Cancel (esc)"]
+            await pilot.press("escape")
+            await settled(pilot, lambda: len(app.screen_stack) == 1)
+            await pilot.pause(0.2)
+            assert app.is_running
+            assert server.started.poll() is None
+            await pilot.press("q")
+            await settled(pilot, lambda: isinstance(app.screen, Choice))
+            await pilot.press("enter")
+            await settled(pilot, lambda: not app.is_running)
+        assert server.started.poll() is None
+        assert server.note() is not None
+        await server.stop()
+
+    asyncio.run(story())
+
+
+def test_ctrl_c_names_the_key_of_the_footer_and_the_other_way_to_quit_asks_too(data_dir):
+    async def story():
+        server = LocalServer(data_dir)
+        async with console(server) as (app, pilot):
+            await up(app, pilot)
+            await pilot.press("ctrl+c")
+            await settled(pilot, lambda: "q quits" in said(app))
+            assert "[" not in said(app)
+            assert "ctrl" not in said(app).lower()
+            await pilot.press("ctrl+q")
+            await settled(pilot, lambda: isinstance(app.screen, Choice))
+            await pilot.press("s")
+            await settled(pilot, lambda: not app.is_running)
+        assert server.started.returncode == 0
+
+    asyncio.run(story())
+
+
+# -- death ---------------------------------------------------------------------------------------
+
+
+def test_a_server_that_was_killed_is_said_with_its_last_words_and_s_starts_one(data_dir):
+    async def story():
+        server = LocalServer(data_dir)
+        async with console(server) as (app, pilot):
+            await up(app, pilot)
+            await pilot.press("5")
+            await settled(pilot, lambda: "\u2713" in str(app.query_one("#checks").render()))
+            await pilot.press("s")  # of no use while one runs
+            first = server.started
+            assert not app._is_dead
+            os.kill(first.pid, signal.SIGKILL)  # its server ends with it
+            await settled(pilot, lambda: "no server runs: s starts one" in status(app))
+            await settled(pilot, lambda: "what you see is 1s old" in status(app))
+            await settled(
+                pilot, lambda: f"process {first.pid}) was ended by SIGKILL" in banner(app)
+            )
+            assert "The last lines of its log:" in banner(app)
+            assert server.tail()[-1][:60] in banner(app)
+            assert "\u2713" not in str(app.query_one("#checks").render())
+            assert "Start the server" in drawn(app)
+            assert app.query_one("#tabs").has_class("stale")
+            await pilot.press("s")
+            await up(app, pilot)
+            assert banner(app) == ""
+            assert not app.query_one("#tabs").has_class("stale")
+            assert server.started.pid != first.pid
+            await settled(pilot, lambda: "\u2713" in str(app.query_one("#checks").render()))
+            assert "Start the server" not in drawn(app)
+        await server.stop()
+
+    asyncio.run(story())
+
+
+def test_a_strangers_server_that_was_killed_is_said_and_can_be_started_here(
+    fake_server, monkeypatch
+):
+    monkeypatch.setenv("GIGAROUTER_FAKE_ENGINE", "true")
+
+    async def story():
+        server = LocalServer(fake_server.data_dir)
+        async with console(server) as (app, pilot):
+            await up(app, pilot)
+            fake_server.process.kill()
+            fake_server.process.wait(10)
+            await settled(pilot, lambda: "is gone: no process is left" in banner(app))
+            await pilot.press("s")
+            await up(app, pilot)
+            assert server.is_ours()
+        await server.stop()
+
+    asyncio.run(story())
+
+
+def test_a_server_that_another_one_replaced_is_not_offered_to_be_stopped(data_dir):
+    async def story():
+        server, other = LocalServer(data_dir), LocalServer(data_dir)
+        async with console(server) as (app, pilot):
+            await up(app, pilot)
+            os.kill(server.started.pid, signal.SIGKILL)
+            await settled(pilot, lambda: app._is_dead)
+            await other.start()  # by hand, from somewhere else
+            await up(app, pilot)
+            await pilot.press("q")
+            await settled(pilot, lambda: not app.is_running)
+        assert other.started.poll() is None
+        await other.stop()
 
     asyncio.run(story())

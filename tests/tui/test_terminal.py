@@ -100,8 +100,8 @@ def test_the_first_minute_typed_by_hand(terminal):
     terminal.until("there is a live key")
     terminal.until("listening on")
     terminal.type("q")
-    terminal.until("Leave the server running?")
-    terminal.type("n")
+    terminal.until("Leave it running")
+    terminal.type("s")
     terminal.until("over")
     deadline = time.monotonic() + 30
     while terminal.server.note() is not None and time.monotonic() < deadline:

@@ -1,9 +1,9 @@
 """Dialogs: questions above a screen, each with a typed answer.
 
-Owns confirmations, forms, and the display of a key's plaintext.
+Owns confirmations, choices, and the display of a key's plaintext.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,7 +13,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
-from textual.widgets import Button, Input, Label, Static
+from textual.widgets import Button, Label, Static
 
 from tui.inert import inert, plain
 
@@ -51,51 +51,49 @@ class Confirm(ModalScreen[bool]):
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
-    """One line of a form."""
+class Option:
+    """One answer to a question: the key that gives it, which is the answer too, and its words."""
 
-    name: str
+    key: str
     label: str
-    value: str = ""
-    hint: str = ""
 
 
-class Form(ModalScreen[Mapping[str, str] | None]):
-    """A form; its answer is the values by name, or None if it was cancelled."""
-
-    AUTO_FOCUS = "Input"
+class Choice(ModalScreen[str | None]):
+    """A question with several answers; the first is the default, and Esc, or None, is none."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Cancel")]
 
-    def __init__(self, title: str, fields: Sequence[Field], *, done: str = "OK") -> None:
+    def __init__(self, question: str, options: Sequence[Option]) -> None:
         super().__init__()
-        self._title, self._fields, self._done = title, fields, done
+        self._question, self._options = question, options
 
     def compose(self) -> ComposeResult:
-        """Lay out a line for each field."""
-        with VerticalScroll(classes="dialog"):
-            yield Label(inert(self._title), classes="heading")
-            for field in self._fields:
-                with Horizontal(classes="field"):
-                    yield Label(field.label)
-                    yield Input(
-                        field.value, placeholder=field.hint, id=f"field-{field.name}", compact=True
-                    )
+        """Lay out the question above a button for each answer."""
+        with Vertical(classes="dialog"):
+            yield Static(inert_block(plain(self._question, width=QUESTION_CHARS_MAX)))
             with Horizontal(classes="buttons"):
+                for number, option in enumerate(self._options):
+                    yield Button(
+                        f"{option.label} ({option.key})",
+                        id=f"option-{option.key}",
+                        variant="default" if number else "primary",
+                    )
                 yield Button("Cancel (esc)", id="cancel")
-                yield Button(f"{self._done} (enter)", id="done", variant="primary")
 
-    @on(Input.Submitted)
-    @on(Button.Pressed, "#done")
-    def finished(self) -> None:
-        """Close the form with its values."""
-        self.dismiss(
-            {f.name: self.query_one(f"#field-{f.name}", Input).value.strip() for f in self._fields}
-        )
+    def on_key(self, event: events.Key) -> None:
+        """Answer with a key."""
+        if event.key in {option.key for option in self._options}:
+            event.stop()
+            self.dismiss(event.key)
 
-    @on(Button.Pressed, "#cancel")
+    @on(Button.Pressed)
+    def pressed(self, event: Button.Pressed) -> None:
+        """Answer with a button."""
+        found = (event.button.id or "").removeprefix("option-")
+        self.dismiss(None if found == "cancel" else found)
+
     def action_leave(self) -> None:
-        """Cancel the form."""
+        """Answer nothing: everything stays as it is."""
         self.dismiss(None)
 
 

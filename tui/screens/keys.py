@@ -3,7 +3,7 @@
 Owns the table, and the dialogs of minting, topping up, rotating and revoking.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from decimal import Decimal
 from typing import ClassVar
 
@@ -16,23 +16,30 @@ from textual.widgets import DataTable, Label
 from appliance.client import verbs
 from appliance.core.errors import ServerUnreachable
 from appliance.wire.keys import KeyView, MintOrder, Plaintext, RotateOrder, TopUpOrder
+from appliance.wire.stats import Stats
+from appliance.wire.usage import UsageReport
 from tui import figures
 from tui.connection import Connection
 from tui.inert import inert, plain
-from tui.screens.dialogs import Confirm, Field, Form, Secret
+from tui.screens import checks
+from tui.screens.allowance import limits_of, share_left, state_of
+from tui.screens.dialogs import Confirm, Secret
+from tui.screens.form import Field, Form
 from tui.screens.page import Page, Subject
 from tui.screens.pane import Column, Pane
 
 MINT_FIELDS = (
-    Field("name", "Name", hint="whose it is"),
-    Field("credit", "Credit in USD, or unlimited", "5"),
-    Field("daily_budget", "Daily budget in USD", hint="none"),
-    Field("rpm", "Requests a minute", hint="any"),
-    Field("tpm", "Tokens a minute", hint="any"),
-    Field("concurrency", "Calls at one time", hint="any"),
-    Field("models", "Models, separated by commas", hint="all"),
-    Field("expires", "Expires in", hint="never; 30d"),
+    Field("name", "Name", hint="whose it is", check=checks.required),
+    Field("credit", "Credit in USD, or unlimited", "5", check=checks.amount_or_unlimited),
+    Field("daily_budget", "Daily budget in USD", hint="none", check=checks.optional_amount),
+    Field("rpm", "Requests a minute", hint="any", check=checks.optional_count),
+    Field("tpm", "Tokens a minute", hint="any", check=checks.optional_count),
+    Field("concurrency", "Calls at one time", hint="any", check=checks.optional_count),
+    Field("models", "Models, separated by commas", hint="all", params=("model",)),
+    Field("expires", "Expires in", hint="never; 30d", check=checks.optional_time),
 )
+
+
 NUMBERS = ("rpm", "tpm", "concurrency")
 
 
@@ -42,9 +49,9 @@ class Keys(Pane):
     COLUMNS = (
         Column("name", 15, 24),
         Column("balance", 16, 18),
-        Column("today", 8),
+        Column("today", 9),
         Column("state", 9),
-        Column("limits", 20, 34),
+        Column("limits", 19, 34),
         Column("key", 14, since=120),
         Column("models", 14, 20, since=140),
         Column("last used", 10, since=160),
@@ -64,6 +71,8 @@ class Keys(Pane):
         super().__init__()
         self._client, self._model = client, model
         self._keys: dict[str, KeyView] = {}
+        self._spent: dict[str, Decimal] = {}
+        self._stats: Stats | None = None
         self._with_ended = False
 
     def compose(self) -> ComposeResult:
@@ -71,22 +80,30 @@ class Keys(Pane):
         yield DataTable(id="keys", cursor_type="row", zebra_stripes=True)
         yield Label("", id="keys-hint", classes="hint")
 
-    def show(self, keys: list[KeyView]) -> None:
+    def show(self, keys: list[KeyView], stats: Stats) -> None:
         """Draw keys; the cursor stays on its key."""
+        self._stats = stats
         self._keys = {key.id: key for key in keys}
         self._draw()
 
     def _draw(self) -> None:
         keys = list(self._keys.values())
         shown = [key for key in keys if self._with_ended or key.revoked is None]
-        richest = max((k.credit for k in shown if k.credit is not None), default=Decimal(0))
-        self.fill({key.id: _row(key, richest) for key in shown})
+        self.fill({key.id: _row(key, self._spent_by(key), self._stats) for key in shown})
         ended = len(keys) - len(shown)
         said = "1 key" if len(shown) == 1 else f"{len(shown)} keys"
         said = said if shown else "No keys yet: m mints the first one"
         self.query_one("#keys-hint", Label).update(
             said + (f"; {ended} revoked (a)" if ended else "")
         )
+
+    def count(self, report: UsageReport) -> None:
+        """Take what each key ever spent: balances are drawn against what was granted."""
+        self._spent = {row.group: row.credits for row in report.data}
+        self._draw()
+
+    def _spent_by(self, key: KeyView) -> Decimal:
+        return self._spent.get(key.id, Decimal(0))
 
     def action_all(self) -> None:
         """Show or hide revoked keys."""
@@ -101,32 +118,23 @@ class Keys(Pane):
             minted = await verb
         except ServerUnreachable as error:
             self.refused(error)
-            return
+        else:
+            await self._show_secret(minted)
+
+    async def _show_secret(self, minted: Plaintext) -> None:
         url = self._client.url
         await self.app.push_screen_wait(Secret(minted.name, minted.key, url, self._model))
 
     @work(group="verb")
     async def action_mint(self) -> None:
         """Make a key and show it once."""
-        given = await self.app.push_screen_wait(Form("Mint a key", MINT_FIELDS, done="Mint"))
-        if given is None:
-            return
-        try:
-            rpm, tpm, concurrency = (int(given[n]) if given[n] else None for n in NUMBERS)
-        except ValueError:
-            self.notify("Requests, tokens and calls are whole numbers", severity="error")
-            return
-        order = MintOrder(
-            name=given["name"],
-            credit=given["credit"] or "0",
-            rpm=rpm,
-            tpm=tpm,
-            concurrency=concurrency,
-            daily_budget=given["daily_budget"] or None,
-            expires=given["expires"] or None,
-            models=[m.strip() for m in given["models"].split(",") if m.strip()] or None,
-        )
-        await self._secret(self._client.do(verbs.MINT, order=order))
+
+        async def send(given: Mapping[str, str]) -> Plaintext:
+            return await self._client.do(verbs.MINT, order=_mint_order(given))
+
+        minted = await self.app.push_screen_wait(Form("Mint a key", MINT_FIELDS, send, done="Mint"))
+        if minted is not None:
+            await self._show_secret(minted)
 
     @work(group="verb")
     async def action_top_up(self) -> None:
@@ -134,15 +142,16 @@ class Keys(Pane):
         key = self._chosen()
         if key is None:
             return
-        form = Form(
-            f"Top up {plain(key.name)}", [Field("credit", "Credits in USD", "5")], done="Add"
-        )
-        given = await self.app.push_screen_wait(form)
-        if given is not None:
-            self.order(
-                f"{plain(key.name)} has {plain(given['credit'])} more",
-                lambda: self._client.do(verbs.TOP_UP, key.id, order=TopUpOrder(given["credit"])),
-            )
+
+        async def send(given: Mapping[str, str]) -> str:
+            await self._client.do(verbs.TOP_UP, key.id, order=TopUpOrder(given["credit"]))
+            return given["credit"]
+
+        fields = [Field("credit", "Credits in USD", "5", check=checks.more)]
+        form = Form(f"Top up {plain(key.name)}", fields, send, done="Add")
+        added = await self.app.push_screen_wait(form)
+        if added is not None:
+            self.notify(f"{plain(key.name)} has {plain(added)} more")
 
     @work(group="verb")
     async def action_rotate(self) -> None:
@@ -177,34 +186,35 @@ class Keys(Pane):
             self.app.push_screen(Page(self._client, _subject(key)))
 
 
-def _row(key: KeyView, richest: Decimal) -> tuple[Text, ...]:
+def _mint_order(given: Mapping[str, str]) -> MintOrder:
+    rpm, tpm, concurrency = (int(given[n]) if given[n] else None for n in NUMBERS)
+    return MintOrder(
+        name=given["name"],
+        credit=given["credit"] or "0",
+        rpm=rpm,
+        tpm=tpm,
+        concurrency=concurrency,
+        daily_budget=given["daily_budget"] or None,
+        expires=given["expires"] or None,
+        models=[m.strip() for m in given["models"].split(",") if m.strip()] or None,
+    )
+
+
+def _row(key: KeyView, spent: Decimal, stats: Stats | None) -> tuple[Text, ...]:
     if key.credit is None:
         balance = Text("unlimited")
     else:
-        share = float(key.credit / richest) if richest else 0.0
-        balance = Text(f"{figures.bar(share, 6)} {figures.money(key.credit)}")
-    limits = [
-        f"{value}{unit}"
-        for value, unit in (
-            (key.rpm, " req/min"),
-            (key.tpm, " tok/min"),
-            (key.concurrency, " at once"),
-        )
-        if value is not None
-    ]
-    if key.daily_budget is not None:
-        limits.append(f"{figures.money(key.daily_budget)}/day")
-    state = "forgotten" if key.forgotten else "revoked" if key.revoked else "live"
-    if state == "live" and key.expires:
-        state = f"to {key.expires[5:10]}"
-    look = "" if state not in ("revoked", "forgotten") else "dim strike"
+        left = figures.bar(share_left(key, spent), 6)
+        balance = Text(f"{left} {figures.money(key.credit)}")
+    state = state_of(key, spent, stats)
+    look = {"revoked": "dim strike", "forgotten": "dim strike", "live": ""}.get(state, "bold")
     models = f"{len(key.models)} chosen" if key.models else "all"
     return (
         inert(key.name, width=24),
         balance,
         Text(figures.money(key.spent_today), justify="right"),
         Text(state, style=look),
-        Text(", ".join(limits) or "none"),
+        Text(limits_of(key)),
         inert(key.hint, width=14),
         Text(models),
         Text(_day(key.last_used) or "never"),
@@ -223,7 +233,6 @@ def _subject(key: KeyView) -> Subject:
             ("id", key.id),
             ("key", key.hint),
             ("balance", figures.money(key.credit)),
-            ("spent today", figures.money(key.spent_today)),
             ("last used", (key.last_used or "never")[:19]),
             ("created", key.created[:19]),
             ("expires", key.expires or "never"),
@@ -233,4 +242,5 @@ def _subject(key: KeyView) -> Subject:
         other="model",
         key=key.id,
         is_its=lambda call: call.key == key.name,
+        limited=key,
     )

@@ -4,10 +4,12 @@ Owns address, port and certificate in `config.toml`, and the warnings about them
 """
 
 import asyncio
+import tomllib
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
-import segno
 import tomlkit
 from rich.text import Text
 from textual import work
@@ -19,19 +21,19 @@ from textual.widgets import Static
 
 from appliance.core.address import is_loopback
 from appliance.core.clock import SystemClock
-from appliance.core.errors import ApplianceError
+from appliance.core.errors import ApplianceError, InvalidRequest
 from appliance.local_ca import LocalCa, now_utc, own_address, own_names
 from appliance.store.audit_log import AuditLog, this_user
 from appliance.store.datadir import DataDir, write_private
 from tui.connection import Connection
 from tui.inert import plain
-from tui.screens.dialogs import Confirm, Field, Form
+from tui.screens import checks
+from tui.screens.dialogs import Confirm
+from tui.screens.form import Field, Form
+from tui.screens.qr import Code, qr
 
 LOOPBACK = "127.0.0.1"
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - it is what the screen is about
-HALVES = {(0, 0): "\u2588", (0, 1): "\u2580", (1, 0): "\u2584", (1, 1): " "}
-"""Characters for two squares of a QR code, the upper and the lower one; 1 is dark."""
-PORT_MAX = 65_535
 
 
 class Lan(Widget):
@@ -41,6 +43,7 @@ class Lan(Widget):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("o", "open", "Open to the network"),
         Binding("x", "close", "Back to this machine"),
+        Binding("r", "code", "QR code"),
     ]
 
     class Changed(Message):
@@ -49,6 +52,8 @@ class Lan(Widget):
     def __init__(self, client: Connection, data_dir: Path | None) -> None:
         super().__init__()
         self._client, self._data_dir = client, data_dir
+        self._address = ""
+        """What teammates use; empty while the server is for this machine alone."""
 
     def compose(self) -> ComposeResult:
         """Lay out the page."""
@@ -63,6 +68,7 @@ class Lan(Widget):
         self._has_key = has_key
         url = self._client.url
         is_open = self._is_open()
+        self._address = ""
         text = Text()
         text.append("This server is ")
         text.append("open to the network" if is_open else "for this machine alone", style="bold")
@@ -77,7 +83,12 @@ class Lan(Widget):
                 )
             else:
                 text.append(self._trust())
-            text.append(_qr(f"{address}/v1"))
+            self._address = f"{address}/v1"
+            code = qr(self._address)
+            if self._has_room(text, code):
+                text.append_text(code)
+            else:
+                text.append("r shows the QR code of the address.\n")
         else:
             text.append("o opens it: choose an address, with TLS or without.\n")
             if not has_key:
@@ -87,6 +98,26 @@ class Lan(Widget):
         if self._data_dir is None:
             text.append("\nThis console is attached to a remote server: change it over there.")
         self.query_one("#lan", Static).update(text)
+        self.refresh_bindings()
+
+    def _has_room(self, text: Text, code: Text) -> bool:
+        """Say whether a code stands below a text without being cut."""
+        width, height = self.content_size
+        if not width:
+            return False
+        lines = [max(1, -(-len(line) // width)) for line in text.plain.splitlines()]
+        below = 2 if self._data_dir is None else 0
+        return sum(lines) + len(code.plain.splitlines()) + below <= height
+
+    def action_code(self) -> None:
+        """Show the QR code of the address alone."""
+        if self._address:
+            self.app.push_screen(Code(self._address))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Offer to close, and the code, only where the server is open."""
+        del parameters
+        return bool(self._address) if action in ("code", "close") else True
 
     def _trust(self) -> str:
         """Say what teammates' clients have to trust; nothing for a certificate of somebody else."""
@@ -115,50 +146,71 @@ class Lan(Widget):
             )
             return
         host, port = address_of(self._client.url)
-        form = Form(
-            "Open to the network",
-            [
-                Field("host", "Address to bind", host if self._is_open() else EVERYWHERE),
-                Field("port", "Port", port),
-                Field("tls", "TLS: new, none or CERT,KEY", "new"),
-            ],
-            done="Open",
-        )
-        given = await self.app.push_screen_wait(form)
-        if given is None:
-            return
+        fields = [
+            Field("host", "Address to bind", host if self._is_open() else EVERYWHERE),
+            Field("port", "Port", port, check=checks.port),
+            Field("tls", "TLS: new, none or CERT,KEY", self._tls_in_use(), check=checks.required),
+        ]
+        form = Form("Open to the network", fields, self._open, done="Open")
+        if await self.app.push_screen_wait(form):
+            self.post_message(self.Changed())
+
+    async def _open(self, given: Mapping[str, str]) -> bool:
+        """Write what the form holds.
+
+        Raises:
+            InvalidRequest: something of it cannot be; `param` names the field.
+        """
         if given["tls"] == "none" and not await self.app.push_screen_wait(
             Confirm(
                 "Without TLS anyone on this network can read keys. Open all the same?", yes="Open"
             )
         ):
-            return
+            raise InvalidRequest("none is what you did not want: new makes one", param="tls")
         try:
             cert, key = await asyncio.to_thread(self._certificate, given["tls"])
-            self._write(given["host"], given["port"], cert, key)
         except (OSError, ValueError, ApplianceError) as error:
-            self.notify(plain(str(error)), severity="error", timeout=10)
+            raise InvalidRequest(str(error), param="tls") from None
+        try:
+            self._write(given["host"], given["port"], cert, key)
+        except (OSError, ValueError) as error:
+            raise InvalidRequest(str(error)) from None
+        return True
+
+    def _tls_in_use(self) -> str:
+        """Return what the form begins with: what an open server uses, or a new certificate."""
+        if not self._is_open() or self._data_dir is None:
+            return "new"
+        if not self._client.url.startswith("https"):
+            return "none"
+        return tls_of(self._data_dir) or "new"
 
     @work(group="lan")
     async def action_close(self) -> None:
         """Write the loopback address, without a certificate."""
         if self._data_dir is None or not self._is_open():
             return
+        asked = Confirm(
+            "The server starts again, and only this machine reaches it then. Close it?",
+            yes="Close it",
+        )
+        if not await self.app.push_screen_wait(asked):
+            return
         try:
             self._write(LOOPBACK, address_of(self._client.url)[1], "", "")
         except (OSError, ValueError) as error:
             self.notify(plain(str(error)), severity="error", timeout=10)
+        else:
+            self.post_message(self.Changed())
 
     def _write(self, host: str, port: str, cert: str, key: str) -> None:
-        """Write the settings, and post that they changed.
+        """Write the settings.
 
         Raises:
             OSError: the file cannot be read or written.
-            ValueError: the file is not TOML, or the port is not valid.
+            ValueError: the file is not TOML.
         """
         assert self._data_dir is not None
-        if not port.isascii() or not port.isdecimal() or not 0 < int(port) <= PORT_MAX:
-            raise ValueError(f"{port!r} is not a port: 1 to {PORT_MAX}")
         write(self._data_dir, host=host, port=int(port), cert=cert, key=key)
         AuditLog(DataDir(self._data_dir).audit_log, SystemClock()).note(
             who=this_user("console"),
@@ -166,7 +218,6 @@ class Lan(Widget):
             outcome="done",
             order={"host": host, "port": int(port), "tls": bool(cert)},
         )
-        self.post_message(self.Changed())
 
     def _certificate(self, wanted: str) -> tuple[str, str]:
         if wanted == "none":
@@ -187,6 +238,15 @@ def address_of(url: str) -> tuple[str, str]:
     """Return host and port of a URL; both are empty where there is none."""
     host, _, port = url.partition("://")[2].rpartition(":")
     return host.strip("[]"), port
+
+
+def tls_of(data_dir: Path) -> str:
+    """Return certificate and key of `config.toml`, with a comma between; empty: it names none."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        tls = tomllib.loads((data_dir / "config.toml").read_text("utf-8"))["tls"]
+        if tls["cert"] and tls["key"]:
+            return f"{tls['cert']},{tls['key']}"
+    return ""
 
 
 def write(data_dir: Path, *, host: str, port: int, cert: str, key: str) -> None:
@@ -212,17 +272,3 @@ def write(data_dir: Path, *, host: str, port: int, cert: str, key: str) -> None:
 def _with_host(url: str, host: str) -> str:
     scheme, _, rest = url.partition("://")
     return f"{scheme}://{host}:{rest.rpartition(':')[2]}"
-
-
-def _qr(text: str) -> str:
-    """Return a QR code in half blocks, dark on light in every theme."""
-    rows = [list(row) for row in segno.make(text, micro=False, error="l").matrix]
-    width = len(rows[0])
-    padded = [[0] * width, *rows, [0] * width]
-    if len(padded) % 2:
-        padded.append([0] * width)
-    lines = []
-    for upper, lower in zip(padded[::2], padded[1::2], strict=True):
-        cells = (HALVES[up & 1, down & 1] for up, down in zip(upper, lower, strict=True))
-        lines.append(f"\u2588{''.join(cells)}\u2588")
-    return "\n".join(lines)

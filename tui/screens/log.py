@@ -99,6 +99,13 @@ class Log(Widget):
         self._lines.clear()
         self.cursor = ""
 
+    def lost(self, reason: str) -> None:
+        """Take back the findings of a server that no longer answers."""
+        mark, style = MARKS["fail"]
+        text = Text(f"{mark} ", style=style)
+        text.append(f"{'server':8} {plain(reason)}", "not bold default")
+        self.query_one("#checks", Static).update(text)
+
     def _draw_again(self) -> None:
         self.query_one("#log", RichLog).clear()
         self._write(self._lines)

@@ -77,12 +77,12 @@ def state_of(model: ModelView, download: DownloadView | None, engine: EngineView
     if engine is not None and engine.state == "loading":
         return Text(f"{figures.bar(engine.progress, BAR)} loading", style="bold")
     if engine is not None and engine.state != "absent":
-        pin = " pinned" if engine.pinned else ""
-        return Text(f"\u25cf {engine.state}{pin} {figures.size(engine.bytes)}", style="bold")
+        state = "pinned" if engine.pinned and engine.state == "loaded" else engine.state
+        return Text(f"\u25cf {state} {figures.size(engine.bytes)}", style="bold")
     if model.loaded:
         return Text("\u25cf loaded, shared", style="bold")
     if model.available:
-        return Text("\u25cb here, not in memory")
+        return Text("\u25cb here, not loaded")
     return _absent(model, download)
 
 
@@ -138,7 +138,8 @@ def _coming(download: DownloadView) -> Text:
     rate = f" {figures.size(download.rate)}/s" if download.rate else ""
     left = "" if download.eta_s is None else f" {figures.duration(download.eta_s)}"
     state = "" if download.state == "fetching" else f" {download.state}"
-    return Text(f"{figures.bar(share, BAR)} {share:4.0%}{rate}{left}{state}", style="bold")
+    # The bar comes last: where there is no room for all, it is what is left out.
+    return Text(f"{share:.0%}{rate}{left}{state} {figures.bar(share, BAR)}", style="bold")
 
 
 def _adding(addition: AdditionView) -> Text:
@@ -151,7 +152,7 @@ def _adding(addition: AdditionView) -> Text:
 
 def _absent(model: ModelView, download: DownloadView | None) -> Text:
     if download is not None and download.state == "failed":
-        return Text("! failed: p tries again", style="bold red")
+        return Text("! failed: p again", style="bold red")
     if download is not None and download.state == "cancelled":
-        return Text("\u00bd cancelled: p goes on")
+        return Text("\u00bd stopped: p goes on")
     return Text("\u2193 can be pulled" if model.missing else "! unusable")

@@ -3,6 +3,8 @@
 Owns the table, and the pairing of key presses with verbs.
 """
 
+import asyncio
+from collections.abc import Mapping
 from typing import ClassVar
 
 from rich.text import Text
@@ -20,7 +22,9 @@ from appliance.wire.models import AliasOrder, ModelOrder, ModelView, PriceOrder
 from tui import figures
 from tui.connection import Connection
 from tui.inert import plain
-from tui.screens.dialogs import Confirm, Field, Form
+from tui.screens import checks
+from tui.screens.dialogs import Confirm
+from tui.screens.form import Field, Form
 from tui.screens.model import (
     RUNNING,
     added_row_of,
@@ -33,6 +37,25 @@ from tui.screens.page import Page
 from tui.screens.pane import Column, Pane
 from tui.screens.trial import Trial
 
+PROMPT_S = 3.0
+"""Seconds that the form waits for a refusal of what it sent."""
+ADD_FIELDS = (
+    Field(
+        "repo",
+        "Repository",
+        hint="owner/name or owner/name:file.gguf",
+        check=checks.repository,
+        params=("file",),
+    ),
+    Field("id", "Id for clients", hint="the repository's name if empty"),
+    Field("pooling", "Pooling", hint="mean, cls, last, or what files say"),
+    Field(
+        "replace",
+        "Replace that model",
+        hint="yes: if there is one with this id",
+        check=checks.yes_or_no,
+    ),
+)
 NOTE_CHARS_MAX = 400
 NOTE_S = 15.0
 """Seconds that is shown what was assumed of a model."""
@@ -213,34 +236,28 @@ class Models(Pane):
     @work(group="verb")
     async def action_add(self) -> None:
         """Add a repository of the hub."""
-        form = Form(
-            "Add a model from the hub",
-            [
-                Field("repo", "Repository", hint="owner/name or owner/name:file.gguf"),
-                Field("id", "Id for clients", hint="the repository's name if empty"),
-                Field("pooling", "Pooling", hint="mean, cls, last, or what files say"),
-                Field("replace", "Replace that model", hint="yes: if there is one with this id"),
-            ],
-            done="Add",
-        )
-        given = await self.app.push_screen_wait(form)
-        if given is None or not given["repo"]:
+
+        async def send(given: Mapping[str, str]) -> asyncio.Task[ModelView]:
+            # A conversion takes minutes: only what is refused at once is said in the form.
+            adding = asyncio.ensure_future(
+                self._client.do(verbs.ADD_FROM_HUB, order=_hub_order(given))
+            )
+            done, _ = await asyncio.wait({adding}, timeout=PROMPT_S)
+            for each in done:
+                each.result()
+            return adding
+
+        form = Form("Add a model from the hub", ADD_FIELDS, send, done="Add")
+        adding = await self.app.push_screen_wait(form)
+        if adding is None:
             return
-        repo, _, file = given["repo"].partition(":")
-        order = HubModelOrder(
-            repo=repo,
-            file=file or None,
-            id=given["id"] or None,
-            pooling=given["pooling"] or None,
-            replace=given["replace"].lower() in ("y", "yes"),
-        )
         try:
-            added = await self._client.do(verbs.ADD_FROM_HUB, order=order)
+            added = await adding
         except ServerUnreachable as error:
             self.refused(error)
             return
         if added.download is None:
-            self.notify(f"{plain(repo)} is in the catalogue: p pulls it")
+            self.notify(f"{plain(added.id)} is in the catalogue: p pulls it")
         else:
             self.notify(f"{plain(added.id)} stays as it is until the new file is here and tried")
         for note in added.notes:
@@ -253,26 +270,31 @@ class Models(Pane):
         if model is None:
             return
         price, names = f"{model.pricing.realtime:f}", ", ".join(model.aliases)
+        set_already: set[str] = set()
+        """What was done before the rest was refused: it is not sent again."""
+
+        async def send(given: Mapping[str, str]) -> list[str]:
+            said = []
+            if given["price"] not in (price, *set_already):
+                order = PriceOrder(model.id, given["price"])
+                await self._client.do(verbs.PRICE_MODEL, order=order)
+                set_already.add(given["price"])
+            if set_already:
+                said.append("New calls pay the new price")
+            if given["aliases"] != names:
+                wanted = [name.strip() for name in given["aliases"].split(",") if name.strip()]
+                await self._client.do(verbs.ALIAS_MODEL, order=AliasOrder(model.id, wanted))
+                said.append(f"{plain(model.id)} has other names")
+            return said
+
+        unit = model.pricing.unit
         fields = [
-            Field("price", f"Credits for {model.pricing.unit}", price),
+            Field("price", f"Credits for {unit}", price, check=checks.amount, params=("realtime",)),
             Field("aliases", "Other names, by commas", names, hint="none"),
         ]
-        given = await self.app.push_screen_wait(
-            Form(f"{plain(model.id)} (half the price in the batch tier)", fields, done="Set")
-        )
-        if given is not None and given["price"] != price:
-            self.order(
-                "New calls pay the new price",
-                lambda: self._client.do(
-                    verbs.PRICE_MODEL, order=PriceOrder(model.id, given["price"])
-                ),
-            )
-        if given is not None and given["aliases"] != names:
-            wanted = [name.strip() for name in given["aliases"].split(",") if name.strip()]
-            self.order(
-                f"{plain(model.id)} has other names",
-                lambda: self._client.do(verbs.ALIAS_MODEL, order=AliasOrder(model.id, wanted)),
-            )
+        title = f"{plain(model.id)} (half the price in the batch tier)"
+        for said in await self.app.push_screen_wait(Form(title, fields, send, done="Set")) or ():
+            self.notify(said)
 
     def on_data_table_row_selected(self) -> None:
         """Open the page of the model under the cursor."""
@@ -289,3 +311,14 @@ class Models(Pane):
         model = self._chosen()
         if model is not None:
             self.app.push_screen(Trial(self._client, model))
+
+
+def _hub_order(given: Mapping[str, str]) -> HubModelOrder:
+    repo, _, file = given["repo"].partition(":")
+    return HubModelOrder(
+        repo=repo,
+        file=file or None,
+        id=given["id"] or None,
+        pooling=given["pooling"] or None,
+        replace=given["replace"].lower() in checks.YES,
+    )

@@ -3,7 +3,7 @@
 A `Subject` says which one, and what to ask the server for.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import ClassVar
@@ -19,11 +19,13 @@ from textual.widgets import Label, Static
 
 from appliance.client import verbs
 from appliance.core.errors import ServerUnreachable
+from appliance.wire.keys import KeyView
 from appliance.wire.stats import CallView
 from appliance.wire.usage import UsageReport
 from tui import figures
 from tui.connection import Connection
 from tui.inert import inert, plain
+from tui.screens.allowance import allowances
 
 CALLS_SHOWN = 8
 FACT_CHARS_MAX = 2000
@@ -42,6 +44,8 @@ class Subject:
     key: str = ALL
     """The id of the key, or all keys."""
     model: str = ALL
+    limited: KeyView | None = None
+    """The key whose limits are shown with what is used of them."""
 
 
 class Page(ModalScreen[None]):
@@ -58,6 +62,7 @@ class Page(ModalScreen[None]):
         with VerticalScroll(classes="dialog"):
             yield Label(inert(self._subject.name), classes="heading")
             yield Static(id="facts")
+            yield Static(id="limits")
             yield Static("reading\u2026", id="by-day")
             yield Static(id="by-other")
             yield Static(id="of-calls")
@@ -88,6 +93,11 @@ class Page(ModalScreen[None]):
         except (ArithmeticError, LookupError, ValueError) as error:  # as in the console's polls
             self._fail(f"the server's answer cannot be shown: {error!r}")
             return
+        if its.limited is not None:
+            activity = next((a for a in stats.keys if a.name == its.limited.name), None)
+            self.query_one("#limits", Static).update(
+                _limits(allowances(its.limited, others.total.credits, activity))
+            )
         self.query_one("#by-day", Static).update(by_day)
         self.query_one("#by-other", Static).update(by_other)
         self.query_one("#of-calls", Static).update(calls)
@@ -98,6 +108,19 @@ class Page(ModalScreen[None]):
     def action_leave(self) -> None:
         """Close the page."""
         self.dismiss(None)
+
+
+def _limits(found: Iterable[tuple[str, Text]]) -> Table:
+    table = Table(
+        box=None,
+        show_header=False,
+        padding=(0, 2, 0, 0),
+        title="\nlimits, and what is used",
+        title_justify="left",
+    )
+    for name, text in found:
+        table.add_row(Text(name, style="dim"), text)
+    return table
 
 
 def _bars(report: UsageReport, title: str) -> Table:

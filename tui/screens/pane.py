@@ -83,14 +83,23 @@ class Pane(Widget):
         if list(rows) != list(self._drawn):
             table.clear()
             for key, cells in rows.items():
-                table.add_row(*(cells[n] for n, _ in self._shown), key=key)
+                shown = (self._cut(cells[n], column) for n, column in self._shown)
+                table.add_row(*shown, key=key)
             self._go_to(chosen)
         else:
             for key, cells in rows.items():
                 for n, column in self._shown:
                     if cells[n] != self._drawn[key][n]:
-                        table.update_cell(key, column.title, cells[n])
+                        table.update_cell(key, column.title, self._cut(cells[n], column))
         self._drawn = {key: tuple(cells) for key, cells in rows.items()}
+
+    def _cut(self, cell: Text, column: Column) -> Text:
+        """Return a cell that fits into its column; what was cut ends with an ellipsis."""
+        if cell.cell_len <= self.width_of(column.title):
+            return cell
+        cell = cell.copy()
+        cell.truncate(self.width_of(column.title), overflow="ellipsis")
+        return cell
 
     def _go_to(self, key: str) -> None:
         table = self.query_one(DataTable)

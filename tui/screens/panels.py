@@ -11,13 +11,14 @@ from appliance.wire.engines import DeviceView
 from appliance.wire.stats import Activity, CallView, Stats
 from tui import figures
 from tui.inert import plain
-from tui.widgets.lines import Line, cut, right
+from tui.widgets.lines import Line, column, cut
 
 STAGES = ("tokenize", "queue", "inference", "settle", "total")
 BAD = 400
 TIGHT = 0.9
 """Share of a memory from which on it is drawn as nearly full."""
 NAME_MIN = 8
+THOUSAND = 1000
 ROOMY = 30
 """Width of a panel in cells from which words are written in full."""
 
@@ -44,7 +45,10 @@ def figures_of(stats: Stats, width: int) -> list[Line]:
     for row, look in enumerate(looks):
         lines.append(
             tuple(
-                (cut(f" {cells[row]}", each), look if row < 2 or cells[0] == "calls/s" else "dim")  # noqa: PLR2004 - the last row
+                (
+                    cut(_ended(f" {cells[row]}", each), each),
+                    look if row < len(looks) - 1 or cells[0] == "calls/s" else "dim",
+                )
                 for cells in columns
             )
         )
@@ -60,7 +64,7 @@ def stages(stats: Stats, width: int) -> list[Line]:
     for stage in STAGES:
         found = stats.stages.get(stage)
         p50, p95 = (figures.ms(found.p50), figures.ms(found.p95)) if found else ("-", "-")
-        line = [(cut(stage, 9), ""), (right(p50, number), ""), (right(p95, number), "")]
+        line = [(cut(stage, 9), ""), (column(p50, number), ""), (column(p95, number), "")]
         if found and whole and whole.p95 and bar >= NAME_MIN:
             share = min(1.0, found.p95 / whole.p95)
             line.append((" " + "\u2501" * round(share * bar), "middle"))
@@ -114,7 +118,7 @@ def refusals(stats: Stats, width: int) -> list[Line]:
     if not stats.refusals:
         return [(("none", "dim"),)]
     return [
-        ((cut(plain(name), width - 7), "bad"), (right(figures.number(count), 6), ""))
+        ((cut(plain(name), width - 7), "bad"), (column(figures.number(count), 6), ""))
         for name, count in stats.refusals.items()
     ]
 
@@ -127,18 +131,23 @@ def _activity(rows: Sequence[tuple[str, Activity]], width: int, what: str) -> li
     lines += [
         (
             (cut(_ended(shown, name - 1), name), ""),
-            (right(figures.number(row.calls), calls), ""),
-            (right(figures.number(row.tokens + row.documents), units), ""),
-            (right(figures.number(row.errors), refused), "bad" if row.errors else "dim"),
+            (column(figures.number(row.calls), calls), ""),
+            (column(figures.number(row.tokens + row.documents), units), ""),
+            (column(_few(row.errors), refused), "bad" if row.errors else "dim"),
         )
         for shown, row in rows
     ]
     return lines if rows else [*lines, (("nobody calls", "dim"),)]
 
 
+def _few(count: int) -> str:
+    """Return a count in three cells."""
+    return str(count) if count < THOUSAND else ">1k"
+
+
 def _head(titles: Sequence[str], widths: Sequence[int]) -> Line:
     first, *rest = zip(titles, widths, strict=True)
-    return (cut(*first), "dim"), *((right(title, width), "dim") for title, width in rest)
+    return (cut(*first), "dim"), *((column(title, width), "dim") for title, width in rest)
 
 
 def is_refusal(call: CallView) -> bool:
@@ -150,7 +159,9 @@ def calls(found: Sequence[CallView], width: int, height: int, nothing: str) -> l
     """Return the last calls, newest first, below a row of titles."""
     status = 26 if width >= 100 else 15  # noqa: PLR2004 - the longest code in full
     tier = 10 if width >= 100 else 0  # noqa: PLR2004 - as above
-    numbers = (6, 8, 9)
+    numbers = tuple(
+        1 + most for most in (figures.NUMBER_WIDTH, figures.MONEY_WIDTH, figures.MS_WIDTH)
+    )
     left = max(2 * NAME_MIN, width - 9 - status - tier - sum(numbers))
     key, model = left * 2 // 5, left - left * 2 // 5
     head = (
@@ -161,7 +172,7 @@ def calls(found: Sequence[CallView], width: int, height: int, nothing: str) -> l
         + cut("tier", tier)
     )
     titles = zip(("units", "cost", "took"), numbers, strict=True)
-    lines: list[Line] = [((head, "dim"), *((right(t, w), "dim") for t, w in titles))]
+    lines: list[Line] = [((head, "dim"), *((column(t, w), "dim") for t, w in titles))]
     for call in found[: max(0, height - 1)]:
         said = f"{call.status} {plain(call.code) or 'ok'}"
         names = (
@@ -173,7 +184,7 @@ def calls(found: Sequence[CallView], width: int, height: int, nothing: str) -> l
         )
         amounts = (figures.number(call.units), figures.money(call.cost), figures.ms(call.ms))
         cells = zip(amounts, numbers, strict=True)
-        lines.append((*names, *((right(text, width), "") for text, width in cells)))
+        lines.append((*names, *((column(text, width), "") for text, width in cells)))
     if not found:
         lines.append(((nothing, "dim"),))
     return lines

@@ -85,3 +85,8 @@ def right(text: str, width: int) -> str:
     if len(text) > width:
         return text[: max(0, width - 1)] + "\u2026" * (width > 0)
     return text.rjust(width)
+
+
+def column(text: str, width: int) -> str:
+    """Return text on the right of a column of `width` cells, of which the first is always a gap."""
+    return " " * min(1, width) + right(text, width - 1) if width > 0 else ""
