@@ -251,7 +251,7 @@ def test_a_batch_that_we_cannot_compute_fails_in_the_end(tmp_path, monkeypatch):
     def broken(*_):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("appliance.batches.batch_run._chunks", broken)
+    monkeypatch.setattr("appliance.batches.batch_run.unanswered_lines", broken)
 
     async def story(at):
         seen = await at.ended(await at.order("a"))
