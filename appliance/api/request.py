@@ -220,6 +220,8 @@ async def _read(request: AnyRequest, limits: Limits, held: CallBytes | None) -> 
 async def body_pieces(request: AnyRequest, limits: Limits) -> AsyncIterator[bytes]:
     """Yield a body while it arrives; each piece in time, and the whole at `UPLOAD_BYTES_PER_S`.
 
+    The time is over only while a piece is waited for, never in the middle of what is done with one.
+
     Raises:
         BodyTooLarge: it has more bytes than `limits` allow, declared or sent.
         UnsupportedEncoding: it is compressed.
@@ -228,23 +230,23 @@ async def body_pieces(request: AnyRequest, limits: Limits) -> AsyncIterator[byte
     _require_readable(request, limits)
     request.scope["state"]["body_was_asked_for"] = True
     seconds_max, size, is_more = limits.body_seconds_max, 0, True
-    in_all_s = seconds_max + limits.body_bytes_max / UPLOAD_BYTES_PER_S
-    try:
-        async with asyncio.timeout(in_all_s):
-            while is_more:
-                async with asyncio.timeout(seconds_max):
-                    message = await request.receive()
-                if message["type"] != "http.request":
-                    raise InvalidRequest("The body broke off.")
-                size += len(message["body"])
-                if size > limits.body_bytes_max:
-                    raise BodyTooLarge(bytes_max=limits.body_bytes_max)
-                is_more = message["more_body"]
-                request.scope["state"]["body_is_read"] = not is_more
-                if message["body"]:
-                    yield message["body"]
-    except TimeoutError:
-        raise InvalidRequest("The body did not arrive in time.") from None
+    now_s = asyncio.get_running_loop().time
+    ends_s = now_s() + seconds_max + limits.body_bytes_max / UPLOAD_BYTES_PER_S
+    while is_more:
+        try:
+            async with asyncio.timeout_at(min(ends_s, now_s() + seconds_max)):
+                message = await request.receive()
+        except TimeoutError:
+            raise InvalidRequest("The body did not arrive in time.") from None
+        if message["type"] != "http.request":
+            raise InvalidRequest("The body broke off.")
+        size += len(message["body"])
+        if size > limits.body_bytes_max:
+            raise BodyTooLarge(bytes_max=limits.body_bytes_max)
+        is_more = message["more_body"]
+        request.scope["state"]["body_is_read"] = not is_more
+        if message["body"]:
+            yield message["body"]
 
 
 async def discard_rest(request: AnyRequest, limits: Limits) -> None:

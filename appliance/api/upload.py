@@ -41,7 +41,7 @@ async def receive(request: AnyRequest, limits: Limits, store: FileStore, key: Ke
         parser = PushMultipartParser(
             _boundary(request), max_segment_count=FIELDS_MAX, max_header_count=FIELDS_MAX
         )
-        with store.arriving(key, await store.used(key)) as (file_id, upload):
+        async with store.arriving(key, await store.used(key)) as (file_id, upload):
             form = _Form(upload)
             async for piece in body_pieces(request, bounds):
                 for event in _events(parser, piece):

@@ -9,13 +9,14 @@ import errno
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from appliance.accounts.key import Key
 from appliance.core import ids
+from appliance.core.cancellation import uninterrupted
 from appliance.core.clock import MICROSECONDS_PER_DAY, Clock
 from appliance.core.errors import (
     BodyTooLarge,
@@ -44,13 +45,18 @@ EXPIRED_MAX = 100
 
 
 class Upload:
-    """A file that is arriving."""
+    """A file that is arriving.
+
+    A caller that is cancelled waits for the thread that writes: nothing closes the file under it.
+    """
 
     def __init__(self, path: Path, limits: Limits, room: int) -> None:
         """`room` is how many bytes the key may still have."""
         self._limits, self._room = limits, room
         self._buffer = bytearray()
         self.size = 0
+        self.is_kept = False
+        """Whether the books have it."""
         self._file = os.fdopen(open_private(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb", 0)
 
     async def write(self, data: bytes | bytearray) -> None:
@@ -80,7 +86,7 @@ class Upload:
             StorageFull: the disk is full.
         """
         content, self._buffer = self._buffer, bytearray()
-        await asyncio.to_thread(self._write, content)
+        await uninterrupted(asyncio.to_thread(self._write, content))
 
     async def finish(self) -> None:
         """Make all of it durable.
@@ -89,7 +95,7 @@ class Upload:
             StorageFull: the disk is full.
         """
         await self.flush()
-        await asyncio.to_thread(self._sync)
+        await uninterrupted(asyncio.to_thread(self._sync))
 
     def _sync(self) -> None:
         with _disk_errors():
@@ -135,8 +141,8 @@ class FileStore:
         """Say how many are arriving."""
         return f"<FileStore [{self._arriving.total()} arriving]>"
 
-    @contextmanager
-    def arriving(self, key: Key, taken: files.Used) -> Iterator[tuple[str, Upload]]:
+    @asynccontextmanager
+    async def arriving(self, key: Key, taken: files.Used) -> AsyncIterator[tuple[str, Upload]]:
         """Yield the id of a new file and where it is written; without a row it is removed again.
 
         Raises:
@@ -150,32 +156,39 @@ class FileStore:
             raise QueueFull(retry_after_s=UPLOAD_RETRY_S)
         self._arriving[key.id] += 1
         file_id = ids.file_id()
-        path = self._folder / file_id
+        upload = None
         try:
-            upload = Upload(path, limits, bytes_max - taken.bytes)
-            try:
-                yield file_id, upload
-            finally:
-                upload.close()
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
+            upload = Upload(self._folder / file_id, limits, bytes_max - taken.bytes)
+            yield file_id, upload
         finally:
-            self._arriving[key.id] -= 1
-            if not self._arriving[key.id]:
-                del self._arriving[key.id]
+            try:
+                if upload is not None:
+                    await uninterrupted(asyncio.to_thread(self._end, file_id, upload))
+            finally:
+                self._arriving[key.id] -= 1
+                if not self._arriving[key.id]:
+                    del self._arriving[key.id]
+
+    def _end(self, file_id: str, upload: Upload) -> None:
+        """Close a file, and remove it if it has no row; many megabytes take their time."""
+        upload.close()
+        if not upload.is_kept:
+            self._remove([file_id])
 
     async def used(self, key: Key) -> files.Used:
         """Return what a key's files take."""
         return await self._read(lambda connection: files.used(connection, key.id))
 
     async def keep(self, key: Key, file_id: str, upload: Upload, filename: str) -> StoredFile:
-        """Give a file that has arrived to its key.
+        """Give a file that has arrived to its key, even if the caller is cancelled meanwhile.
 
         Raises:
             InvalidRequest: the key has more than it may have, by now.
             StorageFull, LedgerUnavailable: it cannot be kept.
         """
+        return await uninterrupted(self._keep(key, file_id, upload, filename))
+
+    async def _keep(self, key: Key, file_id: str, upload: Upload, filename: str) -> StoredFile:
         await upload.finish()
         await asyncio.to_thread(sync_directory, self._folder)
         now_us, limits = self._clock.wall_us(), self._limits
@@ -196,6 +209,7 @@ class FileStore:
             ),
             essential=False,
         )
+        upload.is_kept = True
         return file
 
     async def find(self, key: Key, file_id: str) -> StoredFile:

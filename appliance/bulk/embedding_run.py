@@ -13,13 +13,15 @@ from itertools import islice
 from typing import Any
 
 from appliance.bulk.part_file import PartFile
+from appliance.bulk.read_ahead import ReadAhead
 from appliance.client.embedding_calls import EmbeddedTexts
 from appliance.core.errors import InvalidRequest
 
 CALL_CHARS_MAX = 1_000_000
 """Of the texts of one call; a longer text has a call of its own."""
 
-Embed = Callable[[list[str]], Awaitable[EmbeddedTexts]]
+Embed = Callable[[list[str], int], Awaitable[EmbeddedTexts]]
+"""Of the texts of a call, and the number of the row that its first text is."""
 
 
 @dataclass(slots=True)
@@ -54,6 +56,27 @@ def calls_of(texts: Iterator[str], size: int, *, first: int) -> Iterator[list[st
         yield call
 
 
+def require_whole(texts: Iterator[str]) -> None:
+    """Read all texts once, before anything is paid for.
+
+    Raises:
+        InvalidRequest: a row has no text; the message names it.
+    """
+    for _ in calls_of(texts, 1, first=1):
+        pass
+
+
+def _left(texts: Iterator[str], done: int, size: int) -> Iterator[list[str]]:
+    """Yield the calls behind the first `done` rows.
+
+    Raises:
+        InvalidRequest: there are fewer rows, or one has no text.
+    """
+    if sum(1 for _ in islice(texts, done)) < done:
+        raise InvalidRequest("the input has fewer rows than were made of it; --restart begins anew")
+    yield from calls_of(texts, size, first=done + 1)
+
+
 async def run(
     texts: Iterator[str],
     embed: Embed,
@@ -70,15 +93,17 @@ async def run(
         ServerUnreachable: the server refused a call, or answers no more.
     """
     totals = Totals(rows=part.rows, resumed=part.rows)
-    skipped = sum(1 for _ in islice(texts, part.rows))
-    if skipped < part.rows:
-        raise InvalidRequest("the input has fewer rows than were made of it; --restart begins anew")
-    calls = calls_of(texts, size, first=part.rows + 1)
+    place, is_more = part.rows + 1, True
+    calls = ReadAhead(_left(texts, part.rows, size), in_flight)
     waiting: deque[asyncio.Task[EmbeddedTexts]] = deque()
     try:
         while True:
-            while len(waiting) < in_flight and (call := await asyncio.to_thread(next, calls, None)):
-                waiting.append(asyncio.create_task(_checked(embed, call)))
+            while is_more and len(waiting) < in_flight:
+                if call := await calls.next():
+                    waiting.append(asyncio.create_task(_checked(embed, call, place)))
+                    place += len(call)
+                else:
+                    is_more = False
             if not waiting:
                 return totals
             found = await waiting.popleft()
@@ -89,13 +114,14 @@ async def run(
             totals.cost += found.cost
             progress(totals)
     finally:
+        calls.close()
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
 
 
-async def _checked(embed: Embed, call: list[str]) -> EmbeddedTexts:
-    found = await embed(call)
+async def _checked(embed: Embed, call: list[str], place: int) -> EmbeddedTexts:
+    found = await embed(call, place)
     if len(found.rows) != len(call):
         raise InvalidRequest("the server answered with another number of vectors than of texts")
     return found

@@ -5,6 +5,7 @@ Owns the formats that are read and the choice of a column. No file is in memory 
 
 import csv
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,6 +58,8 @@ class Texts:
         if self.path is None:
             return None
         found = self.path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            return None  # a pipe
         return [str(self.path.resolve()), found.st_size, found.st_mtime_ns, self.kind, self._column]
 
     def rows(self) -> Iterator[str]:
@@ -82,7 +85,11 @@ class Texts:
             yield value
 
     def _of_stream(self) -> Iterator[object]:
-        opened = sys.stdin.buffer if self.path is None else self.path.open("rb")
+        if self.path is None:
+            # Its own buffer: that of sys.stdin cannot be ended while a thread waits in it.
+            opened = open(sys.stdin.fileno(), "rb", closefd=False)  # noqa: SIM115 - no path
+        else:
+            opened = self.path.open("rb")
         size = 0 if self.path is None else os.fstat(opened.fileno()).st_size
         with opened as file:
             lines = self._lines(file, size)

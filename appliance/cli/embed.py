@@ -16,6 +16,7 @@ from appliance.cli import printing, progress
 from appliance.cli.options import everywhere
 from appliance.core.clock import SystemClock
 from appliance.core.errors import ApplianceError, InvalidRequest, ServerUnreachable
+from appliance.core.text import visible
 from appliance.store.datadir import DataDir
 
 FORMATS = ("npy", "jsonl", "parquet")
@@ -103,6 +104,8 @@ def _key(source: str, given: str | None) -> str:
 def _server(directory: DataDir, url: str | None) -> tuple[str, bool]:
     """Return the address of the server, and whether it is this machine's own."""
     if url is not None:
+        if not url.lower().startswith(("http://", "https://")):
+            raise click.UsageError(f"--url begins with http:// or https://, unlike {url!r:.100}")
         return url, False
     note = directory.server()
     if note is None:
@@ -114,7 +117,7 @@ def _server(directory: DataDir, url: str | None) -> tuple[str, bool]:
 
 def _make(directory: DataDir, source: str, out: Path, options: dict[str, Any]) -> Embedded:
     # Late, like other commands' own: numpy takes a tenth of a second.
-    from appliance.bulk import formats  # noqa: PLC0415
+    from appliance.bulk import embedding_run, formats  # noqa: PLC0415
     from appliance.bulk.part_file import PartFile, order_of  # noqa: PLC0415
     from appliance.bulk.texts import Texts  # noqa: PLC0415
 
@@ -124,6 +127,8 @@ def _make(directory: DataDir, source: str, out: Path, options: dict[str, Any]) -
     texts = Texts(source, options["input_format"], options["column"])
     asked = {name: options[name] for name in ("input_type", "dimensions")}
     identity = texts.identity()
+    if identity is not None:
+        embedding_run.require_whole(texts.rows())
     order = None if identity is None else order_of([identity, options["model"], asked])
     part = PartFile(out.with_name(f"{out.name}.part"), order, restart=options["restart"])
     clock = SystemClock()
@@ -160,13 +165,18 @@ def _make(directory: DataDir, source: str, out: Path, options: dict[str, Any]) -
     )
 
 
+def _say_retry(why: str) -> None:
+    over = "\r\x1b[K" if sys.stderr.isatty() else ""  # the line of the progress
+    click.echo(f"{over}gigarouter: {visible(why)}", err=True)
+
+
 async def _run(
     texts: Any, part: Any, url: str, key: str, options: dict[str, Any], *, is_local: bool
 ) -> Any:
     from appliance.bulk import embedding_run  # noqa: PLC0415 - as above
     from appliance.client.embedding_calls import EmbeddingCalls  # noqa: PLC0415
 
-    calls = EmbeddingCalls(url, key, is_local=is_local)
+    calls = EmbeddingCalls(url, key, is_local=is_local, retried=_say_retry)
     fields = {name: options[name] for name in ("input_type", "dimensions")}
     clock = SystemClock()
     began_ns = clock.monotonic_ns()
@@ -179,8 +189,10 @@ async def _run(
         try:
             return await embedding_run.run(
                 texts.rows(),
-                lambda some: calls.embed(
-                    embedding_run.body_of(options["model"], some, fields), tier=options["tier"]
+                lambda some, place: calls.embed(
+                    embedding_run.body_of(options["model"], some, fields),
+                    tier=options["tier"],
+                    place=place,
                 ),
                 part,
                 size=options["batch_size"],

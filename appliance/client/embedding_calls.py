@@ -1,13 +1,15 @@
 """EmbeddingCalls: paid calls for many vectors, tried again until they are answered or refused.
 
-Owns what is tried again, and when. Each call has an Idempotency-Key: one whose answer was lost is
-charged once.
+Owns what is tried again, and when. Each call has an Idempotency-Key that follows from what is asked
+and where it stands: one whose answer was lost is charged once, in this run or in a later one.
 """
 
 import asyncio
 import binascii
+import hashlib
+import hmac
 import random
-import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -26,6 +28,9 @@ LONGEST_S = 60.0
 PASSING = (429, 500, 502, 503)
 """Statuses after which the same call may succeed, unless `x-should-retry` says no."""
 OK = 200
+CONFLICT = 409
+SPENT = b"idempotency_key_spent"
+"""The code of a call that was repeated for nothing as often as one may be."""
 NUMBER_BYTES = 4
 
 
@@ -58,15 +63,20 @@ class _Body(msgspec.Struct):
 class EmbeddingCalls:
     """Calls one server with one key."""
 
-    def __init__(self, url: str, key: str, *, is_local: bool) -> None:
+    def __init__(
+        self, url: str, key: str, *, is_local: bool, retried: Callable[[str], None] = lambda _: None
+    ) -> None:
         """Prepare for a server; nothing is sent yet.
 
         `is_local`: a server of this machine, whose certificate need not be trusted by others.
+        `retried` is told in a line why a call is tried again, and when.
 
         Raises:
             ServerLost: the address or the key cannot be used at all.
         """
         self._url = url
+        self._retried = retried
+        self._secret = key.encode()
         try:
             self._http = httpx2.AsyncClient(
                 base_url=url,
@@ -82,38 +92,57 @@ class EmbeddingCalls:
         """Close the connections."""
         await self._http.aclose()
 
-    async def embed(self, body: dict[str, Any], *, tier: str) -> EmbeddedTexts:
-        """Return the vectors of a call.
+    async def embed(self, body: dict[str, Any], *, tier: str, place: int) -> EmbeddedTexts:
+        """Return the vectors of a call; `place` tells it from others with the same texts.
 
         Raises:
             ServerRefused: the server answered no, and would again.
             ServerLost: it did not answer, however often it was asked.
             StrangeAnswer: it answered something else.
         """
+        content = msgspec.json.encode({**body, "encoding_format": "base64"})
         headers = {
             **self._headers,
             "x-tier": tier,
-            "idempotency-key": uuid.uuid4().hex,
+            "idempotency-key": self._idempotency_key(content, f"{tier}|{place}"),
             "prefer": "wait=60",
         }
-        content = msgspec.json.encode({**body, "encoding_format": "base64"})
         last: Exception = ServerLost(f"{self._url} does not answer")
         for number in range(TRIES_MAX):
             wait_s = FIRST_S * 2**number
             try:
                 answer = await self._http.post("/v1/embeddings", content=content, headers=headers)
+            except httpx2.UnsupportedProtocol as error:
+                raise ServerLost(f"{self._url} cannot be called: {error}") from None
             except httpx2.TransportError as error:
                 last = ServerLost(f"{self._url} does not answer: {str(error) or repr(error)}")
             else:
                 if answer.status_code == OK:
                     return _read(answer)
                 last = ServerRefused(reason_of(answer.content))
+                if answer.status_code == CONFLICT and SPENT in answer.content:
+                    following = self._idempotency_key(content, headers["idempotency-key"])
+                    headers["idempotency-key"] = following
+                    continue
                 if not _is_passing(answer):
                     raise last
                 wait_s = max(wait_s, _retry_after_s(answer))
-            # Not all calls at the same moment.
-            await asyncio.sleep(min(wait_s, LONGEST_S) * random.uniform(0.75, 1.25))  # noqa: S311 - no secret
+            if number + 1 < TRIES_MAX:
+                # Not all calls at the same moment.
+                wait_s = min(wait_s, LONGEST_S) * random.uniform(0.75, 1.25)  # noqa: S311 - no secret
+                self._retried(f"{last}; tried again in {wait_s:.1f} s")
+                await asyncio.sleep(wait_s)
         raise last
+
+    def _idempotency_key(self, content: bytes, told_apart_by: str) -> str:
+        """Return the same for the same call, in every run.
+
+        It is made with the key that pays: from a server's books alone nobody can try out what the
+        texts may have been.
+        """
+        made = hmac.new(self._secret, f"{told_apart_by}|".encode(), hashlib.sha256)
+        made.update(content)
+        return made.hexdigest()
 
 
 def _is_passing(answer: httpx2.Response) -> bool:

@@ -3,8 +3,10 @@
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import httpx2
 import numpy as np
@@ -169,6 +171,8 @@ def test_wrong_usage_is_told_before_anything_is_done(own, key, tmp_path):
     assert run(own, key, source).returncode == 2
     assert run(own, None, source, "--model", EMBED).returncode == 2
     assert run(own, key, "-", "--model", EMBED, stdin=b"a").returncode == 2
+    no_scheme = run(own, key, source, "--model", EMBED, "--url", "localhost:8642")
+    assert (no_scheme.returncode, b"http://" in no_scheme.stderr) == (2, True)
     (tmp_path / "texts.npy").write_bytes(b"mine")
     done = run(own, key, source, "--model", EMBED)
     assert (done.returncode, b"--overwrite" in done.stderr) == (1, True)
@@ -176,6 +180,48 @@ def test_wrong_usage_is_told_before_anything_is_done(own, key, tmp_path):
     assert (tmp_path / "texts.npy").read_bytes() == b"mine"
     wrong = run(own, "gr-nothing", source, "--model", EMBED, "--overwrite")
     assert (wrong.returncode, b"not valid here" in wrong.stderr) == (1, True)
+
+
+def test_a_row_without_text_is_found_before_anything_is_paid_for(own, key, tmp_path):
+    source = tmp_path / "texts.txt"
+    source.write_text("a text\n" * 400 + "\nlast\n")
+    done = run(own, key, source, "--model", EMBED, "--batch-size", 1)
+    assert (done.returncode, b"row 401 is empty" in done.stderr) == (1, True)
+    assert not (tmp_path / "texts.npy.part").exists()
+
+
+def test_a_run_from_the_beginning_pays_nothing_a_second_time(own, key, tmp_path):
+    source = tmp_path / "texts.txt"
+    source.write_text("paid once\n" * 50)
+    flags = (source, "--model", EMBED, "--batch-size", 10, "--overwrite", "--json")
+    costs = [float(json.loads(run(own, key, *flags).stdout)["cost"]) for _ in range(2)]
+    assert costs[0] > 0
+    assert costs[1] == 0
+
+
+def test_an_interrupt_ends_it_while_standard_input_is_silent(own, key, tmp_path):
+    flags = ("--model", EMBED, "--batch-size", "1", "--concurrency", "1")
+    command = [sys.executable, "-m", "appliance", "embed", "-", *flags]
+    out = tmp_path / "out.npy"
+    with subprocess.Popen(
+        [*command, "--out", str(out), "--data-dir", str(own.data_dir)],
+        cwd=ROOT,
+        env={**os.environ, "GIGAROUTER_KEY": key},
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        process.stdin.write(b"a text\nanother\n")
+        process.stdin.flush()
+        part = tmp_path / "out.npy.part"
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and not (part.exists() and part.stat().st_size):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        try:
+            assert process.wait(10) != 0
+        finally:
+            process.kill()
+        assert b"Fatal" not in process.stderr.read()
 
 
 def test_without_pyarrow_parquet_is_one_line_that_says_how_to_install_it(own, key, tmp_path):

@@ -1,6 +1,7 @@
 """Files: `/v1/files`: what a key has uploaded, and the results of its batches; OpenAI's shapes."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from typing import BinaryIO
 
@@ -68,17 +69,20 @@ async def read_file(
     store = services.offline.files
     found = await store.find(key, file_id)
     opened = store.open(found)
+    # The head promises what is sent: not a byte more than the books know, nor than the disk has.
+    length = min(found.bytes, os.fstat(opened.fileno()).st_size)
     headers = {
-        "content-length": str(found.bytes),
+        "content-length": str(length),
         "content-disposition": f'attachment; filename="{found.id}.jsonl"',
         "x-content-type-options": "nosniff",
     }
-    return Stream(_pieces(opened), headers=headers, media_type="application/jsonl")
+    return Stream(_pieces(opened, length), headers=headers, media_type="application/jsonl")
 
 
-async def _pieces(file: BinaryIO) -> AsyncIterator[bytes]:
+async def _pieces(file: BinaryIO, left: int) -> AsyncIterator[bytes]:
     with file:
-        while piece := await asyncio.to_thread(file.read, PIECE_BYTES):
+        while piece := await asyncio.to_thread(file.read, min(PIECE_BYTES, left)):
+            left -= len(piece)
             yield piece
 
 
