@@ -84,6 +84,7 @@ def test_a_first_key_that_works_is_two_key_presses_from_launch():
         assert "A processor, 25.0 GB" in here
         assert "sentence-transformers/all-MiniLM-L6-v2: works now" in here
         assert "Qwen/Qwen3-Embedding-0.6B" in here
+        assert "the first, me, is unlimited" in here
         await pilot.press("enter")
         await settled(pilot, lambda: "credits in" in text_of(app.screen, "#first-call"))
         assert text_of(app.screen, "#secret") == KEY
@@ -93,6 +94,8 @@ def test_a_first_key_that_works_is_two_key_presses_from_launch():
             assert client in how
         await pilot.press("c")
         assert app.clipboard == KEY
+        await pilot.press("3", "s")
+        assert app.clipboard.startswith("from langchain_openai")
         await pilot.press("enter")
         await settled(pilot, lambda: not isinstance(app.screen, Welcome))
         assert [sent[1] for sent in gateway.sent] == ["/keys"]
@@ -357,8 +360,11 @@ def test_a_key_is_minted_and_its_plaintext_shown_once():
         await pilot.press("enter")
         await settled(pilot, lambda: isinstance(app.screen, Secret))
         assert text_of(app.screen, "#plaintext") == KEY
-        await pilot.press("c", "2", "escape")
+        await pilot.press("c")
         assert app.clipboard == KEY
+        await pilot.press("2", "s", "escape")
+        assert app.clipboard.startswith("from openai import OpenAI")
+        assert KEY in app.clipboard
         order = gateway.sent[0][2]
         assert (order["name"], order["credit"], order["rpm"]) == ("carol", "2", 30)
         assert order["models"] == ["a", "b"]

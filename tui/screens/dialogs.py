@@ -16,8 +16,10 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Label, Static
 
 from tui.inert import inert, plain
+from tui.screens.snippets import Snippets, snippets
 
 QUESTION_CHARS_MAX = 600
+COPIES = "c copies the key, s the snippet (OSC 52: your terminal must allow it)"
 
 
 class Confirm(ModalScreen[bool]):
@@ -102,6 +104,7 @@ class Secret(ModalScreen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("c", "copy", "Copy the key"),
+        Binding("s", "copy_snippet", "Copy the snippet"),
         Binding("escape,enter", "leave", "Close"),
     ]
 
@@ -115,25 +118,30 @@ class Secret(ModalScreen[None]):
         with VerticalScroll(classes="dialog"):
             yield Label(inert(f"Key of {self._name}: shown this once"), classes="heading")
             yield Static(inert(self._key), classes="secret", id="plaintext")
-            yield Label("c copies it (OSC 52: your terminal must allow that)", classes="hint")
-            names = "   ".join(f"{n} {name}" for n, name in enumerate(self._snippets, 1))
-            yield Label(names, classes="hint")
-            yield Static(inert_block(next(iter(self._snippets.values()))), classes="snippet")
+            yield Label(COPIES, classes="hint")
+            yield Snippets(id="how")
             with Horizontal(classes="buttons"):
                 yield Button("Copy (c)", id="copy", variant="primary")
                 yield Button("Close (esc)", id="close")
 
+    def on_mount(self) -> None:
+        """Show the first snippet."""
+        self.query_one(Snippets).offer(self._snippets)
+
     def on_key(self, event: events.Key) -> None:
         """Show the snippet that the pressed number stands for."""
-        if event.character and event.character in "1234":
-            text = list(self._snippets.values())[int(event.character) - 1]
-            self.query_one(".snippet", Static).update(inert_block(text))
+        self.query_one(Snippets).choose(event.character)
 
     @on(Button.Pressed, "#copy")
     def action_copy(self) -> None:
         """Copy the key to the terminal's clipboard."""
         self.app.copy_to_clipboard(self._key)
-        self.notify("Copied")
+        self.notify("The key is copied")
+
+    def action_copy_snippet(self) -> None:
+        """Copy the snippet that is shown, key included, to the terminal's clipboard."""
+        self.app.copy_to_clipboard(self.query_one(Snippets).chosen)
+        self.notify("The snippet is copied")
 
     @on(Button.Pressed, "#close")
     def action_leave(self) -> None:
@@ -144,28 +152,3 @@ class Secret(ModalScreen[None]):
 def inert_block(text: str) -> Text:
     """Return several lines of text without markup."""
     return Text(text, no_wrap=False)
-
-
-def snippets(url: str, key: str, model: str) -> dict[str, str]:
-    """Return snippets that call the server with a key, by the name of the client."""
-    base = f"{url}/v1"
-    return {
-        "curl": (
-            f"curl {base}/embeddings -H 'Authorization: Bearer {key}' \\\n"
-            f'  -d \'{{"model": "{model}", "input": "hello"}}\''
-        ),
-        "openai-python": (
-            "from openai import OpenAI\n"
-            f'client = OpenAI(base_url="{base}", api_key="{key}")\n'
-            f'client.embeddings.create(model="{model}", input="hello")'
-        ),
-        "LangChain": (
-            "from langchain_openai import OpenAIEmbeddings\n"
-            f'OpenAIEmbeddings(base_url="{base}", api_key="{key}", model="{model}",\n'
-            "                 check_embedding_ctx_length=False)"
-        ),
-        "Open WebUI": (
-            "Settings > Documents > Embedding engine: OpenAI\n"
-            f"URL: {base}\nAPI key: {key}\nModel: {model}"
-        ),
-    }

@@ -40,6 +40,7 @@ MINT_FIELDS = (
 )
 
 
+OF_LIVE_KEYS = ("top_up", "rotate", "revoke")
 NUMBERS = ("rpm", "tpm", "concurrency")
 
 
@@ -90,6 +91,7 @@ class Keys(Pane):
         keys = list(self._keys.values())
         shown = [key for key in keys if self._with_ended or key.revoked is None]
         self.fill({key.id: _row(key, self._spent_by(key), self._stats) for key in shown})
+        self.offer()
         ended = len(keys) - len(shown)
         said = "1 key" if len(shown) == 1 else f"{len(shown)} keys"
         said = said if shown else "No keys yet: m mints the first one"
@@ -109,6 +111,20 @@ class Keys(Pane):
         """Show or hide revoked keys."""
         self._with_ended = not self._with_ended
         self._draw()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Offer what can be done with the row under the cursor."""
+        del parameters
+        if not self.is_mounted or action in ("mint", "all"):
+            return True
+        key = self._chosen()
+        if key is None:
+            return action not in (*OF_LIVE_KEYS, "page")
+        return key.revoked is None or action not in OF_LIVE_KEYS
+
+    def on_data_table_row_highlighted(self) -> None:
+        """Offer what can be done with the key under the cursor."""
+        self.offer()
 
     def _chosen(self) -> KeyView | None:
         return self._keys.get(self.under_cursor())

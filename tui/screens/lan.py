@@ -68,7 +68,7 @@ class Lan(Widget):
         self._has_key = has_key
         url = self._client.url
         is_open = self._is_open()
-        self._address = ""
+        before, self._address = self._address, ""
         text = Text()
         text.append("This server is ")
         text.append("open to the network" if is_open else "for this machine alone", style="bold")
@@ -98,7 +98,8 @@ class Lan(Widget):
         if self._data_dir is None:
             text.append("\nThis console is attached to a remote server: change it over there.")
         self.query_one("#lan", Static).update(text)
-        self.refresh_bindings()
+        if bool(before) != bool(self._address):
+            self.refresh_bindings()
 
     def _has_room(self, text: Text, code: Text) -> bool:
         """Say whether a code stands below a text without being cut."""

@@ -37,6 +37,8 @@ from tui.screens.page import Page
 from tui.screens.pane import Column, Pane
 from tui.screens.trial import Trial
 
+ANYWHERE = ("verify", "remove", "edit", "page")
+"""Actions on any model of the catalogue; without a row they do nothing."""
 PROMPT_S = 3.0
 """Seconds that the form waits for a refusal of what it sent."""
 ADD_FIELDS = (
@@ -77,9 +79,11 @@ class Models(Pane):
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("p", "pull", "Pull", tooltip="Fetch the model from the hub, or go on with it"),
-        Binding("c", "cancel", "Cancel", show=False, tooltip="End the download or the addition"),
-        Binding("l", "load", "Load", tooltip="Bring it into memory, or free it"),
+        Binding("c", "cancel", "Cancel", tooltip="End the download or the addition"),
+        Binding("l", "load", "Load", tooltip="Bring it into memory"),
+        Binding("l", "unload", "Unload", tooltip="Free the memory that it takes"),
         Binding("n", "pin", "Pin", tooltip="Keep it in memory, whatever others need"),
+        Binding("n", "unpin", "Unpin", tooltip="Let others have its memory when they need it"),
         Binding("t", "try", "Try it", tooltip="Embed two texts, or rank lines"),
         Binding("a", "add", "Add", tooltip="Add a repository of the hub"),
         Binding("e", "edit", "Edit", tooltip="Change what it costs and its other names"),
@@ -127,6 +131,7 @@ class Models(Pane):
                 rows[name] = added_row_of(addition, width)
         self.fill(rows)
         self._show_detail()
+        self.offer()
         free = ", ".join(
             f"{plain(d.description or d.name)} ({d.kind}, {figures.size(d.free)} free)"
             for d in engines.devices
@@ -142,6 +147,29 @@ class Models(Pane):
     def on_data_table_row_highlighted(self) -> None:
         """Show the details of the model under the cursor."""
         self._show_detail()
+        self.offer()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Offer what can be done with the row under the cursor."""
+        del parameters
+        if not self.is_mounted or action in ("add", *ANYWHERE):
+            return True
+        model, download = self._chosen(), self._downloads.get(self.under_cursor())
+        is_coming = download is not None and download.state in RUNNING
+        if action == "cancel":
+            return is_coming or self.under_cursor() in self._additions
+        if model is None:
+            return False
+        engine = self._engines.get(model.id)
+        is_pinned = engine is not None and engine.pinned
+        return {
+            "pull": not model.available and not is_coming,
+            "load": model.available and not model.loaded,
+            "unload": model.loaded,
+            "pin": not is_pinned,
+            "unpin": is_pinned,
+            "try": model.available,
+        }.get(action, True)
 
     def _show_detail(self) -> None:
         model, addition = self._chosen(), self._additions.get(self.under_cursor())
@@ -174,27 +202,44 @@ class Models(Pane):
             self.order("Cancelled", lambda: self._client.do(verbs.CANCEL_DOWNLOAD, download.id))
 
     def action_load(self) -> None:
-        """Load the model, or unload it."""
+        """Load the model."""
         model = self._chosen()
-        if model is None:
-            return
-        if model.loaded:
-            self.order(
-                f"{plain(model.id)} is free",
-                lambda: self._client.do(verbs.UNLOAD_MODEL, order=ModelOrder(model.id)),
-            )
-        else:
+        if model is not None:
             self.order(
                 f"{plain(model.id)} is loaded",
                 lambda: self._client.do(verbs.LOAD_MODEL, order=ModelOrder(model.id)),
             )
 
+    @work(group="verb")
+    async def action_unload(self) -> None:
+        """Unload the model; one that was pinned only after a confirmation."""
+        model = self._chosen()
+        if model is None:
+            return
+        engine = self._engines.get(model.id)
+        if engine is not None and engine.pinned:
+            asked = Confirm(
+                f"{plain(model.id)} is pinned: somebody wants it to stay in memory. Unload it?",
+                yes="Unload",
+            )
+            if not await self.app.push_screen_wait(asked):
+                return
+        self.order(
+            f"{plain(model.id)} is out of memory",
+            lambda: self._client.do(verbs.UNLOAD_MODEL, order=ModelOrder(model.id)),
+        )
+
     def action_pin(self) -> None:
-        """Pin the model in memory, or unpin it."""
+        """Pin the model in memory."""
+        self._pin(on=True)
+
+    def action_unpin(self) -> None:
+        """Unpin the model."""
+        self._pin(on=False)
+
+    def _pin(self, *, on: bool) -> None:
         model = self._chosen()
         if model is not None:
-            engine = self._engines.get(model.id)
-            on = not (engine is not None and engine.pinned)
             self.order(
                 "Pinned" if on else "No longer pinned",
                 lambda: self._client.do(verbs.PIN_MODEL, order=PinOrder(model.id, on)),

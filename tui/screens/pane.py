@@ -6,6 +6,7 @@ changed cells only, and how the result of an order is shown.
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import ClassVar
 
 from rich.text import Text
@@ -48,6 +49,7 @@ class Pane(Widget):
         self._shown: list[tuple[int, Column]] = []
         """The columns that the table has now, each with its index in `COLUMNS`."""
         self._drawn: dict[str, tuple[Text, ...]] = {}
+        self._offered: tuple[bool, ...] = ()
 
     def on_mount(self) -> None:
         """Add the columns."""
@@ -112,6 +114,15 @@ class Pane(Widget):
         if not table.row_count or not table.is_valid_row_index(table.cursor_row):
             return ""
         return str(table.coordinate_to_cell_key(Coordinate(table.cursor_row, 0)).row_key.value)
+
+    def offer(self) -> None:
+        """Draw the footer anew if other keys do something now: it costs a layout."""
+        bindings = chain.from_iterable(self._bindings.key_to_bindings.values())
+        actions = [binding.action for binding in bindings]
+        offered = tuple(bool(self.check_action(action, ())) for action in actions)
+        if offered != self._offered:
+            self._offered = offered
+            self.refresh_bindings()
 
     def refused(self, error: Exception) -> None:
         """Show why the server did not do it."""

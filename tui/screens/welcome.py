@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from rich.text import Text
-from textual import on, work
+from textual import events, on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
@@ -19,11 +19,15 @@ from tui import figures
 from tui.connection import Connection
 from tui.fit import size_of, suggested
 from tui.inert import inert, plain
-from tui.screens.dialogs import inert_block, snippets
+from tui.screens.snippets import Snippets, snippets
 from tui.screens.trial import outcome
 
 WORDS = "How do I reset my password?"
 SUGGESTED_MAX = 4
+UNLIMITED = (
+    "the first, me, is unlimited: metered, and never refused for lack\n"
+    "      of credit. Keys with credit, a budget or an end: 3, then m\n"
+)
 
 
 class Welcome(ModalScreen[None]):
@@ -32,6 +36,7 @@ class Welcome(ModalScreen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "begin", "Mint a key and try it"),
         Binding("c", "copy", "Copy the key"),
+        Binding("s", "copy_snippet", "Copy the snippet"),
         Binding("escape", "leave", "Close"),
     ]
 
@@ -48,7 +53,7 @@ class Welcome(ModalScreen[None]):
             yield Static(self._here(), id="here")
             yield Static(id="secret")
             yield Static(id="first-call")
-            yield Static(id="how")
+            yield Snippets(id="how")
             with Horizontal(classes="buttons"):
                 yield Button("Mint a key and try it (enter)", id="begin", variant="primary")
                 yield Button("Close (esc)", id="close")
@@ -65,6 +70,8 @@ class Welcome(ModalScreen[None]):
         for model in suggested(self._models, self._engines, SUGGESTED_MAX):
             text.append("Fits  ", style="bold")
             text.append(f"{plain(model.id)} ({figures.size(size_of(model))}): 2, then p\n")
+        text.append("Key   ", style="bold")
+        text.append(UNLIMITED)
         return text
 
     @on(Button.Pressed, "#begin")
@@ -91,21 +98,31 @@ class Welcome(ModalScreen[None]):
         except ServerUnreachable as error:
             self.query_one("#first-call", Static).update(Text(plain(str(error)), style="bold red"))
             return
-        said = Text("Your key, shown this once (c copies it). It works:\n", style="bold")
+        said = Text(
+            "Your key, unlimited, shown this once: c copies it, s the snippet. It works:\n",
+            style="bold",
+        )
         said.append(outcome(found))
         self.query_one("#first-call", Static).update(said)
         ways = snippets(self._client.url, minted.key, self._starter)
-        how = "\n\n".join(f"{name}\n{text}" for name, text in ways.items())
-        how_pane = self.query_one("#how", Static)
-        how_pane.add_class("snippet")
-        how_pane.update(inert_block(how))
+        self.query_one(Snippets).offer(ways)
         self.query_one("#begin", Button).label = "Done (enter)"
 
     def action_copy(self) -> None:
         """Copy the key to the terminal's clipboard."""
         if self._key:
             self.app.copy_to_clipboard(self._key)
-            self.notify("Copied")
+            self.notify("The key is copied")
+
+    def action_copy_snippet(self) -> None:
+        """Copy the snippet that is shown, key included, to the terminal's clipboard."""
+        if self._key:
+            self.app.copy_to_clipboard(self.query_one(Snippets).chosen)
+            self.notify("The snippet is copied")
+
+    def on_key(self, event: events.Key) -> None:
+        """Show the snippet that the pressed number stands for."""
+        self.query_one(Snippets).choose(event.character)
 
     @on(Button.Pressed, "#close")
     def action_leave(self) -> None:
