@@ -25,8 +25,8 @@ from tui.screens.trial import outcome
 WORDS = "How do I reset my password?"
 SUGGESTED_MAX = 4
 UNLIMITED = (
-    "the first, me, is unlimited: metered, and never refused for lack\n"
-    "      of credit. Keys with credit, a budget or an end: 3, then m\n"
+    "the first, me, is unlimited: metered, but never refused\n"
+    "      for lack of credit. Keys with credit or an end: 3, then m\n"
 )
 
 
