@@ -160,11 +160,12 @@ class Console(BaseApp):
             active = self._base(TabbedContent).active
             await self._look_at(active.removeprefix("tab-"))
         except ServerLost as error:
-            await self._gone(str(error))
+            with suppress(NoMatches, ScreenStackError):  # the console is closing
+                await self._gone(str(error))
         except ServerUnreachable as error:
             self._say(f"refused: {plain(str(error))}", lost=True)
         except (NoMatches, ScreenStackError):
-            pass  # the console is closing
+            pass  # the same
         except (ArithmeticError, LookupError, ValueError) as error:
             # Of the right types, and without sense: no amount, an empty unit, a number beyond all.
             self._say(f"the server's answer cannot be shown: {plain(repr(error))}", lost=True)
