@@ -210,7 +210,7 @@ class PaidCalls:
         wait_s = self._default_wait_s if paid.wait_s is None else paid.wait_s
         with watched(paid.request):
             answer = await work(FreeCall(paid.key, wait_s, paid.held))
-        self._note(paid.request, paid.began_ns, key=paid.key.name, model=answer.model)
+        self._note(paid.request, paid.began_ns, key=paid.key, model=answer.model)
         headers = {"x-cost": "0", **self._limiter.headers(paid.key)}
         return Response(answer.body, status_code=200, media_type=JSON, headers=headers)
 
@@ -221,10 +221,12 @@ class PaidCalls:
                 status=200,
                 code="",
                 key=call.key.name,
+                key_id=call.key.id,
                 model=answer.spec.id,
                 tier=call.tier,
                 is_documents=answer.spec.task == "rerank",
                 units=answer.units,
+                tokens=answer.plan.tokens,
                 amount=Picocredits(0) if answer.is_replay else answer.charge.amount,
                 total_ms=self._ms_since(began_ns),
                 stages=answer.timings.stages,
@@ -239,7 +241,7 @@ class PaidCalls:
         self, request: AnyRequest, error: Exception, began_ns: int, key: Key | None = None
     ) -> None:
         status, code = error_responses.status_and_code(error)
-        self._note(request, began_ns, status, code, key=key.name if key else "")
+        self._note(request, began_ns, status, code, key=key)
 
     def _note(
         self,
@@ -248,7 +250,7 @@ class PaidCalls:
         status: int = 200,
         code: str = "",
         *,
-        key: str,
+        key: Key | None,
         model: str = "",
     ) -> None:
         """Count a call that cost nothing."""
@@ -257,11 +259,13 @@ class PaidCalls:
                 request_id=request_id_of(request),
                 status=status,
                 code=code,
-                key=key,
+                key=key.name if key else "",
+                key_id=key.id if key else "",
                 model=model,
                 tier="",
                 is_documents=False,
                 units=0,
+                tokens=0,
                 amount=Picocredits(0),
                 total_ms=self._ms_since(began_ns),
                 stages={},

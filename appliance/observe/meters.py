@@ -38,11 +38,15 @@ class CallRecord:
     status: int
     code: str
     key: str
+    """Its name; empty: no key was good."""
+    key_id: str
     model: str
     tier: str
     is_documents: bool
     units: int
     """Tokens or documents that were charged."""
+    tokens: int
+    """Tokens that were computed."""
     amount: Picocredits
     total_ms: float
     stages: Mapping[str, float]
