@@ -34,6 +34,7 @@ from appliance.api.request import (
     refuse_large,
     request_id_of,
     tier_of,
+    trace_parent_of,
 )
 from appliance.call import PATIENCE_BATCH_S, PATIENCE_S, Answer, Call, Quote
 from appliance.core.clock import Clock
@@ -186,7 +187,7 @@ class PaidCalls:
                 return self._quoted(call, task, await self._pipeline.quote(call, task))
             answer = await self._pipeline.run(call, task)
         headers = self._headers(call, answer, paid)
-        self._answered(call, answer, paid.began_ns)
+        self._answered(call, answer, paid.began_ns, trace_parent_of(paid.request))
         if paid.wait_s is not None:
             headers["preference-applied"] = f"wait={paid.wait_s}"
         reach("before_send")
@@ -214,7 +215,7 @@ class PaidCalls:
         headers = {"x-cost": "0", **self._limiter.headers(paid.key)}
         return Response(answer.body, status_code=200, media_type=JSON, headers=headers)
 
-    def _answered(self, call: Call, answer: Answer, began_ns: int) -> None:
+    def _answered(self, call: Call, answer: Answer, began_ns: int, trace_parent: str) -> None:
         self._meters.note(
             CallRecord(
                 request_id=call.request_id,
@@ -230,6 +231,8 @@ class PaidCalls:
                 amount=Picocredits(0) if answer.is_replay else answer.charge.amount,
                 total_ms=self._ms_since(began_ns),
                 stages=answer.timings.stages,
+                spans=answer.timings.spans,
+                trace_parent=trace_parent,
             )
         )
 
@@ -269,6 +272,7 @@ class PaidCalls:
                 amount=Picocredits(0),
                 total_ms=self._ms_since(began_ns),
                 stages={},
+                trace_parent=trace_parent_of(request),
             )
         )
 

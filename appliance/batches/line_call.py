@@ -192,6 +192,7 @@ class LineCall:
                 amount=amount,
                 total_ms=(self.work.clock.monotonic_ns() - began_ns) / NS_PER_MS,
                 stages={} if answer is None else answer.timings.stages,
+                spans={} if answer is None else answer.timings.spans,
             )
         )
 
