@@ -115,7 +115,11 @@ def test_what_is_said_twice_is_a_component():
 
 
 def test_links_lead_to_operations():
-    links = [part["operationRef"] for _, part in parts(DOCUMENT) if isinstance(part, dict) and "operationRef" in part]
+    links = [
+        part["operationRef"]
+        for _, part in parts(DOCUMENT)
+        if isinstance(part, dict) and "operationRef" in part
+    ]
     assert links
     for link in links:
         assert resolved({"$ref": link}, DOCUMENT)["responses"], link
@@ -137,9 +141,9 @@ def test_it_has_every_route_and_no_other(tmp_path):
 @pytest.mark.parametrize(("method", "path"), OPERATIONS, ids=" ".join)
 def test_each_operation_states_its_errors_headers_and_who_may_call_it(method, path):
     operation = OPERATIONS[method, path]
-    audience = {
-        (verb, spelled(route)): who for (verb, route), who in DECLARED.items()
-    }[method, spelled(path)]
+    audience = {(verb, spelled(route)): who for (verb, route), who in DECLARED.items()}[
+        method, spelled(path)
+    ]
     told = set(operation["responses"])
     assert operation["summary"]
     assert told >= ANY

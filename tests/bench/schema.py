@@ -113,9 +113,9 @@ def table(found: Found) -> str:
     report = found.report
     operations, cases = report["operations"], report["test_cases"]
     errors = sum(each["count"] for each in report["errors"])
+    spent = f"{cases['generated']:,} requests in {report['running_time']:.0f} s"
     lines = [
-        f"{operations['tested']} of {operations['total']} operations, "
-        + f"{cases['generated']:,} requests in {report['running_time']:.0f} s (seed {report['seed']})",
+        f"{operations['tested']} of {operations['total']} operations, {spent} (seed {report['seed']})",
         f"{cases['unique_failures']} failures, {errors} errors",
         *(f"{name}: {report['phases'][name]['status']}" for name in PHASES),
         *(f"{each['title']}: {', '.join(each['operations'])}" for each in report["failures"]),

@@ -43,7 +43,9 @@ def test_a_failure_an_error_and_an_operation_that_was_not_called_are_none_of_the
     assert Found(0, report(), "").holds
     assert not Found(0, report(**changed), "").holds
     assert not Found(1, report(), "").holds
-    assert "2 of 2 operations, 1,234 requests in 3 s (seed 1)" in schema.table(Found(0, report(), ""))
+    assert "2 of 2 operations, 1,234 requests in 3 s (seed 1)" in schema.table(
+        Found(0, report(), "")
+    )
 
 
 def test_a_few_operations_answer_as_the_document_says(tmp_path):
