@@ -21,6 +21,7 @@ from appliance.api.head import answer_head, check_head
 from appliance.api.request import AnyRequest, request_id_of
 from appliance.api.routes import (
     account,
+    account_calls,
     batches,
     cohere,
     embeddings,
@@ -114,6 +115,9 @@ HANDLERS = (
     public.health,
     account.show_account,
     account.show_current_key,
+    account_calls.show_own_usage,
+    account_calls.list_own_calls,
+    account_calls.rotate_own_key,
 )
 """Every route but the operator's."""
 

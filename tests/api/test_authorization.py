@@ -89,6 +89,9 @@ DECLARED = {
     ("GET", "/v1/batches/{batch_id:str}"): INFER,
     ("POST", "/v1/batches/{batch_id:str}/cancel"): INFER,
     ("GET", "/account"): HOLDER,
+    ("GET", "/account/usage"): HOLDER,
+    ("GET", "/account/calls"): HOLDER,
+    ("POST", "/account/rotate"): HOLDER,
     ("GET", "/v1/key"): HOLDER,
     ("GET", "/metrics"): THIS_MACHINE,
 }
