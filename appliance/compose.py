@@ -32,7 +32,6 @@ from appliance.api.services import Services
 from appliance.batches.offline import Offline
 from appliance.core.clock import Clock, utc_day
 from appliance.core.limits import Limits
-from appliance.core.units import Picocredits
 from appliance.descriptors import current
 from appliance.engine.crash_marker import culprits
 from appliance.engine.fake_loader import FakeLoader
@@ -49,6 +48,8 @@ from appliance.ledger.books import Books
 from appliance.ledger.retention_schedule import RetentionSchedule
 from appliance.machine import cores
 from appliance.model_lookup import ModelLookup
+from appliance.observe.history import History
+from appliance.observe.history_keeper import HistoryKeeper
 from appliance.observe.log_buffer import LogBuffer
 from appliance.observe.loop_lag import LoopLag
 from appliance.observe.meters import Meters
@@ -62,7 +63,7 @@ from appliance.scheduler.threads import ThreadPool
 from appliance.settings import Settings
 from appliance.store.audit_log import AuditLog
 from appliance.store.datadir import DataDir
-from appliance.store.reader import reading
+from appliance.store.history import StoredHistory
 from appliance.token_inputs import TokenInputs
 from appliance.tokenizing import Tokenizing
 
@@ -123,7 +124,7 @@ async def open_appliance(
     parts = directory, books, models, schedule, limits, downloads, settings
     admin = OperatorApi.over(*parts, residency=residency, screening=screening)
     authenticator = _authenticator(books, settings, limits, admin.audit_log)
-    metrics, meters = _metering(books)
+    metrics, meters, keeper = _metering(books)
     paid = _paid(pipeline, authenticator, limiter, meters, clock, settings)
     token_inputs = _token_inputs(settings, models, pipeline.models, threads, limits)
     offline = await Offline.over(
@@ -148,7 +149,10 @@ async def open_appliance(
     )
     edge = _edge(settings, authenticator.clients, clock, limits)
     app = create_app(services, _guard(directory, authenticator, settings), edge)
-    own: tuple[Chore, ...] = (schedule, authenticator.refused, edge.connections, *offline.chores)
+    own: tuple[Chore, ...] = (
+        *(schedule, keeper, authenticator.refused, edge.connections),
+        *offline.chores,
+    )
     chores = (*own, *_of_books(directory, books, settings), *_watches(clock, metrics, residency))
     async with _running(chores, downloads, billing, residency, pools, screening):
         yield Appliance(app, pipeline, residency, admin, models, loader)
@@ -173,9 +177,12 @@ def _paid(
     )
 
 
-def _metering(books: Books) -> tuple[Metrics, Meters]:
-    metrics = Metrics()
-    return metrics, Meters(books.clock, _charged_today(books), on_call=metrics.note)
+def _metering(books: Books) -> tuple[Metrics, Meters, HistoryKeeper]:
+    metrics, store = Metrics(), StoredHistory(books.writer)
+    history = History(books.clock, store.read())
+    today = usage.charged(books.writer.path, utc_day(books.clock.wall_us()))
+    meters = Meters(books.clock, today, on_call=metrics.note, history=history)
+    return metrics, meters, HistoryKeeper(history, store)
 
 
 def _watches(clock: Clock, metrics: Metrics, residency: Residency) -> tuple[Chore, ...]:
@@ -248,13 +255,6 @@ def _pipeline(
     )
     books.keyring.on_revoked = pipeline.drop
     return pipeline
-
-
-def _charged_today(books: Books) -> Picocredits:
-    today = utc_day(books.clock.wall_us())
-    with reading(books.writer.path) as connection:
-        rows = usage.read(connection, by="day", since_day=today)
-    return Picocredits(sum(row.amount for row in rows))
 
 
 def _residency(

@@ -83,18 +83,12 @@ class Metrics:
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self._models: set[str] = set()
-        self._calls = Counter(
-            "gigarouter_calls",
-            "Paid calls that ended, by the HTTP status of the answer.",
-            ("model", "tier", "status"),
-            registry=self._registry,
-        )
-        self._refusals = Counter(
-            "gigarouter_refusals",
-            "Paid calls that were refused, by the code of the error.",
-            ("code",),
-            registry=self._registry,
-        )
+        # What these five count is said in `core/tally.py`.
+        self._calls = self._counter("calls", "Requests answered and charged.", "tier")
+        self._tokens = self._counter("tokens", "Tokens of the calls, of rerank, too.", "tier")
+        self._documents = self._counter("documents", "Documents that rerank charged.", "tier")
+        self._refusals = self._counter("refusals", "Requests that ended with an error.", "code")
+        self._free = self._counter("free_answers", "Requests answered for nothing.")
         self._stages = Histogram(
             "gigarouter_stage_duration_seconds",
             "Time that an answered call spent in each stage.",
@@ -122,11 +116,20 @@ class Metrics:
         """Say how many models have a label."""
         return f"<Metrics [{len(self._models)} models]>"
 
+    def _counter(self, name: str, what: str, *labels: str) -> Counter:
+        return Counter(f"gigarouter_{name}", what, ("model", *labels), registry=self._registry)
+
     def note(self, ended: CallRecord) -> None:
         """Count a call that ended."""
-        self._calls.labels(self._label(ended.model), ended.tier, str(ended.status)).inc()
-        if ended.code:
-            self._refusals.labels(ended.code).inc()
+        model, tally = self._label(ended.model), ended.tally
+        if tally.refused:
+            self._refusals.labels(model, ended.code).inc()
+        elif tally.free:
+            self._free.labels(model).inc()
+        else:
+            self._calls.labels(model, ended.tier).inc()
+            self._tokens.labels(model, ended.tier).inc(tally.tokens)
+            self._documents.labels(model, ended.tier).inc(tally.documents)
         if ended.stages:
             self._whole.observe(ended.total_ms / MS_PER_S)
             for stage, ms in ended.stages.items():

@@ -131,7 +131,7 @@ def _bars(report: UsageReport, title: str) -> Table:
         title_justify="left",
         header_style="dim",
     )
-    for column in (report.by, "", "credits", "calls", "units"):
+    for column in (report.by, "", "credits", "calls", "tokens", "docs"):
         is_number = column not in (report.by, "")
         table.add_column(column, no_wrap=True, justify="right" if is_number else "left")
     highest = max((row.credits for row in report.data), default=Decimal(0))
@@ -142,7 +142,8 @@ def _bars(report: UsageReport, title: str) -> Table:
             figures.bar(share, 14),
             figures.money(row.credits),
             figures.number(row.calls),
-            figures.number(row.tokens + row.documents),
+            figures.number(row.tokens),
+            figures.number(row.documents) if row.documents else "-",
         )
     if not report.data:
         table.add_row(Text("nothing was sold", style="dim"))

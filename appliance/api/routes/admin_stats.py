@@ -19,7 +19,7 @@ RECENT_SHOWN = 50
 
 @get("/stats")
 async def show_stats(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
-    """Show what happens; `?span=` is 60, 900 or 86400 seconds of history."""
+    """Show what happens; `?span=` is the seconds of history, one of `SPANS`."""
     return answer(await stats_of(services, asked_span(request)))
 
 
@@ -31,7 +31,7 @@ def asked_span(request: AnyRequest) -> int:
     """
     asked = request.query_params.get("span", "60")
     if asked not in {str(span) for span in SPANS}:
-        raise InvalidRequest("span is 60, 900 or 86400", param="span")
+        raise InvalidRequest(f"span is one of {', '.join(map(str, SPANS))}", param="span")
     return int(asked)
 
 
@@ -41,7 +41,7 @@ async def stats_of(services: Services, span_s: int) -> Stats:
     meters, pool = services.meters, services.residency.pool
     engines = services.residency.engines()
     rates = meters.rates()
-    history, step_s = meters.history(span_s)
+    history, step_s = meters.points(span_s)
     return Stats(
         now=iso(services.clock.wall_us()) or "",
         uptime_s=meters.uptime_s,
@@ -50,12 +50,15 @@ async def stats_of(services: Services, span_s: int) -> Stats:
         tokens_per_s=rates.tokens,
         documents_per_s=rates.documents,
         errors_per_s=rates.errors,
+        free_per_s=rates.free,
         stages=meters.stages(),
         models=meters.activity("model"),
         keys=meters.activity("key"),
         recent=meters.recent(RECENT_SHOWN),
         history=history,
         step_s=step_s,
+        highest=meters.highest(span_s),
+        has_keys=services.admin.keys.has_live(),
         charged=credits_text(meters.charged),
         spent_today=credits_text(meters.charged_today),
         refusals=meters.refusals(),
