@@ -188,7 +188,7 @@ class PaidCalls:
             )
             if paid.is_dry_run:
                 quote = await self._pipeline.quote(call, task)
-                self._note(paid.request, paid.began_ns, key=paid.key.name, model=quote.spec.id)
+                self._note(paid.request, paid.began_ns, key=paid.key, model=quote.spec.id)
                 return self._quoted(call, task, quote)
             answer = await self._pipeline.run(call, task)
         headers = self._headers(call, answer, paid)
@@ -216,7 +216,7 @@ class PaidCalls:
         wait_s = self._default_wait_s if paid.wait_s is None else paid.wait_s
         with watched(paid.request):
             answer = await work(FreeCall(paid.key, wait_s, paid.held, paid.meant))
-        self._note(paid.request, paid.began_ns, key=paid.key.name, model=answer.model)
+        self._note(paid.request, paid.began_ns, key=paid.key, model=answer.model)
         headers = {"x-cost": "0", **self._limiter.headers(paid.key)}
         return Response(answer.body, status_code=200, media_type=JSON, headers=headers)
 
@@ -227,6 +227,7 @@ class PaidCalls:
                 status=200,
                 code="",
                 key=call.key.name,
+                key_id=call.key.id,
                 model=answer.spec.id,
                 tier=call.tier,
                 tokens=answer.tokens_sold,
@@ -251,7 +252,7 @@ class PaidCalls:
         model: str = "",
     ) -> None:
         status, code = error_responses.status_and_code(error)
-        self._note(request, began_ns, status, code, key=key.name if key else "", model=model)
+        self._note(request, began_ns, status, code, key=key, model=model)
 
     def _note(
         self,
@@ -260,7 +261,7 @@ class PaidCalls:
         status: int = 200,
         code: str = "",
         *,
-        key: str,
+        key: Key | None,
         model: str = "",
     ) -> None:
         """Count a call that cost nothing."""
@@ -269,7 +270,8 @@ class PaidCalls:
                 request_id=request_id_of(request),
                 status=status,
                 code=code,
-                key=key,
+                key=key.name if key else "",
+                key_id=key.id if key else "",
                 model=model,
                 tier="",
                 tokens=0,

@@ -185,6 +185,7 @@ class LineCall:
                 status=status,
                 code=code,
                 key=self.work.keyring.get(self.batch.key_id).name,
+                key_id=self.batch.key_id,
                 model=model,
                 tier="batch",
                 tokens=0 if answer is None else answer.tokens_sold,

@@ -44,6 +44,8 @@ class CallRecord:
     status: int
     code: str
     key: str
+    """Its name; empty: no key was good."""
+    key_id: str
     model: str
     tier: str
     tokens: int

@@ -37,6 +37,7 @@ async def series(on):
     for family in text_string_to_metric_families(answer.text):
         for sample in family.samples:
             name = sample.name.removeprefix("gigarouter_").removesuffix("_total")
+            name = "tokens" if name == "call_tokens_sum" else name
             if name in ("calls", "tokens", "documents", "refusals", "free_answers"):
                 found[name, sample.labels["model"]] += sample.value
     return found

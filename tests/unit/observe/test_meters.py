@@ -10,6 +10,7 @@ def ended(**facts):
             "status": 200,
             "code": "",
             "key": "alice",
+            "key_id": "key_1",
             "model": "m",
             "tier": "realtime",
             "tokens": 10,
