@@ -14,6 +14,8 @@ MINUTES_KEPT = 61
 """Minutes of which a history is kept: an hour, and the one that runs."""
 HOURS_KEPT = 721
 """Hours of which one is kept: thirty days, and the one that runs."""
+MODELS_MAX = 50
+"""Models with a history of their own; the others share one."""
 
 
 @dataclass(slots=True)
@@ -68,17 +70,18 @@ class MinuteRow:
 
 @dataclass(frozen=True, slots=True)
 class HourRow:
-    """What happened in one hour, and the most that any of its minutes had of each figure."""
+    """The same of one hour, and the most that any of its minutes had of each figure."""
 
     at: int
     """Hours since the Unix epoch, UTC."""
+    model: str
     tally: Tally
     highest: Tally
 
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What earlier processes have counted of all models together, oldest first."""
+    """What earlier processes have counted, oldest first."""
 
     minutes: Sequence[MinuteRow] = ()
     hours: Sequence[HourRow] = ()

@@ -1,32 +1,21 @@
 """History: what was asked of models in each minute of an hour and in each hour of thirty days.
 
-Owns these steps in memory, of all models together, and the finished minutes of each model that
-wait to be written. An earlier process's steps come with it. Bounded: as many steps as are kept, and
-`WAITING_MAX` rows that could not be written.
+Owns these steps in memory, of each model and of all together, and the finished minutes that wait to
+be written. An earlier process's steps come with it. Bounded: as many steps and models as are kept,
+and `WAITING_MAX` rows that could not be written.
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from appliance.core.clock import Clock
-from appliance.core.tally import (
-    EVERY_MODEL,
-    HOURS_KEPT,
-    MINUTES_KEPT,
-    MINUTES_PER_HOUR,
-    HourRow,
-    MinuteRow,
-    Past,
-    Tally,
-)
+from appliance.core.tally import EVERY_MODEL, MODELS_MAX, MinuteRow, Past, Tally
+from appliance.observe.steps import SECONDS_PER_MINUTE, Steps
 from appliance.observe.timeline import NS_PER_S, Timeline
 from appliance.wire.stats import Point
 
-SECONDS_PER_MINUTE, SECONDS_PER_HOUR = 60, 3600
 SPANS = {3600: 60, 86_400: 3600, 2_592_000: 28_800}
 """Histories that can be asked for, in seconds, and the seconds of one step."""
-MODELS_MAX = 200
-"""Models with rows of their own in one minute; the others share `OTHER`."""
 OTHER = "other"
 WAITING_MAX = 10_000
 """Rows that wait to be written; if the disk takes none, the oldest are given up."""
@@ -39,8 +28,11 @@ class History:
     """Counts by the minute and by the hour; call on the loop's thread."""
 
     def __init__(self, clock: Clock, past: Past = Past()) -> None:  # noqa: B008 - it is immutable
-        self._minutes = {row.at: row.tally for row in past.minutes}
-        self._hours = {row.at: row for row in past.hours}
+        self._steps: dict[str, Steps] = {EVERY_MODEL: Steps()}
+        for minute in past.minutes:
+            self._steps.setdefault(minute.model, Steps()).minutes[minute.at] = minute.tally
+        for hour in past.hours:
+            self._steps.setdefault(hour.model, Steps()).hours[hour.at] = hour
         last = max((row.at for row in past.minutes), default=0)
         self._timeline = Timeline(clock, last * SECONDS_PER_MINUTE)
         self._began_ns, self._clock = clock.monotonic_ns(), clock
@@ -51,27 +43,27 @@ class History:
 
     def __repr__(self) -> str:
         """Say how much is remembered, and what is not written yet."""
-        kept = f"{len(self._minutes)} minutes, {len(self._hours)} hours"
-        return f"<History [{kept} | {len(self._waiting)} rows wait]>"
+        return f"<History [{len(self._steps) - 1} models | {len(self._waiting)} rows wait]>"
 
     def add(self, model: str, tally: Tally) -> None:
         """Count what one model did now; without a name it counts for all together alone."""
         self._turn()
         self._running.setdefault(EVERY_MODEL, Tally()).join(tally)
         if model:
-            is_known = model in self._running or len(self._running) <= MODELS_MAX
-            self._running.setdefault(model if is_known else OTHER, Tally()).join(tally)
+            self._running.setdefault(self._own_or_other(model), Tally()).join(tally)
 
-    def points(self, span_s: int) -> tuple[list[Point], int]:
+    def points(self, span_s: int, model: str = EVERY_MODEL) -> tuple[list[Point], int]:
         """Return the steps of one of `SPANS` as rates a second, and the seconds of a step.
 
         Oldest first; the last one runs, and its rate is over its seconds so far.
         """
+        self._turn()
         step_s = SPANS[span_s]
         now_s = self._timeline.now_s()
         last = now_s // step_s
         sums: dict[int, Tally] = {}
-        for at_s, tally in self._steps(span_s):
+        running = (self._at * SECONDS_PER_MINUTE, self._running.get(model, Tally()))
+        for at_s, tally in (*self._of(model).within(span_s), running):
             sums.setdefault(at_s // step_s, Tally()).join(tally)
         nothing = Tally()
         points = [
@@ -81,19 +73,13 @@ class History:
         elapsed_s = max(step_s // 60, now_s % step_s)
         return [*points, point_of(sums.get(last, nothing), elapsed_s)], step_s
 
-    def highest(self, span_s: int) -> Point:
+    def highest(self, span_s: int, model: str = EVERY_MODEL) -> Point:
         """Return the highest rate a second of each figure, over a minute within the span."""
+        self._turn()
         now_s = self._timeline.now_s()
         from_s = now_s // SPANS[span_s] * SPANS[span_s] - span_s
-        found = Tally()
-        if span_s == SECONDS_PER_HOUR:
-            for at_s, tally in self._steps(span_s):
-                if from_s <= at_s <= now_s:
-                    found.raise_to(tally)
-        for row in self._hours.values():
-            if span_s > SECONDS_PER_HOUR and from_s <= row.at * SECONDS_PER_HOUR <= now_s:
-                found.raise_to(row.highest)
-        found.raise_to(self._running.get(EVERY_MODEL, Tally()))
+        found = self._of(model).highest(span_s, from_s, now_s)
+        found.raise_to(self._running.get(model, Tally()))
         return point_of(found, SECONDS_PER_MINUTE)
 
     def close_minute(self) -> None:
@@ -128,38 +114,29 @@ class History:
     def _close(self) -> None:
         for model, tally in self._running.items():
             self._waiting.append(MinuteRow(self._at, model, tally))
-        whole = self._running.get(EVERY_MODEL)
-        self._running = {}
-        if whole is None:
-            return
-        self._minutes.setdefault(self._at, Tally()).join(whole)
-        hour = self._at // MINUTES_PER_HOUR
-        row = self._hours.setdefault(hour, HourRow(hour, Tally(), Tally()))
-        row.tally.join(whole)
-        row.highest.raise_to(self._minutes[self._at])
-        self._forget()
+            self._steps.setdefault(model, Steps()).close(model, self._at, tally)
+        if self._running:
+            self._running = {}
+            self._forget()
 
     def _forget(self) -> None:
-        """Keep as many minutes and hours as the store does, the newest ones."""
+        """Keep as many steps as the store does, and no model that has none of them."""
         now = self.trusted_minute()
-        for steps, kept, minutes in (
-            (self._minutes, MINUTES_KEPT, 1),
-            (self._hours, HOURS_KEPT, MINUTES_PER_HOUR),
-        ):
-            ahead = () if now is None else [at for at in steps if at > now // minutes]
-            for at in (*ahead, *sorted(steps.keys() - set(ahead))[:-kept]):
-                del steps[at]
+        for steps in self._steps.values():
+            steps.forget(now)
+        oldest = min(self._steps[EVERY_MODEL].hours, default=0)
+        for model in [m for m, s in self._steps.items() if max(s.hours, default=-1) < oldest]:
+            if model != EVERY_MODEL:
+                del self._steps[model]
 
-    def _steps(self, span_s: int) -> Iterable[tuple[int, Tally]]:
-        """Yield the seconds of each step that is kept, with what it had."""
-        self._turn()
-        if span_s == SECONDS_PER_HOUR:
-            yield from ((at * SECONDS_PER_MINUTE, tally) for at, tally in self._minutes.items())
-        else:
-            yield from ((at * SECONDS_PER_HOUR, row.tally) for at, row in self._hours.items())
-        running = self._running.get(EVERY_MODEL)
-        if running is not None:
-            yield self._at * SECONDS_PER_MINUTE, running
+    def _of(self, model: str) -> Steps:
+        """Return the steps of a model to read; one that nobody called has none."""
+        return self._steps.get(model) or Steps()
+
+    def _own_or_other(self, model: str) -> str:
+        if model in self._running or model in self._steps:
+            return model
+        return model if len(self._steps.keys() | self._running.keys()) <= MODELS_MAX else OTHER
 
 
 def point_of(tally: Tally, seconds: float) -> Point:

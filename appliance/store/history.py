@@ -13,11 +13,11 @@ from types import MappingProxyType
 
 from appliance.core.errors import StoreFailed
 from appliance.core.tally import (
-    EVERY_MODEL,
     FIGURES,
     HOURS_KEPT,
     MINUTES_KEPT,
     MINUTES_PER_HOUR,
+    MODELS_MAX,
     HourRow,
     MinuteRow,
     Past,
@@ -28,6 +28,8 @@ from appliance.store.writer import Writer
 
 log = logging.getLogger("gigarouter.history")
 
+ROWS_OF_A_MOMENT = MODELS_MAX + 2
+"""Each model's, that of those that share one, and that of all together."""
 REMOVED_MAX = 500
 """Rows removed in one operation: calls wait for the writer meanwhile."""
 
@@ -81,7 +83,7 @@ class StoredHistory:
         self._writer = writer
 
     def read(self) -> Past:
-        """Return what is kept of all models together; if it cannot be read, nothing."""
+        """Return what is kept; if it cannot be read, nothing."""
         try:
             return self._read()
         except StoreFailed as error:
@@ -89,25 +91,24 @@ class StoredHistory:
             return Past()
 
     def _read(self) -> Past:
-        columns = ", ".join(FIGURES)
+        columns, width = ", ".join(FIGURES), len(FIGURES)
         highest = ", ".join(HIGHEST)
-        width = len(FIGURES)
         with reading(self._writer.path) as connection:
             minutes = connection.execute(
-                f"SELECT at, {columns} FROM history_minutes"  # noqa: S608 - constants
-                " WHERE model = ? ORDER BY at DESC LIMIT ?",
-                (EVERY_MODEL, MINUTES_KEPT),
+                f"SELECT at, model, {columns} FROM history_minutes"  # noqa: S608 - constants
+                " ORDER BY at DESC, model DESC LIMIT ?",
+                (MINUTES_KEPT * ROWS_OF_A_MOMENT,),
             ).fetchall()
             hours = connection.execute(
-                f"SELECT at, {columns}, {highest} FROM history_hours"  # noqa: S608 - constants
-                " WHERE model = ? ORDER BY at DESC LIMIT ?",
-                (EVERY_MODEL, HOURS_KEPT),
+                f"SELECT at, model, {columns}, {highest} FROM history_hours"  # noqa: S608 - constants
+                " ORDER BY at DESC, model DESC LIMIT ?",
+                (HOURS_KEPT * ROWS_OF_A_MOMENT,),
             ).fetchall()
         return Past(
-            [MinuteRow(at, EVERY_MODEL, Tally(*values)) for at, *values in reversed(minutes)],
+            [MinuteRow(at, model, Tally(*values)) for at, model, *values in reversed(minutes)],
             [
-                HourRow(at, Tally(*values[:width]), Tally(*values[width:]))
-                for at, *values in reversed(hours)
+                HourRow(at, model, Tally(*values[:width]), Tally(*values[width:]))
+                for at, model, *values in reversed(hours)
             ],
         )
 

@@ -57,6 +57,18 @@ class Point(msgspec.Struct, frozen=True):
     free: float = 0.0
 
 
+class ModelHistory(msgspec.Struct, frozen=True):
+    """What one model did in each step of a span that outlives a restart."""
+
+    model: str
+    span_s: int
+    step_s: int
+    highest: Point
+    """Each figure's highest rate over one minute."""
+    data: list[Point]
+    """Oldest first; the last step still runs, and its rate is over its seconds so far."""
+
+
 class Stats(msgspec.Struct, frozen=True):
     """Everything at one moment."""
 

@@ -68,6 +68,30 @@ def test_a_day_shows_calls_of_minutes_ago_and_after_a_restart_those_of_before(tm
     play(tmp_path, before, after)
 
 
+def test_each_model_has_a_history_of_its_own_over_a_restart(tmp_path):
+    async def before(on):
+        key = await on.key()
+        await send(on, "/v1/embeddings", EMBEDDING, key, 200)
+        await send(on, "/v1/rerank", RANKING, key, 200)
+
+    async def after(on):
+        on.clock.advance(60)
+        for name, documents in (("all-minilm-l6-v2", 0), (RERANK, 2)):
+            path = f"/admin/v1/history?model={name}&span=3600"
+            found = (await on.client.get(path, headers=token_of(on))).json()
+            assert (found["span_s"], found["step_s"], len(found["data"])) == (3600, 60, 61)
+            assert found["model"] == (RERANK if documents else EMBED)
+            assert found["highest"]["calls"] * 60 == 1
+            assert found["highest"]["documents"] * 60 == documents
+            assert sum(point["calls"] for point in found["data"]) * 60 == 1
+        for query, status, param in (("model=nobody", 404, "model"), ("span=60", 400, "span")):
+            path = f"/admin/v1/history?{query}"
+            answer = await on.client.get(path, headers=token_of(on))
+            assert (answer.status_code, answer.json()["error"]["param"]) == (status, param)
+
+    play(tmp_path, before, after)
+
+
 def test_events_have_the_history_too_and_spans_that_are_not_kept_are_named(tmp_path):
     async def before(on):
         await send(on, "/v1/embeddings", EMBEDDING, await on.key(), 200)

@@ -13,7 +13,7 @@ from appliance.wire.engines import DeviceView, EngineList, EngineView
 from appliance.wire.keys import KeyList, KeyView, MintedKey, RotatedKey
 from appliance.wire.logs import LogLine, LogView
 from appliance.wire.models import ModelList, ModelView, PriceView
-from appliance.wire.stats import Activity, CallView, Point, Quantiles, Stats
+from appliance.wire.stats import Activity, CallView, ModelHistory, Point, Quantiles, Stats
 from appliance.wire.usage import UsageReport, UsageRow
 
 NASTY = "\x1b[31m[red]evil[/]\u202e\u0007"
@@ -195,6 +195,9 @@ class FakeServer:
     def answer(self, path, names, kind, order):  # noqa: C901, PLR0911, PLR0912 - one a kind
         if kind is Stats:
             return self.stats
+        if kind is ModelHistory:
+            points = [Point(1, n * 10.0, 0, 0) for n in range(25)]
+            return ModelHistory(names[1], int(names[0]), 3600, Point(1, 777.0, 0, 0), points)
         if kind is KeyList:
             return KeyList(list(self.keys))
         if kind is ModelList:

@@ -83,6 +83,7 @@ def test_a_page_shows_what_was_sold_in_tokens_and_in_documents():
         line = next(each for each in drawn(app).splitlines() if "2026-11-25" in each)
         words = line.split()
         assert words[words.index("1.5k") + 1] == "40"
+        assert "tokens/s, 24 h, highest 777" in drawn(app)
         assert "units" not in drawn(app)
 
     play(story, gateway)

@@ -1,4 +1,7 @@
-"""OperatorApi stats: `/admin/v1/stats`: what the server does now, in one answer."""
+"""OperatorApi stats: `/admin/v1/stats`: what the server does now, in one answer.
+
+And `/admin/v1/history`: what one model did.
+"""
 
 from litestar import Response, get
 from litestar.di import NamedDependency
@@ -11,8 +14,9 @@ from appliance.core.clock import iso
 from appliance.core.errors import InvalidRequest
 from appliance.core.units import credits_text
 from appliance.machine import resident_bytes
+from appliance.observe import history
 from appliance.observe.meters import SPANS
-from appliance.wire.stats import Stats
+from appliance.wire.stats import ModelHistory, Stats
 
 RECENT_SHOWN = 50
 
@@ -35,13 +39,26 @@ def asked_span(request: AnyRequest) -> int:
     return int(asked)
 
 
+@get("/history")
+async def show_history(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
+    """Show one model's history: `?model=` is its name, `?span=` seconds from an hour on."""
+    asked = request.query_params.get("span", "86400")
+    if asked not in {str(span) for span in history.SPANS}:
+        spans = ", ".join(map(str, history.SPANS))
+        raise InvalidRequest(f"span is one of {spans}", param="span")
+    model = services.admin.models.catalog.find(request.query_params.get("model", "")).id
+    kept, span_s = services.meters.history, int(asked)
+    points, step_s = kept.points(span_s, model)
+    return answer(ModelHistory(model, span_s, step_s, kept.highest(span_s, model), points))
+
+
 async def stats_of(services: Services, span_s: int) -> Stats:
     """Return everything at this moment."""
     devices = await services.admin.engines.devices()
     meters, pool = services.meters, services.residency.pool
     engines = services.residency.engines()
     rates = meters.rates()
-    history, step_s = meters.points(span_s)
+    points, step_s = meters.points(span_s)
     return Stats(
         now=iso(services.clock.wall_us()) or "",
         uptime_s=meters.uptime_s,
@@ -55,7 +72,7 @@ async def stats_of(services: Services, span_s: int) -> Stats:
         models=meters.activity("model"),
         keys=meters.activity("key"),
         recent=meters.recent(RECENT_SHOWN),
-        history=history,
+        history=points,
         step_s=step_s,
         highest=meters.highest(span_s),
         has_keys=services.admin.keys.has_live(),

@@ -16,10 +16,10 @@ def at_hour(**facts):
 def written(it):
     """Every row that waits, as the store would have them after a restart."""
     it.close_minute()
-    rows = [row for row in it.take(100_000) if not row.model]
-    hours = {}
+    rows, hours = it.take(100_000), {}
     for row in rows:
-        hour = hours.setdefault(row.at // 60, HourRow(row.at // 60, Tally(), Tally()))
+        at = row.at // 60, row.model
+        hour = hours.setdefault(at, HourRow(*at, Tally(), Tally()))
         hour.tally.join(row.tally)
         hour.highest.raise_to(row.tally)
     return Past(rows, list(hours.values()))
@@ -63,6 +63,8 @@ def test_what_an_earlier_process_counted_is_gone_on_with():
     assert after.points(3600) == before.points(3600)
     assert after.points(86_400) == before.points(86_400)
     assert after.highest(86_400) == before.highest(86_400)
+    assert after.points(86_400, "m") == before.points(86_400, "m")
+    assert after.highest(3600, "m") == before.highest(3600)
     assert [point.calls for point in after.points(3600)[0]] == [1 / 60] * 60 + [0]
     after.add("m", one)
     [*_, hour, running] = after.points(86_400)[0]
@@ -90,7 +92,7 @@ def test_a_clock_that_is_set_back_changes_nothing_that_was_counted():
         it.add("m", one)
         clock.advance(60)
     assert [point.calls for point in it.points(3600)[0][-6:]] == [0, 1, 1, 1, 1, 0]
-    rows = [row.at for row in written(it).minutes]
+    rows = [row.at for row in written(it).minutes if not row.model]
     assert rows == [HOUR * 60 + n for n in range(4)]
 
 
@@ -113,7 +115,7 @@ def test_a_history_far_ahead_of_the_clock_waits_and_is_forgotten_once_the_clock_
     ahead = HOUR * 60 + 400 * 1440
     past = Past(
         [MinuteRow(HOUR * 60 - 5, "", one), MinuteRow(ahead, "", one)],
-        [HourRow(HOUR - 1, one, one), HourRow(ahead // 60, one, one)],
+        [HourRow(HOUR - 1, "", one, one), HourRow(ahead // 60, "", one, one)],
     )
     it = History(clock, past)
     assert sum(point.calls for point in it.points(3600)[0]) == 1
@@ -123,8 +125,10 @@ def test_a_history_far_ahead_of_the_clock_waits_and_is_forgotten_once_the_clock_
     assert it.trusted_minute() == HOUR * 60 + 60
     it.add("m", Tally(calls=60))
     clock.advance(60)
-    it.take(1)
-    assert repr(it).startswith("<History [3 minutes, 3 hours")
+    [_, row] = it.take(2)
+    assert row.at == HOUR * 60
+    assert list(it._steps[""].minutes) == [HOUR * 60 + 60]
+    assert list(it._steps[""].hours) == [HOUR - 1, HOUR, HOUR + 1]
 
 
 def test_a_year_of_minutes_takes_no_more_than_is_kept(monkeypatch):
@@ -135,7 +139,9 @@ def test_a_year_of_minutes_takes_no_more_than_is_kept(monkeypatch):
         it.add(f"m{number % 3}", one)
         clock.advance(60)
     assert len(it.take(100_000)) == 100
-    assert repr(it) == "<History [61 minutes, 721 hours | 0 rows wait]>"
+    assert repr(it) == "<History [3 models | 0 rows wait]>"
+    assert repr(it._steps[""]) == "<Steps [60 minutes, 721 hours]>"
+    assert sum(len(it._steps[f"m{n}"].minutes) for n in range(3)) == 60
 
 
 def test_models_beyond_the_bound_share_a_row_and_no_model_counts_for_all_alone():
@@ -146,7 +152,20 @@ def test_models_beyond_the_bound_share_a_row_and_no_model_counts_for_all_alone()
         it.add(f"m{number}", one)
     clock.advance(60)
     rows = {row.model: row.tally.refused for row in it.take(1000)}
-    assert (len(rows), rows[""], rows["other"]) == (202, 301, 100)
+    assert (len(rows), rows[""], rows["other"]) == (52, 301, 250)
+
+
+def test_a_model_that_nobody_called_for_thirty_days_makes_room_for_another():
+    clock, one = at_hour(calls=1)
+    it = History(clock)
+    for number in range(200):
+        it.add(f"m{number}", one)
+        clock.advance(24 * 3600)
+        it.add(f"m{number}", one)
+        clock.advance(60)
+    assert len(it._steps) <= 52
+    assert it.points(2_592_000, "m0")[0] == it.points(2_592_000, "nobody")[0]
+    assert any(point.calls for point in it.points(2_592_000, "m199")[0])
 
 
 @pytest.mark.parametrize(("waiting", "kept"), [(0, 3), (9_999, 1)])

@@ -51,8 +51,8 @@ def counted(models, minutes=1):
 def test_minutes_are_written_in_bounded_batches_and_rows_removed_until_none_are_too_many():
     history, store = counted(models=120, minutes=2), Store()
     asyncio.run(HistoryKeeper(history, store).once())
-    assert [len(batch) for batch in store.batches] == [ROWS_MAX] * 4 + [42]
-    assert len({(row.at, row.model) for batch in store.batches for row in batch}) == 242
+    assert [len(batch) for batch in store.batches] == [ROWS_MAX, ROWS_MAX, 4]
+    assert len({(row.at, row.model) for batch in store.batches for row in batch}) == 104
     assert store.trimmed == [None, None]
     assert history.take(1) == []
 

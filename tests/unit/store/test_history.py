@@ -38,8 +38,15 @@ def test_minutes_are_added_to_their_rows_and_hours_know_their_highest_minute(tmp
         asyncio.run(story(it))
     with stored(tmp_path) as (it, _):
         assert it.read() == Past(
-            [MinuteRow(120, "", Tally(1, 20, 3, 4, 5)), MinuteRow(121, "", Tally(4, 10, 0, 0, 9))],
-            [HourRow(2, Tally(5, 30, 3, 4, 14), Tally(2, 20, 3, 4, 9))],
+            [
+                MinuteRow(120, "", Tally(1, 20, 3, 4, 5)),
+                MinuteRow(121, "", Tally(4, 10, 0, 0, 9)),
+                MinuteRow(121, "m", Tally(1)),
+            ],
+            [
+                HourRow(2, "", Tally(5, 30, 3, 4, 14), Tally(2, 20, 3, 4, 9)),
+                HourRow(2, "m", Tally(1), Tally(1)),
+            ],
         )
 
 
@@ -58,7 +65,7 @@ def test_each_model_keeps_an_hour_of_minutes_and_thirty_days_of_hours(tmp_path, 
         assert count(writer.path, "history_hours") == (3 * HOURS_KEPT, 800 - HOURS_KEPT, 799)
         assert count(writer.path, "history_minutes")[0] == 3 * MINUTES_KEPT
         past = it.read()
-        assert (len(past.minutes), len(past.hours)) == (MINUTES_KEPT, HOURS_KEPT)
+        assert (len(past.minutes), len(past.hours)) == (3 * MINUTES_KEPT, 3 * HOURS_KEPT)
 
 
 def test_what_is_too_old_or_ahead_of_the_clock_goes_once_the_clock_is_trusted(tmp_path):
