@@ -18,6 +18,7 @@ from appliance.api.disconnect import ClientGone
 from appliance.api.edge import Edge, answer_refusal
 from appliance.api.guard import OperatorGuard
 from appliance.api.head import answer_head, check_head
+from appliance.api.page import template_config
 from appliance.api.request import AnyRequest, request_id_of
 from appliance.api.routes import (
     account,
@@ -27,6 +28,7 @@ from appliance.api.routes import (
     files,
     ollama,
     operator,
+    pages,
     public,
     rerank,
     tei,
@@ -107,13 +109,16 @@ HANDLERS = (
     batches.list_batches,
     batches.show_batch,
     batches.cancel_batch,
-    public.say_hello,
     public.list_models,
     public.show_model,
     public.openapi,
     public.health,
     account.show_account,
     account.show_current_key,
+    pages.show_catalogue,
+    pages.show_reference,
+    pages.show_playground,
+    pages.read_asset,
 )
 """Every route but the operator's."""
 
@@ -143,6 +148,7 @@ def create_app(services: Services, guard: OperatorGuard, edge: Edge) -> Applicat
         before_send=[slowed_down, _complete_headers, shared, written_down],
         # Our own document is served; Litestar's would load pages from the network.
         openapi_config=None,
+        template_config=template_config(),
         # Bodies are bounded where they are read, so that the key is checked first.
         request_max_body_size=None,
         logging_config=None,

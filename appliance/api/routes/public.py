@@ -25,12 +25,6 @@ def answer(value: Any, status: int = 200) -> Response[bytes]:
     return Response(encode(value), status_code=status, media_type=JSON)
 
 
-@get("/", sync_to_thread=False)
-def say_hello() -> Response[str]:
-    """Say that this server is there: clients of Ollama ask before they call."""
-    return Response("gigarouter is running", status_code=200, media_type="text/plain")
-
-
 @get(["/v1/models", "/models", "/openai/models", "/openai/v1/models"])
 async def list_models(
     services: NamedDependency[Services], endpoint: FromQuery[str | None] = None
