@@ -4,6 +4,7 @@
 
 const TEXTS_MAX = 20;
 const WAIT_MS = 120000; // a call that loads a large model first
+const STARTS = [0.7548776662, 0.569840291];
 const SIZE = 360; // of a picture, in its own units
 const element = (id) => document.getElementById(id);
 
@@ -98,7 +99,7 @@ function project(vectors) {
   const axes = [];
   let held = 0;
   for (let axis = 0; axis < 2; axis += 1) {
-    let unit = products.map((_, at) => Math.cos(1 + axis + 2.4 * at));
+    let unit = products.map((_, at) => ((at + 1) * STARTS[axis]) % 1 - 0.5); // no symmetry that data may have
     let value = 0;
     for (let step = 0; step < 300; step += 1) {
       const next = products.map((row) => dot(row, unit));
