@@ -135,7 +135,9 @@ def create_app(services: Services, guard: OperatorGuard, edge: Edge) -> Applicat
 
     async def shared(message: Message, scope: Scope) -> None:
         if message["type"] == "http.response.start":
-            MutableScopeHeaders.from_message(message).update(edge.cors.headers(Request(scope)))
+            headers = MutableScopeHeaders.from_message(message)
+            for name, value in edge.cors.headers(Request(scope)).items():
+                headers.extend_header_value(name, value)  # `vary` may name other headers already
 
     application = Application(
         route_handlers=[*HANDLERS, operator.operator_router(guard)],

@@ -24,7 +24,7 @@ class State(StrEnum):
 MEANING = {
     State.LOADED: "in memory: answers at once",
     State.COLD: "on this machine: the first call loads it",
-    State.ABSENT: "its file is not on this machine: the operator fetches it",
+    State.ABSENT: "not on this machine: the operator can fetch it",
     State.UNUSABLE: "its file cannot be used",
 }
 

@@ -208,6 +208,18 @@ def test_a_search_shows_what_it_asks_for(tmp_path):
     asyncio.run(story())
 
 
+def test_what_an_answer_depends_on_is_named_for_pages_of_other_origins_too(tmp_path):
+    async def story():
+        async with bench(tmp_path, preload=False, cors_origins=["https://app.example"]) as on:
+            headers = {"accept": BROWSER, "origin": "https://app.example"}
+            answer = await on.client.get("/", headers=headers)
+            assert answer.headers["access-control-allow-origin"] == "https://app.example"
+            named = {each.strip().lower() for each in answer.headers["vary"].split(",")}
+            assert named == {"accept", "accept-encoding", "origin"}
+
+    asyncio.run(story())
+
+
 def words_of(page, name):
     """Return an example as a person would copy it."""
     return html.unescape(re.search(rf'<code id="code-{name}">(.*?)</code>', page, re.DOTALL)[1])

@@ -46,7 +46,7 @@ def ids(found):
     [
         (LOADED, State.LOADED, "in memory"),
         (COLD, State.COLD, "the first call loads it"),
-        (ABSENT, State.ABSENT, "the operator fetches it"),
+        (ABSENT, State.ABSENT, "the operator can fetch it"),
         (BROKEN, State.UNUSABLE, "no head for scores"),
     ],
 )

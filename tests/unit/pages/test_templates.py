@@ -58,7 +58,7 @@ def test_every_model_is_there_with_its_price_its_limits_and_its_state():
     page = Reader(catalogue(ALL))
     for each in ALL:
         assert each.id in page.text
-    for said in ("$0.008", "$0.004", "1M tokens", "22.6M parameters", "256 tokens", "apache-2.0"):
+    for said in ("$0.008", "$0.004", "1M tokens", "22.6M weights", "256 tokens", "apache-2.0"):
         assert said in page.text
     for state in ("loaded", "cold", "not here", "not usable"):
         assert state in page.text
