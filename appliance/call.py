@@ -64,13 +64,19 @@ class Call:
 
 @dataclass(slots=True)
 class Timings:
-    """Milliseconds of each stage, for the `server-timing` header."""
+    """The stages of one call, for the `server-timing` header."""
 
-    stages: dict[str, float] = field(default_factory=dict)
+    spans: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """By stage, when it began and ended, by the monotonic clock."""
 
     def add(self, stage: str, from_ns: int, to_ns: int) -> None:
         """Note one stage."""
-        self.stages[stage] = max(0, to_ns - from_ns) / NS_PER_MS
+        self.spans[stage] = from_ns, max(from_ns, to_ns)
+
+    @property
+    def stages(self) -> dict[str, float]:
+        """Return the milliseconds of each stage."""
+        return {name: (end - start) / NS_PER_MS for name, (start, end) in self.spans.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ from appliance.api.request import (
     refuse_large,
     request_id_of,
     tier_of,
+    trace_parent_of,
 )
 from appliance.call import PATIENCE_BATCH_S, PATIENCE_S, Answer, Call, Quote
 from appliance.core.clock import Clock
@@ -186,7 +187,7 @@ class PaidCalls:
                 return self._quoted(call, task, await self._pipeline.quote(call, task))
             answer = await self._pipeline.run(call, task)
         headers = self._headers(call, answer, paid)
-        self._answered(call, answer, paid.began_ns)
+        self._answered(call, answer, paid.began_ns, trace_parent_of(paid.request))
         if paid.wait_s is not None:
             headers["preference-applied"] = f"wait={paid.wait_s}"
         reach("before_send")
@@ -210,24 +211,28 @@ class PaidCalls:
         wait_s = self._default_wait_s if paid.wait_s is None else paid.wait_s
         with watched(paid.request):
             answer = await work(FreeCall(paid.key, wait_s, paid.held))
-        self._note(paid.request, paid.began_ns, key=paid.key.name, model=answer.model)
+        self._note(paid.request, paid.began_ns, key=paid.key, model=answer.model)
         headers = {"x-cost": "0", **self._limiter.headers(paid.key)}
         return Response(answer.body, status_code=200, media_type=JSON, headers=headers)
 
-    def _answered(self, call: Call, answer: Answer, began_ns: int) -> None:
+    def _answered(self, call: Call, answer: Answer, began_ns: int, trace_parent: str) -> None:
         self._meters.note(
             CallRecord(
                 request_id=call.request_id,
                 status=200,
                 code="",
                 key=call.key.name,
+                key_id=call.key.id,
                 model=answer.spec.id,
                 tier=call.tier,
                 is_documents=answer.spec.task == "rerank",
                 units=answer.units,
+                tokens=answer.plan.tokens,
                 amount=Picocredits(0) if answer.is_replay else answer.charge.amount,
                 total_ms=self._ms_since(began_ns),
                 stages=answer.timings.stages,
+                spans=answer.timings.spans,
+                trace_parent=trace_parent,
             )
         )
 
@@ -239,7 +244,7 @@ class PaidCalls:
         self, request: AnyRequest, error: Exception, began_ns: int, key: Key | None = None
     ) -> None:
         status, code = error_responses.status_and_code(error)
-        self._note(request, began_ns, status, code, key=key.name if key else "")
+        self._note(request, began_ns, status, code, key=key)
 
     def _note(
         self,
@@ -248,7 +253,7 @@ class PaidCalls:
         status: int = 200,
         code: str = "",
         *,
-        key: str,
+        key: Key | None,
         model: str = "",
     ) -> None:
         """Count a call that cost nothing."""
@@ -257,14 +262,17 @@ class PaidCalls:
                 request_id=request_id_of(request),
                 status=status,
                 code=code,
-                key=key,
+                key=key.name if key else "",
+                key_id=key.id if key else "",
                 model=model,
                 tier="",
                 is_documents=False,
                 units=0,
+                tokens=0,
                 amount=Picocredits(0),
                 total_ms=self._ms_since(began_ns),
                 stages={},
+                trace_parent=trace_parent_of(request),
             )
         )
 

@@ -183,13 +183,16 @@ class LineCall:
                 status=status,
                 code=code,
                 key=self.work.keyring.get(self.batch.key_id).name,
+                key_id=self.batch.key_id,
                 model="" if answer is None else answer.spec.id,
                 tier="batch",
                 is_documents=answer is not None and answer.spec.task == "rerank",
                 units=0 if answer is None else answer.units,
+                tokens=0 if answer is None else answer.plan.tokens,
                 amount=amount,
                 total_ms=(self.work.clock.monotonic_ns() - began_ns) / NS_PER_MS,
                 stages={} if answer is None else answer.timings.stages,
+                spans={} if answer is None else answer.timings.spans,
             )
         )
 

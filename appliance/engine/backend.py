@@ -56,7 +56,7 @@ class Backend(Protocol):
     limits: EngineLimits
 
     def compute(self, sequences: Sequence[TokenSequence], *, threads: int) -> Matrix:
-        """Return one row for each sequence, unnormalised, float32[n_sequences, facts.width].
+        """Return the rows of each sequence, in order, unnormalised, float32[n_rows, facts.width].
 
         Raises:
             InferenceFailed: the library refused this batch; the next one may succeed.
@@ -103,6 +103,9 @@ def require_computable(
         assert sequence.tokens.ndim == 1
         assert 0 < len(sequence) <= facts.tokens_max
         assert 0 <= sequence.segment_b <= len(sequence)
+        if sequence.parts:
+            assert min(sequence.parts) > 0
+            assert sum(sequence.parts) == len(sequence)
     tokens = np.concatenate([sequence.tokens for sequence in sequences])
     assert len(tokens) <= limits.ubatch_tokens_max
     assert int(tokens.min()) >= 0

@@ -12,6 +12,7 @@ import socket
 import struct
 import tempfile
 from collections.abc import Sequence
+from itertools import islice
 from typing import cast
 
 import msgspec
@@ -170,10 +171,14 @@ class Exchange:
         memory = mmap.mmap(descriptor, _bytes(limits, width))
         numbers = np.frombuffer(memory, np.int32)
         self._tokens = numbers[: limits.ubatch_tokens_max]
-        heads = numbers[limits.ubatch_tokens_max :][: 2 * count].reshape(2, count)
-        self._lengths, self._segments = heads
-        start = 4 * (limits.ubatch_tokens_max + 2 * count)
-        self._rows = np.frombuffer(memory, np.float32, offset=start).reshape(count, width)
+        tokens = limits.ubatch_tokens_max
+        heads = numbers[2 * tokens :][: 3 * count].reshape(3, count)
+        self._parts = numbers[tokens : 2 * tokens]
+        """The tokens of each part of each sequence that has any."""
+        self._lengths, self._segments, self._counts = heads
+        start = 4 * (2 * tokens + 3 * count)
+        # A row for each token at the most. What is not written takes no memory.
+        self._rows = np.frombuffer(memory, np.float32, offset=start).reshape(tokens, width)
 
     def put(self, sequences: Sequence[TokenSequence], tokens: Tokens) -> None:
         """Write a batch; `tokens` are those of all its sequences, int32[n_tokens]."""
@@ -181,20 +186,30 @@ class Exchange:
         self._tokens[: len(tokens)] = tokens
         self._lengths[:count] = [len(sequence) for sequence in sequences]
         self._segments[:count] = [sequence.segment_b for sequence in sequences]
+        self._counts[:count] = [len(sequence.parts) for sequence in sequences]
+        parts = [part for sequence in sequences for part in sequence.parts]
+        self._parts[: len(parts)] = parts
 
     def sequences(self, count: int) -> list[TokenSequence]:
         """Return a batch of so many sequences, in place."""
         ends = np.cumsum(self._lengths[:count]).tolist()
         starts = [0, *ends[:-1]]
+        parts = iter(self._parts.tolist() if self._counts[:count].any() else ())
         return [
-            TokenSequence(self._tokens[start:end], segment, truncated=False)
-            for start, end, segment in zip(
-                starts, ends, self._segments[:count].tolist(), strict=True
+            TokenSequence(
+                self._tokens[start:end], segment, truncated=False, parts=tuple(islice(parts, of))
+            )
+            for start, end, segment, of in zip(
+                starts,
+                ends,
+                self._segments[:count].tolist(),
+                self._counts[:count].tolist(),
+                strict=True,
             )
         ]
 
     def put_rows(self, rows: Matrix) -> None:
-        """Write the result, float32[n_sequences, width]."""
+        """Write the result, float32[n_rows, width]."""
         self._rows[: len(rows)] = rows
 
     def rows(self, count: int) -> Matrix:
@@ -217,4 +232,4 @@ def open_memory(limits: EngineLimits, width: int) -> int:
 
 
 def _bytes(limits: EngineLimits, width: int) -> int:
-    return 4 * (limits.ubatch_tokens_max + limits.sequences_max * (2 + width))
+    return 4 * (limits.ubatch_tokens_max * (2 + width) + 3 * limits.sequences_max)

@@ -13,7 +13,7 @@ import numpy as np
 from appliance.core.errors import EngineDied, InferenceFailed
 from appliance.engine.backend import Backend, EngineLimits, ModelFacts, require_computable
 from appliance.engine.vectors import Matrix
-from appliance.sequences.sequence import TokenSequence
+from appliance.sequences.sequence import Tokens, TokenSequence
 
 
 class FakeBackend:
@@ -36,7 +36,7 @@ class FakeBackend:
         self.closed = False
 
     def compute(self, sequences: Sequence[TokenSequence], *, threads: int = 1) -> Matrix:
-        """Return one row for each sequence, float32[n_sequences, facts.width].
+        """Return the rows of each sequence, in order, float32[n_rows, facts.width].
 
         Raises:
             InferenceFailed: `refuse` is set.
@@ -50,16 +50,26 @@ class FakeBackend:
             raise InferenceFailed("the fake engine was told to refuse")
         self.computed.append([len(sequence) for sequence in sequences])
         self.threads.append(threads)
-        return np.stack([self._row(sequence) for sequence in sequences])
+        return np.concatenate([self._rows(sequence) for sequence in sequences])
 
     def close(self) -> None:
         """Take note that it was closed."""
         self.closed = True
 
-    def _row(self, sequence: TokenSequence) -> Matrix:
+    def _rows(self, sequence: TokenSequence) -> Matrix:
+        parts = sequence.parts or (len(sequence),)
+        ends = np.cumsum(parts).tolist()
+        return np.stack(
+            [
+                self._row(sequence.tokens[end - part : end])
+                for part, end in zip(parts, ends, strict=True)
+            ]
+        )
+
+    def _row(self, tokens: Tokens) -> Matrix:
         # A sum of one repeatable random row per token: similar texts get similar vectors.
         row = np.zeros(self.facts.width, np.float32)
-        for token in sequence.tokens[:64].tolist():
+        for token in tokens[:64].tolist():
             row += _token_row(token, self.facts.width)
         return row
 

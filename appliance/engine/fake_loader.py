@@ -5,6 +5,7 @@ from collections.abc import Callable
 from appliance.catalog.capacity import Room, sequence_tokens_max, vocabulary_size
 from appliance.catalog.header_parser import read_header
 from appliance.catalog.limit import limit_reason
+from appliance.catalog.pooling import is_mean_of_tokens
 from appliance.catalog.spec import ModelSpec
 from appliance.core.errors import LoadFailed
 from appliance.engine.backend import ModelFacts, Weights
@@ -56,7 +57,13 @@ class FakeLoader:
         tokens_max = sequence_tokens_max(header, pooling=spec.entry.pooling, room=ROOM)
         tuning = default_tuning(cores=1)
         size = footprint(header, pooling=spec.entry.pooling, room=ROOM, tuning=tuning)
-        return TextEncoder(tokenizer, frame_of(header), tokens_max, model_bytes=size)
+        return TextEncoder(
+            tokenizer,
+            frame_of(header),
+            tokens_max,
+            model_bytes=size,
+            averages=is_mean_of_tokens(header.architecture, spec.entry.pooling),
+        )
 
     def is_measurable(self, _spec: ModelSpec) -> bool:
         """Say that there is nothing to measure."""

@@ -34,7 +34,7 @@ from appliance.engine.child_process import ChildProcess
 from appliance.engine.load_progress import LoadProgress
 from appliance.engine.vectors import Matrix
 from appliance.engine.weights_order import WeightsOrder
-from appliance.sequences.sequence import TokenSequence
+from appliance.sequences.sequence import TokenSequence, row_starts
 
 LOOK_AGAIN_S = 0.1
 """How often one that waits for a load looks whether it is still wanted."""
@@ -67,7 +67,7 @@ class IsolatedBackend:
         limit_silence(channel, batch_seconds_max)
 
     def compute(self, sequences: Sequence[TokenSequence], *, threads: int) -> Matrix:
-        """Return one row for each sequence, unnormalised, float32[n_sequences, facts.width].
+        """Return the rows of each sequence, in order, unnormalised, float32[n_rows, facts.width].
 
         Raises:
             InferenceFailed: the library refused this batch, or its numbers are not finite.
@@ -92,7 +92,7 @@ class IsolatedBackend:
             raise EngineDied(answer.fatal)
         if answer.refused is not None:
             raise InferenceFailed(answer.refused)
-        rows = self._exchange.rows(count)
+        rows = self._exchange.rows(row_starts(sequences)[-1])
         if not np.isfinite(rows).all():
             raise InferenceFailed("the model gave numbers that are not finite")
         return rows

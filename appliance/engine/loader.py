@@ -11,6 +11,7 @@ from typing import Protocol
 from appliance.catalog.capacity import Room, is_decoder, sequence_tokens_max
 from appliance.catalog.header import Header
 from appliance.catalog.headers import header_of
+from appliance.catalog.pooling import is_mean_of_tokens
 from appliance.catalog.spec import ModelSpec
 from appliance.core.clock import Clock
 from appliance.core.errors import EngineDied, LoadFailed
@@ -58,6 +59,8 @@ class TextEncoder:
     """The tokens around a pair, for models that need more than a frame."""
     model_bytes: int = 0
     """Bytes that the model takes once its weights are loaded too."""
+    averages: bool = False
+    """True: a vector is the mean of its tokens' rows, and so each part of a text can have one."""
 
     def close(self) -> None:
         """Free the tokenizer; no call may use it at that time or later."""
@@ -184,10 +187,15 @@ class LlamaLoader:
         tokens_max = sequence_tokens_max(
             header, pooling=spec.entry.pooling, room=self._room(header)
         )
+        averages = is_mean_of_tokens(header.architecture, spec.entry.pooling)
         reference = reference_tokenizer(header.metadata)
         if reference is not None:
             return TextEncoder(
-                reference, frame_of(header), tokens_max, model_bytes=self._bytes(spec, header)
+                reference,
+                frame_of(header),
+                tokens_max,
+                model_bytes=self._bytes(spec, header),
+                averages=averages,
             )
         # Imported late: this loads native libraries, which most commands do not need.
         prepare_native_library()
@@ -203,7 +211,8 @@ class LlamaLoader:
         except LoadFailed:
             tokenizer.close()
             raise
-        return TextEncoder(tokenizer, frame, tokens_max, template, self._bytes(spec, header))
+        size = self._bytes(spec, header)
+        return TextEncoder(tokenizer, frame, tokens_max, template, size, averages)
 
     def _bytes(self, spec: ModelSpec, header: Header) -> int:
         tuning = self._tunings.expected(spec)

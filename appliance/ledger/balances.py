@@ -10,7 +10,7 @@ import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from appliance.core.clock import seconds_to_midnight, utc_day
@@ -21,12 +21,16 @@ from appliance.core.errors import (
     InvalidRequest,
     KeyNotFound,
 )
+from appliance.core.flow import FlowReading
 from appliance.core.units import Picocredits, credits_text
 from appliance.ledger.entry import Balance, Hold, Purchase
+from appliance.ledger.flows import Flows
 from appliance.ledger.transfer import POSTED_MAX, chain_tip, read_balance
 from appliance.store.reader import reading
 
-CHANGED = "SELECT debit, credit, hold_id FROM transfers WHERE seq > ?"
+CHANGED = """
+    SELECT debit, credit, kind, tier, model, units, amount, hold_id FROM transfers WHERE seq > ?
+"""
 ACCOUNTS = """
     SELECT id, posted, day, spent_today, kind = 'unlimited' FROM accounts WHERE kind <> 'system'
 """
@@ -61,6 +65,7 @@ class Balances:
         """The last transfer that is in the balances; None: none were loaded yet."""
         self._rowid = 0
         """The last account that is."""
+        self._flows = Flows()
 
     def __repr__(self) -> str:
         """Count accounts and open holds."""
@@ -93,9 +98,9 @@ class Balances:
         if not changed and rowid == self._rowid:
             return _nothing
         rows = connection.execute(OPENED, (self._rowid,)).fetchall()
-        for account in {name for debit, credit, _ in changed for name in (debit, credit)}:
+        for account in {name for debit, credit, *_ in changed for name in (debit, credit)}:
             rows += connection.execute(ONE, (account,)).fetchall()
-        charged = [hold_id for _, _, hold_id in changed if hold_id is not None]
+        charged = [hold_id for *_, hold_id in changed if hold_id is not None]
         seq = self._seq + len(changed)
 
         def take_over() -> None:
@@ -106,6 +111,7 @@ class Balances:
                     self._accounts[name] = _Account(posted, day, spent, unlimited, held)
                 for hold_id in charged:
                     self._end(hold_id)
+                self._flows.add(row[:-1] for row in changed)
                 self._seq, self._rowid = seq, rowid
 
         return take_over
@@ -131,6 +137,14 @@ class Balances:
     def holds_open(self) -> int:
         """How many holds did not end yet."""
         return len(self._open)
+
+    def flows(self) -> FlowReading:
+        """Return what was written since the start, and what prepaid keys can still spend."""
+        with self._lock:
+            accounts = list(self._accounts.values())
+            reading = self._flows.read(left=0)
+        left = sum(each.posted - each.held for each in accounts if not each.unlimited)
+        return replace(reading, left=left)
 
     def held(self) -> Counter[str]:
         """Return what calls in flight reserve of each key's balance."""

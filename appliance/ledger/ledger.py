@@ -12,6 +12,7 @@ import sqlite3
 from appliance.core.clock import Clock, utc_day
 from appliance.core.errors import InvalidRequest
 from appliance.core.failpoint import reach
+from appliance.core.flow import FlowReading
 from appliance.core.units import Picocredits, credits_text
 from appliance.ledger import idempotency, transfer, usage
 from appliance.ledger.balances import Balances
@@ -108,6 +109,10 @@ class Ledger:
     def holds_open(self) -> int:
         """How many calls' prices are reserved now."""
         return self._balances.holds_open
+
+    def flows(self) -> FlowReading:
+        """Return what was written since the start, and what prepaid keys can still spend."""
+        return self._balances.flows()
 
     def available(self, key_id: str) -> Picocredits | None:
         """Return what a key can still spend; None: it is unlimited. Never fails for a key."""

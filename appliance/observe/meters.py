@@ -6,7 +6,7 @@ never kept, and a restart begins anew: the ledger has the sums.
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from appliance.core.clock import Clock, iso, utc_day
@@ -38,15 +38,23 @@ class CallRecord:
     status: int
     code: str
     key: str
+    """Its name; empty: no key was good."""
+    key_id: str
     model: str
     tier: str
     is_documents: bool
     units: int
     """Tokens or documents that were charged."""
+    tokens: int
+    """Tokens that were computed."""
     amount: Picocredits
     total_ms: float
     stages: Mapping[str, float]
     """Milliseconds; empty for a refusal."""
+    spans: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """By stage, when it began and ended, in nanoseconds of the monotonic clock."""
+    trace_parent: str = ""
+    """What it is a part of, as W3C's header `traceparent` says."""
 
 
 @dataclass(slots=True)
@@ -101,9 +109,9 @@ class Meters:
         clock: Clock,
         charged_today: Picocredits,
         *,
-        on_call: Callable[[CallRecord], None] | None = None,
+        on_call: Sequence[Callable[[CallRecord], None]] = (),
     ) -> None:
-        """Begin to count; `on_call` is called with each record that is noted."""
+        """Begin to count; each of `on_call` is called with each record that is noted."""
         self._clock = clock
         self._on_call = on_call
         self._today = utc_day(clock.wall_us()), charged_today
@@ -139,8 +147,8 @@ class Meters:
 
     def note(self, ended: CallRecord) -> None:
         """Count a call that ended."""
-        if self._on_call is not None:
-            self._on_call(ended)
+        for note in self._on_call:
+            note(ended)
         second = self._second()
         self._seconds.add(second, ended)
         self._minutes.add(second, ended)

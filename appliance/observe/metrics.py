@@ -5,62 +5,40 @@ fed as calls end; what engines know is read when a scrape asks. Times are in sec
 at zero with the process, and only grow: what an engine had counted stays when its model is freed.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Protocol
+from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, exposition
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
+from appliance.core.flow import FlowReading
+from appliance.core.histogram import Buckets
+from appliance.observe import money_series
+from appliance.observe.engine_series import EngineReading, EngineSeries
 from appliance.observe.meters import CallRecord
 
 MODELS_MAX = 1000
-"""Models with a label of their own; those that come later share `OTHER`."""
+"""Models with a label of their own; those that come later share `OTHER`. Keys too."""
 OTHER = "other"
 BUCKETS_S = (
     *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
     *(1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0),
 )
 """Upper bounds in seconds, from a tokenizer's work to the longest call."""
+BUCKETS_TOKENS = tuple(4**power for power in range(1, 11))
+"""Upper bounds of a call's tokens: 4 to a million."""
+EXEMPLAR_MAX = 100
+"""Characters of a request id beside a sample; OpenMetrics allows 128 with its name."""
 OPENMETRICS = "application/openmetrics-text"
-MS_PER_S, NS_PER_S = 1_000, 1_000_000_000
-
-ENGINE_COUNTERS: Mapping[str, str] = MappingProxyType(
-    {
-        "batches": "Batches computed.",
-        "sequences": "Sequences computed.",
-        "tokens": "Tokens computed.",
-        "shared": "Sequences that took the result of an equal one in flight.",
-        "cached": "Sequences whose row was in the vector cache.",
-        "busy_ns": "Time in which workers computed, summed over workers.",
-    }
-)
-"""What each engine counts, by attribute."""
-
-
-class EngineCounters(Protocol):
-    """What an engine has done since it was loaded."""
-
-    batches: int
-    sequences: int
-    tokens: int
-    shared: int
-    cached: int
-    busy_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class EngineReading:
-    """One engine at the moment of a scrape."""
-
-    number: int
-    """Tells this engine from every other one of the process."""
-    model: str
-    counters: EngineCounters
-    waiting_tokens: int
+MS_PER_S = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +50,13 @@ class Reading:
     backup_failures: int
     engines: tuple[EngineReading, ...]
     """Of one model there may be two: one that drains while another is loaded."""
+    memory: Mapping[str, int]
+    """By model, the bytes that it takes."""
+    memory_max: int | None
+    """Bytes that all of them may take; None: whatever they need."""
+    loads: Buckets
+    """Seconds of each load of a model."""
+    flows: FlowReading
 
 
 class Metrics:
@@ -83,6 +68,7 @@ class Metrics:
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self._models: set[str] = set()
+        self._keys: set[str] = set()
         self._calls = Counter(
             "gigarouter_calls",
             "Paid calls that ended, by the HTTP status of the answer.",
@@ -94,6 +80,19 @@ class Metrics:
             "Paid calls that were refused, by the code of the error.",
             ("code",),
             registry=self._registry,
+        )
+        self._calls_by_key = Counter(
+            "gigarouter_key_calls",
+            "Calls of each key that ended, by the HTTP status of the answer.",
+            ("key", "status"),
+            registry=self._registry,
+        )
+        self._tokens = Histogram(
+            "gigarouter_call_tokens",
+            "Tokens that an answered call had computed.",
+            ("model",),
+            registry=self._registry,
+            buckets=BUCKETS_TOKENS,
         )
         self._stages = Histogram(
             "gigarouter_stage_duration_seconds",
@@ -124,11 +123,17 @@ class Metrics:
 
     def note(self, ended: CallRecord) -> None:
         """Count a call that ended."""
-        self._calls.labels(self._label(ended.model), ended.tier, str(ended.status)).inc()
+        model, status = _label(ended.model, self._models), str(ended.status)
+        # Whoever sees a slow bucket or a refusal finds one such call in the log.
+        exemplar = {"request_id": ended.request_id[:EXEMPLAR_MAX]}
+        self._calls.labels(model, ended.tier, status).inc()
+        if ended.key_id:
+            self._calls_by_key.labels(_label(ended.key_id, self._keys), status).inc()
         if ended.code:
-            self._refusals.labels(ended.code).inc()
+            self._refusals.labels(ended.code).inc(exemplar=exemplar)
         if ended.stages:
-            self._whole.observe(ended.total_ms / MS_PER_S)
+            self._tokens.labels(model).observe(ended.tokens)
+            self._whole.observe(ended.total_ms / MS_PER_S, exemplar)
             for stage, ms in ended.stages.items():
                 self._stages.labels(stage).observe(ms / MS_PER_S)
 
@@ -138,7 +143,8 @@ class Metrics:
 
     def read(self, reading: Reading) -> None:
         """Take what the next scrapes show of engines and of the server."""
-        self._server.take(reading, [self._label(engine.model) for engine in reading.engines])
+        labels = [_label(engine.model, self._models) for engine in reading.engines]
+        self._server.take(reading, labels)
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """Return the document in the format that an Accept header asks for, and its media type."""
@@ -149,84 +155,75 @@ class Metrics:
             return content, openmetrics.CONTENT_TYPE_LATEST
         return exposition.generate_latest(self._registry), exposition.CONTENT_TYPE_PLAIN_0_0_4
 
-    def _label(self, model: str) -> str:
-        """Return a model's label; there is a bound on how many a registry keeps."""
-        if model not in self._models:
-            if len(self._models) >= MODELS_MAX:
-                return OTHER
-            self._models.add(model)
-        return model
+
+def _label(name: str, known: set[str]) -> str:
+    """Return a model's or key's label; there is a bound on how many a registry keeps."""
+    if name not in known:
+        if len(known) >= MODELS_MAX:
+            return OTHER
+        known.add(name)
+    return name
 
 
 class _ServerCollector(Collector):
     """Shows the last reading, with the engines of one model summed."""
 
     def __init__(self) -> None:
-        self._gauges = (0, 0, 0)
-        self._waiting: dict[str, int] = {}
-        self._totals: dict[str, list[int]] = {}
-        self._freed: dict[str, list[int]] = {}
-        """By model, what engines had counted that are gone."""
-        self._known: dict[int, tuple[str, EngineCounters]] = {}
-        """By engine, its model and what it had counted when it was read last."""
-        self._absent: set[int] = set()
-        """Those of engines that the last reading did not name."""
+        self._reading: Reading | None = None
+        self._engines = EngineSeries()
 
-    def take(self, reading: Reading, labels: Iterable[str]) -> None:
+    def take(self, reading: Reading, labels: list[str]) -> None:
         """Replace the last reading."""
-        self._gauges = reading.calls_in_flight, reading.holds_open, reading.backup_failures
-        waiting: dict[str, int] = {}
-        here = set()
-        for engine, model in zip(reading.engines, labels, strict=True):
-            waiting[model] = waiting.get(model, 0) + engine.waiting_tokens
-            here.add(engine.number)
-            self._known[engine.number] = model, engine.counters
-        self._forget(here)
-        totals = {model: list(counts) for model, counts in self._freed.items()}
-        for model, counters in self._known.values():
-            _add(totals, model, counters)
-        self._waiting, self._totals = waiting, totals
+        self._engines.take(reading.engines, labels)
+        self._reading = reading
 
-    def _forget(self, here: set[int]) -> None:
-        """Add the counters of engines that two readings in a row did not name to the freed ones.
-
-        One that a single reading missed may be on its way in or out.
-        """
-        absent = self._known.keys() - here
-        for number in absent & self._absent:
-            _add(self._freed, *self._known.pop(number))
-        self._absent = absent & self._known.keys()
-
-    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         """Yield the series; on any thread, from what `take` has put there whole."""
-        calls, holds, failures = self._gauges
+        reading = self._reading
+        if reading is None:
+            return
         yield GaugeMetricFamily(
-            "gigarouter_calls_in_flight", "Paid calls being served.", value=calls
+            "gigarouter_calls_in_flight", "Paid calls being served.", value=reading.calls_in_flight
         )
         yield GaugeMetricFamily(
-            "gigarouter_holds_open", "Reservations of credit that did not end yet.", value=holds
+            "gigarouter_holds_open",
+            "Reservations of credit that did not end yet.",
+            value=reading.holds_open,
         )
         yield CounterMetricFamily(
-            "gigarouter_backup_failures", "Scheduled backups that failed.", value=failures
+            "gigarouter_backup_failures",
+            "Scheduled backups that failed.",
+            value=reading.backup_failures,
         )
-        totals = self._totals
-        for index, (name, text) in enumerate(ENGINE_COUNTERS.items()):
-            series, per = ("busy_seconds", NS_PER_S) if name == "busy_ns" else (name, 1)
-            family = CounterMetricFamily(f"gigarouter_engine_{series}", text, labels=("model",))
-            for model, counts in totals.items():
-                family.add_metric((model,), counts[index] / per)
-            yield family
-        waiting = GaugeMetricFamily(
-            "gigarouter_engine_waiting_tokens",
-            "Tokens in the queue and in batches.",
-            labels=("model",),
-        )
-        for model, tokens in self._waiting.items():
-            waiting.add_metric((model,), tokens)
-        yield waiting
+        yield from self._engines.collect()
+        yield from _memory(reading)
+        yield _loads(reading.loads)
+        yield from money_series.collect(reading.flows)
 
 
-def _add(totals: dict[str, list[int]], model: str, counters: EngineCounters) -> None:
-    counts = totals.setdefault(model, [0] * len(ENGINE_COUNTERS))
-    for index, name in enumerate(ENGINE_COUNTERS):
-        counts[index] += getattr(counters, name)
+def _memory(reading: Reading) -> Iterator[Metric]:
+    taken = GaugeMetricFamily(
+        "gigarouter_model_memory_bytes",
+        "What a model in memory takes, as it is planned with.",
+        labels=("model",),
+    )
+    for model, size in list(reading.memory.items())[:MODELS_MAX]:
+        taken.add_metric((model,), size)
+    yield taken
+    if reading.memory_max is not None:
+        yield GaugeMetricFamily(
+            "gigarouter_models_memory_max_bytes",
+            "What all models together may take.",
+            value=reading.memory_max,
+        )
+
+
+def _loads(loads: Buckets) -> HistogramMetricFamily:
+    *below, all_of_them = accumulate(loads.counts)
+    buckets = [(str(bound), count) for bound, count in zip(loads.bounds, below, strict=True)]
+    return HistogramMetricFamily(
+        "gigarouter_model_load_seconds",
+        "Time that each load of a model took.",
+        buckets=[*buckets, ("+Inf", all_of_them)],
+        sum_value=loads.total,
+    )

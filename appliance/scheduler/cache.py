@@ -29,7 +29,7 @@ class VectorCache:
         return f"<VectorCache [{len(self._rows)} rows | {self._bytes}/{self._bytes_max} bytes]>"
 
     def find(self, load: int, digest: Digest) -> Matrix | None:
-        """Return a row, float32[width], or None; `load` is the number of the load of weights."""
+        """Return what was kept, or None; `load` is the number of the load of weights."""
         if not self._bytes_max:
             return None
         with self._lock:
@@ -39,7 +39,7 @@ class VectorCache:
             return row
 
     def keep(self, load: int, digest: Digest, row: Matrix) -> None:
-        """Keep a copy of a row, and drop the oldest ones for it."""
+        """Keep a copy of a sequence's row or rows, and drop the oldest ones for it."""
         if not self._bytes_max:
             return
         with self._lock:

@@ -1,10 +1,13 @@
 """Counters: how much an engine has computed, and how fast it is."""
 
 from dataclasses import dataclass
+from math import ceil
 
 from appliance.scheduler.worker import Batch
 
 NS_PER_S = 1_000_000_000
+PARTS = 10
+"""Of a batch's room, by which `fills` counts."""
 
 
 @dataclass(slots=True)
@@ -28,10 +31,18 @@ class Counters:
     """Tokens at which a batch is closed."""
     fill: float = 0.0
     """Share of what a batch may hold that batches held of late, a moving average from 0 to 1."""
+    fills: tuple[int, ...] = (0,) * PARTS
+    """Batches by the tenth of the room up to which they were filled."""
+    filled: float = 0.0
+    """The sum of these shares."""
 
     def add(self, done: Batch, elapsed_ns: int, *, workers: int) -> None:
         """Count a batch that was computed while so many workers were computing."""
-        self.fill += 0.1 * (min(1.0, done.tokens / self.room) - self.fill)
+        share = min(1.0, done.tokens / self.room)
+        self.fill += 0.1 * (share - self.fill)
+        part = max(1, ceil(share * PARTS)) - 1
+        self.fills = (*self.fills[:part], self.fills[part] + 1, *self.fills[part + 1 :])
+        self.filled += share
         self.batches += 1
         self.sequences += len(done.items)
         self.tokens += done.tokens

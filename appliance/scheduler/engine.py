@@ -33,7 +33,7 @@ from appliance.scheduler.job import Item, Job, ServiceClass, digest_of
 from appliance.scheduler.queue import WorkQueue
 from appliance.scheduler.worker import Batch, Result
 from appliance.scheduler.worker_group import WorkerGroup
-from appliance.sequences.sequence import TokenSequence
+from appliance.sequences.sequence import TokenSequence, row_starts
 
 log = logging.getLogger("gigarouter.engine")
 
@@ -168,7 +168,7 @@ class Engine:
             raise EngineRestarting(model=self.name, retry_after_s=RESTART_RETRY_S)
         tokens = sum(map(len, sequences))
         job = Job(
-            len(sequences),
+            row_starts(sequences)[-1],
             width=self._model.weights.facts.width,
             key=key,
             service_class=ServiceClass.of(
@@ -221,7 +221,7 @@ class Engine:
         """Take a job in; return whether all of its rows were known already."""
         self._queue.admit(job)
         try:
-            for row, sequence in enumerate(sequences):
+            for row, sequence in zip(row_starts(sequences), sequences, strict=False):
                 self._find(job, row, sequence)
         except BaseException:
             self._queue.withdraw(job)
@@ -234,7 +234,7 @@ class Engine:
         return False
 
     def _find(self, job: Job, row: int, sequence: TokenSequence) -> None:
-        """Take a row from the cache, or let the job wait for the item that will give it."""
+        """Take rows from the cache, or let the job wait for the item that will give them."""
         digest = digest_of(sequence)
         cached = self._cache.find(self._number, digest)
         if cached is not None:

@@ -38,9 +38,11 @@ class ServiceClass(IntEnum):
 
 
 def digest_of(sequence: TokenSequence) -> Digest:
-    """Return 16 bytes that are equal exactly when two sequences give the same row."""
+    """Return 16 bytes that are equal exactly when two sequences give the same rows."""
     content = blake2b(sequence.tokens.data, digest_size=16)
     content.update(sequence.segment_b.to_bytes(4, "little"))
+    if sequence.parts:
+        content.update(np.array(sequence.parts, np.int32).data)
     return content.digest()
 
 
@@ -51,7 +53,7 @@ class Item:
     sequence: TokenSequence
     digest: Digest
     waiters: "list[tuple[Job, int]]"
-    """Each job that has it, with the row that the result goes to."""
+    """Each job that has it, with the row where the result goes to."""
 
     def __len__(self) -> int:
         """Count tokens."""
@@ -136,9 +138,13 @@ class Job:
             self._future.set_exception(error)
 
     def put(self, index: int, row: Matrix) -> bool:
-        """Take one result, float32[width]; return whether it was the last."""
-        self.matrix[index] = row
-        self.left -= 1
+        """Take one result, float32[width], or those of parts, float32[n_parts, width].
+
+        Return whether it was the last.
+        """
+        count = 1 if row.ndim == 1 else len(row)
+        self.matrix[index : index + count] = row
+        self.left -= count
         return self.left == 0
 
     def finish(self, error: BaseException | None, now_ns: int) -> None:

@@ -11,12 +11,14 @@ from pathlib import Path
 import msgspec
 
 from appliance.catalog.spec import ModelSpec
+from appliance.core.histogram import Histogram
 from appliance.store.datadir import write_private
 
 log = logging.getLogger("gigarouter.residency")
 
 LOAD_BYTES_PER_S = 200_000_000
 """Bytes of a file that are loaded in a second: a first guess, which real loads replace."""
+BOUNDS_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 
 
 class LoadTimes:
@@ -25,6 +27,8 @@ class LoadTimes:
     def __init__(self, path: Path | None) -> None:
         """Read what is kept at `path`; None: nothing is kept."""
         self._path = path
+        self.seconds = Histogram(BOUNDS_S)
+        """Of the loads of this process."""
         self._known: dict[str, float] = {}
         if path is not None:
             with suppress(OSError, msgspec.MsgspecError):
@@ -37,6 +41,7 @@ class LoadTimes:
 
     def learn(self, spec: ModelSpec, seconds: float) -> None:
         """Remember a load."""
+        self.seconds.add(seconds)
         self._known[_key(spec)] = round(seconds, 3)
         if self._path is None:
             return

@@ -63,7 +63,7 @@ class ModelPool:
         self._cache = cache
         self.memory_bytes = memory_bytes
         """What all models together may take; None: whatever they need."""
-        self._times = times
+        self.times = times
         self._screening = screening
         self.entries: dict[WeightsKey, PoolEntry] = {}
         self.leases = Leases(self._unused)
@@ -103,7 +103,7 @@ class ModelPool:
             spec=spec,
             bytes=size,
             began_ns=self._clock.monotonic_ns(),
-            expected_s=self._times.expected_s(spec),
+            expected_s=self.times.expected_s(spec),
             restarting=restarting,
             done=loop.create_future(),
             tried=loop.create_future(),
@@ -334,7 +334,7 @@ class ModelPool:
         described = entry.engine.model.weights.facts.description
         entry.ready_ns = entry.used_ns = self._clock.monotonic_ns()
         took_s = (entry.ready_ns - entry.began_ns) / NS_PER_S
-        self._times.learn(entry.spec, took_s)
+        self.times.learn(entry.spec, took_s)
         log.info("%s is loaded in %.2f s: %s", entry.spec.id, took_s, described)
         if not entry.done.done():
             entry.done.set_result(None)

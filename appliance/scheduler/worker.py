@@ -13,6 +13,7 @@ from appliance.core.errors import InferenceFailed
 from appliance.engine.backend import Backend, EngineLimits
 from appliance.engine.vectors import Matrix
 from appliance.scheduler.job import Item
+from appliance.sequences.sequence import TokenSequence, row_starts
 
 log = logging.getLogger("gigarouter.worker")
 
@@ -33,8 +34,8 @@ class Batch:
 
 
 Result = Matrix | InferenceFailed | None
-"""A row, float32[width], or the error in its place; None: it was not computed, because no job
-waited for it any more."""
+"""A row, float32[width], those of parts, float32[n_parts, width], or the error in their place;
+None: it was not computed, because no job waited for it any more."""
 
 
 class BatchSource(Protocol):
@@ -129,9 +130,8 @@ class Worker:
 
     def _compute(self, backend: Backend, batch: Batch) -> Sequence[Result]:
         try:
-            return list(
-                backend.compute([item.sequence for item in batch.items], threads=batch.threads)
-            )
+            sequences = [item.sequence for item in batch.items]
+            return _by_sequence(sequences, backend.compute(sequences, threads=batch.threads))
         except InferenceFailed as error:
             log.warning("a batch of %s failed: %s", self._thread.name, error.message)
             if len(batch.items) == 1:
@@ -143,7 +143,15 @@ class Worker:
         if item.first_live_waiter is None:
             return None
         try:
-            row: Matrix = backend.compute([item.sequence], threads=threads)[0]
+            rows = backend.compute([item.sequence], threads=threads)
         except InferenceFailed as error:
             return error
-        return row
+        return _by_sequence([item.sequence], rows)[0]
+
+
+def _by_sequence(sequences: Sequence[TokenSequence], rows: Matrix) -> list[Matrix]:
+    """Return the row of each sequence, or the rows of its parts."""
+    return [
+        rows[start : start + each.rows] if each.parts else rows[start]
+        for start, each in zip(row_starts(sequences), sequences, strict=False)
+    ]

@@ -5,7 +5,9 @@ kind has two [SEP] in the middle); a decoder's texts may lack either end, and it
 template.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Literal
 
 import numpy as np
@@ -62,10 +64,22 @@ class TokenSequence:
     segment_b: int
     """Index at which the second text (token type 1) begins; `len(tokens)` when there is none."""
     truncated: bool
+    parts: tuple[int, ...] = ()
+    """The tokens of each of the parts it consists of, where each is to have a row of its own."""
+
+    @property
+    def rows(self) -> int:
+        """Count the rows that are computed from it."""
+        return len(self.parts) or 1
 
     def __len__(self) -> int:
         """Count tokens, special ones included: what is computed and billed."""
         return len(self.tokens)
+
+
+def row_starts(sequences: Sequence[TokenSequence]) -> list[int]:
+    """Return which row is the first of each sequence, and last of all how many rows there are."""
+    return list(accumulate((sequence.rows for sequence in sequences), initial=0))
 
 
 def frame_single(
@@ -93,6 +107,20 @@ def frame_single(
     if frame.sep is not None:
         framed[-1] = frame.sep
     return TokenSequence(framed, len(framed), truncated=kept < len(tokens))
+
+
+def frame_parts(texts: Sequence[Tokens], frame: Frame) -> TokenSequence:
+    """Return texts as one sequence, `[CLS] texts [SEP]`, each of them one of its parts.
+
+    The frame's tokens count with the first and the last text: one text alone is what it would be
+    anyway.
+    """
+    joined = np.concatenate(texts)
+    whole = frame_single(joined, frame, tokens_max=len(joined) + frame.specials)
+    lengths = [len(text) for text in texts]
+    lengths[0] += frame.cls is not None
+    lengths[-1] += frame.sep is not None
+    return replace(whole, parts=tuple(lengths))
 
 
 def frame_windows(

@@ -60,6 +60,7 @@ class EmbeddingsBody(msgspec.Struct):
     long_input: Literal["truncate", "mean"] | None = None
     """Our own: what becomes of a text that is too long."""
     late_chunking: bool | None = None
+    """Jina's: the texts are parts of one."""
     return_multivector: bool | None = None
     modality: Word | None = None
     """infinity's."""
@@ -100,13 +101,20 @@ def _question(body: bytes, limits: Limits, model: str | None) -> EmbeddingsReque
         input_type=kind,
         normalize=_normalize(sent, types),
         is_windowed=sent.long_input == "mean",
+        is_joined=sent.late_chunking is True,
     )
 
 
 def _refuse_unknown_ways(sent: EmbeddingsBody) -> None:
-    for field in ("late_chunking", "return_multivector"):
-        if getattr(sent, field):
-            raise InvalidRequest(f"{field} is not done here; leave it out", param=field)
+    if sent.return_multivector:
+        raise InvalidRequest(
+            "return_multivector is not done here; leave it out", param="return_multivector"
+        )
+    if sent.long_input == "mean" and sent.late_chunking:
+        raise InvalidRequest(
+            "late_chunking reads all texts in one pass, long_input mean in several; send one",
+            param="late_chunking",
+        )
     if sent.long_input == "mean" and sent.normalized is False:
         raise InvalidRequest("a mean of windows is always normalized", param="normalized")
     if sent.modality not in {None, "text"}:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from appliance.catalog.spec import ModelSpec
-from appliance.core.errors import TokenInputUnsupported, UnsupportedDimensions
+from appliance.core.errors import InvalidRequest, TokenInputUnsupported, UnsupportedDimensions
 from appliance.engine import vectors
 from appliance.engine.loader import TextEncoder
 from appliance.engine.tokenizer import TOKENS_ENOUGH
@@ -18,7 +18,7 @@ from appliance.engine.vectors import Matrix
 from appliance.pricing.tariff import TaskKind
 from appliance.sequences.sequence import Tokens
 from appliance.tasks.own_tokens import own_tokens, require_no_words
-from appliance.tasks.plan import Plan, plan_singles, plan_windows
+from appliance.tasks.plan import Plan, plan_parts, plan_singles, plan_windows
 from appliance.tasks.task import WHOLE
 from appliance.wire.questions import EmbeddingsRequest, VectorType
 
@@ -89,6 +89,8 @@ class EmbedTask:
         """Return after how many tokens of a text the others make no difference."""
         if self.sent.is_windowed:
             return WHOLE
+        if self.sent.is_joined:
+            return TOKENS_ENOUGH
         return {"end": tokens_max, "none": TOKENS_ENOUGH, "start": WHOLE}[self.sent.cut]
 
     def validate(self, spec: ModelSpec) -> None:
@@ -106,8 +108,14 @@ class EmbedTask:
             require_no_words(spec, self.sent.input_type)
 
     def texts(self, spec: ModelSpec) -> list[str]:
-        """Return the texts, each after the model's words for its kind if that was told."""
+        """Return the texts, each after the model's words for its kind if that was told.
+
+        Texts that are one have them once.
+        """
         words = self._words(spec)
+        if words and self.sent.is_joined:
+            first, *others = self.sent.texts
+            return [words + first, *others]
         return [words + text for text in self.sent.texts] if words else self.sent.texts
 
     def _words(self, spec: ModelSpec) -> str:
@@ -122,14 +130,23 @@ class EmbedTask:
     def plan(
         self, spec: ModelSpec, tokens: Sequence[Tokens], encoder: TextEncoder, tokens_max: int
     ) -> Plan:
-        """Return one sequence for each text, or one for each of its windows.
+        """Return one sequence for each text, one for each of its windows, or one for all texts.
 
         Raises:
-            InputTooLong, InvalidRequest: a text does not fit, or has no tokens.
+            InputTooLong, InvalidRequest: a text does not fit, or has no tokens; the texts cannot
+                be read as one.
         """
         if self.sent.token_ids is not None:
             vocabulary = encoder.tokenizer.vocabulary
             tokens = own_tokens(self.sent, vocabulary)
+        if self.sent.is_joined:
+            if not encoder.averages:
+                raise InvalidRequest(
+                    f"late_chunking is for models whose vector is the mean of their tokens' "
+                    f"(pooling: mean); {spec.id} is none",
+                    param="late_chunking",
+                )
+            return plan_parts(tokens, encoder.frame, tokens_max=tokens_max, param=self.param)
         words = 0
         if self.sent.is_windowed or self.sent.cut == "start":
             # What the tokenizer makes of them alone: it may join the last one with the text.

@@ -16,6 +16,7 @@ from appliance.sequences.sequence import (
     TokenSequence,
     fill_template,
     frame_pair,
+    frame_parts,
     frame_single,
     frame_windows,
 )
@@ -72,6 +73,24 @@ def plan_windows(
     _require_tokens([windows[0] for windows in framed], param=param)
     plan = _plan([window for windows in framed for window in windows])
     return replace(plan, windows=tuple(map(len, framed)))
+
+
+def plan_parts(texts: Sequence[Tokens], frame: Frame, *, tokens_max: int, param: str) -> Plan:
+    """Return one framed sequence for all texts, each of them a part of it.
+
+    Raises:
+        InputTooLong: together they do not fit.
+        InvalidRequest: a text has no tokens.
+    """
+    sequence = frame_parts(texts, frame)
+    if len(sequence) > tokens_max:
+        raise InputTooLong(
+            index=0, tokens=len(sequence), tokens_max=tokens_max, param=param, may_be_cut=False
+        )
+    if 0 in sequence.parts:
+        index = sequence.parts.index(0)
+        raise InvalidRequest(f"{param}[{index}] has no tokens for this model", param=param)
+    return _plan([sequence])
 
 
 def plan_pairs(

@@ -67,6 +67,9 @@ class EmbeddingsRequest(msgspec.Struct, frozen=True):
     normalize: bool = True
     is_windowed: bool = False
     """True: a text that is too long is not cut; its vector is the mean of its windows'."""
+    is_joined: bool = False
+    """True: the texts are one text, read in one pass, and each vector is the mean of the rows of
+    its text's tokens there ("late chunking", arXiv:2409.04701)."""
     token_ids: list[list[int]] | None = None
     """Ids that were sent instead of texts; None: there are texts."""
     is_single: bool = False

@@ -172,10 +172,39 @@ def test_rerank_is_the_same_in_every_shape(client):
         assert bare[0]["text"] == TEXTS[0]
 
 
+def test_texts_that_are_one_are_read_in_one_pass_and_billed_as_one(client, unit):
+    answer = posted(client, "/v1/embeddings", model=EMBED, input=TEXTS, late_chunking=True)
+    apart = posted(client, "/v1/embeddings", model=EMBED, input=TEXTS)
+    found = np.array([each["embedding"] for each in answer["data"]], np.float32)
+    assert [each["index"] for each in answer["data"]] == [0, 1]
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-5)
+    assert not np.allclose(found, unit, atol=1e-3)
+    assert answer["usage"]["total_tokens"] == apart["usage"]["total_tokens"] - 2
+    alone = posted(client, "/v1/embeddings", model=EMBED, input=TEXTS[0], late_chunking=True)
+    np.testing.assert_allclose(alone["data"][0]["embedding"], unit[0], atol=1e-4)
+
+
+def test_texts_that_are_one_must_fit_and_have_tokens(client):
+    long = ["word " * 200, "word " * 200]
+    assert posted(client, "/v1/embeddings", model=EMBED, input=long)["usage"]["total_tokens"] > 256
+    refused = refusal(client, "/v1/embeddings", 400, model=EMBED, input=long, late_chunking=True)
+    assert refused["error"]["code"] == "input_too_long"
+    blank = ["a", " ", "b"]
+    refused = refusal(client, "/v1/embeddings", 400, model=EMBED, input=blank, late_chunking=True)
+    assert refused["error"]["param"] == "input"
+    many = ["a"] * 2048
+    refused = refusal(client, "/v1/embeddings", 400, model=EMBED, input=many, late_chunking=True)
+    assert refused["error"]["code"] == "input_too_long"
+
+
 def test_what_would_change_the_answer_is_refused_and_costs_nothing(client):
     before = client.get("/account").json()["balance"]
     for path, field, body in (
-        ("/v1/embeddings", "late_chunking", {"input": TEXTS, "late_chunking": True}),
+        (
+            "/v1/embeddings",
+            "late_chunking",
+            {"input": TEXTS, "late_chunking": True, "long_input": "mean"},
+        ),
         ("/v1/embeddings", "output_dtype", {"input": TEXTS, "output_dtype": "int4"}),
         ("/v2/embed", "images", {"images": ["data:image/png;base64,"]}),
         ("/v2/embed", "embedding_types", {"texts": TEXTS, "embedding_types": ["int4"]}),

@@ -7,7 +7,9 @@ from litestar.di import NamedDependency
 
 from appliance.api.request import AnyRequest
 from appliance.api.services import Services
-from appliance.observe.metrics import EngineReading, Reading
+from appliance.observe.engine_series import EngineReading
+from appliance.observe.metrics import Reading
+from appliance.scheduler.engine import Engine
 
 
 @get("/")
@@ -23,12 +25,21 @@ async def metrics(request: AnyRequest, services: NamedDependency[Services]) -> R
 
 
 def _reading(services: Services) -> Reading:
+    pool = services.residency.pool
     return Reading(
         calls_in_flight=services.pipeline.in_flight,
         holds_open=services.ledger.holds_open,
         backup_failures=services.admin.books.failures,
-        engines=tuple(
-            EngineReading(engine.number, engine.name, engine.counters, engine.tokens_waiting)
-            for engine in services.residency.engines()
-        ),
+        engines=tuple(_engine(each) for each in services.residency.engines()),
+        memory={each.spec.id: each.bytes for each in pool.entries.values() if each.takes_memory},
+        memory_max=pool.memory_bytes,
+        loads=pool.times.seconds.read(),
+        flows=services.ledger.flows(),
+    )
+
+
+def _engine(engine: Engine) -> EngineReading:
+    workers, computing = engine.workers
+    return EngineReading(
+        engine.number, engine.name, engine.counters, engine.tokens_waiting, workers, computing
     )

@@ -207,6 +207,27 @@ def read_rows(context: int, count: int, width: int) -> Matrix:
     return out
 
 
+def read_means(context: int, lengths: npt.NDArray[np.int32], width: int) -> Matrix:
+    """Return the mean of each run of so many tokens, float32[len(lengths), width].
+
+    The runs follow each other from the context's first output on.
+
+    Raises:
+        InferenceFailed: the rows are missing, or have numbers that are not finite.
+    """
+    assert lengths.min() > 0
+    source = llama_cpp.llama_get_embeddings(context)
+    if not source:
+        raise InferenceFailed("llama.cpp gave no result for a batch")
+    rows = np.ctypeslib.as_array(source, (int(lengths.sum()), width))
+    starts = np.cumsum(lengths) - lengths
+    out: Matrix = np.add.reduceat(rows, starts, axis=0)
+    out /= lengths[:, np.newaxis]
+    if not np.isfinite(out).all():
+        raise InferenceFailed("the model gave numbers that are not finite")
+    return out
+
+
 def pointer(array: npt.NDArray[np.generic], kind: type) -> "ctypes._Pointer[ctypes._CData]":
     """Return the array's memory as the library takes it; the array must outlive the call."""
     return ctypes.cast(array.ctypes.data, ctypes.POINTER(kind))

@@ -10,6 +10,7 @@ from pathlib import Path
 import llama_cpp
 
 from appliance.catalog.capacity import DECODERS
+from appliance.catalog.pooling import is_mean_of_tokens
 from appliance.core.errors import LoadFailed
 from appliance.engine.backend import Backend, EngineLimits, ModelFacts
 from appliance.engine.llama.affinity import process_cores
@@ -20,7 +21,7 @@ from appliance.engine.llama.native_threads import NativeThreads
 from appliance.engine.llama.segments import Segments
 from appliance.engine.llama.team import ThreadTeam
 
-POOLING = {"mean": 1, "cls": 2, "last": 3, "rank": 4}
+POOLING = {"none": 0, "mean": 1, "cls": 2, "last": 3, "rank": 4}
 FLASH_ATTENTION = {None: -1, False: 0, True: 1}
 """llama.cpp's values; None: on where the model's heads have a kernel for it."""
 CONTEXT_MULTIPLE = 256
@@ -53,6 +54,7 @@ class LlamaWeights:
         self._model = load_model(path, vocabulary_only=False, progress=progress)
         self._architecture = self._text("general.architecture")
         self._is_decoder = self._architecture in DECODERS
+        self._averages = is_mean_of_tokens(self._architecture, pooling)
         self.facts = self._read_facts()
         if segments is not None:
             segments.require_width(llama_cpp.llama_model_n_embd(self._model))
@@ -82,7 +84,12 @@ class LlamaWeights:
                 int(context), team, limits=limits, facts=self.facts, pooling=self._pooling
             )
         return EncoderBackend(
-            int(context), team, limits=limits, facts=self.facts, segments=self._segments
+            int(context),
+            team,
+            limits=limits,
+            facts=self.facts,
+            segments=self._segments,
+            averages=self._averages,
         )
 
     def _parameters(
@@ -98,7 +105,7 @@ class LlamaWeights:
         parameters.n_batch = parameters.n_ubatch = tokens
         parameters.n_seq_max = sequences
         parameters.n_threads = parameters.n_threads_batch = 1
-        parameters.pooling_type = POOLING[self._pooling]
+        parameters.pooling_type = POOLING["none" if self._averages else self._pooling]
         parameters.flash_attn_type = FLASH_ATTENTION[flash_attention]
         parameters.embeddings = True
         parameters.kv_unified = True

@@ -38,6 +38,11 @@ with step("Jina, task, late_chunking and truncate"):
     )
     of._api_url = f"{BASE}/v1/embeddings"
     same(of(TEXTS))
+with step("Jina, late_chunking"):
+    of = functions.JinaEmbeddingFunction(model_name=MODEL, late_chunking=True)
+    of._api_url = f"{BASE}/v1/embeddings"
+    assert len(of(TEXTS)) == len(TEXTS)
+    same(of(TEXTS[:1]), check.VECTORS[:1])
 with step("HuggingFaceEmbeddingServer"):
     url = f"{BASE}/tei/{MODEL}/embed"
     of = functions.HuggingFaceEmbeddingServer(url=url, api_key_env_var="CHROMA_HUGGINGFACE_API_KEY")

@@ -135,6 +135,8 @@ BATCHES = [
     [noise(9, seed=1), noise(60, seed=2), noise(2, seed=3)],
     [noise(12, seed=seed) for seed in range(20)],
     [noise(256, seed=4)],
+    [noise(9), replace(noise(100, seed=5), parts=(1,) * 90 + (10,)), noise(3)],
+    [replace(noise(7), parts=(3, 4)), replace(noise(8), parts=(8,))],
 ]
 
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import llama_cpp
 import numpy as np
 import pytest
 
@@ -150,6 +151,62 @@ def test_vectors_are_the_references(starter, encoder):
         [tokens] = encoder.tokenizer.encode([item["text"]])
         found = starter.compute([frame_single(tokens, encoder.frame, tokens_max=512)])
         assert cosines(found, np.array([item["embedding"]], np.float32)) >= SAME, item["text"][:40]
+
+
+def token_rows(backend, sequence):
+    """Each token's row by the library's own context without pooling, float32[n_tokens, width]."""
+    context = backend.backend._context
+    batch = llama_cpp.llama_batch_init(len(sequence), 0, 1)
+    try:
+        batch.n_tokens = len(sequence)
+        for index, token in enumerate(sequence.tokens.tolist()):
+            batch.token[index], batch.pos[index], batch.logits[index] = token, index, 1
+            batch.n_seq_id[index], batch.seq_id[index][0] = 1, 0
+        assert llama_cpp.llama_encode(context, batch) == 0
+        rows = [llama_cpp.llama_get_embeddings_ith(context, n) for n in range(len(sequence))]
+        width = backend.facts.width
+        return np.array([np.ctypeslib.as_array(row, (width,)) for row in rows])
+    finally:
+        llama_cpp.llama_batch_free(batch)
+
+
+@with_all_kernels
+def test_a_part_of_a_text_has_the_mean_of_its_tokens_read_in_the_whole_text(starter):
+    parts = (3, 1, 40, 2, 154)
+    whole = noise(200, seed=9)
+    others = [noise(30, seed=1), noise(10, seed=2)]
+    found = starter.compute([others[0], replace(whole, parts=parts), others[1]])
+    assert found.shape == (len(parts) + 2, 384)
+    rows = token_rows(starter, whole)
+    ends = np.cumsum(parts)
+    means = [rows[end - part : end].mean(axis=0) for part, end in zip(parts, ends, strict=True)]
+    assert (cosines(found[1:-1], np.array(means)) >= SAME).all()
+    assert (cosines(found[[0, -1]], starter.compute(others)) >= SAME).all()
+    # The parts together are the text, and alone each would be something else.
+    weighted = found[1:-1] * np.array(parts)[:, None]
+    assert cosines(weighted.sum(0, keepdims=True), starter.compute([whole])) >= SAME
+    alone = starter.compute([replace(whole, tokens=whole.tokens[4:44], segment_b=40)])
+    assert cosines(found[3:4], alone) < 0.99
+
+
+def test_the_mean_is_the_librarys_own(starter):
+    """The library pools where we do not: both are the same vectors."""
+    sequences = [noise(length, seed=length) for length in (1, 2, 60, 180)]
+    weights = LlamaWeights(STARTER.path, pooling="mean", limits=starter.limits, segments=None)
+    weights._averages = False
+    theirs = Opened(weights)
+    try:
+        np.testing.assert_allclose(
+            theirs.compute(sequences), starter.compute(sequences), rtol=1e-4, atol=1e-6
+        )
+    finally:
+        theirs.close()
+
+
+def test_parts_that_are_not_the_sequence_never_reach_the_library(starter):
+    for parts in ((3, 3), (5, 0), (6,)):
+        with pytest.raises(AssertionError):
+            starter.compute([replace(noise(5), parts=parts)])
 
 
 @pytest.mark.parametrize("length", [1, 2, 511, 512])

@@ -6,10 +6,13 @@ import pytest
 from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families
 
+from appliance.core.flow import Flow, FlowReading
+from appliance.core.histogram import Histogram
 from appliance.core.units import Picocredits
-from appliance.observe import metrics
+from appliance.observe import engine_series, metrics
+from appliance.observe.engine_series import EngineReading
 from appliance.observe.meters import CallRecord
-from appliance.observe.metrics import EngineReading, Metrics, Reading
+from appliance.observe.metrics import Metrics, Reading
 
 HOSTILE = 'quo"te, back\\slash, new\nline, {brace}, \\n, ümlaut'
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -21,10 +24,12 @@ def record(**changes):
         "status": 200,
         "code": "",
         "key": "alice",
+        "key_id": "key_1",
         "model": "m",
         "tier": "realtime",
         "is_documents": False,
         "units": 7,
+        "tokens": 7,
         "amount": Picocredits(5),
         "total_ms": 12.0,
         "stages": {"tokenize": 1.0, "queue": 2.0, "inference": 6.0, "settle": 3.0},
@@ -33,13 +38,19 @@ def record(**changes):
 
 
 def counters(tokens=0, **changes):
-    none = dict.fromkeys(metrics.ENGINE_COUNTERS, 0)
-    return SimpleNamespace(**{**none, "tokens": tokens, **changes})
+    none = dict.fromkeys(engine_series.ENGINE_COUNTERS, 0)
+    fills = {"fills": (0,) * 10, "filled": 0.0}
+    return SimpleNamespace(**{**none, **fills, "tokens": tokens, **changes})
 
 
-def reading(*engines, calls=0, holds=0, failures=0):
-    """Each engine is number, model, counters and waiting tokens."""
-    return Reading(calls, holds, failures, tuple(EngineReading(*engine) for engine in engines))
+NOTHING = FlowReading({}, {}, {}, 0)
+
+
+def reading(*engines, calls=0, holds=0, failures=0, **changes):
+    """Each engine is number, model, counters, waiting tokens, and workers if that matters."""
+    found = tuple(EngineReading(*engine, *(2, 1)[len(engine) - 4 :]) for engine in engines)
+    rest = {"memory": {}, "memory_max": None, "loads": Histogram([1]).read(), "flows": NOTHING}
+    return Reading(calls, holds, failures, found, **{**rest, **changes})
 
 
 def samples(it, accept=""):
@@ -138,7 +149,7 @@ def test_counters_of_engines_that_are_gone_are_not_kept_for_ever():
     it = Metrics()
     for number in range(100):
         it.read(reading((number, "m", counters(tokens=1), 0)))
-    assert len(it._server._known) <= 2
+    assert len(it._server._engines._known) <= 2
     assert value(samples(it), "gigarouter_engine_tokens_total", model="m") == 100
 
 
@@ -175,6 +186,87 @@ def test_the_server_and_its_process_are_shown():
     assert value(found, "gigarouter_backup_failures_total") == 2
     assert value(found, "process_resident_memory_bytes") > 1_000_000
     assert value(found, "process_open_fds") > 0
+
+
+def test_how_full_batches_were_is_a_histogram_that_outlives_its_engine():
+    it = Metrics()
+    fills = (1, 0, 0, 0, 2, 0, 0, 0, 0, 4)
+    it.read(reading((1, "m", counters(fills=fills, filled=5.1), 0)))
+    it.read(reading())
+    it.read(reading((2, "m", counters(fills=fills, filled=5.1), 0)))
+    found = samples(it, OPENMETRICS)
+    name = "gigarouter_engine_batch_fill_ratio"
+    for le, count in (("0.1", 2), ("0.4", 2), ("0.5", 6), ("0.9", 6), ("1.0", 14), ("+Inf", 14)):
+        assert value(found, f"{name}_bucket", model="m", le=le) == count
+    assert value(found, f"{name}_sum", model="m") == pytest.approx(10.2)
+    assert value(found, f"{name}_count", model="m") == 14
+
+
+def test_workers_memory_and_loads_are_shown():
+    it = Metrics()
+    loads = Histogram([0.5, 1])
+    for seconds in (0.2, 0.7, 3.0):
+        loads.add(seconds)
+    engines = (1, "m", counters(), 0, 2, 1), (2, "m", counters(), 0, 1, 1)
+    it.read(reading(*engines, memory={"m": 70, "n": 5}, memory_max=100, loads=loads.read()))
+    found = samples(it)
+    workers = "gigarouter_engine_workers"
+    assert value(found, workers, model="m", state="computing") == 2
+    assert value(found, workers, model="m", state="idle") == 1
+    assert value(found, "gigarouter_model_memory_bytes", model="n") == 5
+    assert value(found, "gigarouter_models_memory_max_bytes") == 100
+    load = "gigarouter_model_load_seconds"
+    assert [value(found, f"{load}_bucket", le=le) for le in ("0.5", "1", "+Inf")] == [1, 2, 3]
+    assert value(found, f"{load}_sum") == pytest.approx(3.9)
+
+
+def test_money_is_exact_to_the_picocredit():
+    it = Metrics()
+    most = 2**53 - 1
+    flows = FlowReading(
+        charges={("m", "realtime"): Flow(3, 70, most), ("m", "batch"): Flow(1, 5, 1)},
+        keys={"key_1": Flow(4, 75, most)},
+        others={"grant": Flow(1, 0, 10), "refund": Flow(2, 0, 3)},
+        left=-7,
+    )
+    it.read(reading(flows=flows))
+    found = samples(it)
+    charged = "gigarouter_charged_picocredits_total"
+    assert value(found, charged, model="m", tier="realtime") == most
+    assert value(found, charged, model="m", tier="batch") == 1
+    assert value(found, "gigarouter_charges_total", model="m", tier="realtime") == 3
+    assert value(found, "gigarouter_charged_units_total", model="m", tier="batch") == 5
+    assert value(found, "gigarouter_key_charged_picocredits_total", key="key_1") == most
+    assert value(found, "gigarouter_credited_picocredits_total", kind="grant") == 10
+    assert value(found, "gigarouter_credited_picocredits_total", kind="refund") == 3
+    assert value(found, "gigarouter_left_picocredits") == -7
+
+
+def test_calls_are_counted_by_key_too_and_their_tokens_by_model():
+    it = Metrics()
+    for tokens in (3, 16, 17):
+        it.note(record(tokens=tokens))
+    it.note(record(key_id="key_2", status=402, code="insufficient_credit", stages={}))
+    it.note(record(key_id="", status=401, code="invalid_key", stages={}))
+    found = samples(it)
+    assert value(found, "gigarouter_key_calls_total", key="key_1", status="200") == 3
+    assert value(found, "gigarouter_key_calls_total", key="key_2", status="402") == 1
+    assert ("gigarouter_key_calls_total", frozenset({("key", ""), ("status", "401")})) not in found
+    tokens = "gigarouter_call_tokens"
+    below = [value(found, f"{tokens}_bucket", model="m", le=le) for le in ("4.0", "16.0", "64.0")]
+    assert below == [1, 2, 3]
+    assert value(found, f"{tokens}_sum", model="m") == 36
+
+
+def test_a_bucket_and_a_refusal_name_a_call_where_the_format_can():
+    it = Metrics()
+    it.note(record(request_id="r" * 300))
+    it.note(record(request_id="req_2", status=429, code="queue_full", stages={}))
+    content, _ = it.render(OPENMETRICS)
+    assert f'# {{request_id="{"r" * metrics.EXEMPLAR_MAX}"}} 0.012' in content.decode()
+    assert '# {request_id="req_2"} 1.0' in content.decode()
+    samples(it, OPENMETRICS)
+    assert b"req_2" not in it.render("")[0]
 
 
 def test_two_servers_of_one_process_do_not_share_their_series():

@@ -61,8 +61,8 @@ class Stepped(FakeBackend):
         self.touched_by[threading.get_ident()] += 1
         super().close()
 
-    def _row(self, sequence):
-        tokens = sequence.tokens.astype(np.float32)
+    def _row(self, tokens):
+        tokens = tokens.astype(np.float32)
         return np.array([tokens[0], len(tokens), tokens.sum(), tokens[-1]], np.float32)
 
     @property
@@ -341,6 +341,43 @@ def test_texts_that_differ_in_their_segments_alone_are_not_equal():
             pair = replace(sequence(1), segment_b=5)
             await all_of([engine.submit([sequence(1), pair], key="k")])
         assert backend.bins == [[1, 1]]
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("cache", [0, 1_000_000])
+def test_the_rows_of_parts_stand_among_those_of_other_texts(cache):
+    one, other = sequence(1, 6), sequence(2, 4)
+    parts, others = replace(one, parts=(1, 2, 3)), replace(one, parts=(3, 2, 1))
+
+    async def story():
+        backend = Stepped()
+        backend.free()
+        async with running(backend, cache=VectorCache(cache)) as engine:
+            calls = [[other, parts, other, others, one], [parts], [other, parts]]
+            return [await engine.submit(call, key="k").result() for call in calls]
+
+    alone = Stepped()
+    alone.free()
+    rows = [alone.compute([each], threads=1) for each in (other, parts, other, others, one)]
+    first, second, third = asyncio.run(story())
+    np.testing.assert_array_equal(first, np.concatenate(rows))
+    np.testing.assert_array_equal(second, rows[1])
+    np.testing.assert_array_equal(third, np.concatenate(rows[:2]))
+    assert len(first) == 9
+
+
+def test_a_refused_batch_leaves_the_rows_of_parts_to_their_call():
+    async def story():
+        backend = Stepped()
+        async with running(backend) as engine:
+            await plugged(engine, backend)
+            guilty = engine.submit([sequence(POISON)], key="g")
+            job = engine.submit([replace(sequence(1, 6), parts=(2, 4)), sequence(3)], key="h")
+            backend.free()
+            with pytest.raises(InferenceFailed, match="poison"):
+                await bounded(guilty.result())
+            assert (await bounded(job.result())).shape == (3, 4)
 
     asyncio.run(story())
 

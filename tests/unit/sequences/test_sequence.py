@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.sequences.sequence import Frame, frame_pair, frame_single, frame_windows
+from appliance.sequences.sequence import Frame, frame_pair, frame_parts, frame_single, frame_windows
 
 FRAME = Frame(cls=901, sep=902)
 tokens = st.lists(st.integers(0, 900), max_size=30).map(lambda ids: np.array(ids, np.int32))
@@ -123,3 +123,24 @@ def test_a_text_that_fits_is_one_window_and_the_sequence_that_it_always_was():
     text = ids(1, 2, 3)
     (found,) = frame_windows(text, FRAME, tokens_max=5)
     assert found.tokens.tolist() == frame_single(text, FRAME, tokens_max=5).tokens.tolist()
+
+
+@given(st.lists(tokens, min_size=1, max_size=6))
+def test_parts_hold_every_token_and_the_frame_goes_with_the_first_and_the_last(texts):
+    found = frame_parts(texts, FRAME)
+    assert found.tokens.tolist() == [901, *np.concatenate(texts).tolist(), 902]
+    assert sum(found.parts) == len(found)
+    assert found.rows == len(texts)
+    lengths = [len(text) for text in texts]
+    lengths[0] += 1
+    lengths[-1] += 1
+    assert list(found.parts) == lengths
+    assert not found.truncated
+
+
+def test_one_part_is_the_sequence_that_it_always_was():
+    found = frame_parts([ids(1, 2)], FRAME)
+    assert found.tokens.tolist() == frame_single(ids(1, 2), FRAME, tokens_max=9).tokens.tolist()
+    assert found.parts == (4,)
+    bare = frame_parts([ids(1), ids(2, 3)], Frame(cls=None, sep=None))
+    assert (bare.tokens.tolist(), bare.parts) == ([1, 2, 3], (1, 2))

@@ -83,7 +83,7 @@ def test_null_means_not_given(field):
         ({"long_input": "mean", "truncate": "START"}, "truncate"),
         ({"long_input": "mean", "normalized": False}, "normalized"),
         ({"dimensions": 64, "output_dimension": 32}, "output_dimension"),
-        ({"late_chunking": True}, "late_chunking"),
+        ({"late_chunking": True, "long_input": "mean"}, "late_chunking"),
         ({"return_multivector": True}, "return_multivector"),
         ({"modality": "image"}, "modality"),
         ({"normalized": False, "output_dtype": "int8"}, "normalized"),
@@ -140,7 +140,8 @@ def test_a_missing_input_is_named():
         ({"input_type": "passage"}, "input_type", "document"),
         ({"input_type": "classification", "model": "m#query"}, "input_type", None),
         ({"normalized": False}, "normalize", False),
-        ({"late_chunking": False, "return_multivector": None}, "texts", ["a"]),
+        ({"late_chunking": False, "return_multivector": None}, "is_joined", False),
+        ({"late_chunking": "true"}, "is_joined", True),  # Jina
         ({"input": [{"text": "x"}, "y"]}, "texts", ["x", "y"]),
         ({"model": None}, "model", None),
     ],

@@ -4,7 +4,7 @@ import pytest
 from appliance.core.errors import COUNTED_MAX, InputTooLong, InvalidRequest, UnsupportedDimensions
 from appliance.sequences.sequence import Frame
 from appliance.tasks.embed import require_dimensions
-from appliance.tasks.plan import plan_singles, plan_windows
+from appliance.tasks.plan import plan_parts, plan_singles, plan_windows
 
 FRAME = Frame(cls=901, sep=902)
 
@@ -115,3 +115,22 @@ def test_the_special_tokens_of_a_decoder_are_counted():
     with pytest.raises(InputTooLong) as refused:
         plan_singles(texts(10), framed, tokens_max=10, cut="none", param="input")
     assert refused.value.tokens == 11
+
+
+def test_texts_that_are_one_are_one_sequence_billed_once():
+    found = plan_parts(texts(3, 2, 4), FRAME, tokens_max=11, param="input")
+    [sequence] = found.sequences
+    assert sequence.parts == (4, 2, 5)
+    assert (found.tokens, found.truncated, found.windows) == (11, 0, None)
+
+
+def test_texts_that_are_one_must_fit_together():
+    with pytest.raises(InputTooLong, match="11 tokens; this model takes 10") as error:
+        plan_parts(texts(3, 2, 4), FRAME, tokens_max=10, param="input")
+    assert error.value.param == "input"
+
+
+def test_a_text_without_tokens_has_no_mean():
+    with pytest.raises(InvalidRequest, match=r"input\[1\] has no tokens") as error:
+        plan_parts(texts(3, 0, 4), FRAME, tokens_max=20, param="input")
+    assert error.value.param == "input"
