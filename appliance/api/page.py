@@ -87,7 +87,7 @@ def answer_page(
         .encode()
     )
     headers = page_headers(nonce, writes_html=writes_html) | {"vary": "accept, accept-encoding"}
-    if _takes_gzip(request):
+    if accepts_gzip(request):
         headers["content-encoding"] = "gzip"
         content = gzip.compress(content, compresslevel=GZIP_LEVEL, mtime=0)
     return Response(content, status_code=200, media_type=HTML, headers=headers)
@@ -97,11 +97,12 @@ def answer_asset(request: AnyRequest, asset: Asset) -> Response[bytes]:
     """Return a file that pages load."""
     headers = file_headers() | {"vary": "accept-encoding"}
     content = asset.content
-    if _takes_gzip(request):
+    if accepts_gzip(request):
         headers["content-encoding"] = "gzip"
         content = asset.packed
     return Response(content, status_code=200, media_type=asset.media_type, headers=headers)
 
 
-def _takes_gzip(request: AnyRequest) -> bool:
+def accepts_gzip(request: AnyRequest) -> bool:
+    """Say whether an answer may be packed."""
     return takes_gzip(",".join(request.headers.getall("accept-encoding", [])))

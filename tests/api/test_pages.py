@@ -152,6 +152,23 @@ def test_a_page_is_packed_for_who_can_unpack(tmp_path):
     asyncio.run(story())
 
 
+def test_the_document_that_the_reference_shows_is_packed_for_who_can_unpack(tmp_path):
+    async def story():
+        async with bench(tmp_path, preload=False) as on:
+            sizes, found = [], []
+            for coding in ("gzip", "identity"):
+                headers = {"accept-encoding": coding}
+                answer = await on.client.get("/v1/openapi.json", headers=headers)
+                assert ("content-encoding" in answer.headers) == (coding == "gzip")
+                assert answer.headers["vary"] == "accept-encoding"
+                sizes.append(int(answer.headers["content-length"]))
+                found.append(answer.json())
+            assert sizes[0] < sizes[1] / 5
+            assert found[0] == found[1]
+
+    asyncio.run(story())
+
+
 @pytest.mark.parametrize(
     ("headers", "settings", "shown"),
     [

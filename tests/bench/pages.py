@@ -3,7 +3,8 @@
     python -m tests.bench.pages [--models 200] [--rounds 50]
 
 An appliance in this process over the fake engine, with a catalogue of so many models; times are the
-server's own, from the request to the last byte of its answer, without a network.
+server's own, from the request to the last byte of its answer, without a network. Then, where Chromium
+is installed, how soon a started server's pages are painted over a slow link.
 """
 
 import argparse
@@ -21,9 +22,19 @@ import httpx2
 
 from appliance.pages.navigation import PAGES
 from tests.appliance import bench
-from tests.bench.load import percentile
+from tests.bench.hostile_page import browser as installed
+from tests.bench.load import own_server, percentile
+from tests.pages.browser import SIZES, browsing
 
 BROWSER = {"accept": "text/html", "accept-encoding": "gzip"}
+SLOW = {
+    "offline": False,
+    "latency": 400,
+    "downloadThroughput": 50_000,
+    "uploadThroughput": 50_000,
+}
+"""Milliseconds and bytes a second: a phone with a bad connection."""
+PAINTED = "performance.getEntriesByName('first-contentful-paint')[0]"
 ENTRY = """
 [[model]]
 id = "team-{n}/model-{n}"
@@ -117,6 +128,32 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
+def paints(program: str, url: str) -> list[str]:
+    """Return a line for each page: its first paint over a slow link, the first time and the second."""
+    lines = []
+    with browsing(program) as browser:
+        for path in (each.path for each in PAGES):
+            context = browser.new_context(viewport=SIZES["phone"])
+            found = []
+            for _ in range(2):
+                page = context.new_page()
+                session = context.new_cdp_session(page)
+                session.send("Network.enable")
+                session.send("Network.emulateNetworkConditions", SLOW)
+                page.goto(url + path, timeout=120_000)
+                page.wait_for_function(PAINTED)
+                ms = page.evaluate(f"{PAINTED}.startTime")
+                if path == "/docs":
+                    page.wait_for_selector(".opblock", timeout=120_000)
+                found.append(
+                    f"{ms:.0f} ms, whole after {page.evaluate('performance.now()'):.0f} ms"
+                )
+                page.close()
+            context.close()
+            lines.append(f"{path:14}first paint {found[0]}; then {found[1]}")
+    return lines
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -127,6 +164,9 @@ def main(arguments: list[str] | None = None) -> int:
         folder = Path(scratch) / "data"
         rows = asyncio.run(measure(folder, models=asked.models, rounds=asked.rounds))
     click.echo(table(rows))
+    if (program := installed()) is not None:
+        with own_server("--fake") as server:
+            click.echo("\n".join(["over 400 kbit/s with 400 ms:", *paints(program, server.url)]))
     return 0
 
 

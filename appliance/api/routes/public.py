@@ -9,8 +9,10 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery
 
 from appliance.admin.operator_api import program_version
-from appliance.api.openapi import document
+from appliance.api.openapi import document, packed
+from appliance.api.page import accepts_gzip
 from appliance.api.paid import JSON
+from appliance.api.request import AnyRequest
 from appliance.api.services import Services
 from appliance.shapes import cohere
 from appliance.wire.json import encode
@@ -56,9 +58,13 @@ def _fields(value: msgspec.Struct) -> dict[str, Any]:
 
 
 @get("/v1/openapi.json", sync_to_thread=False)
-def openapi() -> Response[bytes]:
-    """Describe this API."""
-    return Response(document(), status_code=200, media_type=JSON)
+def openapi(request: AnyRequest) -> Response[bytes]:
+    """Describe this API, in gzip for who can read it."""
+    headers, content = {"vary": "accept-encoding"}, document()
+    if accepts_gzip(request):
+        headers["content-encoding"] = "gzip"
+        content = packed()
+    return Response(content, status_code=200, media_type=JSON, headers=headers)
 
 
 @get("/health")
