@@ -22,6 +22,7 @@ from appliance.api.page import template_config
 from appliance.api.request import AnyRequest, request_id_of
 from appliance.api.routes import (
     account,
+    account_calls,
     batches,
     cohere,
     embeddings,
@@ -115,6 +116,9 @@ HANDLERS = (
     public.health,
     account.show_account,
     account.show_current_key,
+    account_calls.show_own_usage,
+    account_calls.list_own_calls,
+    account_calls.rotate_own_key,
     pages.show_catalogue,
     pages.show_reference,
     pages.show_playground,

@@ -14,7 +14,7 @@ from appliance.ledger.transfer import Transfer
 from appliance.ledger.wide_sum import total, wide_sum
 from appliance.store.error_class import numbers_of_64_bits
 
-By = Literal["day", "model", "key"]
+By = Literal["day", "model", "key", "tier"]
 
 ADD = """
     INSERT INTO usage_days (day, account, model, tier, calls, units, amount)
@@ -26,7 +26,7 @@ TAKE_BACK = """
     UPDATE usage_days SET refunds = refunds + 1, refunded = refunded + ?
     WHERE day = ? AND account = ? AND model = ? AND tier = ?
 """
-GROUPS: dict[By, str] = {"day": "day", "model": "model", "key": "account"}
+GROUPS: dict[By, str] = {"day": "day", "model": "model", "key": "account", "tier": "tier"}
 ROWS_MAX = 100_000
 """Rows of one report."""
 READ = f"""
