@@ -11,6 +11,7 @@ import sys
 
 import pytest
 
+from appliance.api.openapi import document
 from appliance.pages.navigation import PAGES
 from tests.api.test_authorization import ask
 from tests.appliance import bench
@@ -150,6 +151,28 @@ def test_a_page_is_packed_for_who_can_unpack(tmp_path):
             assert gzip.decompress(raw[0]).startswith(b"<!doctype html>")
 
     asyncio.run(story())
+
+
+def test_the_reference_shows_every_call_in_a_group_and_an_example_of_each_paid_one():
+    shown = json.loads(document())
+    groups = [each["name"] for each in shown["tags"]]
+    calls = {
+        (method, path): call
+        for path, item in shown["paths"].items()
+        for method, call in item.items()
+        if method in ("get", "post", "put", "patch", "delete")
+    }
+    assert len(calls) > 30
+    assert {
+        name: call.get("tags")
+        for name, call in calls.items()
+        if call.get("tags", [])[:1] not in [[each] for each in groups]
+    } == {}
+    assert {group for call in calls.values() for group in call["tags"]} == set(groups)
+    for path in ("/v1/embeddings", "/v1/rerank"):
+        assert (
+            "model" in calls["post", path]["requestBody"]["content"]["application/json"]["example"]
+        )
 
 
 def test_the_document_that_the_reference_shows_is_packed_for_who_can_unpack(tmp_path):

@@ -46,6 +46,7 @@ def try_it(visit, key):
     """Give the key and call the first endpoint of the reference."""
     page = visit.page
     page.click(".btn.authorize")
+    page.wait_for_selector(".auth-container input[type=password]")
     page.fill(".auth-container input", key)
     page.click(".modal-ux .btn.authorize")
     page.click(".modal-ux .btn-done")
@@ -300,6 +301,7 @@ def test_a_link_cannot_have_the_reference_show_another_document(chromium, server
 def test_a_key_is_in_the_tabs_memory_alone(chromium, server, key, path):
     with visiting(chromium, server.url + path) as visit:
         use(visit, path, key)
+        assert key not in visit.page.inner_text("body")
         stored = visit.page.evaluate(STORED)
         assert key not in stored
         kept = json.loads(stored)

@@ -7,9 +7,15 @@ const follow = () => document.documentElement.classList.toggle("dark-mode", dark
 dark.addEventListener("change", follow);
 follow();
 
+// A key is not shown: neither where it is typed nor in the command that does the same.
+const KEY_SHOWN = "Bearer gr-…";
+const masked = (request) =>
+  request && request.hasIn(["headers", "Authorization"]) ? request.setIn(["headers", "Authorization"], KEY_SHOWN) : request;
+
 const nothing = () => null;
-const ours = () => ({
+const ours = (system) => ({
   wrapComponents: {
+    curl: (Original) => (props) => system.React.createElement(Original, { ...props, request: masked(props.request) }),
     InfoContainer: () => nothing, // this page has a heading and says what the API is
     ServersContainer: () => nothing, // there is one server: this one
   },
@@ -29,6 +35,10 @@ function nameOf(field) {
 function mend() {
   for (const field of reference.querySelectorAll("select, textarea, input")) {
     if (!field.labels?.length && !field.hasAttribute("aria-label")) field.setAttribute("aria-label", nameOf(field));
+  }
+  for (const field of reference.querySelectorAll(".auth-container input[type=text]")) {
+    field.type = "password";
+    field.autocomplete = "off";
   }
   for (const box of reference.querySelectorAll("pre:not([tabindex])")) box.tabIndex = 0;
 }
