@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from appliance.core.clock import Clock
-from appliance.core.tally import EVERY_MODEL, MODELS_MAX, MinuteRow, Past, Tally
+from appliance.core.tally import EVERY_MODEL, MINUTES_PER_HOUR, MODELS_MAX, MinuteRow, Past, Tally
 from appliance.observe.steps import SECONDS_PER_MINUTE, Steps
 from appliance.observe.timeline import NS_PER_S, Timeline
 from appliance.wire.stats import Point
@@ -39,6 +39,8 @@ class History:
         self._at = self._minute()
         self._running: dict[str, Tally] = {}
         """Of the minute `_at`, by model."""
+        self._forgot_at = -1
+        """The hour in which steps were forgotten last."""
         self._waiting: deque[MinuteRow] = deque(maxlen=WAITING_MAX)
 
     def __repr__(self) -> str:
@@ -61,17 +63,15 @@ class History:
         step_s = SPANS[span_s]
         now_s = self._timeline.now_s()
         last = now_s // step_s
-        sums: dict[int, Tally] = {}
+        sums = {n: Tally() for n in range(last - span_s // step_s, last + 1)}
         running = (self._at * SECONDS_PER_MINUTE, self._running.get(model, Tally()))
         for at_s, tally in (*self._of(model).within(span_s), running):
-            sums.setdefault(at_s // step_s, Tally()).join(tally)
-        nothing = Tally()
-        points = [
-            point_of(sums.get(n, nothing), step_s) for n in range(last - span_s // step_s, last)
-        ]
+            if at_s // step_s in sums:
+                sums[at_s // step_s].join(tally)
+        *whole, runs = sums.values()
         # A call in the first moments of an hour is no rate of an hour.
         elapsed_s = max(step_s // 60, now_s % step_s)
-        return [*points, point_of(sums.get(last, nothing), elapsed_s)], step_s
+        return [*(point_of(sum_, step_s) for sum_ in whole), point_of(runs, elapsed_s)], step_s
 
     def highest(self, span_s: int, model: str = EVERY_MODEL) -> Point:
         """Return the highest rate a second of each figure, over a minute within the span."""
@@ -115,12 +115,16 @@ class History:
         for model, tally in self._running.items():
             self._waiting.append(MinuteRow(self._at, model, tally))
             self._steps.setdefault(model, Steps()).close(model, self._at, tally)
-        if self._running:
-            self._running = {}
+        self._running = {}
+        if self._at // MINUTES_PER_HOUR != self._forgot_at:
+            self._forgot_at = self._at // MINUTES_PER_HOUR
             self._forget()
 
     def _forget(self) -> None:
-        """Keep as many steps as the store does, and no model that has none of them."""
+        """Keep as many steps as the store does, and no model that has none of them.
+
+        Once an hour: until then there may be an hour of minutes more.
+        """
         now = self.trusted_minute()
         for steps in self._steps.values():
             steps.forget(now)

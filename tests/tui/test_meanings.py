@@ -83,7 +83,7 @@ def test_a_page_shows_what_was_sold_in_tokens_and_in_documents():
         line = next(each for each in drawn(app).splitlines() if "2026-11-25" in each)
         words = line.split()
         assert words[words.index("1.5k") + 1] == "40"
-        assert "tokens/s, 24 h, highest 777" in drawn(app)
+        assert "tokens/s, 24 h, highest minute 777" in drawn(app)
         assert "units" not in drawn(app)
 
     play(story, gateway)
@@ -132,7 +132,7 @@ def test_a_day_shows_its_highest_minute_and_the_hour_that_runs(size):
     async def story(app, pilot, _):
         await pilot.press("h", "h", "h")
         await settled(pilot, lambda: "24 h" in app.query_one("#chart-0").border_title)
-        assert app.query_one("#chart-0").border_title == "tokens/s, 24 h, highest 321"
+        assert app.query_one("#chart-0").border_title == "tokens/s, 24 h, highest minute 321"
         assert "\u28ff" in panel(app, "chart-0")
         await pilot.press("h")
         await settled(pilot, lambda: "30 d" in app.query_one("#chart-0").border_title)

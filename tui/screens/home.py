@@ -19,6 +19,7 @@ from tui.screens.meanings import Meanings
 from tui.widgets.lines import Lines
 
 SPANS = {60: "1 min", 900: "15 min", 3600: "1 h", 86_400: "24 h", 2_592_000: "30 d"}
+HOUR_S = 3600
 METRICS = ("tokens", "documents", "calls", "errors", "free")
 NAMES = {"errors": "refused"}
 CHARTS = 3
@@ -135,7 +136,8 @@ class Home(Widget):
             values = [getattr(point, metric) for point in stats.history]
             name = NAMES.get(metric, metric)
             highest = figures.number(getattr(stats.highest, metric))
-            panel.border_title = f"{name}/s, {SPANS[self._span_s]}, highest {highest}"
+            what = "highest minute" if self._span_s >= HOUR_S else "highest"
+            panel.border_title = f"{name}/s, {SPANS[self._span_s]}, {what} {highest}"
             panel.draw(chart(values, *panel.content_size, SPANS[self._span_s]))
 
     def _first_metric(self) -> int:

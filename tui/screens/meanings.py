@@ -17,7 +17,8 @@ MEANINGS = (
     ("refused", "ended with an error, or the client hung up; of its model, if it named one"),
     ("free", "about tokens, dry runs, and a charged call that is sent again"),
     ("a second", "over the last five; panels say what they are over"),
-    ("highest", "in one step of the graph; from 1 h on in one minute"),
+    ("highest", "in one step of the graph"),
+    ("highest minute", "where a step is longer, its minutes are looked at"),
     ("graphs", "from 1 h on they outlive a restart: 1 h in minutes, 30 d in hours"),
     ("usage", "calls of the books; what was given back is in refunds, too"),
 )

@@ -112,9 +112,11 @@ class Page(ModalScreen[None]):
         """Draw the model's day."""
         values = [point.tokens for point in found.data]
         highest = figures.number(found.highest.tokens)
-        text = Text(f"\ntokens/s, 24 h, highest {highest}\n", style="italic")
+        text = Text(f"\ntokens/s, 24 h, highest minute {highest}\n", style="italic")
         for line in chart(values, CHART_WIDTH, CHART_HEIGHT, "24 h"):
-            text.append("".join(piece for piece, _ in line) + "\n", "not italic")
+            for piece, look in line:
+                text.append(piece, "not italic dim" if look == "dim" else "not italic")
+            text.append("\n")
         self.query_one("#history", Static).update(text)
 
     def _fail(self, reason: str) -> None:
