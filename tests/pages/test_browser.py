@@ -95,6 +95,33 @@ def test_the_two_themes_are_two(chromium, server, path):
     assert max(grounds[1]) < 60
 
 
+@pytest.mark.parametrize("path", PATHS)
+def test_nothing_moves_for_who_asked_for_that(chromium, server, path):
+    moving = """() => [...document.querySelectorAll("*")].filter((each) => {
+      const style = getComputedStyle(each);
+      return style.animationName !== "none" || parseFloat(style.transitionDuration) > 0;
+    }).map((each) => each.outerHTML.slice(0, 100))"""
+    found = []
+    for wish in ("reduce", "no-preference"):
+        with visiting(chromium, server.url + path, reduced_motion=wish) as visit:
+            if path == "/docs":
+                visit.page.wait_for_selector(".opblock")
+            found.append(visit.page.evaluate(moving))
+    assert found[0] == []
+    assert found[1] != []
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_page_is_read_without_scrolling_sideways_on_the_smallest_screens(chromium, server, path):
+    """320 pixels, or 1,280 at four times their size (WCAG 2.2, 1.4.10)."""
+    with visiting(chromium, server.url + path) as visit:
+        visit.page.set_viewport_size({"width": 320, "height": 256})
+        if path == "/docs":
+            visit.page.click(".opblock-summary-control >> nth=0")
+            visit.page.wait_for_selector(".btn.execute")
+        assert not visit.is_wide()
+
+
 def test_what_is_wrong_would_be_found(chromium, server):
     """The watch itself: breaches, other hosts, errors, and faults of accessibility."""
     with visiting(chromium, server.url) as visit:
