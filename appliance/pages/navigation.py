@@ -15,4 +15,5 @@ PAGES = (
     Page("/", "Models"),
     Page("/docs", "API"),
     Page("/playground", "Playground"),
+    Page("/account", "Account"),
 )

@@ -1,24 +1,9 @@
 // The playground: texts compared and documents ranked by this server's own API.
-// The key is read from its field at each call, and kept nowhere else.
 "use strict";
 
 const TEXTS_MAX = 20;
-const WAIT_MS = 120000; // a call that loads a large model first
 const STARTS = [0.7548776662, 0.569840291];
 const SIZE = 360; // of a picture, in its own units
-const element = (id) => document.getElementById(id);
-
-/** Return a new element with attributes and children; texts stay texts. */
-function made(name, attributes = {}, ...children) {
-  const isDrawing = ["rect", "circle", "text", "title", "g"].includes(name);
-  const node = isDrawing
-    ? document.createElementNS("http://www.w3.org/2000/svg", name)
-    : document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  node.append(...children);
-  return node;
-}
-
 const lines = (id) => element(id).value.split("\n").map((line) => line.trim()).filter(Boolean);
 const cut = (text, length) => (text.length > length ? `${text.slice(0, length - 1)}…` : text);
 
@@ -26,55 +11,11 @@ const cut = (text, length) => (text.length > length ? `${text.slice(0, length - 
 
 /** Return the answer to a call and what it cost, in words; throw an Error that says what to do. */
 async function call(path, body) {
-  const key = element("key").value.trim();
-  if (!key) {
-    element("key").focus();
-    throw new Error("Paste a key first.");
-  }
-  if (!/^[\x21-\x7e]+$/.test(key)) throw new Error("A key has letters, digits and a hyphen alone.");
-  const answer = await fetch(path, {
-    method: "POST",
-    headers: {
-      "Authorization": `Bearer ${key}`,
-      "Content-Type": "application/json",
-      "Prefer": "wait=60",
-    },
-    body: JSON.stringify(body),
-    cache: "no-store",
-    credentials: "omit",
-    signal: AbortSignal.timeout(WAIT_MS),
-  });
+  const answer = await ask(path, secretIn("key", "a key"), { method: "POST", body, headers: { "Prefer": "wait=60" } });
   const found = await answer.json();
-  if (!answer.ok) throw new Error(`${found.error.message} (${found.error.code})`);
-  const tokens = found.usage.total_tokens.toLocaleString("en");
   const balance = answer.headers.get("x-balance");
   const left = balance === "unlimited" ? "the key is unlimited" : `$${balance} left`;
-  return [found, `${tokens} tokens, $${answer.headers.get("x-cost")}, ${left}`];
-}
-
-/** Have a form make a call when it is sent, one at a time. */
-function wire(id, work) {
-  const form = element(id);
-  if (!form) return;
-  const button = form.querySelector("button");
-  const status = element(`${id}-status`);
-  button.disabled = false;
-  form.addEventListener("submit", async (event) => {
-    event.preventDefault();
-    if (button.disabled) return;
-    button.disabled = true;
-    status.classList.remove("bad");
-    status.textContent = "Waiting for the answer…";
-    try {
-      status.textContent = await work();
-    } catch (error) {
-      status.classList.add("bad");
-      const isLate = error.name === "TimeoutError";
-      const isLost = error instanceof TypeError;
-      status.textContent = isLate ? "No answer came in two minutes." : isLost ? "The server cannot be reached." : error.message;
-    }
-    button.disabled = false;
-  });
+  return [found, `${number(found.usage.total_tokens)} tokens, $${answer.headers.get("x-cost")}, ${left}`];
 }
 
 // -- likeness --------------------------------------------------------------------------------------
