@@ -26,6 +26,7 @@ from appliance.wire.keys import (
     ExpireOrder,
     KeyList,
     KeyView,
+    LimitOrder,
     MintedKey,
     MintOrder,
     RotatedKey,
@@ -87,6 +88,7 @@ TOP_UP = Verb("POST", "/keys/{}/topup", KeyView, TopUpOrder, deadline_s=WRITE_S)
 REVOKE = Verb("POST", "/keys/{}/revoke", KeyView, deadline_s=WRITE_S)
 ROTATE = Verb("POST", "/keys/{}/rotate", RotatedKey, RotateOrder, deadline_s=WRITE_S)
 EXPIRE = Verb("POST", "/keys/{}/expire", KeyView, ExpireOrder, deadline_s=WRITE_S)
+LIMIT = Verb("POST", "/keys/{}/limits", KeyView, LimitOrder, deadline_s=WRITE_S)
 FORGET = Verb("DELETE", "/keys/{}", KeyView, deadline_s=LONG_S)
 LIST_MODELS = Verb("GET", "/models", ModelList, deadline_s=POLL_S)
 SHOW_MODEL = Verb("GET", "/models/{}", ModelView)

@@ -61,14 +61,27 @@ def test_a_program_at_the_root_is_told_that_the_server_runs(tmp_path, accept):
 
 @pytest.mark.parametrize("path", [each for each in PATHS if each != "/"])
 @pytest.mark.parametrize("accept", PROGRAMS)
-def test_where_there_is_nothing_but_a_page_programs_are_told_what_they_always_were(
-    tmp_path, path, accept
-):
+def test_programs_are_told_what_they_always_were(tmp_path, path, accept):
     async def story():
         async with bench(tmp_path, preload=False) as on:
             on.client.headers.pop("accept", None)
             answer = await on.client.get(path, headers={} if accept is None else {"accept": accept})
-            assert (answer.status_code, answer.json()["error"]["code"]) == (404, "unknown_path")
+            expected = (401, "missing_api_key") if path == "/account" else (404, "unknown_path")
+            assert (answer.status_code, answer.json()["error"]["code"]) == expected
+
+    asyncio.run(story())
+
+
+def test_a_browser_with_a_key_is_told_of_the_account_as_programs_are(tmp_path):
+    async def story():
+        async with bench(tmp_path, preload=False) as on:
+            minted = await on.mint()
+            header = {"authorization": f"Bearer {minted.key}"}
+            for more, query in ((header, ""), ({}, f"?key={minted.key}")):
+                answer = await on.client.get("/account" + query, headers={"accept": BROWSER} | more)
+                assert answer.json()["name"] == "test"
+                assert answer.headers["cache-control"] == "no-store"
+                assert "accept" in answer.headers["vary"]
 
     asyncio.run(story())
 

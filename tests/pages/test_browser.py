@@ -1,9 +1,11 @@
 """Every page in a real browser: on a phone and a desk, light and dark, by keyboard, without script."""
 
 import json
+from decimal import Decimal
 
 import numpy as np
 import pytest
+from playwright.sync_api import expect
 
 from appliance.pages.navigation import PAGES
 from tests.bench.hostile_page import browser as installed
@@ -58,6 +60,12 @@ def try_it(visit, key):
     )
 
 
+def show_account(visit, key):
+    visit.page.fill("#key", key)
+    visit.page.click("#account button")
+    visit.page.wait_for_selector("#shown:not([hidden])")
+
+
 def use(visit, path, key):
     """Do what the page is for."""
     if path == "/playground":
@@ -66,6 +74,8 @@ def use(visit, path, key):
         rank(visit, key)
     elif path == "/docs":
         try_it(visit, key)
+    elif path == "/account":
+        show_account(visit, key)
 
 
 @pytest.mark.parametrize("theme", THEMES)
@@ -297,7 +307,7 @@ def test_a_link_cannot_have_the_reference_show_another_document(chromium, server
         assert visit.found() == []
 
 
-@pytest.mark.parametrize("path", ["/playground", "/docs"])
+@pytest.mark.parametrize("path", ["/playground", "/docs", "/account"])
 def test_a_key_is_in_the_tabs_memory_alone(chromium, server, key, path):
     with visiting(chromium, server.url + path) as visit:
         use(visit, path, key)
@@ -309,7 +319,7 @@ def test_a_key_is_in_the_tabs_memory_alone(chromium, server, key, path):
         assert kept[2] == ""
         assert not any(key in url for url in visit.asked)
         visit.page.reload()
-        if path == "/playground":
+        if path != "/docs":
             assert visit.page.input_value("#key") == ""
         assert key not in visit.page.content()
     assert key not in server.log.read_text()
@@ -324,3 +334,70 @@ def test_no_frame_of_another_page_shows_one_of_ours(chromium, server):
             assert "gigarouter" not in frame.evaluate(
                 "document.body ? document.body.innerText : ''"
             )
+
+
+def billed(server, key, calls):
+    """Make calls, and return what all of them cost."""
+    with server.client(key) as client:
+        answers = [
+            client.post("/v1/embeddings", json={"model": EMBED, "input": f"number {n}"})
+            for n in range(calls)
+        ]
+    return sum(Decimal(answer.headers["x-cost"]) for answer in answers)
+
+
+def test_an_account_shows_what_was_used_call_by_call_and_as_a_table(chromium, server):
+    key = str(server.mint("holder", credit="2")["key"])
+    cost = billed(server, key, 23)
+    with visiting(chromium, server.url + "/account") as visit:
+        page = visit.page
+        show_account(visit, key)
+        assert f"${cost:f} in all, 23 calls" in page.inner_text("#days-note")
+        assert f"${2 - cost:f}" in page.inner_text("#facts")
+        assert page.locator("#days .column").count() == 30
+        assert page.locator("#calls tr").count() == 20
+        page.click("#more")
+        expect(page.locator("#calls tr")).to_have_count(23)
+        assert page.is_hidden("#more")
+        page.select_option("#since", "7d")
+        page.click("#use button[type=submit]")
+        expect(page.locator("#days .column")).to_have_count(7)
+        with page.expect_download() as kept:
+            page.click("#table")
+        assert kept.value.suggested_filename == "usage.csv"
+        assert f",23,{23 * 4},0,{cost:f}," in kept.value.path().read_text()
+        assert visit.found() == []
+
+
+def test_a_holder_makes_a_new_key_by_keyboard_and_the_old_one_ends(chromium, server):
+    key = str(server.mint("holder", credit="2")["key"])
+    with visiting(chromium, server.url + "/account") as visit:
+        page = visit.page
+        show_account(visit, key)
+        page.select_option("#overlap", "0")
+        page.focus("#overlap")
+        visit.tab_to("#sure")
+        page.keyboard.press("Space")
+        visit.tab_to("#rotate button")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#new-key:not([hidden])")
+        new = page.inner_text("#new-key-text")
+        assert new != key
+        assert page.input_value("#key") == new
+        show_account(visit, new)
+        assert page.is_hidden("#new-key")
+        page.fill("#key", key)
+        page.click("#account button")
+        page.wait_for_selector("#account-status.bad")
+        assert "invalid_api_key" in page.inner_text("#account-status")
+        assert page.is_hidden("#shown")
+
+
+def test_a_new_key_is_not_made_by_mistake(chromium, server):
+    key = str(server.mint("holder", credit="2")["key"])
+    with visiting(chromium, server.url + "/account") as visit:
+        show_account(visit, key)
+        visit.page.click("#rotate button")
+        visit.page.wait_for_timeout(300)
+        assert visit.page.is_hidden("#new-key")
+        assert visit.page.input_value("#key") == key
