@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from appliance.core.clock import utc_day
-from appliance.core.units import Picocredits
 from appliance.ledger import usage
 from appliance.ledger.books import Books
+from appliance.observe.history import History
+from appliance.observe.history_keeper import HistoryKeeper
 from appliance.observe.listeners import listeners
 from appliance.observe.loop_lag import LoopLag
 from appliance.observe.meters import Meters
 from appliance.observe.metrics import Metrics
 from appliance.settings import Settings
-from appliance.store.reader import reading
+from appliance.store.history import StoredHistory
 
 
 class Chore(Protocol):
@@ -46,12 +47,9 @@ def metering(books: Books, settings: Settings) -> Metering:
         otlp_endpoint=settings.otlp_endpoint,
         clock=books.clock,
     )
-    meters = Meters(books.clock, _charged_today(books), on_call=told)
-    return Metering(metrics, meters, (*sending, LoopLag(books.clock, metrics.note_lag)))
-
-
-def _charged_today(books: Books) -> Picocredits:
-    today = utc_day(books.clock.wall_us())
-    with reading(books.writer.path) as connection:
-        rows = usage.read(connection, by="day", since_day=today)
-    return Picocredits(sum(row.amount for row in rows))
+    store = StoredHistory(books.writer)
+    history = History(books.clock, store.read())
+    today = usage.charged(books.writer.path, utc_day(books.clock.wall_us()))
+    meters = Meters(books.clock, today, on_call=told, history=history)
+    lag = LoopLag(books.clock, metrics.note_lag)
+    return Metering(metrics, meters, (*sending, HistoryKeeper(history, store), lag))

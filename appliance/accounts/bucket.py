@@ -29,6 +29,11 @@ class Bucket:
         self.level = min(self.rate * NS_PER_MINUTE, self.level + (now_ns - self.at_ns) * self.rate)
         self.at_ns = now_ns
 
+    def change_rate(self, rate: int) -> None:
+        """Hold another minute's worth from now on; what was taken of the last one counts."""
+        taken = self.rate * NS_PER_MINUTE - self.level
+        self.rate, self.level = rate, max(0, rate * NS_PER_MINUTE - taken)
+
     def take(self, units: int) -> bool:
         """Take units if they are there; say whether they were."""
         if self.level < units * NS_PER_MINUTE:

@@ -192,8 +192,6 @@ def problems(connection: sqlite3.Connection) -> list[str]:
 
 def insert(connection: sqlite3.Connection, key: Key) -> None:
     """Write a new key."""
-    limits = key.limits
-    models = None if limits.models is None else json.dumps(limits.models)
     connection.execute(
         INSERT,
         (
@@ -202,11 +200,7 @@ def insert(connection: sqlite3.Connection, key: Key) -> None:
             key.digest,
             key.hint,
             int(key.unlimited),
-            limits.rpm,
-            limits.tpm,
-            limits.concurrency,
-            limits.daily_budget,
-            models,
+            *_limits_row(key.limits),
             key.created_us,
             key.expires_us,
             key.revoked_us,
@@ -240,6 +234,15 @@ def write_expiry(connection: sqlite3.Connection, key_id: str, expires_us: int | 
     connection.execute("UPDATE keys SET expires_us = ? WHERE id = ?", (expires_us, key_id))
 
 
+def write_limits(connection: sqlite3.Connection, key_id: str, limits: KeyLimits) -> None:
+    """Write what a key may do."""
+    connection.execute(
+        "UPDATE keys SET rpm = ?, tpm = ?, concurrency = ?, daily_budget = ?, models = ?"
+        " WHERE id = ?",
+        (*_limits_row(limits), key_id),
+    )
+
+
 def forget(connection: sqlite3.Connection, key_id: str, now_us: int) -> None:
     """Revoke a key and remove what identifies its holder; a second time changes nothing."""
     mark_revoked(connection, key_id, now_us)
@@ -250,6 +253,11 @@ def forget(connection: sqlite3.Connection, key_id: str, now_us: int) -> None:
         " WHERE id = ? AND forgotten_us IS NULL",
         (FORGOTTEN, now_us, key_id),
     )
+
+
+def _limits_row(limits: KeyLimits) -> tuple[int | str | None, ...]:
+    models = None if limits.models is None else json.dumps(limits.models)
+    return limits.rpm, limits.tpm, limits.concurrency, limits.daily_budget, models
 
 
 def _from_row(row: Sequence[object]) -> Key:

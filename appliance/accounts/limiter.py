@@ -120,10 +120,12 @@ class Limiter:
         return found
 
     def _bucket(self, buckets: dict[str, Bucket], key_id: str, rate: int) -> Bucket:
-        """Return a key's bucket, refilled; a key keeps its rates for life."""
+        """Return a key's bucket, refilled, and with the rate that the key has now."""
         now_ns = self._clock.monotonic_ns()
         bucket = buckets.get(key_id)
         if bucket is None:
             bucket = buckets[key_id] = Bucket.full(rate, now_ns)
         bucket.refill(now_ns)
+        if bucket.rate != rate:
+            bucket.change_rate(rate)
         return bucket

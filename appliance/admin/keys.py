@@ -7,6 +7,7 @@ else durable first.
 import asyncio
 from dataclasses import replace
 from decimal import Decimal
+from typing import TypeVar
 
 import msgspec
 
@@ -44,6 +45,7 @@ from appliance.wire.keys import (
     ExpireOrder,
     KeyList,
     KeyView,
+    LimitOrder,
     MintedKey,
     MintOrder,
     RotatedKey,
@@ -51,6 +53,10 @@ from appliance.wire.keys import (
     TopUpOrder,
     decimal_credits,
 )
+
+T = TypeVar("T")
+
+RATES = ("rpm", "tpm", "concurrency")
 
 
 class KeyAdmin:
@@ -108,31 +114,38 @@ class KeyAdmin:
             scopes=key.scopes,
         )
 
+    def has_live(self) -> bool:
+        """Return whether there is a key that works."""
+        return self._keyring.has_live(self._clock.wall_us())
+
     def _new_key(self, order: MintOrder, text: str, now_us: int) -> Key:
         expiry_s = checked_expiry_s(order.expires)
-        budget = order.daily_budget
-        wanted = checked_models(order.models)
         return Key(
             id=ids.key_id(),
             name=checked_name(order.name, self._limits),
             digest=credential.digest(text),
             hint=credential.hint(text),
             unlimited=order.credit.strip().lower() == UNLIMITED,
-            limits=KeyLimits(
-                rpm=checked_rate(order.rpm, param="rpm"),
-                tpm=checked_rate(order.tpm, param="tpm"),
-                concurrency=checked_rate(order.concurrency, param="concurrency"),
-                daily_budget=(
-                    None if budget is None else checked_credit(budget, param="daily_budget")
-                ),
-                models=(
-                    None if wanted is None else tuple(self._models.find(name).id for name in wanted)
-                ),
-            ),
+            limits=self._limits_of(order),
             created_us=now_us,
             expires_us=None if expiry_s is None else now_us + expiry_s * 1_000_000,
             revoked_us=None,
             scopes=checked_scopes(order.scopes),
+        )
+
+    def _limits_of(self, order: MintOrder | LimitOrder) -> KeyLimits:
+        """Return the limits of an order; one that is left out is none.
+
+        Raises:
+            InvalidRequest: one is wrong; `param` names it.
+            ModelNotFound: the allow-list names no model.
+        """
+        rates = {name: checked_rate(_or_none(getattr(order, name)), param=name) for name in RATES}
+        budget, models = _or_none(order.daily_budget), checked_models(_or_none(order.models))
+        return KeyLimits(
+            **rates,
+            daily_budget=None if budget is None else checked_credit(budget, param="daily_budget"),
+            models=None if models is None else tuple(self._models.find(m).id for m in models),
         )
 
     async def all(self) -> KeyList:
@@ -244,6 +257,30 @@ class KeyAdmin:
             self._keyring.add(replace(self._keyring.get(key_id), expires_us=expires_us))
         return await self.show(key_id)
 
+    async def limit(self, key_id: str, order: LimitOrder) -> KeyView:
+        """Change limits of a key: calls that begin from now on have them.
+
+        Raises:
+            KeyNotFound: no key has this id.
+            InvalidRequest: the order names no limit, or one is wrong; `param` names it.
+            ModelNotFound: the allow-list names no model.
+        """
+        given = [
+            name for name in order.__struct_fields__ if getattr(order, name) is not msgspec.UNSET
+        ]
+        if not given:
+            raise InvalidRequest(f"name one of {', '.join(order.__struct_fields__)}; null is none")
+        wanted = self._limits_of(order)
+        async with self._changing:
+            changed = {name: getattr(wanted, name) for name in given}
+            limits = replace(self._keyring.get(key_id).limits, **changed)
+            await self._writer.run(
+                lambda connection: keyring.write_limits(connection, key_id, limits)
+            )
+            # It may have been revoked during the write, and stays revoked.
+            self._keyring.add(replace(self._keyring.get(key_id), limits=limits))
+        return await self.show(key_id)
+
     async def forget(self, key_id: str) -> KeyView:
         """Revoke a key and remove what identifies its holder; its transfers stay.
 
@@ -260,6 +297,10 @@ class KeyAdmin:
             while after is not None:
                 after = await self._writer.run(_forget_after(key_id, after))
         return await self.show(key_id)
+
+
+def _or_none(value: T | msgspec.UnsetType) -> T | None:
+    return None if isinstance(value, msgspec.UnsetType) else value
 
 
 def _repeatable(verb: str, order: MintOrder | TopUpOrder) -> Repeatable | None:

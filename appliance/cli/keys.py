@@ -10,11 +10,15 @@ from appliance.cli.operator import reach
 from appliance.cli.options import Commands, everywhere
 from appliance.client import verbs
 from appliance.store.datadir import DataDir
-from appliance.wire.keys import ExpireOrder, MintOrder, RotateOrder, TopUpOrder
+from appliance.wire.keys import ExpireOrder, LimitOrder, MintOrder, RotateOrder, TopUpOrder
 
 ONCE = click.option(
     "--idempotency-key", metavar="TEXT", help="Do it once, however often this is run within a day."
 )
+
+
+NONE = "none"
+"""Takes a limit away."""
 
 
 @click.group(cls=Commands)
@@ -42,6 +46,19 @@ def mint(
     with reach(directory) as operator:
         key = operator.do(verbs.MINT, order=msgspec.convert(order, MintOrder))
     printing.document(key) if as_json else printing.minted(key)
+
+
+def _limit(name: str, text: str) -> str | int | list[str] | None:
+    """Return a limit as the order has it; None: it is taken away."""
+    if text == NONE:
+        return None
+    if name == "models":
+        return _names(text)
+    if name == "daily_budget":
+        return text
+    if not (text.isascii() and text.isdecimal()):
+        raise click.BadParameter(f"a whole number or '{NONE}', not {text!r}", param_hint=name)
+    return int(text)
 
 
 def _names(text: str | None) -> list[str] | None:
@@ -111,6 +128,23 @@ def expire(directory: DataDir, *, as_json: bool, key_id: str, when: str) -> None
     """Change when a key expires: 30d from now, or never."""
     with reach(directory) as operator:
         view = operator.do(verbs.EXPIRE, key_id, order=ExpireOrder(expires=when))
+    printing.document(view) if as_json else printing.key(view)
+
+
+@keys.command()
+@click.argument("key_id", metavar="ID")
+@click.option("--daily-budget", metavar="USD|none", help="Credits a UTC day.")
+@click.option("--rpm", metavar="N|none", help="Requests a minute.")
+@click.option("--tpm", metavar="N|none", help="Tokens a minute.")
+@click.option("--concurrency", metavar="N|none", help="Calls at one time.")
+@click.option("--models", metavar="ID,ID|none", help="The models that it may call; none: all.")
+@everywhere
+def limit(directory: DataDir, *, as_json: bool, key_id: str, **limits: str | None) -> None:
+    """Change limits of a key; 'none' takes one away, and what is not named stays."""
+    given = {name: _limit(name, text) for name, text in limits.items() if text is not None}
+    order = msgspec.convert(given, LimitOrder)
+    with reach(directory) as operator:
+        view = operator.do(verbs.LIMIT, key_id, order=order)
     printing.document(view) if as_json else printing.key(view)
 
 

@@ -35,6 +35,7 @@ ACTS: "Mapping[Verb[Any], Callable[[OperatorApi], Act]]" = {
     verbs.REVOKE: lambda admin: admin.keys.revoke,
     verbs.ROTATE: lambda admin: admin.keys.rotate,
     verbs.EXPIRE: lambda admin: admin.keys.expire,
+    verbs.LIMIT: lambda admin: admin.keys.limit,
     verbs.FORGET: lambda admin: admin.keys.forget,
     verbs.LIST_MODELS: lambda admin: admin.models.all_and_fault,
     verbs.SHOW_MODEL: lambda admin: admin.show_model,
@@ -61,7 +62,7 @@ ACTS: "Mapping[Verb[Any], Callable[[OperatorApi], Act]]" = {
     verbs.DOCTOR: lambda admin: admin.doctor.report,
     verbs.USAGE: lambda admin: admin.usage.report,
 }
-"""Every verb except `STATS` and `LOG`, which describe a running server."""
+"""Every verb except `STATS`, `HISTORY` and `LOG`, which describe a running server."""
 
 
 class Local:

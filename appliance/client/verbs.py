@@ -26,6 +26,7 @@ from appliance.wire.keys import (
     ExpireOrder,
     KeyList,
     KeyView,
+    LimitOrder,
     MintedKey,
     MintOrder,
     RotatedKey,
@@ -44,7 +45,7 @@ from appliance.wire.models import (
     TrialView,
     TryOrder,
 )
-from appliance.wire.stats import Stats
+from appliance.wire.stats import ModelHistory, Stats
 from appliance.wire.usage import UsageReport
 
 T = TypeVar("T")
@@ -87,6 +88,7 @@ TOP_UP = Verb("POST", "/keys/{}/topup", KeyView, TopUpOrder, deadline_s=WRITE_S)
 REVOKE = Verb("POST", "/keys/{}/revoke", KeyView, deadline_s=WRITE_S)
 ROTATE = Verb("POST", "/keys/{}/rotate", RotatedKey, RotateOrder, deadline_s=WRITE_S)
 EXPIRE = Verb("POST", "/keys/{}/expire", KeyView, ExpireOrder, deadline_s=WRITE_S)
+LIMIT = Verb("POST", "/keys/{}/limits", KeyView, LimitOrder, deadline_s=WRITE_S)
 FORGET = Verb("DELETE", "/keys/{}", KeyView, deadline_s=LONG_S)
 LIST_MODELS = Verb("GET", "/models", ModelList, deadline_s=POLL_S)
 SHOW_MODEL = Verb("GET", "/models/{}", ModelView)
@@ -113,6 +115,7 @@ LIST_BACKUPS = Verb("GET", "/backup", BackupList)
 DOCTOR = Verb("GET", "/doctor", Report, deadline_s=LOOK_S)
 USAGE = Verb("GET", "/usage", UsageReport, query=("by", "since", "key", "model"), deadline_s=LOOK_S)
 STATS = Verb("GET", "/stats", Stats, query=("span",), deadline_s=POLL_S)
+HISTORY = Verb("GET", "/history", ModelHistory, query=("span", "model"), deadline_s=POLL_S)
 LOG = Verb("GET", "/log", LogView, query=("after",), deadline_s=POLL_S)
 
 

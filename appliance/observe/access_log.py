@@ -17,12 +17,13 @@ def note(ended: CallRecord) -> None:
     """Write one line: its fields with `log_format = "json"`, the most telling of them as text."""
     found = fields(ended)
     log.info(
-        "%s %s %s %s units=%s cost=%s ms=%s key=%s %s",
+        "%s %s %s %s tokens=%s documents=%s cost=%s ms=%s key=%s %s",
         ended.status,
         ended.code or "-",
         ended.model or "-",
         ended.tier or "-",
-        ended.units,
+        ended.tokens,
+        ended.documents,
         found["cost"],
         found["ms"],
         ended.key_id or "-",
@@ -40,9 +41,8 @@ def fields(ended: CallRecord) -> dict[str, Any]:
         "key": ended.key_id,
         "model": ended.model,
         "tier": ended.tier,
-        "units": ended.units,
-        "unit": "documents" if ended.is_documents else "tokens",
         "tokens": ended.tokens,
+        "documents": ended.documents,
         "cost": credits_text(ended.amount),
         "ms": round(ended.total_ms, 3),
         "stages": {stage: round(ms, 3) for stage, ms in ended.stages.items()},

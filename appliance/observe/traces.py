@@ -44,7 +44,7 @@ class Traces:
         to_wall_ns = now_ns - self._clock.monotonic_ns()
         parent = self._propagator.extract({"traceparent": ended.trace_parent})
         span = self._tracer.start_span(
-            f"{'rerank' if ended.is_documents else 'embeddings'} {ended.model or 'refused'}",
+            f"{'rerank' if ended.documents else 'embeddings'} {ended.model or 'refused'}",
             context=parent,
             kind=self._api.SpanKind.SERVER,
             start_time=now_ns - int(ended.total_ms * NS_PER_MS),
@@ -66,7 +66,7 @@ class Traces:
 def _attributes(ended: CallRecord) -> dict[str, str | int]:
     found: dict[str, str | int] = {
         "gen_ai.provider.name": "gigarouter",
-        "gen_ai.operation.name": "rerank" if ended.is_documents else "embeddings",
+        "gen_ai.operation.name": "rerank" if ended.documents else "embeddings",
         "gen_ai.usage.input_tokens": ended.tokens,
         "http.response.status_code": ended.status,
         "gigarouter.request_id": ended.request_id,

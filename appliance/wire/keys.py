@@ -110,6 +110,17 @@ class ExpireOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     expires: str
 
 
+class LimitOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Limits that a key shall have from now on; null is none, and one that is left out stays."""
+
+    daily_budget: str | msgspec.UnsetType | None = msgspec.UNSET
+    """Credits a UTC day, as decimal text."""
+    rpm: int | msgspec.UnsetType | None = msgspec.UNSET
+    tpm: int | msgspec.UnsetType | None = msgspec.UNSET
+    concurrency: int | msgspec.UnsetType | None = msgspec.UNSET
+    models: list[str] | msgspec.UnsetType | None = msgspec.UNSET
+
+
 class TopUpOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Credits to add, as decimal text."""
 

@@ -156,14 +156,14 @@ def test_each_operation_states_its_errors_headers_and_who_may_call_it(method, pa
         assert told >= BODY
     if "{" in path:
         assert "404" in told
-    success = operation["responses"]["200"]
+    success = next(each for name, each in operation["responses"].items() if name[0] == "2")
     assert "x-request-id" in headers_of(success)
     if "x-balance" in headers_of(success):
         assert told >= PAID
     for status, answer in operation["responses"].items():
-        [media] = [resolved(answer, DOCUMENT)["content"]] if status != "200" else [{}]
-        assert set(media) <= {"application/json"}
         headers = headers_of(answer)
+        if status[0] != "2":
+            assert set(resolved(answer, DOCUMENT)["content"]) == {"application/json"}
         if status in ("429", "503"):
             assert "retry-after" in headers
         if status == "401":

@@ -11,7 +11,7 @@ from tests.server import Server
 
 def report(**changed):
     return {
-        "operations": {"total": 2, "tested": 2},
+        "operations": {"selected": 2, "tested": 2},
         "phases": {name: {"status": "success"} for name in PHASES},
         "test_cases": {"generated": 1_234, "unique_failures": 0},
         "failures": [],
@@ -33,18 +33,18 @@ def test_what_is_not_checked_is_a_check_and_has_its_reason():
     [
         {"failures": [{"title": "Undocumented status code", "operations": ["GET /x"]}]},
         {"errors": [{"title": "Runtime Error", "count": 1}]},
-        {"operations": {"total": 2, "tested": 1}},
-        {"operations": {"total": 0, "tested": 0}},
+        {"operations": {"selected": 2, "tested": 1}},
+        {"operations": {"selected": 0, "tested": 0}},
         {"phases": {name: {"status": "skipped"} for name in PHASES}},
     ],
     ids=str,
 )
 def test_a_failure_an_error_and_an_operation_that_was_not_called_are_none_of_them_well(changed):
-    assert Found(0, report(), "").holds
-    assert not Found(0, report(**changed), "").holds
-    assert not Found(1, report(), "").holds
+    assert Found(PHASES, 0, report(), "").holds
+    assert not Found(PHASES, 0, report(**changed), "").holds
+    assert not Found(PHASES, 1, report(), "").holds
     assert "2 of 2 operations, 1,234 requests in 3 s (seed 1)" in schema.table(
-        Found(0, report(), "")
+        Found(PHASES, 0, report(), "")
     )
 
 
@@ -55,7 +55,6 @@ def test_a_few_operations_answer_as_the_document_says(tmp_path):
         found = schema.run(server, schema.parsed(words))
     finally:
         server.close()
-    assert found.report["failures"] == [], found.told
-    assert found.report["errors"] == [], found.told
+    assert found.holds, found.told
     assert found.report["operations"]["tested"] == 7
     assert found.report["test_cases"]["generated"] > 100

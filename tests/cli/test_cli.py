@@ -120,6 +120,7 @@ def story(data_dir, gguf):
     do("rotated", "keys", "show", key)
     do("expire", "keys", "expire", key, "90d")
     do("expire never", "keys", "expire", key, "never")
+    do("limit", "keys", "limit", key, "--rpm", "30", "--tpm", "none", "--models", EMBED)
     do("mint with scopes", "keys", "mint", "books", "--scopes", "usage, admin")
     do("revoke", "keys", "revoke", key)
     do("revoke again", "keys", "revoke", key)
@@ -196,6 +197,8 @@ def test_commands_give_the_same_documents_with_and_without_a_server(tmp_path, ma
     assert {key["name"] for key in served["list"]} >= {"Zoë's key", "free", "empty"}
     assert served["show"]["hint"] == f"{minted['key'][:7]}…{minted['key'][-4:]}"
     assert served["topup"]["credit"] == 1.000000000003
+    limits = ("rpm", "tpm", "concurrency", "daily_budget", "models")
+    assert [served["limit"][name] for name in limits] == [30, None, 4, 0.5, [EMBED]]
     assert served["show"]["revoked"] is None
     assert served["revoke"]["revoked"] is not None
     assert served["revoke again"] == served["revoke"]
@@ -317,6 +320,10 @@ MISTAKES = {
     "an overlap that is none": (("keys", "rotate", "KEY", "--overlap", "soon"), "'soon'"),
     "an overlap too long": (("keys", "rotate", "KEY", "--overlap", "31d"), "30d"),
     "a moved expiry that is none": (("keys", "expire", "KEY", "soon"), "'soon'"),
+    "a limit that is none": (("keys", "limit", "KEY", "--rpm", "0"), "rpm"),
+    "a limit for no model": (("keys", "limit", "KEY", "--models", ","), "models"),
+    "no limit at all": (("keys", "limit", "KEY"), "daily_budget"),
+    "an unknown key limited": (("keys", "limit", NO_KEY, "--rpm", "1"), NO_KEY),
     "an unknown key rotated": (("keys", "rotate", NO_KEY), NO_KEY),
     "an unknown key forgotten": (("keys", "forget", NO_KEY), NO_KEY),
     "an unknown key shown": (("keys", "show", NO_KEY), NO_KEY),

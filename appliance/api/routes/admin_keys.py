@@ -11,7 +11,7 @@ from appliance.api.audit import note_target, order_of
 from appliance.api.request import AnyRequest
 from appliance.api.routes.public import answer
 from appliance.api.services import Services
-from appliance.wire.keys import ExpireOrder, MintOrder, RotateOrder, TopUpOrder
+from appliance.wire.keys import ExpireOrder, LimitOrder, MintOrder, RotateOrder, TopUpOrder
 
 T = TypeVar("T", MintOrder, TopUpOrder)
 
@@ -70,6 +70,15 @@ async def expire_key(
     return answer(await services.admin.keys.expire(key_id, order))
 
 
+@post("/{key_id:str}/limits")
+async def limit_key(
+    key_id: FromPath[str], request: AnyRequest, services: NamedDependency[Services]
+) -> Response[bytes]:
+    """Change what the key may do."""
+    order = await order_of(request, services.limits, LimitOrder)
+    return answer(await services.admin.keys.limit(key_id, order))
+
+
 @delete("/{key_id:str}", status_code=200)
 async def forget_key(key_id: FromPath[str], services: NamedDependency[Services]) -> Response[bytes]:
     """Revoke the key and remove its name and credentials; its transfers stay."""
@@ -94,6 +103,7 @@ keys_router = Router(
         revoke_key,
         rotate_key,
         expire_key,
+        limit_key,
         forget_key,
     ],
 )

@@ -302,3 +302,18 @@ def test_what_a_refused_call_did_not_use_is_given_back(error, left):
     headers = limiter.headers(who)
     remaining = [int(headers[f"x-ratelimit-remaining-{noun}"]) for noun in ("requests", "tokens")]
     assert tuple(remaining) == left
+
+
+def test_a_key_with_another_rate_keeps_what_it_took_of_this_minute():
+    clock = HandClock()
+    limiter = Limiter(clock)
+    for _ in range(40):
+        call(limiter, key(rpm=60))
+    assert limiter.headers(key(rpm=100))["x-ratelimit-remaining-requests"] == "60"
+    for _ in range(60):
+        call(limiter, key(rpm=100))
+    with pytest.raises(RateLimited, match="30 requests a minute"):
+        call(limiter, key(rpm=30))
+    clock.advance(2)
+    call(limiter, key(rpm=30))
+    call(limiter, key(rpm=None))

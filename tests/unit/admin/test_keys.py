@@ -5,9 +5,10 @@ import os
 
 import pytest
 
+from appliance.accounts.keyring import load
 from appliance.core.errors import InvalidRequest, KeyNotFound, StoreFailed
 from appliance.core.limits import Limits
-from appliance.wire.keys import ExpireOrder, RotatedKey, RotateOrder, TopUpOrder
+from appliance.wire.keys import ExpireOrder, LimitOrder, RotatedKey, RotateOrder, TopUpOrder
 from tests.appliance import HandClock, bench
 from tests.server import EMBED
 
@@ -235,6 +236,50 @@ def test_no_expiry_brings_a_revoked_key_back(tmp_path):
     prove(tmp_path, story, preload=False)
 
 
+# -- limits -------------------------------------------------------------------------------------
+
+
+def test_limits_are_changed_one_by_one_and_hold_over_a_restart(tmp_path):
+    async def story(on):
+        keys = on.appliance.admin.keys
+        minted = await on.mint(rpm=60, concurrency=4, daily_budget="1")
+        after = await keys.limit(minted.id, LimitOrder(rpm=2, daily_budget=None, models=[EMBED]))
+        wanted = (2, 4, None, None, (EMBED,))
+        assert _limits(after) == wanted
+        assert _limits(await keys.limit(minted.id, LimitOrder(tpm=9))) == (2, 4, 9, None, (EMBED,))
+        auth = {"authorization": f"Bearer {minted.key}"}
+        told = [
+            (await on.client.post("/v1/embeddings", json=BODY, headers=auth)).status_code
+            for _ in range(3)
+        ]
+        assert told == [200, 200, 429]
+        with pytest.raises(InvalidRequest, match="name one of daily_budget, rpm"):
+            await keys.limit(minted.id, LimitOrder())
+        for order, param in ((LimitOrder(rpm=0), "rpm"), (LimitOrder(daily_budget="x"), "daily")):
+            with pytest.raises(InvalidRequest, match=param):
+                await keys.limit(minted.id, order)
+        rows = await on.books.writer.run(load)
+        [kept] = [key for key in rows if key.id == minted.id]
+        assert (kept.limits.rpm, kept.limits.tpm, kept.limits.models) == (2, 9, (EMBED,))
+
+    prove(tmp_path, story)
+
+
+def test_no_limit_brings_a_revoked_key_back(tmp_path):
+    async def story(on):
+        keys = on.appliance.admin.keys
+        minted = await on.mint()
+        await keys.revoke(minted.id)
+        assert (await keys.limit(minted.id, LimitOrder(rpm=5))).rpm == 5
+        assert await works(on, minted.key) == [False]
+
+    prove(tmp_path, story, preload=False)
+
+
+def _limits(view):
+    return view.rpm, view.concurrency, view.tpm, view.daily_budget, view.models
+
+
 # -- forgetting ---------------------------------------------------------------------------------
 
 
@@ -268,11 +313,14 @@ def test_a_forgotten_key_shows_as_that_and_its_books_stay(tmp_path):
     prove(tmp_path, story)
 
 
-@pytest.mark.parametrize("verb", ["rotate", "expire", "forget", "revoke", "top_up", "show"])
+@pytest.mark.parametrize(
+    "verb", ["rotate", "expire", "limit", "forget", "revoke", "top_up", "show"]
+)
 def test_a_verb_for_a_key_that_is_not_there_says_so(tmp_path, verb):
     orders = {
         "rotate": [RotateOrder()],
         "expire": [ExpireOrder("1d")],
+        "limit": [LimitOrder(rpm=1)],
         "top_up": [TopUpOrder("1")],
     }
 

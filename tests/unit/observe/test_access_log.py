@@ -22,15 +22,16 @@ def test_a_call_is_one_line_with_everything_but_its_content(caplog):
         "key": "key_1",
         "model": "m",
         "tier": "realtime",
-        "units": 7,
-        "unit": "tokens",
         "tokens": 7,
+        "documents": 0,
         "cost": "0.00000000014",
         "ms": 12.0,
         "stages": {"queue": 1.235},
     }
     said = logs.TextFormatter().format(line)
-    assert "200 - m realtime units=7 cost=0.00000000014 ms=12.0 key=key_1 req_1" in said
+    assert (
+        "200 - m realtime tokens=7 documents=0 cost=0.00000000014 ms=12.0 key=key_1 req_1" in said
+    )
     assert "alice" not in said
 
 

@@ -97,7 +97,7 @@ def test_a_call_is_a_span_and_each_of_its_stages_one_below_it():
 def test_a_failure_of_the_server_is_an_error_and_a_refusal_is_none():
     _, found = sent(
         record(status=500, code="internal_error", model="", spans={}),
-        record(status=402, code="insufficient_credit", is_documents=True, spans={}),
+        record(status=402, code="insufficient_credit", documents=2, spans={}),
     )
     failed, refused = found["embeddings refused"], found["rerank m"]
     assert (failed.status.code, failed.status.message) == (2, "internal_error")
