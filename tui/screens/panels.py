@@ -107,7 +107,7 @@ def _of_device(device: DeviceView, width: int) -> Line:
 
 
 def _gauge(name: str, share: float, said: str, width: int) -> Line:
-    room = width - 8 - len(said) - 1
+    room = width - 8 - cell_len(said) - 1
     look = "bad" if share >= TIGHT and name not in ("workers", "batches") else "middle"
     bar = figures.bar(share, room) + " " if room >= 4 else ""  # noqa: PLR2004 - less says nothing
     return (cut(name, 8), ""), (bar, look), (said, "dim")

@@ -69,7 +69,8 @@ class Welcome(ModalScreen[None]):
         text.append(f"{plain(self._starter)}: works now\n")
         for model in suggested(self._models, self._engines, SUGGESTED_MAX):
             text.append("Fits  ", style="bold")
-            text.append(f"{plain(model.id)} ({figures.size(size_of(model))}): 2, then p\n")
+            about = f"{model.task}, {figures.size(size_of(model))}"
+            text.append(f"{plain(model.id)} ({about}): 2, then p\n")
         text.append("Key   ", style="bold")
         text.append(UNLIMITED)
         return text
@@ -126,5 +127,5 @@ class Welcome(ModalScreen[None]):
 
     @on(Button.Pressed, "#close")
     def action_leave(self) -> None:
-        """Close the dialog; the plaintext is not kept."""
+        """Close the dialog; the key is not kept."""
         self.dismiss(None)
