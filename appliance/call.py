@@ -31,6 +31,14 @@ class Client(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class Meant:
+    """Which model a request means: a refusal is counted for it, too."""
+
+    model: str = ""
+    """Its id as soon as it is known; empty until then, and where the catalogue has no such name."""
+
+
 PATIENCE_S = 60.0
 """Of a caller who does not say how long it waits."""
 PATIENCE_BATCH_S = 300.0
@@ -55,6 +63,7 @@ class Call:
     """What ends when its texts are tokenized and given to the engine, or never will be."""
     idempotency_key: Repeatable | None = None
     """How the call is known again if its client sends it twice; None: it is not."""
+    meant: Meant = field(default_factory=Meant)
 
     @property
     def is_of_a_batch(self) -> bool:
@@ -64,13 +73,19 @@ class Call:
 
 @dataclass(slots=True)
 class Timings:
-    """Milliseconds of each stage, for the `server-timing` header."""
+    """The stages of one call, for the `server-timing` header."""
 
-    stages: dict[str, float] = field(default_factory=dict)
+    spans: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """By stage, when it began and ended, by the monotonic clock."""
 
     def add(self, stage: str, from_ns: int, to_ns: int) -> None:
         """Note one stage."""
-        self.stages[stage] = max(0, to_ns - from_ns) / NS_PER_MS
+        self.spans[stage] = from_ns, max(from_ns, to_ns)
+
+    @property
+    def stages(self) -> dict[str, float]:
+        """Return the milliseconds of each stage."""
+        return {name: (end - start) / NS_PER_MS for name, (start, end) in self.spans.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +103,16 @@ class Answer:
     """True: the first call with its Idempotency-Key was charged, and this one is not."""
     timings: Timings
     body: bytes
+
+    @property
+    def tokens_sold(self) -> int:
+        """Tokens that it is counted with; none where the same call was answered before."""
+        return 0 if self.is_replay else self.plan.tokens
+
+    @property
+    def documents_sold(self) -> int:
+        """Documents that it is counted with, likewise; none where tokens are sold."""
+        return self.units if self.spec.task == "rerank" and not self.is_replay else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 from appliance.accounts.failed_auth import FailedAuthLimiter
 from appliance.accounts.limiter import Limiter
@@ -30,9 +29,8 @@ from appliance.api.pace import Pace
 from appliance.api.paid import PaidCalls
 from appliance.api.services import Services
 from appliance.batches.offline import Offline
-from appliance.core.clock import Clock, utc_day
+from appliance.core.clock import Clock
 from appliance.core.limits import Limits
-from appliance.core.units import Picocredits
 from appliance.descriptors import current
 from appliance.engine.crash_marker import culprits
 from appliance.engine.fake_loader import FakeLoader
@@ -41,18 +39,16 @@ from appliance.engine.loader import LlamaLoader, Loader
 from appliance.engine.model_limits import memory_budget
 from appliance.engine.screening import Screening
 from appliance.hub.downloads import Downloads
-from appliance.ledger import usage
 from appliance.ledger.audit_schedule import AuditSchedule
 from appliance.ledger.backup_schedule import BackupSchedule
 from appliance.ledger.billing import Billing
 from appliance.ledger.books import Books
 from appliance.ledger.retention_schedule import RetentionSchedule
 from appliance.machine import cores
+from appliance.metering import Chore, metering
 from appliance.model_lookup import ModelLookup
 from appliance.observe.log_buffer import LogBuffer
-from appliance.observe.loop_lag import LoopLag
 from appliance.observe.meters import Meters
-from appliance.observe.metrics import Metrics
 from appliance.pipeline import Pipeline
 from appliance.scheduler.cache import VectorCache
 from appliance.scheduler.file_watch import FileWatch
@@ -62,7 +58,6 @@ from appliance.scheduler.threads import ThreadPool
 from appliance.settings import Settings
 from appliance.store.audit_log import AuditLog
 from appliance.store.datadir import DataDir
-from appliance.store.reader import reading
 from appliance.token_inputs import TokenInputs
 from appliance.tokenizing import Tokenizing
 
@@ -86,13 +81,6 @@ class Appliance:
         await self.residency.preload(
             spec for spec in self.models.catalog if spec.entry.preload and spec.path.exists()
         )
-
-
-class Chore(Protocol):
-    """A background task of the server."""
-
-    async def run(self) -> None:
-        """Run until cancelled."""
 
 
 @asynccontextmanager
@@ -123,7 +111,7 @@ async def open_appliance(
     parts = directory, books, models, schedule, limits, downloads, settings
     admin = OperatorApi.over(*parts, residency=residency, screening=screening)
     authenticator = _authenticator(books, settings, limits, admin.audit_log)
-    metrics, meters = _metering(books)
+    metrics, meters, counting = metering(books, settings)
     paid = _paid(pipeline, authenticator, limiter, meters, clock, settings)
     token_inputs = _token_inputs(settings, models, pipeline.models, threads, limits)
     offline = await Offline.over(
@@ -149,7 +137,8 @@ async def open_appliance(
     edge = _edge(settings, authenticator.clients, clock, limits)
     app = create_app(services, _guard(directory, authenticator, settings), edge)
     own: tuple[Chore, ...] = (schedule, authenticator.refused, edge.connections, *offline.chores)
-    chores = (*own, *_of_books(directory, books, settings), *_watches(clock, metrics, residency))
+    watching = FileWatch(residency.pool)
+    chores = (*counting, *own, *_of_books(directory, books, settings), watching)
     async with _running(chores, downloads, billing, residency, pools, screening):
         yield Appliance(app, pipeline, residency, admin, models, loader)
 
@@ -171,15 +160,6 @@ def _paid(
         default_wait_s=settings.default_wait_s,
         daily_budget_passes=settings.daily_budget_status == 429,  # noqa: PLR2004 - as it is written
     )
-
-
-def _metering(books: Books) -> tuple[Metrics, Meters]:
-    metrics = Metrics()
-    return metrics, Meters(books.clock, _charged_today(books), on_call=metrics.note)
-
-
-def _watches(clock: Clock, metrics: Metrics, residency: Residency) -> tuple[Chore, ...]:
-    return LoopLag(clock, metrics.note_lag), FileWatch(residency.pool)
 
 
 def _of_books(directory: DataDir, books: Books, settings: Settings) -> tuple[Chore, ...]:
@@ -248,13 +228,6 @@ def _pipeline(
     )
     books.keyring.on_revoked = pipeline.drop
     return pipeline
-
-
-def _charged_today(books: Books) -> Picocredits:
-    today = utc_day(books.clock.wall_us())
-    with reading(books.writer.path) as connection:
-        rows = usage.read(connection, by="day", since_day=today)
-    return Picocredits(sum(row.amount for row in rows))
 
 
 def _residency(

@@ -14,6 +14,7 @@ from typing import TextIO
 
 from appliance.core.redaction import redacted
 from appliance.core.text import visible, visible_lines
+from appliance.observe.access_log import NAME as ACCESS
 from appliance.observe.log_buffer import LogBuffer
 from appliance.store.bounded_file import shift_if_long
 
@@ -21,7 +22,10 @@ NAMES = ("gigarouter", "granian", "_granian")
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line; its texts are visible, so that printing them is safe too."""
+    """One JSON object a line; its texts are visible, so that printing them is safe too.
+
+    `fields` of a record are the object's own: of none but words and numbers of ours.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as JSON."""
@@ -30,6 +34,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": visible(redacted(record.getMessage())),
+            **getattr(record, "fields", {}),
         }
         if record.exc_info:
             line["exception"] = visible_lines(redacted(self.formatException(record.exc_info)))
@@ -73,6 +78,8 @@ def configure(log_format: str, *, debug: bool = False, own_file: Path | None = N
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     root = logging.getLogger()
     log_buffer = LogBuffer()
+    # A busy server's calls would leave no room for anything else in the console.
+    log_buffer.addFilter(lambda record: record.name != ACCESS)
     root.handlers[:] = [handler, log_buffer]
     root.setLevel(logging.WARNING)
     for name in NAMES:

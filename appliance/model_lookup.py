@@ -6,6 +6,7 @@ A key that is bound to some models knows of no others: they are not found, and n
 from collections.abc import Callable, Sequence
 
 from appliance.accounts.key import Key
+from appliance.call import Meant
 from appliance.catalog.catalog import Catalog
 from appliance.catalog.spec import ModelSpec
 from appliance.pricing.tariff import TaskKind
@@ -27,19 +28,23 @@ class ModelLookup:
         self._residency = residency
         self._default_models = default_models
 
-    def find(self, key: Key, name: str) -> ModelSpec:
-        """Return the model with this name, whatever it does.
+    def find(self, key: Key, name: str, meant: Meant | None = None) -> ModelSpec:
+        """Return the model with this name, whatever it does; `meant` is told of one that is known.
 
         Raises:
             ModelNotFound: no model has this name, or this key may not know of it.
             ModelNotServed: its file is missing or unusable.
         """
         spec = self._known_to(key).find(name)
+        if meant is not None:
+            meant.model = spec.id
         self._residency.require_served(spec)
         return spec
 
-    def resolve(self, key: Key, name: str | None, task: TaskKind) -> ModelSpec:
-        """Return the model for a task, by its name or as the default.
+    def resolve(
+        self, key: Key, name: str | None, task: TaskKind, meant: Meant | None = None
+    ) -> ModelSpec:
+        """Return the model for a task, by its name or as the default; `meant` as for `find`.
 
         The default is the first of the key's own list that does the task; a key without a list has
         the server's.
@@ -50,8 +55,12 @@ class ModelLookup:
             InvalidRequest: there is no default model, or several could be meant.
         """
         known = self._known_to(key)
+        found = meant or Meant()
         if name is None:
-            return self._default(known, task, key.limits.models or ())
+            spec = self._default(known, task, key.limits.models or ())
+            found.model = spec.id
+            return spec
+        found.model = known.find(name).id
         spec = known.resolve(name, task)
         self._residency.require_served(spec)
         return spec

@@ -14,14 +14,10 @@ from contextlib import contextmanager
 
 from appliance.accounts.key import Key
 from appliance.accounts.limiter import Limiter
-from appliance.call import Answer, Call, Quote, Timings
+from appliance.call import Answer, Call, Meant, Quote, Timings
 from appliance.catalog.spec import ModelSpec
 from appliance.core.clock import Clock
-from appliance.core.errors import (
-    Draining,
-    InferenceFailed,
-    InvalidKey,
-)
+from appliance.core.errors import Draining, InferenceFailed, InvalidKey
 from appliance.core.failpoint import reach
 from appliance.core.limits import Limits
 from appliance.core.units import credits_of
@@ -154,7 +150,9 @@ class Pipeline:
                 self._realtime_ended_ns = self._clock.monotonic_ns()
 
     @contextmanager
-    def looked_up(self, key: Key, model: str | None) -> Iterator[tuple[ModelSpec, Lease]]:
+    def looked_up(
+        self, key: Key, model: str | None, meant: Meant
+    ) -> Iterator[tuple[ModelSpec, Lease]]:
         """Yield a model and a lease on it, for what needs its tokenizer alone and costs nothing.
 
         Without a name it is the key's default model for embeddings. It counts as one of the key's
@@ -166,9 +164,9 @@ class Pipeline:
         if self.draining:
             raise Draining
         if model is None:
-            spec = self.models.resolve(key, None, "embeddings")
+            spec = self.models.resolve(key, None, "embeddings", meant)
         else:
-            spec = self.models.find(key, model)
+            spec = self.models.find(key, model, meant)
         self.in_flight += 1
         self._idle.clear()
         try:
@@ -194,7 +192,7 @@ class Pipeline:
         """
         if self.draining:
             raise Draining
-        spec = self.models.resolve(call.key, task.model, task.kind)
+        spec = self.models.resolve(call.key, task.model, task.kind, call.meant)
         task.validate(spec)
         return spec
 
@@ -325,9 +323,9 @@ class Pipeline:
             )
         timings.add("tokenize", began_ns, self._clock.monotonic_ns())
         require_bounded(plan.tokens, self.limits, param=task.param)
-        return plan, await self._purchase(call, spec, task.units(spec, plan))
+        return plan, await self._purchase(call, spec, task.units(spec, plan), plan.tokens)
 
-    async def _purchase(self, call: Call, spec: ModelSpec, units: int) -> Purchase:
+    async def _purchase(self, call: Call, spec: ModelSpec, units: int, tokens: int = 0) -> Purchase:
         return Purchase(
             key_id=call.key.id,
             request_id=call.request_id,
@@ -337,6 +335,7 @@ class Pipeline:
             each=spec.tariff.each(call.tier),
             price=await self._billing.prices.version(spec.id, spec.tariff),
             daily_budget=call.key.limits.daily_budget,
+            tokens=tokens,
         )
 
     async def _require_worth(self, call: Call, task: Task, spec: ModelSpec, tokens: int) -> None:

@@ -109,6 +109,10 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     whose files did not come with the program (auto), all of them, or none."""
 
 
+Endpoint = Annotated[str, msgspec.Meta(pattern=r"^(https?://\S+)?$", max_length=500)]
+"""A URL, or nothing."""
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything an operator can choose; with the defaults only this machine is served."""
 
@@ -125,6 +129,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     insecure_http: bool = False
     """True: they may do so without TLS. Keys and texts then travel readable."""
     log_format: Literal["text", "json"] = "text"
+    access_log: bool = False
+    """True: the log has a line for each call, with everything about it but its content."""
+    otlp_endpoint: Endpoint = ""
+    """Base URL of an OpenTelemetry collector that spans of calls are sent to, by HTTP; empty: none
+    are made. Needs the extra `otel`."""
     threads: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
     """Compute threads of one engine; 0: all cores that this process may use, by its
     affinity and its container's CPU quota."""

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from appliance.accounts.key import Key
+from appliance.call import Meant
 from appliance.core.errors import ApplianceError, TokenInputUnsupported
 from appliance.core.limits import Limits
 from appliance.model_lookup import ModelLookup
@@ -61,8 +62,10 @@ class TokenInputs:
         self._told: set[Path] = set()
         """Files that the log has named as not the published ones."""
 
-    async def resolved(self, task: EmbedTask, key: Key) -> EmbedTask:
+    async def resolved(self, task: EmbedTask, key: Key, meant: Meant | None = None) -> EmbedTask:
         """Return a task with texts, or with ids that are the model's own; others as they are.
+
+        `meant` is told of the model, if ids are sent for one that is known.
 
         Raises:
             TokenInputUnsupported: ids are refused, or their vocabulary is not here.
@@ -72,7 +75,7 @@ class TokenInputs:
         sent = task.sent
         if sent.token_ids is None:
             return task
-        choice = self._choice(sent.model, key)
+        choice = self._choice(sent.model, key, meant)
         if choice == "own":
             own = msgspec.structs.replace(sent, are_own=True)
             return replace(task, sent=own)
@@ -87,10 +90,10 @@ class TokenInputs:
             texts = await asyncio.wrap_future(future)
         return replace(task, sent=msgspec.structs.replace(sent, texts=texts, token_ids=None))
 
-    def _choice(self, model: str | None, key: Key) -> TokenIds:
+    def _choice(self, model: str | None, key: Key, meant: Meant | None) -> TokenIds:
         """Return what the model's entry says, or else the setting."""
         try:
-            own = self._models.resolve(key, model, "embeddings").entry.token_ids
+            own = self._models.resolve(key, model, "embeddings", meant).entry.token_ids
         except ApplianceError:  # the pipeline says so, to whom and how it should
             own = None
         return own or self._chosen

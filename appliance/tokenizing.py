@@ -7,7 +7,7 @@ each key on the tokenizers' threads.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ import orjson
 
 from appliance.accounts.held_bytes import CallBytes
 from appliance.accounts.key import Key
+from appliance.call import Meant
 from appliance.catalog.spec import ModelSpec
 from appliance.core.errors import InvalidRequest
 from appliance.core.limits import Limits
@@ -39,7 +40,7 @@ TEI_TOKENS_MAX = 100_000
 COUNT_CHARS = 100
 """What a count takes besides its characters, in characters."""
 
-Lookup = Callable[[Key, str | None], AbstractContextManager[tuple[ModelSpec, Lease]]]
+Lookup = Callable[[Key, str | None, Meant], AbstractContextManager[tuple[ModelSpec, Lease]]]
 """From a model's name to the model and a lease on it: `Pipeline.looked_up`."""
 
 
@@ -51,6 +52,7 @@ class FreeCall:
     wait_s: float
     """How long to wait for a model's file to be tried."""
     held: CallBytes
+    meant: Meant = field(default_factory=Meant)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class Tokenizing:
         Raises:
             ApplianceError: every refusal of the error table that is not about money.
         """
-        with self._look_up(call.key, sent.model) as (spec, lease):
+        with self._look_up(call.key, sent.model, call.meant) as (spec, lease):
             encoder = await self._encoder(call, spec)
             tokens = await self._tokens(call, sent.texts, encoder, lease)
             size = sum(map(len, tokens))
@@ -102,7 +104,7 @@ class Tokenizing:
             InvalidRequest: an id is none of the model's; the message gives its place.
             ApplianceError: every other refusal that is not about money.
         """
-        with self._look_up(call.key, sent.model) as (spec, lease):
+        with self._look_up(call.key, sent.model, call.meant) as (spec, lease):
             encoder = await self._encoder(call, spec)
             size = sum(map(len, sent.tokens))
             call.held.take(size * TOKEN_BYTES)
@@ -121,7 +123,7 @@ class Tokenizing:
             InvalidRequest: a single character does not fit into a segment.
             ApplianceError: every other refusal that is not about money.
         """
-        with self._look_up(call.key, sent.model) as (spec, lease):
+        with self._look_up(call.key, sent.model, call.meant) as (spec, lease):
             encoder = await self._encoder(call, spec)
             cutting = _Cutting(sent, spec, encoder)
             if len(sent.text) <= INLINE_CHARS:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from licences import licence_of
 from packaging.requirements import Requirement
+from vendor import PACKAGES, STATIC
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = ROOT / "packaging/lock/run.txt"
@@ -71,10 +72,31 @@ def models() -> list[dict[str, object]]:
     ]
 
 
+def bundled() -> list[dict[str, object]]:
+    """Return a component for each package of others' whose files pages load."""
+    return [
+        {
+            "type": "library",
+            "bom-ref": f"pkg:npm/{package.name}@{package.version}",
+            "name": package.name,
+            "version": package.version,
+            "purl": f"pkg:npm/{package.name}@{package.version}",
+            "hashes": [
+                {"alg": "SHA-256", "content": copy.sha256}
+                for copy in package.copies
+                if copy.path.parent == STATIC
+            ],
+            "licenses": [{"license": {"id": package.licence}}],
+        }
+        for package in PACKAGES
+        if package.copies[0].path.parent == STATIC
+    ]
+
+
 def document() -> dict[str, object]:
     lock = LOCK.read_text(encoding="utf-8")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    parts = [*components(lock), *models()]
+    parts = [*components(lock), *bundled(), *models()]
     name = f"pkg:pypi/{project['name']}@{project['version']}"
     content = hashlib.sha256(json.dumps([name, parts]).encode()).hexdigest()
     return {

@@ -114,6 +114,10 @@ class KeyAdmin:
             scopes=key.scopes,
         )
 
+    def has_live(self) -> bool:
+        """Return whether there is a key that works."""
+        return self._keyring.has_live(self._clock.wall_us())
+
     def _new_key(self, order: MintOrder, text: str, now_us: int) -> Key:
         expiry_s = checked_expiry_s(order.expires)
         return Key(

@@ -14,15 +14,17 @@ from appliance.core.clock import MICROSECONDS_PER_DAY, Clock, iso, utc_day
 from appliance.core.errors import InvalidRequest
 from appliance.core.time_span import UNITS_S
 from appliance.core.units import credits_of
-from appliance.ledger import usage
+from appliance.ledger import calls, usage
+from appliance.ledger.calls import ChargedCall
 from appliance.ledger.usage import By, Usage
 from appliance.store.datadir import DataDir
 from appliance.store.reader import reading
+from appliance.wire.calls import ChargedPage, ChargedView
 from appliance.wire.usage import UsageReport, UsageRow
 
 ALL = "all"
 """Every key, every model, or every day."""
-GROUPS: tuple[By, ...] = ("day", "model", "key")
+GROUPS: tuple[By, ...] = ("day", "model", "key", "tier")
 COLUMNS = ("group", "name", "calls", "tokens", "documents", "credits", "refunds", "refunded")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """A spreadsheet reads a cell that begins with one of these as a formula."""
@@ -60,6 +62,17 @@ class UsageAdmin:
             data=[self._row(row, group) for row in rows],
             total=_total(rows),
         )
+
+    async def calls(self, key_id: str, before: int, limit: int) -> ChargedPage:
+        """Return calls that a key was charged for, the newest first, before a transfer."""
+        found = await asyncio.to_thread(self._calls, key_id, before, limit + 1)
+        shown = found[:limit]
+        after = shown[-1].seq if len(found) > limit else None
+        return ChargedPage([_charged(each) for each in shown], after)
+
+    def _calls(self, key_id: str, before: int, limit: int) -> list[ChargedCall]:
+        with reading(self._directory.database) as connection:
+            return calls.read(connection, key_id, before=before, limit=limit)
 
     async def days(self, key_id: str) -> list[Usage]:
         """Return all that a key ever used, by day."""
@@ -103,6 +116,19 @@ class UsageAdmin:
             refunds=row.refunds,
             refunded=credits_of(row.refunded),
         )
+
+
+def _charged(call: ChargedCall) -> ChargedView:
+    return ChargedView(
+        at=iso(call.at_us) or "",
+        request_id=call.request_id,
+        model=call.model,
+        tier=call.tier,
+        units=call.units,
+        unit="documents" if call.is_documents else "tokens",
+        cost=credits_of(call.amount),
+        refunded=call.is_refunded,
+    )
 
 
 def as_csv(report: UsageReport) -> str:

@@ -18,15 +18,18 @@ from appliance.api.disconnect import ClientGone
 from appliance.api.edge import Edge, answer_refusal
 from appliance.api.guard import OperatorGuard
 from appliance.api.head import answer_head, check_head
+from appliance.api.page import template_config
 from appliance.api.request import AnyRequest, request_id_of
 from appliance.api.routes import (
     account,
+    account_calls,
     batches,
     cohere,
     embeddings,
     files,
     ollama,
     operator,
+    pages,
     public,
     rerank,
     tei,
@@ -107,13 +110,19 @@ HANDLERS = (
     batches.list_batches,
     batches.show_batch,
     batches.cancel_batch,
-    public.say_hello,
     public.list_models,
     public.show_model,
     public.openapi,
     public.health,
     account.show_account,
     account.show_current_key,
+    account_calls.show_own_usage,
+    account_calls.list_own_calls,
+    account_calls.rotate_own_key,
+    pages.show_catalogue,
+    pages.show_reference,
+    pages.show_playground,
+    pages.read_asset,
 )
 """Every route but the operator's."""
 
@@ -130,7 +139,9 @@ def create_app(services: Services, guard: OperatorGuard, edge: Edge) -> Applicat
 
     async def shared(message: Message, scope: Scope) -> None:
         if message["type"] == "http.response.start":
-            MutableScopeHeaders.from_message(message).update(edge.cors.headers(Request(scope)))
+            headers = MutableScopeHeaders.from_message(message)
+            for name, value in edge.cors.headers(Request(scope)).items():
+                headers.extend_header_value(name, value)  # `vary` may name other headers already
 
     application = Application(
         route_handlers=[*HANDLERS, operator.operator_router(guard)],
@@ -143,6 +154,7 @@ def create_app(services: Services, guard: OperatorGuard, edge: Edge) -> Applicat
         before_send=[slowed_down, _complete_headers, shared, written_down],
         # Our own document is served; Litestar's would load pages from the network.
         openapi_config=None,
+        template_config=template_config(),
         # Bodies are bounded where they are read, so that the key is checked first.
         request_max_body_size=None,
         logging_config=None,

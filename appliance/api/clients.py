@@ -65,6 +65,13 @@ class Clients:
             return False  # the proxy does not say for whom it asks
         return is_loopback(address) or address == self._own_address
 
+    def scheme(self, connection: AnyConnection) -> str:
+        """Return `http` or `https`, as the client sees it: of a trusted proxy what it says."""
+        sent = connection.headers.get("x-forwarded-proto", "").rpartition(",")[2].strip().lower()
+        if sent in ("http", "https") and self._is_trusted(peer_of(connection)):
+            return sent
+        return "https" if connection.scope["scheme"] == "https" else "http"
+
     def _is_trusted(self, text: str) -> bool:
         if not self._trusted:
             return False

@@ -34,8 +34,9 @@ from appliance.api.request import (
     refuse_large,
     request_id_of,
     tier_of,
+    trace_parent_of,
 )
-from appliance.call import PATIENCE_BATCH_S, PATIENCE_S, Answer, Call, Quote
+from appliance.call import PATIENCE_BATCH_S, PATIENCE_S, Answer, Call, Meant, Quote
 from appliance.core.clock import Clock
 from appliance.core.errors import ApplianceError, DailyBudgetExceeded, DailyBudgetSpent
 from appliance.core.failpoint import reach
@@ -68,6 +69,7 @@ class PaidRequest:
     is_dry_run: bool
     began_ns: int
     authenticated_ns: int
+    meant: Meant
 
     async def answer(self, task: Task) -> Response[bytes]:
         """Return the answer to a task, or what it would cost if that was asked.
@@ -134,6 +136,7 @@ class PaidCalls:
             raise
         authenticated_ns = self._clock.monotonic_ns()
         held = request.scope["state"]["held"] = self._held.of_call(key.id)
+        meant = Meant()
         try:
             yield PaidRequest(
                 calls=self,
@@ -147,10 +150,11 @@ class PaidCalls:
                 is_dry_run=is_dry_run(request),
                 began_ns=began_ns,
                 authenticated_ns=authenticated_ns,
+                meant=meant,
             )
         except Exception as error:
             shown = self._shown(error)
-            self._refused(request, shown, began_ns, key)
+            self._refused(request, shown, began_ns, key, meant.model)
             note_headers(request, self._limiter.headers(key))
             if shown is not error:
                 raise shown from None
@@ -181,12 +185,15 @@ class PaidCalls:
                 idempotency_key=idempotency_key_of(
                     paid.request, task.kind, task.shape, paid.tier, paid.body
                 ),
+                meant=paid.meant,
             )
             if paid.is_dry_run:
-                return self._quoted(call, task, await self._pipeline.quote(call, task))
+                quote = await self._pipeline.quote(call, task)
+                self._note(paid.request, paid.began_ns, key=paid.key, model=quote.spec.id)
+                return self._quoted(call, task, quote)
             answer = await self._pipeline.run(call, task)
         headers = self._headers(call, answer, paid)
-        self._answered(call, answer, paid.began_ns)
+        self._answered(call, answer, paid.began_ns, trace_parent_of(paid.request))
         if paid.wait_s is not None:
             headers["preference-applied"] = f"wait={paid.wait_s}"
         reach("before_send")
@@ -209,12 +216,12 @@ class PaidCalls:
         """
         wait_s = self._default_wait_s if paid.wait_s is None else paid.wait_s
         with watched(paid.request):
-            answer = await work(FreeCall(paid.key, wait_s, paid.held))
+            answer = await work(FreeCall(paid.key, wait_s, paid.held, paid.meant))
         self._note(paid.request, paid.began_ns, key=paid.key, model=answer.model)
         headers = {"x-cost": "0", **self._limiter.headers(paid.key)}
         return Response(answer.body, status_code=200, media_type=JSON, headers=headers)
 
-    def _answered(self, call: Call, answer: Answer, began_ns: int) -> None:
+    def _answered(self, call: Call, answer: Answer, began_ns: int, trace_parent: str) -> None:
         self._meters.note(
             CallRecord(
                 request_id=call.request_id,
@@ -224,12 +231,14 @@ class PaidCalls:
                 key_id=call.key.id,
                 model=answer.spec.id,
                 tier=call.tier,
-                is_documents=answer.spec.task == "rerank",
-                units=answer.units,
-                tokens=answer.plan.tokens,
+                tokens=answer.tokens_sold,
+                documents=answer.documents_sold,
+                is_charged=not answer.is_replay,
                 amount=Picocredits(0) if answer.is_replay else answer.charge.amount,
                 total_ms=self._ms_since(began_ns),
                 stages=answer.timings.stages,
+                spans=answer.timings.spans,
+                trace_parent=trace_parent,
             )
         )
 
@@ -238,10 +247,15 @@ class PaidCalls:
         self._refused(request, error, self._clock.monotonic_ns())
 
     def _refused(
-        self, request: AnyRequest, error: Exception, began_ns: int, key: Key | None = None
+        self,
+        request: AnyRequest,
+        error: Exception,
+        began_ns: int,
+        key: Key | None = None,
+        model: str = "",
     ) -> None:
         status, code = error_responses.status_and_code(error)
-        self._note(request, began_ns, status, code, key=key)
+        self._note(request, began_ns, status, code, key=key, model=model)
 
     def _note(
         self,
@@ -263,12 +277,13 @@ class PaidCalls:
                 key_id=key.id if key else "",
                 model=model,
                 tier="",
-                is_documents=False,
-                units=0,
                 tokens=0,
+                documents=0,
+                is_charged=False,
                 amount=Picocredits(0),
                 total_ms=self._ms_since(began_ns),
                 stages={},
+                trace_parent=trace_parent_of(request),
             )
         )
 

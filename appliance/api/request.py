@@ -45,6 +45,7 @@ _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}", re.ASCII)
 _CHARSET = re.compile(r';\s*charset\s*=\s*"?([^\s;"]*)', re.ASCII | re.IGNORECASE)
 _UTF_8 = {"utf-8", "utf8", "us-ascii", "ascii"}
 """ASCII is a part of UTF-8."""
+TRACE_PARENT_MAX = 200
 _WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d+)"?\s*(?=[,;]|$)', re.ASCII | re.IGNORECASE)
 
 
@@ -56,6 +57,12 @@ def request_id_of(request: AnyRequest) -> str:
         known = sent if _REQUEST_ID.fullmatch(sent) else ids.request_id()
         request.scope["state"]["request_id"] = known
     return str(known)
+
+
+def trace_parent_of(request: AnyRequest) -> str:
+    """Return the header `traceparent` (W3C Trace Context), unless it is too long to be one."""
+    sent = request.headers.get("traceparent", "")
+    return sent if len(sent) <= TRACE_PARENT_MAX else ""
 
 
 def credential_of(request: ASGIConnection[Any, Any, Any, Any]) -> str | None:

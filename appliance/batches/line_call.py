@@ -16,7 +16,7 @@ from appliance.batches.lines import Line
 from appliance.batches.result_writer import Result
 from appliance.batches.results import answered, unanswered
 from appliance.batches.work import Work, pause
-from appliance.call import PATIENCE_BATCH_S, Answer, Call
+from appliance.call import PATIENCE_BATCH_S, Answer, Call, Meant
 from appliance.core import ids
 from appliance.core.errors import (
     ApplianceError,
@@ -77,7 +77,7 @@ class LineCall:
                 tries += 1
                 began_ns = self.work.clock.monotonic_ns()
                 try:
-                    answer = await self._run(request_id, held)
+                    answer = await self._run(request_id, held, meant := Meant())
                 except (Draining, InvalidKey) as error:
                     held.release()
                     if isinstance(error, InvalidKey):
@@ -88,7 +88,7 @@ class LineCall:
                     known = self._known(error)
                     again_s = self._again_s(known, tries)
                     if again_s is None:
-                        return self._refused(known, request_id, began_ns)
+                        return self._refused(known, request_id, began_ns, meant.model)
                     await pause(again_s, self.is_over)
                     if self.is_over():
                         return None
@@ -98,12 +98,12 @@ class LineCall:
             held.release()
             raise
 
-    async def _run(self, request_id: str, held: CallBytes) -> Answer:
+    async def _run(self, request_id: str, held: CallBytes, meant: Meant) -> Answer:
         key = self._key()
         held.take(len(self.line.body))
         task = TASKS[self.batch.endpoint](self.line.body, self.work.limits, request_id)
         if isinstance(task, EmbedTask):
-            task = await self.work.token_inputs.resolved(task, key)
+            task = await self.work.token_inputs.resolved(task, key, meant)
         call = Call(
             request_id=request_id,
             key=key,
@@ -113,6 +113,7 @@ class LineCall:
             held=held,
             patience_s=PATIENCE_BATCH_S,
             idempotency_key=BatchLine(self.batch.id, self.line.number, self.charge),
+            meant=meant,
         )
         return await self.work.pipeline.run(call, task)
 
@@ -143,7 +144,7 @@ class LineCall:
 
     def _answered(self, answer: Answer, request_id: str, began_ns: int, held: CallBytes) -> Result:
         amount = FREE if answer.is_replay else answer.charge.amount
-        self._note(answer, request_id, began_ns, amount=amount)
+        self._note(answer, request_id, began_ns, amount=amount, model=answer.spec.id)
         content = answered(
             self.batch.id,
             self.line.number,
@@ -154,9 +155,9 @@ class LineCall:
         )
         return Result(content, is_error=False, seq=answer.charge.seq, held=held)
 
-    def _refused(self, error: ApplianceError, request_id: str, began_ns: int) -> Result:
+    def _refused(self, error: ApplianceError, request_id: str, began_ns: int, model: str) -> Result:
         status, body = self.work.refusal(error)
-        self._note(None, request_id, began_ns, status=status, code=error.code)
+        self._note(None, request_id, began_ns, status=status, code=error.code, model=model)
         content = answered(
             self.batch.id,
             self.line.number,
@@ -176,6 +177,7 @@ class LineCall:
         status: int = 200,
         code: str = "",
         amount: Picocredits = FREE,
+        model: str,
     ) -> None:
         self.work.meters.note(
             CallRecord(
@@ -184,14 +186,15 @@ class LineCall:
                 code=code,
                 key=self.work.keyring.get(self.batch.key_id).name,
                 key_id=self.batch.key_id,
-                model="" if answer is None else answer.spec.id,
+                model=model,
                 tier="batch",
-                is_documents=answer is not None and answer.spec.task == "rerank",
-                units=0 if answer is None else answer.units,
-                tokens=0 if answer is None else answer.plan.tokens,
+                tokens=0 if answer is None else answer.tokens_sold,
+                documents=0 if answer is None else answer.documents_sold,
+                is_charged=answer is not None and not answer.is_replay,
                 amount=amount,
                 total_ms=(self.work.clock.monotonic_ns() - began_ns) / NS_PER_MS,
                 stages={} if answer is None else answer.timings.stages,
+                spans={} if answer is None else answer.timings.spans,
             )
         )
 

@@ -62,7 +62,7 @@ ACTS: "Mapping[Verb[Any], Callable[[OperatorApi], Act]]" = {
     verbs.DOCTOR: lambda admin: admin.doctor.report,
     verbs.USAGE: lambda admin: admin.usage.report,
 }
-"""Every verb except `STATS` and `LOG`, which describe a running server."""
+"""Every verb except `STATS`, `HISTORY` and `LOG`, which describe a running server."""
 
 
 class Local:

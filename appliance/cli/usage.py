@@ -13,7 +13,9 @@ from appliance.store.datadir import DataDir
 @click.option("--key", "key_id", default="all", help="One key's alone.", metavar="ID")
 @click.option("--model", default="all", help="One model's alone.", metavar="ID")
 @click.option("--since", default="30d", show_default=True, help="Like 7d or 12w, or 'all'.")
-@click.option("--by", type=click.Choice(["day", "model", "key"]), default="day", show_default=True)
+@click.option(
+    "--by", type=click.Choice(["day", "model", "key", "tier"]), default="day", show_default=True
+)
 @click.option("--csv", "as_csv", is_flag=True, help="Comma-separated values.")
 @everywhere
 def usage(
@@ -26,7 +28,7 @@ def usage(
     by: str,
     as_csv: bool,
 ) -> None:
-    """Show what was sold, by day, model or key."""
+    """Show what was sold, by day, model, key or tier."""
     with reach(directory) as operator:
         report = operator.do(verbs.USAGE, by, since, key_id, model)
     if as_json:

@@ -45,7 +45,7 @@ from appliance.wire.models import (
     TrialView,
     TryOrder,
 )
-from appliance.wire.stats import Stats
+from appliance.wire.stats import ModelHistory, Stats
 from appliance.wire.usage import UsageReport
 
 T = TypeVar("T")
@@ -115,6 +115,7 @@ LIST_BACKUPS = Verb("GET", "/backup", BackupList)
 DOCTOR = Verb("GET", "/doctor", Report, deadline_s=LOOK_S)
 USAGE = Verb("GET", "/usage", UsageReport, query=("by", "since", "key", "model"), deadline_s=LOOK_S)
 STATS = Verb("GET", "/stats", Stats, query=("span",), deadline_s=POLL_S)
+HISTORY = Verb("GET", "/history", ModelHistory, query=("span", "model"), deadline_s=POLL_S)
 LOG = Verb("GET", "/log", LogView, query=("after",), deadline_s=POLL_S)
 
 

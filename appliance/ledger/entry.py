@@ -51,6 +51,8 @@ class Purchase:
     price: int
     """The version of the price list with this price."""
     daily_budget: Picocredits | None
+    tokens: int = 0
+    """`usage.total_tokens` of the answer: counted in sums of days, and not what is paid for."""
 
     @property
     def amount(self) -> Picocredits:

@@ -7,7 +7,8 @@ import sqlite3
 from dataclasses import dataclass
 from typing import Any
 
-from appliance.ledger import transfer, usage
+from appliance.core.clock import utc_day
+from appliance.ledger import transfer
 from appliance.ledger.transfer import Transfer
 from appliance.store.database import execute_statements
 
@@ -55,6 +56,14 @@ TABLES = (
     """,
 )
 
+ADD_USAGE = """
+    INSERT INTO usage_days (day, account, model, tier, calls, units, amount)
+    VALUES (?, ?, ?, ?, 1, ?, ?)
+    ON CONFLICT DO UPDATE SET calls = calls + 1, units = units + excluded.units,
+        amount = amount + excluded.amount
+"""
+"""With the columns that the table has after the second step."""
+
 
 @dataclass(frozen=True, slots=True)
 class OldBooks:
@@ -95,7 +104,8 @@ def rewrite(connection: sqlite3.Connection, old: OldBooks) -> None:
         transfer.move(connection, debit, now_us=at_us, posted=-amount, spent=spent)
         transfer.move(connection, credit, now_us=at_us, posted=amount)
         if kind == "charge":
-            usage.add(connection, row)
+            day = utc_day(at_us)
+            connection.execute(ADD_USAGE, (day, key, model, tier, units, amount))
     # A hold's id is never used twice.
     connection.execute(
         "INSERT INTO sqlite_sequence (name, seq) VALUES ('holds', ?)", (old.holds_max,)

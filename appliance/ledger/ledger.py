@@ -186,7 +186,7 @@ def settle_hold(
     seq = transfer.write(connection, row, bought.request_id)
     transfer.move(connection, account, now_us=now_us, posted=-amount, spent=amount)
     transfer.move(connection, revenue, now_us=now_us, posted=amount)
-    usage.add(connection, row)
+    usage.add(connection, row, bought.tokens)
     if isinstance(idempotency_key, BatchLine):
         connection.execute(
             "INSERT INTO undelivered (seq, batch, line) VALUES (?, ?, ?)",

@@ -11,7 +11,8 @@ import sqlite3
 from collections.abc import Sequence
 
 from appliance.accounts import keyring
-from appliance.ledger import first_schema
+from appliance.ledger import added_tables, first_schema
+from appliance.store import history
 from appliance.store.database import Migration, execute_statements
 
 ISSUED = "issued"
@@ -312,64 +313,16 @@ def _retention(connection: sqlite3.Connection) -> None:
     execute_statements(connection, RETENTION)
 
 
-FILES_AND_BATCHES = (
-    """
-    CREATE TABLE files (
-        id TEXT PRIMARY KEY,
-        key_id TEXT NOT NULL REFERENCES keys (id),
-        filename TEXT NOT NULL,
-        purpose TEXT NOT NULL CHECK (purpose IN ('batch', 'batch_output')),
-        bytes INTEGER NOT NULL CHECK (bytes >= 0),
-        created_us INTEGER NOT NULL,
-        expires_us INTEGER NOT NULL
-    ) STRICT
-    """,
-    "CREATE INDEX files_key ON files (key_id, created_us, id)",
-    "CREATE INDEX files_expires ON files (expires_us)",
-    """
-    CREATE TABLE batches (
-        id TEXT PRIMARY KEY,
-        key_id TEXT NOT NULL REFERENCES keys (id),
-        endpoint TEXT NOT NULL,
-        input_file TEXT NOT NULL,
-        metadata TEXT NOT NULL,
-        status TEXT NOT NULL CHECK (status IN ('validating', 'failed', 'in_progress', 'finalizing',
-            'completed', 'expired', 'cancelling', 'cancelled')),
-        created_us INTEGER NOT NULL,
-        expires_us INTEGER NOT NULL,
-        output_file TEXT NOT NULL,
-        error_file TEXT NOT NULL,
-        output_bytes INTEGER NOT NULL CHECK (output_bytes >= 0),
-        error_bytes INTEGER NOT NULL CHECK (error_bytes >= 0),
-        total INTEGER NOT NULL,
-        completed INTEGER NOT NULL,
-        failed INTEGER NOT NULL,
-        errors TEXT NOT NULL,
-        in_progress_us INTEGER,
-        finalizing_us INTEGER,
-        completed_us INTEGER,
-        failed_us INTEGER,
-        expired_us INTEGER,
-        cancelling_us INTEGER,
-        cancelled_us INTEGER
-    ) STRICT
-    """,
-    "CREATE INDEX batches_key ON batches (key_id, created_us, id)",
-    """
-    CREATE INDEX batches_open ON batches (key_id)
-    WHERE status IN ('validating', 'in_progress', 'finalizing', 'cancelling')
-    """,
-    "ALTER TABLE undelivered ADD COLUMN batch TEXT",
-    "ALTER TABLE undelivered ADD COLUMN line INTEGER CHECK ((line IS NULL) = (batch IS NULL))",
-    "CREATE UNIQUE INDEX undelivered_line ON undelivered (batch, line) WHERE batch IS NOT NULL",
-)
-"""What keys have uploaded, and what is to be computed of it; of a charge whose answer is not
-written yet, the line of a batch that it is for. A line is charged once: of two such charges the
-database refuses the second."""
-
-
 def _files_and_batches(connection: sqlite3.Connection) -> None:
-    execute_statements(connection, FILES_AND_BATCHES)
+    execute_statements(connection, added_tables.FILES_AND_BATCHES)
+
+
+def _histories(connection: sqlite3.Connection) -> None:
+    execute_statements(connection, history.TABLES)
+
+
+def _tokens_of_days(connection: sqlite3.Connection) -> None:
+    execute_statements(connection, added_tables.TOKENS_OF_DAYS)
 
 
 MIGRATIONS: tuple[Migration, ...] = (
@@ -381,5 +334,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     ("m006_holds_in_memory", _holds_in_memory),
     ("m007_retention", _retention),
     ("m008_files_and_batches", _files_and_batches),
+    ("m009_histories", _histories),
+    ("m010_tokens_of_days", _tokens_of_days),
 )
 """Every step from an empty file to today's tables, oldest first; steps are only ever added."""

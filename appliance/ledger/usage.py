@@ -7,35 +7,40 @@ that no report reads the transfers.
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from appliance.core.clock import utc_day
+from appliance.core.units import Picocredits
 from appliance.ledger.transfer import Transfer
 from appliance.ledger.wide_sum import total, wide_sum
 from appliance.store.error_class import numbers_of_64_bits
+from appliance.store.reader import reading
 
-By = Literal["day", "model", "key"]
+By = Literal["day", "model", "key", "tier"]
 
 ADD = """
-    INSERT INTO usage_days (day, account, model, tier, calls, units, amount)
-    VALUES (?, ?, ?, ?, 1, ?, ?)
+    INSERT INTO usage_days (day, account, model, tier, calls, units, amount, tokens)
+    VALUES (?, ?, ?, ?, 1, ?, ?, ?)
     ON CONFLICT DO UPDATE SET calls = calls + 1, units = units + excluded.units,
-        amount = amount + excluded.amount
+        amount = amount + excluded.amount, tokens = tokens + excluded.tokens
 """
 TAKE_BACK = """
     UPDATE usage_days SET refunds = refunds + 1, refunded = refunded + ?
     WHERE day = ? AND account = ? AND model = ? AND tier = ?
 """
-GROUPS: dict[By, str] = {"day": "day", "model": "model", "key": "account"}
+GROUPS: dict[By, str] = {"day": "day", "model": "model", "key": "account", "tier": "tier"}
 ROWS_MAX = 100_000
 """Rows of one report."""
 READ = f"""
-    WITH sold (grouped, model, calls, units, refunds, high, low, refunded_high, refunded_low) AS (
-        SELECT {{group}}, model, SUM(calls), SUM(units), SUM(refunds),
+    WITH sold (
+        grouped, model, calls, units, tokens, refunds, high, low, refunded_high, refunded_low
+    ) AS (
+        SELECT {{group}}, model, SUM(calls), SUM(units), SUM(tokens), SUM(refunds),
             {wide_sum("amount")}, {wide_sum("refunded")}
         FROM usage_days WHERE {{chosen}} GROUP BY 1, 2
     )
-    SELECT grouped, SUM(calls), SUM(units),
+    SELECT grouped, SUM(calls), SUM(tokens),
         SUM(CASE WHEN EXISTS (
             SELECT 1 FROM prices WHERE prices.model = sold.model AND unit = 'document'
         ) THEN units ELSE 0 END),
@@ -53,6 +58,7 @@ class Usage:
     """A UTC day since the epoch, a model's id or a key's id."""
     calls: int
     tokens: int
+    """Those of rerank included, which is sold by the document; of it not from before m010."""
     documents: int
     amount: int
     """Picocredits charged."""
@@ -62,8 +68,8 @@ class Usage:
     """Picocredits refunded."""
 
 
-def add(connection: sqlite3.Connection, charge: Transfer) -> None:
-    """Count a charge on the day of its transfer."""
+def add(connection: sqlite3.Connection, charge: Transfer, tokens: int) -> None:
+    """Count a charge, and the tokens of its call, on the day of its transfer."""
     row = (
         utc_day(charge.at_us),
         charge.debit,
@@ -71,6 +77,7 @@ def add(connection: sqlite3.Connection, charge: Transfer) -> None:
         charge.tier,
         charge.units,
         charge.amount,
+        tokens,
     )
     with numbers_of_64_bits():
         connection.execute(ADD, row)
@@ -106,12 +113,19 @@ def read(
     return [_usage(row) for row in rows]
 
 
+def charged(path: Path, day: int) -> Picocredits:
+    """Return what was charged since a UTC day began; refunds are left in."""
+    with reading(path) as connection:
+        rows = read(connection, by="day", since_day=day)
+    return Picocredits(sum(row.amount for row in rows))
+
+
 def _usage(row: Sequence[Any]) -> Usage:
-    group, calls, units, documents, *amounts, refunds = row
+    group, calls, tokens, documents, *amounts, refunds = row
     return Usage(
         group,
         calls,
-        tokens=units - documents,
+        tokens=tokens,
         documents=documents,
         amount=total(amounts[:2]),
         refunds=refunds,

@@ -1,20 +1,24 @@
-"""Meters: the calls that ended, counted by the second and by the minute.
+"""Meters: the requests that ended, counted by the second.
 
-Owns the counters, the last calls and the quantiles. O(1) for each call, and bounded: a day of
-minutes, a quarter of an hour of seconds. Texts and vectors are
-never kept, and a restart begins anew: the ledger has the sums.
+Owns the counters, the last calls and the quantiles. O(1) for each call, and bounded: a quarter of
+an hour of seconds. Longer histories are `History`'s. Texts and vectors are never kept; what is
+counted here begins anew with a process, and the ledger has the sums.
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from appliance.core.clock import Clock, iso, utc_day
+from appliance.core.tally import Tally
 from appliance.core.units import Picocredits, credits_text
+from appliance.observe import history
+from appliance.observe.history import History, point_of
 from appliance.wire.stats import Activity, CallView, Point, Quantiles
 
 SECONDS_KEPT = 900
-MINUTES_KEPT = 1440
 RECENT_KEPT = 200
 TIMED_KEPT = 1000
 """Calls whose stages are remembered for quantiles."""
@@ -23,10 +27,12 @@ QUANTILES_OVER_S = 60
 NAMES_MAX = 50
 """Models and keys shown; the busiest."""
 REFUSALS_MAX = 8
-POINTS = 90
-"""Of the longer histories."""
-SPANS = {60: 1, 900: 10, 86_400: 960}
+SECOND_SPANS = {60: 1, 900: 10}
+SPANS = {**SECOND_SPANS, **history.SPANS}
 """Histories that can be asked for, in seconds, and the seconds of one step."""
+RATES = tuple(field.name for field in msgspec.structs.fields(Point))
+BAD = 400
+"""The status from which on an answer is a refusal."""
 NS_PER_S = 1_000_000_000
 
 
@@ -42,59 +48,36 @@ class CallRecord:
     key_id: str
     model: str
     tier: str
-    is_documents: bool
-    units: int
-    """Tokens or documents that were charged."""
     tokens: int
-    """Tokens that were computed."""
+    """`usage.total_tokens` of its answer; 0 where nothing was charged."""
+    documents: int
+    """That rerank was charged for."""
+    is_charged: bool
+    """False: it was refused, or answered for nothing."""
     amount: Picocredits
     total_ms: float
     stages: Mapping[str, float]
     """Milliseconds; empty for a refusal."""
+    spans: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """By stage, when it began and ended, in nanoseconds of the monotonic clock."""
+    trace_parent: str = ""
+    """What it is a part of, as W3C's header `traceparent` says."""
+
+    @property
+    def tally(self) -> Tally:
+        """It counts once: as a call, as refused or as free."""
+        if self.status >= BAD:
+            return Tally(refused=1)
+        if not self.is_charged:
+            return Tally(free=1)
+        return Tally(calls=1, tokens=self.tokens, documents=self.documents)
 
 
 @dataclass(slots=True)
 class _Bucket:
     at: int
-    """The second or minute that it counts."""
-    calls: int = 0
-    tokens: int = 0
-    documents: int = 0
-    errors: int = 0
-
-    def add(self, ended: CallRecord) -> None:
-        self.calls += 1
-        if ended.is_documents:
-            self.documents += ended.units
-        else:
-            self.tokens += ended.units
-        self.errors += ended.status >= 400  # noqa: PLR2004 - every refusal
-
-    def join(self, other: "_Bucket") -> None:
-        self.calls += other.calls
-        self.tokens += other.tokens
-        self.documents += other.documents
-        self.errors += other.errors
-
-
-@dataclass(slots=True)
-class _Ring:
-    """The last buckets, each of so many seconds."""
-
-    each_s: int
-    kept: int
-    buckets: deque[_Bucket] = field(default_factory=deque)
-
-    def add(self, second: int, ended: CallRecord) -> None:
-        at = second // self.each_s
-        if not self.buckets or self.buckets[-1].at != at:
-            self.buckets.append(_Bucket(at))
-            while self.buckets[0].at <= at - self.kept:
-                self.buckets.popleft()
-        self.buckets[-1].add(ended)
-
-    def since(self, second: int) -> Iterable[_Bucket]:
-        return [b for b in self.buckets if b.at * self.each_s >= second]
+    """The second that it counts."""
+    tally: Tally = field(default_factory=Tally)
 
 
 class Meters:
@@ -105,18 +88,22 @@ class Meters:
         clock: Clock,
         charged_today: Picocredits,
         *,
-        on_call: Callable[[CallRecord], None] | None = None,
+        on_call: Sequence[Callable[[CallRecord], None]] = (),
+        history: History | None = None,
     ) -> None:
-        """Begin to count; `on_call` is called with each record that is noted."""
+        """Begin to count; each of `on_call` is called with each record that is noted.
+
+        `history` is that of earlier processes, if there were any.
+        """
         self._clock = clock
         self._on_call = on_call
         self._today = utc_day(clock.wall_us()), charged_today
         self._began_ns = clock.monotonic_ns()
-        self._seconds = _Ring(1, SECONDS_KEPT)
-        self._minutes = _Ring(60, MINUTES_KEPT)
+        self.history = history or History(clock)
+        self._seconds: deque[_Bucket] = deque(maxlen=SECONDS_KEPT + 1)
         self._recent: deque[tuple[int, CallRecord, int]] = deque(maxlen=RECENT_KEPT)
         self._timed: deque[tuple[int, CallRecord]] = deque(maxlen=TIMED_KEPT)
-        self._named: deque[tuple[int, dict[tuple[str, str], _Bucket]]] = deque(
+        self._named: deque[tuple[int, dict[tuple[str, str], Tally]]] = deque(
             maxlen=QUANTILES_OVER_S + 1
         )
         """By the second: what each model, each key and each refusal had."""
@@ -143,11 +130,14 @@ class Meters:
 
     def note(self, ended: CallRecord) -> None:
         """Count a call that ended."""
-        if self._on_call is not None:
-            self._on_call(ended)
+        for note in self._on_call:
+            note(ended)
         second = self._second()
-        self._seconds.add(second, ended)
-        self._minutes.add(second, ended)
+        tally = ended.tally
+        if not self._seconds or self._seconds[-1].at != second:
+            self._seconds.append(_Bucket(second))
+        self._seconds[-1].tally.join(tally)
+        self.history.add(ended.model, tally)
         self._recent.appendleft((second, ended, self._clock.wall_us()))
         self._timed.append((second, ended))
         if not self._named or self._named[-1][0] != second:
@@ -155,28 +145,45 @@ class Meters:
         refusal = f"{ended.status} {ended.code}" if ended.code else ""
         for name in (("model", ended.model), ("key", ended.key), ("code", refusal)):
             if name[1]:
-                self._named[-1][1].setdefault(name, _Bucket(second)).add(ended)
+                self._named[-1][1].setdefault(name, Tally()).join(tally)
         self.charged = Picocredits(self.charged + ended.amount)
         self._today = utc_day(self._clock.wall_us()), Picocredits(self.charged_today + ended.amount)
 
     def rates(self) -> Point:
         """Return what happens a second, over the last few whole ones."""
         now = self._second()
-        return _summed(self._seconds.since(now - RATE_OVER_S), RATE_OVER_S, before=now)
+        return self._summed(now - RATE_OVER_S, now)
 
-    def history(self, span_s: int) -> tuple[list[Point], int]:
-        """Return the steps of one of `SPANS`, oldest first, and the seconds of a step."""
-        step_s = SPANS[span_s]
-        ring = self._seconds if span_s <= SECONDS_KEPT else self._minutes
-        now = self._second()
-        last = now // step_s
-        steps: dict[int, list[_Bucket]] = {}
-        for bucket in ring.buckets:
-            steps.setdefault(bucket.at * ring.each_s // step_s, []).append(bucket)
-        count = min(POINTS, span_s // step_s)
+    def points(self, span_s: int) -> tuple[list[Point], int]:
+        """Return the steps of one of `SPANS`, oldest first, and the seconds of a step.
+
+        Steps of seconds are those that are over; of the longer spans the last one runs.
+        """
+        if span_s not in SECOND_SPANS:
+            return self.history.points(span_s)
+        step_s = SECOND_SPANS[span_s]
+        last = self._second() // step_s
+        steps: dict[int, Tally] = {}
+        for bucket in self._seconds:
+            steps.setdefault(bucket.at // step_s, Tally()).join(bucket.tally)
+        nothing = Tally()
         return [
-            _summed(steps.get(n, ()), step_s) for n in range(last - count + 1, last + 1)
+            point_of(steps.get(n, nothing), step_s) for n in range(last - span_s // step_s, last)
         ], step_s
+
+    def highest(self, span_s: int) -> Point:
+        """Return the highest rate of each figure in a span: of a step, or in long ones a minute."""
+        if span_s not in SECOND_SPANS:
+            return self.history.highest(span_s)
+        points, _ = self.points(span_s)
+        return Point(*(max(getattr(point, name) for point in points) for name in RATES))
+
+    def _summed(self, from_s: int, to_s: int) -> Point:
+        found = Tally()
+        for bucket in self._seconds:
+            if from_s <= bucket.at < to_s:
+                found.join(bucket.tally)
+        return point_of(found, to_s - from_s)
 
     def stages(self) -> dict[str, Quantiles]:
         """Return the quantiles of each stage over the last minute, and of the whole."""
@@ -190,40 +197,33 @@ class Meters:
 
     def activity(self, by: str) -> list[Activity]:
         """Return what each model or key (`by`) did in the last minute, the busiest first."""
-        ranked = sorted(self._last_minute(by).items(), key=lambda item: (-item[1].calls, item[0]))
+        ranked = sorted(
+            self._last_minute(by).items(),
+            key=lambda item: (-item[1].calls, -item[1].refused, item[0]),
+        )
         return [
-            Activity(name, b.calls, b.tokens, b.documents, b.errors)
-            for name, b in ranked[:NAMES_MAX]
+            Activity(name, t.calls, t.tokens, t.documents, t.refused, t.free)
+            for name, t in ranked[:NAMES_MAX]
         ]
 
     def refusals(self) -> dict[str, int]:
         """Return how often what was refused in the last minute, the most frequent first."""
-        counts = Counter({code: b.calls for code, b in self._last_minute("code").items()})
+        counts = Counter({code: t.refused for code, t in self._last_minute("code").items()})
         return dict(counts.most_common(REFUSALS_MAX))
 
-    def _last_minute(self, by: str) -> dict[str, _Bucket]:
+    def _last_minute(self, by: str) -> dict[str, Tally]:
         horizon = self._second() - QUANTILES_OVER_S
-        found: dict[str, _Bucket] = {}
+        found: dict[str, Tally] = {}
         for second, named in self._named:
             if second >= horizon:
-                for (kind, name), bucket in named.items():
+                for (kind, name), tally in named.items():
                     if kind == by:
-                        found.setdefault(name, _Bucket(0)).join(bucket)
+                        found.setdefault(name, Tally()).join(tally)
         return found
 
     def recent(self, count: int) -> list[CallView]:
         """Return the last calls, the newest first."""
         return [_view(ended, at_us) for _, ended, at_us in list(self._recent)[:count]]
-
-
-def _summed(buckets: Iterable[_Bucket], seconds: int, before: int | None = None) -> Point:
-    chosen = [b for b in buckets if before is None or b.at < before]
-    return Point(
-        calls=sum(b.calls for b in chosen) / seconds,
-        tokens=sum(b.tokens for b in chosen) / seconds,
-        documents=sum(b.documents for b in chosen) / seconds,
-        errors=sum(b.errors for b in chosen) / seconds,
-    )
 
 
 def _quantiles(values: list[float]) -> Quantiles:
@@ -242,7 +242,8 @@ def _view(ended: CallRecord, at_us: int) -> CallView:
         key=ended.key,
         model=ended.model,
         tier=ended.tier,
-        units=ended.units,
+        tokens=ended.tokens,
+        documents=ended.documents,
         cost=credits_text(ended.amount),
         ms=round(ended.total_ms, 2),
         request_id=ended.request_id,

@@ -69,27 +69,21 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._models: set[str] = set()
         self._keys: set[str] = set()
-        self._calls = Counter(
-            "gigarouter_calls",
-            "Paid calls that ended, by the HTTP status of the answer.",
-            ("model", "tier", "status"),
-            registry=self._registry,
-        )
-        self._refusals = Counter(
-            "gigarouter_refusals",
-            "Paid calls that were refused, by the code of the error.",
-            ("code",),
-            registry=self._registry,
-        )
-        self._calls_by_key = Counter(
-            "gigarouter_key_calls",
-            "Calls of each key that ended, by the HTTP status of the answer.",
+        # What is counted as a call, as refused and as free is said in `core/tally.py`.
+        self._requests = self._counter("requests", "Requests that ended.", "tier", "status")
+        self._calls = self._counter("calls", "Requests answered and charged.", "tier")
+        self._documents = self._counter("documents", "Documents that rerank charged.", "tier")
+        self._refusals = self._counter("refusals", "Requests that ended with an error.", "code")
+        self._free = self._counter("free_answers", "Requests answered for nothing.")
+        self._by_key = Counter(
+            "gigarouter_key_requests",
+            "Requests of each key that ended, by the HTTP status of the answer.",
             ("key", "status"),
             registry=self._registry,
         )
         self._tokens = Histogram(
             "gigarouter_call_tokens",
-            "Tokens that an answered call had computed.",
+            "Tokens of each call.",
             ("model",),
             registry=self._registry,
             buckets=BUCKETS_TOKENS,
@@ -121,18 +115,26 @@ class Metrics:
         """Say how many models have a label."""
         return f"<Metrics [{len(self._models)} models]>"
 
+    def _counter(self, name: str, what: str, *labels: str) -> Counter:
+        return Counter(f"gigarouter_{name}", what, ("model", *labels), registry=self._registry)
+
     def note(self, ended: CallRecord) -> None:
         """Count a call that ended."""
-        model, status = _label(ended.model, self._models), str(ended.status)
+        model, status, tally = _label(ended.model, self._models), str(ended.status), ended.tally
         # Whoever sees a slow bucket or a refusal finds one such call in the log.
         exemplar = {"request_id": ended.request_id[:EXEMPLAR_MAX]}
-        self._calls.labels(model, ended.tier, status).inc()
+        self._requests.labels(model, ended.tier, status).inc()
         if ended.key_id:
-            self._calls_by_key.labels(_label(ended.key_id, self._keys), status).inc()
-        if ended.code:
-            self._refusals.labels(ended.code).inc(exemplar=exemplar)
+            self._by_key.labels(_label(ended.key_id, self._keys), status).inc()
+        if tally.refused:
+            self._refusals.labels(model, ended.code).inc(exemplar=exemplar)
+        elif tally.free:
+            self._free.labels(model).inc()
+        else:
+            self._calls.labels(model, ended.tier).inc()
+            self._documents.labels(model, ended.tier).inc(tally.documents)
+            self._tokens.labels(model).observe(tally.tokens)
         if ended.stages:
-            self._tokens.labels(model).observe(ended.tokens)
             self._whole.observe(ended.total_ms / MS_PER_S, exemplar)
             for stage, ms in ended.stages.items():
                 self._stages.labels(stage).observe(ms / MS_PER_S)

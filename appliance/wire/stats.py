@@ -16,12 +16,14 @@ class CallView(msgspec.Struct, frozen=True):
     """Name of the key, or empty where none was accepted."""
     model: str
     tier: str
-    units: int
-    """Tokens or documents that were charged."""
+    tokens: int
+    """`usage.total_tokens` of its answer; 0 where nothing was charged."""
     cost: str
     """Credits."""
     ms: float
     request_id: str
+    documents: int = 0
+    """That rerank was charged for."""
 
 
 class Quantiles(msgspec.Struct, frozen=True):
@@ -32,13 +34,15 @@ class Quantiles(msgspec.Struct, frozen=True):
 
 
 class Activity(msgspec.Struct, frozen=True):
-    """What one model or one key did in the last minute."""
+    """What one model or one key did in the last minute; `core/tally.py` says what is counted."""
 
     name: str
     calls: int
     tokens: int
     documents: int
     errors: int
+    """Refused."""
+    free: int = 0
 
 
 class Point(msgspec.Struct, frozen=True):
@@ -49,6 +53,20 @@ class Point(msgspec.Struct, frozen=True):
     tokens: float
     documents: float
     errors: float
+    """Refused."""
+    free: float = 0.0
+
+
+class ModelHistory(msgspec.Struct, frozen=True):
+    """What one model did in each step of a span that outlives a restart."""
+
+    model: str
+    span_s: int
+    step_s: int
+    highest: Point
+    """Each figure's highest rate over one minute."""
+    data: list[Point]
+    """Oldest first; the last step still runs, and its rate is over its seconds so far."""
 
 
 class Stats(msgspec.Struct, frozen=True):
@@ -58,19 +76,26 @@ class Stats(msgspec.Struct, frozen=True):
     uptime_s: int
     version: str
     calls_per_s: float
-    """Over the last five seconds, as the next three."""
+    """Over the last five seconds, as the next four."""
     tokens_per_s: float
     documents_per_s: float
     errors_per_s: float
+    """Refused."""
+    free_per_s: float
     stages: dict[str, Quantiles]
     models: list[Activity]
     keys: list[Activity]
     recent: list[CallView]
     """The newest first."""
     history: list[Point]
-    """Oldest first."""
+    """Oldest first. Spans from an hour on outlive a restart, and their last step still runs: its
+    rate is over its seconds so far."""
     step_s: int
     """Of the history."""
+    highest: Point
+    """Each figure's highest rate in the history: over one step, from an hour on over one minute."""
+    has_keys: bool
+    """Whether there is a key that may call."""
     charged: str
     """Credits since the server started."""
     spent_today: str

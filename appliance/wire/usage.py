@@ -17,7 +17,9 @@ class UsageRow(msgspec.Struct, frozen=True):
     """The key's name; None for days and models."""
     calls: int
     tokens: int
+    """`usage.total_tokens` of these calls: rerank's are included."""
     documents: int
+    """That rerank was charged for."""
     credits: Decimal
     """Charged, less what was refunded."""
     refunds: int

@@ -46,9 +46,9 @@ ROWS: list[tuple[str, list[tuple[str, str, list[Query]]]]] = [
         "Is it well?",
         [
             (
-                "Calls a second by status",
+                "Requests a second by status",
                 "reqps",
-                [(rate("gigarouter_calls_total", by="status"), "{{status}}")],
+                [(rate("gigarouter_requests_total", by="status"), "{{status}}")],
             ),
             (
                 "Refusals a second by code",

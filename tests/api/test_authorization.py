@@ -17,6 +17,7 @@ from appliance.accounts import credential
 from appliance.accounts.keyring import Keyring
 from appliance.api.error_responses import TABLE
 from appliance.api.guard import hmac
+from appliance.api.page import assets
 from appliance.core import errors
 from appliance.wire.keys import ExpireOrder, RotateOrder
 from tests.appliance import bench
@@ -89,13 +90,21 @@ DECLARED = {
     ("GET", "/v1/batches/{batch_id:str}"): INFER,
     ("POST", "/v1/batches/{batch_id:str}/cancel"): INFER,
     ("GET", "/account"): HOLDER,
+    ("GET", "/account/usage"): HOLDER,
+    ("GET", "/account/calls"): HOLDER,
+    ("POST", "/account/rotate"): HOLDER,
     ("GET", "/v1/key"): HOLDER,
     ("GET", "/metrics"): THIS_MACHINE,
+    ("GET", "/docs"): PUBLIC,
+    ("GET", "/playground"): PUBLIC,
+    ("GET", "/static/{name:str}"): PUBLIC,
 }
 """Every route outside the operator's, and who may use it: a route that is not here fails."""
 
 OPERATORS = "/admin/v1/"
 """Whatever lies below is the operator's, without being listed."""
+PEOPLES = {"/docs", "/playground"}
+"""Pages that nobody gets who does not ask for HTML."""
 BY_QUERY = {"/account"}
 """Where `?key=` counts as a credential."""
 
@@ -121,6 +130,13 @@ def routes(app):
 
 def audience(method, path):
     return OPERATOR if path.startswith(OPERATORS) else DECLARED.get((method, path))
+
+
+def concrete(path):
+    """Return a path that the route has: a file of the pages is there by its whole name alone."""
+    if path.startswith("/static/"):
+        return assets().url("site.css")
+    return re.sub(r"\{[^}]*\}", "nothing", path)
 
 
 @dataclass(frozen=True)
@@ -168,6 +184,7 @@ async def ask(app, method, path, *, headers=(), query="", host="127.0.0.1", body
         "client": (host, 50_000),
         "headers": [
             *([] if "host" in dict(headers) else [(b"host", b"127.0.0.1:8642")]),
+            *([(b"accept", b"text/html")] if path in PEOPLES else []),
             *((k.encode(), v.encode()) for k, v in headers),
         ],
     }
@@ -252,14 +269,14 @@ def test_every_route_lets_in_exactly_who_may_use_it_however_the_credential_is_se
         async with bench(tmp_path / "data", preload=False) as on:
             texts = await credentials(on)
             for method, path in sorted(routes(on.appliance.app)):
-                who, concrete = audience(method, path), re.sub(r"\{[^}]*\}", "nothing", path)
+                who, there = audience(method, path), concrete(path)
                 for kind in KINDS:
                     for channel in CHANNELS:
                         headers, query = sent(channel, texts[kind])
                         told = await ask(
                             on.appliance.app,
                             method,
-                            concrete,
+                            there,
                             headers=headers,
                             query=query,
                             host=next(hosts),
@@ -307,7 +324,7 @@ def test_route_by_credential_by_host_by_page_by_way_the_first_wall_in_order_refu
                 told = await ask(
                     on.appliance.app,
                     method,
-                    re.sub(r"\{[^}]*\}", "nothing", path),
+                    concrete(path),
                     headers=(*sent("authorization", texts[kind])[0], *named, *origin, *forwarded),
                     host=next(hosts),
                 )
@@ -338,7 +355,7 @@ def test_from_another_machine_the_operators_routes_are_not_there_for_anybody(tmp
                     told = await ask(
                         on.appliance.app,
                         method,
-                        re.sub(r"\{[^}]*\}", "nothing", path),
+                        concrete(path),
                         headers=headers,
                         host="192.0.2.7",
                     )

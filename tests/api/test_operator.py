@@ -85,7 +85,7 @@ def test_the_counters_are_for_this_machine_and_for_the_operator(tmp_path):
                 assert series[f"gigarouter_engine_{name}", *model.items()] == value, name
             assert series["gigarouter_calls_in_flight",] == 0
             assert series["gigarouter_backup_failures_total",] == 0
-            labels = *model.items(), ("status", "200"), ("tier", "realtime")
+            labels = *model.items(), ("tier", "realtime")
             assert series["gigarouter_calls_total", *labels] == 1
             for stage in ("tokenize", "queue", "inference", "settle"):
                 assert series["gigarouter_stage_duration_seconds_count", ("stage", stage)] == 1

@@ -25,15 +25,18 @@ def test_calls_refusals_keys_and_models_are_counted(tmp_path):
             assert answer.status_code == 200
             assert "secret" not in answer.text
             found = answer.json()
-            ends = [(c["status"], c["code"], c["key"], c["units"]) for c in found["recent"]]
-            assert ends == [
-                (401, "missing_api_key", "", 0),
-                (400, "invalid_request", "alice", 0),
-                (200, "", "alice", 2),
-                *[(200, "", "alice", 5)] * 3,
+            ends = [
+                (c["status"], c["code"], c["key"], c["tokens"], c["documents"])
+                for c in found["recent"]
             ]
-            assert found["calls_per_s"] == 6 / 5
-            assert found["tokens_per_s"] == 15 / 5
+            assert ends == [
+                (401, "missing_api_key", "", 0, 0),
+                (400, "invalid_request", "alice", 0, 0),
+                (200, "", "alice", 9, 2),
+                *[(200, "", "alice", 5, 0)] * 3,
+            ]
+            assert found["calls_per_s"] == 4 / 5
+            assert found["tokens_per_s"] == (15 + 9) / 5
             assert found["documents_per_s"] == 2 / 5
             assert found["errors_per_s"] == 2 / 5
             assert {m["name"]: m["calls"] for m in found["models"]} == {EMBED: 3, RERANK: 1}

@@ -47,10 +47,10 @@ def asked(tmp_path, query, *, suffix=""):
 def test_by_day(tmp_path):
     _, answer = asked(tmp_path, "by=day")
     rows = answer.json()["data"]
-    assert [(r["calls"], r["tokens"], r["documents"]) for r in rows] == [(2, 14, 0), (2, 7, 3)]
+    assert [(r["calls"], r["tokens"], r["documents"]) for r in rows] == [(2, 14, 0), (2, 19, 3)]
     assert rows[0]["group"] < rows[1]["group"]
     total = answer.json()["total"]
-    assert (total["calls"], total["tokens"], total["documents"]) == (4, 21, 3)
+    assert (total["calls"], total["tokens"], total["documents"]) == (4, 33, 3)
     assert Decimal(str(total["credits"])) == Decimal("0.000000168") + Decimal("0.000024")
 
 

@@ -33,7 +33,7 @@ NAME = "evil.example"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WAIT_S = 90.0
 REFUSAL = f"This server is not known as '{NAME}"
-SECRETS = ('"object"', '"status"', '"error"', "gigarouter_", "gr-", "openapi")
+SECRETS = ('"object"', '"status"', '"error"', "gigarouter", "gr-", "openapi", "<!doctype")
 """What answers of the server hold: none of it may be read."""
 
 PAGE = """<!doctype html><title>harmless</title><body><script>
@@ -101,7 +101,7 @@ function stream(url) {
 }
 async function attack(base) {
   const reads = ["/health", "/v1/models", "/v1/openapi.json", "/metrics", "/account", "/v1/key",
-    "/admin/v1/keys", "/admin/v1/stats", "/admin/v1/log", "/nowhere"];
+    "/admin/v1/keys", "/admin/v1/stats", "/admin/v1/log", "/nowhere", "/?q=", "/docs", "/playground"];
   const bearer = {Authorization: "Bearer " + KEY}, operator = {Authorization: "Bearer " + TOKEN};
   const json = {"Content-Type": "application/json"}, plain = {"Content-Type": "text/plain"};
   const mint = JSON.stringify({name: "stolen", credit: "1"});
@@ -110,6 +110,7 @@ async function attack(base) {
     jobs.push(read("fetch", base + path, {}));
     jobs.push(read("fetch as operator", base + path, {headers: operator}));
     jobs.push(read("fetch with a key", base + path, {headers: {"X-Api-Key": KEY}}));
+    jobs.push(read("fetch a page", base + path, {headers: {Accept: "text/html"}}));
     jobs.push(read("fetch no-cors", base + path, {mode: "no-cors"}));
     jobs.push(element("frame", "iframe", base + path));
   }

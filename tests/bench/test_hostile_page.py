@@ -33,5 +33,11 @@ def test_a_page_of_somebody_else_reads_changes_and_spends_nothing(attacked):
 
 def test_the_same_page_under_a_name_that_the_server_goes_by_would(attacked):
     found, changed = attacked(GIGAROUTER_HOSTS="evil.example")
-    assert {how for how, _, _ in found.read} >= {"fetch", "fetch as operator", "post", "frame"}
+    assert {how for how, _, _ in found.read} >= {
+        "fetch",
+        "fetch a page",
+        "fetch as operator",
+        "post",
+        "frame",
+    }
     assert changed >= {"keys", "usage"}

@@ -16,7 +16,9 @@ import httpx2
 import pytest
 
 from appliance.cli import printing
+from appliance.core.text import cells
 from appliance.wire.keys import KeyView
+from appliance.wire.models import TuningView
 from tests.appliance import bench
 from tests.cli.in_process import at_once
 from tests.models import write_tiny_gguf
@@ -284,7 +286,9 @@ def test_people_see_whether_a_key_works(expires, revoked, state):
 
 
 def test_a_name_of_wide_characters_keeps_the_columns_of_a_table(capsys):
-    printing.table(("ID", "NAME", "STATE"), [("1", "\u65e5\u672c\u8a9e", "live"), ("2", "abc", "live")])
+    printing.table(
+        ("ID", "NAME", "STATE"), [("1", "\u65e5\u672c\u8a9e", "live"), ("2", "abc", "live")]
+    )
     head, wide, narrow = capsys.readouterr().out.splitlines()
     at = head.index("STATE")
     assert narrow.index("live") == at

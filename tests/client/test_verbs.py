@@ -11,7 +11,7 @@ from appliance.client.verbs import Verb, target
 
 STREAMED = {("GET", "/admin/v1/events")}
 """Never ends, so that it has no answer to wait for."""
-ONLY_SERVED = {verbs.STATS, verbs.LOG}
+ONLY_SERVED = {verbs.STATS, verbs.HISTORY, verbs.LOG}
 """About a running server: without one there is nothing to tell."""
 VERBS = {name: each for name, each in vars(verbs).items() if isinstance(each, Verb)}
 

@@ -23,6 +23,7 @@ AGAIN = "run `sh packaging/lock.sh` and commit packaging/lock"
 MODULES = {
     "huggingface_hub": "huggingface-hub",
     "llama_cpp": "llama-cpp-python",
+    "opentelemetry": "opentelemetry-sdk",
     "prometheus_client": "prometheus-client",
     "sqlite_utils": "sqlite-utils",
     "textual_serve": "textual-serve",

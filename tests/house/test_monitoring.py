@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,19 +25,20 @@ def shown() -> set[str]:
     ended = CallRecord(
         request_id="req_1",
         status=200,
-        code="queue_full",
+        code="",
         key="a",
         key_id="key_1",
         model="m",
         tier="batch",
-        is_documents=False,
-        units=1,
         tokens=1,
+        documents=0,
+        is_charged=True,
         amount=Picocredits(1),
         total_ms=1.0,
         stages={"queue": 1.0},
     )
     it.note(ended)
+    it.note(replace(ended, status=429, code="queue_full", is_charged=False))
     it.note_lag(0.1)
     counters = SimpleNamespace(**dict.fromkeys(ENGINE_COUNTERS, 1), fills=(1,) * 10, filled=1.0)
     flows = FlowReading({("m", "batch"): Flow(1, 1, 1)}, {"key_1": Flow()}, {"grant": Flow()}, 1)

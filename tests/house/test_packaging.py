@@ -43,6 +43,9 @@ def text(wheel, suffix):
         "appliance/starter/LICENSE",
         "appliance/starter/ORIGIN.md",
         "appliance/api/openapi.json",
+        "appliance/pages/html/base.html",
+        "appliance/pages/static/site.css",
+        "appliance/pages/static/swagger-ui.parts.LICENSE",
         "appliance/cli/main.py",
         "tui/__init__.py",
     ],
@@ -90,6 +93,7 @@ def test_the_licence_travels_with_the_metadata(wheel):
     assert "License-Expression: Apache-2.0\n" in metadata
     assert "License-File: LICENSE\n" in metadata
     assert "License-File: appliance/starter/LICENSE\n" in metadata
+    assert "License-File: appliance/pages/static/swagger-ui.LICENSE\n" in metadata
     assert "Requires-Python: >=3.11\n" in metadata
 
 

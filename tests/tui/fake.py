@@ -13,7 +13,7 @@ from appliance.wire.engines import DeviceView, EngineList, EngineView
 from appliance.wire.keys import KeyList, KeyView, MintedKey, RotatedKey
 from appliance.wire.logs import LogLine, LogView
 from appliance.wire.models import ModelList, ModelView, PriceView
-from appliance.wire.stats import Activity, CallView, Point, Quantiles, Stats
+from appliance.wire.stats import Activity, CallView, ModelHistory, Point, Quantiles, Stats
 from appliance.wire.usage import UsageReport, UsageRow
 
 NASTY = "\x1b[31m[red]evil[/]\u202e\u0007"
@@ -131,6 +131,7 @@ class FakeServer:
             tokens_per_s=4_400,
             documents_per_s=51.6,
             errors_per_s=0.0,
+            free_per_s=0.0,
             stages={name: Quantiles(1.5, 1_250.0) for name in ("tokenize", "queue", "total")},
             models=[Activity("sentence-transformers/all-MiniLM-L6-v2", 90, 9_000, 0, 0)],
             keys=[Activity("alice", 90, 9_000, 0, 0), Activity(NASTY, 3, 30, 0, 1)],
@@ -162,6 +163,8 @@ class FakeServer:
             ],
             history=[Point(1, float(n % 17) * 300, 0, 0) for n in range(60)],
             step_s=1,
+            highest=Point(1, 4_800.0, 0, 0),
+            has_keys=True,
             charged="0.00341",
             spent_today="0.0123",
             refusals={"402 insufficient_credit": 3},
@@ -193,6 +196,9 @@ class FakeServer:
     def answer(self, path, names, kind, order):  # noqa: C901, PLR0911, PLR0912 - one a kind
         if kind is Stats:
             return self.stats
+        if kind is ModelHistory:
+            points = [Point(1, n * 10.0, 0, 0) for n in range(25)]
+            return ModelHistory(names[1], int(names[0]), 3600, Point(1, 777.0, 0, 0), points)
         if kind is KeyList:
             return KeyList(list(self.keys))
         if kind is ModelList:

@@ -126,7 +126,8 @@ def test_the_cells_of_the_last_calls_never_touch(units, cost, took, width):
     [call, _] = FakeServer().stats.recent
     call = msgspec.structs.replace(
         call,
-        units=units,
+        tokens=units,
+        documents=units,
         cost=f"{Decimal(cost).scaleb(-12):f}",
         ms=took,
         key="k" * 60,
@@ -138,6 +139,7 @@ def test_the_cells_of_the_last_calls_never_touch(units, cost, took, width):
     assert len(words) <= width
     figures_ = [
         figures.number(units),
+        figures.number(units) if units else "-",
         *figures.money(call.cost).split(),
         *figures.ms(took).split(),
     ]

@@ -66,6 +66,28 @@ def figure(app):
     return panel(app, "figures").splitlines()[1].split()[0]
 
 
+def test_what_was_served_is_graphed_after_a_restart(local):
+    async def story():
+        async with console(local) as (app, pilot):
+            await first_key(app, pilot)
+            await pilot.press("q")
+            await settled(pilot, lambda: len(app.screen_stack) == 2)
+            await pilot.press("l")
+        await local.stop()
+        again = LocalServer(local.data_dir)
+        async with console(again) as (app, pilot):
+            since = "none since the server started"
+            await settled(pilot, lambda: since in panel(app, "recent"))
+            await pilot.press("h", "h", "h")
+            await settled(pilot, lambda: "24 h" in app.query_one("#chart-0").border_title)
+            title = app.query_one("#chart-0").border_title
+            assert title.startswith("tokens/s, 24 h, highest minute ")
+            assert not title.endswith(" 0")
+        await again.stop()
+
+    asyncio.run(story())
+
+
 def test_from_nothing_to_a_first_call_and_a_server_that_stays(local):
     async def story():
         async with console(local) as (app, pilot):

@@ -77,7 +77,11 @@ def allowances(
     key: KeyView, spent: Decimal, activity: Activity | None
 ) -> Iterator[tuple[str, Text]]:
     """Yield each limit of a key by its name, with what is used of it."""
-    calls, tokens = (activity.calls, activity.tokens) if activity else (0, 0)
+    requests, tokens = 0, 0
+    if activity:
+        # Each of them counts against the limit of requests, whatever it was answered.
+        requests = activity.calls + activity.errors + activity.free
+        tokens = activity.tokens
     if key.credit is None:
         yield "credit", Text(f"unlimited; {figures.money(spent)} used so far")
     else:
@@ -89,7 +93,7 @@ def allowances(
     else:
         yield "a day", _used(key.spent_today, budget, f"of {figures.money(budget)} today")
     for name, used, most in (
-        ("requests a minute", calls, key.rpm),
+        ("requests a minute", requests, key.rpm),
         ("tokens a minute", tokens, key.tpm),
     ):
         if most is None:

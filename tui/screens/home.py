@@ -11,14 +11,16 @@ from textual.containers import Horizontal
 from textual.message import Message
 from textual.widget import Widget
 
-from appliance.wire.stats import Point, Stats
+from appliance.wire.stats import Stats
 from tui import figures
 from tui.chart import chart
 from tui.screens import panels
+from tui.screens.meanings import Meanings
 from tui.widgets.lines import Lines
 
-SPANS = {60: "1 min", 900: "15 min", 86_400: "24 h"}
-METRICS = ("tokens", "documents", "calls", "errors")
+SPANS = {60: "1 min", 900: "15 min", 3600: "1 h", 86_400: "24 h", 2_592_000: "30 d"}
+HOUR_S = 3600
+METRICS = ("tokens", "documents", "calls", "errors", "free")
 NAMES = {"errors": "refused"}
 CHARTS = 3
 """Charts on the widest terminal; the style sheet hides some on others."""
@@ -28,9 +30,11 @@ class Home(Widget):
     """Throughput now and over time."""
 
     can_focus = True
+    HELP = "**i** says what each figure counts."
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("h", "span", "History", tooltip="One minute, a quarter of an hour, a day"),
-        Binding("g", "metric", "Graph", tooltip="Tokens, documents, calls, refusals"),
+        Binding("h", "span", "History", tooltip="From one minute to thirty days"),
+        Binding("g", "metric", "Graph", tooltip="Tokens, documents, calls, refused, free"),
+        Binding("i", "meanings", "Figures", tooltip="What each figure counts"),
         Binding("f", "filter", "Refused only", tooltip="Of the last calls, those that failed"),
     ]
 
@@ -92,6 +96,10 @@ class Home(Widget):
         self._only_refused = not self._only_refused
         self._draw()
 
+    def action_meanings(self) -> None:
+        """Say what each figure counts."""
+        self.app.push_screen(Meanings())
+
     def show(self, stats: Stats) -> None:
         """Draw what the server does now."""
         self._stats = stats
@@ -103,7 +111,7 @@ class Home(Widget):
             return
         figures_ = self._panel("figures")
         figures_.draw(panels.figures_of(stats, figures_.content_size.width))
-        self._draw_charts(stats.history)
+        self._draw_charts(stats)
         for name, drawn in (
             ("stages", panels.stages),
             ("by-model", panels.models),
@@ -117,23 +125,19 @@ class Home(Widget):
         recent = self._panel("recent")
         calls = [c for c in stats.recent if not self._only_refused or panels.is_refusal(c)]
         recent.border_title = "last calls: refused only" if self._only_refused else "last calls"
-        nothing = (
-            "none was refused" if stats.recent else "none yet: a key and a call away (Keys, m)"
-        )
-        recent.draw(panels.calls(calls, *recent.content_size, nothing))
+        recent.draw(panels.calls(calls, *recent.content_size, _nothing(stats)))
 
-    def _draw_charts(self, history: list[Point]) -> None:
-        # The last step is incomplete, and would rise from zero each time.
-        whole = history[:-1]
+    def _draw_charts(self, stats: Stats) -> None:
         for number in range(CHARTS):
             panel = self._panel(f"chart-{number}")
             if not panel.content_size:
                 continue
             metric = METRICS[(self._first_metric() + number) % len(METRICS)]
-            values = [getattr(point, metric) for point in whole]
+            values = [getattr(point, metric) for point in stats.history]
             name = NAMES.get(metric, metric)
-            highest = figures.number(max(values, default=0.0))
-            panel.border_title = f"{name}/s, {SPANS[self._span_s]}, highest {highest}"
+            highest = figures.number(getattr(stats.highest, metric))
+            what = "highest minute" if self._span_s >= HOUR_S else "highest"
+            panel.border_title = f"{name}/s, {SPANS[self._span_s]}, {what} {highest}"
             panel.draw(chart(values, *panel.content_size, SPANS[self._span_s]))
 
     def _first_metric(self) -> int:
@@ -145,3 +149,12 @@ class Home(Widget):
 
     def _panel(self, name: str) -> Lines:
         return self.query_one(f"#{name}", Lines)
+
+
+def _nothing(stats: Stats) -> str:
+    """Return why no calls are listed."""
+    if stats.recent:
+        return "none was refused"
+    if not stats.has_keys:
+        return "none yet: a key and a call away (Keys, m)"
+    return f"none since the server started, {figures.duration(stats.uptime_s)} ago"

@@ -20,14 +20,17 @@ from textual.widgets import Label, Static
 from appliance.client import verbs
 from appliance.core.errors import ServerUnreachable
 from appliance.wire.keys import KeyView
-from appliance.wire.stats import CallView
+from appliance.wire.stats import CallView, ModelHistory
 from appliance.wire.usage import UsageReport
 from tui import figures
+from tui.chart import chart
 from tui.connection import Connection
 from tui.inert import inert, plain
 from tui.screens.allowance import allowances
 
 CALLS_SHOWN = 8
+DAY_S = "86400"
+CHART_WIDTH, CHART_HEIGHT = 60, 5
 FACT_CHARS_MAX = 2000
 ALL = "all"
 
@@ -63,6 +66,7 @@ class Page(ModalScreen[None]):
             yield Label(inert(self._subject.name), classes="heading")
             yield Static(id="facts")
             yield Static(id="limits")
+            yield Static(id="history")
             yield Static("reading\u2026", id="by-day")
             yield Static(id="by-other")
             yield Static(id="of-calls")
@@ -84,6 +88,8 @@ class Page(ModalScreen[None]):
             days = await self._client.do(verbs.USAGE, "day", "14d", its.key, its.model)
             others = await self._client.do(verbs.USAGE, its.other, ALL, its.key, its.model)
             stats = await self._client.do(verbs.STATS, "60")
+            if its.model != ALL:
+                self._draw_history(await self._client.do(verbs.HISTORY, DAY_S, its.model))
         except ServerUnreachable as error:
             self._fail(str(error))
             return
@@ -101,6 +107,17 @@ class Page(ModalScreen[None]):
         self.query_one("#by-day", Static).update(by_day)
         self.query_one("#by-other", Static).update(by_other)
         self.query_one("#of-calls", Static).update(calls)
+
+    def _draw_history(self, found: ModelHistory) -> None:
+        """Draw the model's day."""
+        values = [point.tokens for point in found.data]
+        highest = figures.number(found.highest.tokens)
+        text = Text(f"\ntokens/s, 24 h, highest minute {highest}\n", style="italic")
+        for line in chart(values, CHART_WIDTH, CHART_HEIGHT, "24 h"):
+            for piece, look in line:
+                text.append(piece, "not italic dim" if look == "dim" else "not italic")
+            text.append("\n")
+        self.query_one("#history", Static).update(text)
 
     def _fail(self, reason: str) -> None:
         self.query_one("#by-day", Static).update(Text(plain(reason), style="bold red"))
@@ -131,7 +148,7 @@ def _bars(report: UsageReport, title: str) -> Table:
         title_justify="left",
         header_style="dim",
     )
-    for column in (report.by, "", "spent", "calls", "units"):
+    for column in (report.by, "", "spent", "calls", "tokens", "docs"):
         is_number = column not in (report.by, "")
         table.add_column(column, no_wrap=True, justify="right" if is_number else "left")
     highest = max((row.credits for row in report.data), default=Decimal(0))
@@ -142,7 +159,8 @@ def _bars(report: UsageReport, title: str) -> Table:
             figures.bar(share, 14),
             figures.money(row.credits),
             figures.number(row.calls),
-            figures.number(row.tokens + row.documents),
+            figures.number(row.tokens),
+            figures.number(row.documents) if row.documents else "-",
         )
     if not report.data:
         table.add_row(Text("nothing was sold", style="dim"))

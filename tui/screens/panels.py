@@ -19,8 +19,8 @@ TIGHT = 0.9
 """Share of a memory from which on it is drawn as nearly full."""
 NAME_MIN = 8
 THOUSAND = 1000
-ROOMY = 30
-"""Width of a panel in cells from which words are written in full."""
+COUNTED, ROOMY = 31, 36
+"""Widths of a panel in cells from which documents have a column, and words are in full."""
 
 
 def figures_of(stats: Stats, width: int) -> list[Line]:
@@ -124,19 +124,20 @@ def refusals(stats: Stats, width: int) -> list[Line]:
 
 
 def _activity(rows: Sequence[tuple[str, Activity]], width: int, what: str) -> list[Line]:
-    calls, units, refused = (6, 7, 8) if width >= ROOMY else (6, 6, 4)
-    name = max(NAME_MIN, width - calls - units - refused)
-    titles = (what, "calls", "units", "refused" if width >= ROOMY else "bad")
-    lines: list[Line] = [_head(titles, (name, calls, units, refused))]
-    lines += [
-        (
-            (cut(_ended(shown, name - 1), name), ""),
-            (column(figures.number(row.calls), calls), ""),
-            (column(figures.number(row.tokens + row.documents), units), ""),
-            (column(_few(row.errors), refused), "bad" if row.errors else "dim"),
+    refused = ("refused", 8) if width >= ROOMY else ("bad", 4)
+    columns = [("calls", 6), ("tokens", 7), ("docs", 6 if width >= COUNTED else 0), refused]
+    name = max(NAME_MIN, width - sum(each for _, each in columns))
+    lines: list[Line] = [_head(*zip((what, name), *columns, strict=True))]
+    for shown, row in rows:
+        counts = (row.calls, row.tokens, row.documents)
+        cells = zip(map(figures.number, counts), columns, strict=False)
+        lines.append(
+            (
+                (cut(_ended(shown, name - 1), name), ""),
+                *((column(text, each), "") for text, (_, each) in cells),
+                (column(_few(row.errors), refused[1]), "bad" if row.errors else "dim"),
+            )
         )
-        for shown, row in rows
-    ]
     return lines if rows else [*lines, (("nobody calls", "dim"),)]
 
 
@@ -159,9 +160,8 @@ def calls(found: Sequence[CallView], width: int, height: int, nothing: str) -> l
     """Return the last calls, newest first, below a row of titles."""
     status = 26 if width >= 100 else 15  # noqa: PLR2004 - the longest code in full
     tier = 10 if width >= 100 else 0  # noqa: PLR2004 - as above
-    numbers = tuple(
-        1 + most for most in (figures.NUMBER_WIDTH, figures.MONEY_WIDTH, figures.MS_WIDTH)
-    )
+    kinds = (len("tokens"), figures.NUMBER_WIDTH, figures.MONEY_WIDTH, figures.MS_WIDTH)
+    numbers = tuple(1 + most for most in kinds)
     left = max(2 * NAME_MIN, width - 9 - status - tier - sum(numbers))
     key, model = left * 2 // 5, left - left * 2 // 5
     head = (
@@ -171,7 +171,7 @@ def calls(found: Sequence[CallView], width: int, height: int, nothing: str) -> l
         + cut("model", model)
         + cut("tier", tier)
     )
-    titles = zip(("units", "cost", "took"), numbers, strict=True)
+    titles = zip(("tokens", "docs", "cost", "took"), numbers, strict=True)
     lines: list[Line] = [((head, "dim"), *((column(t, w), "dim") for t, w in titles))]
     for call in found[: max(0, height - 1)]:
         said = f"{call.status} {plain(call.code) or 'ok'}"
@@ -182,7 +182,12 @@ def calls(found: Sequence[CallView], width: int, height: int, nothing: str) -> l
             (cut(_ended(_short(call.model), model - 1), model), ""),
             (cut(call.tier, tier), "dim"),
         )
-        amounts = (figures.number(call.units), figures.money(call.cost), figures.ms(call.ms))
+        amounts = (
+            figures.number(call.tokens),
+            figures.number(call.documents) if call.documents else "-",
+            figures.money(call.cost),
+            figures.ms(call.ms),
+        )
         cells = zip(amounts, numbers, strict=True)
         lines.append((*names, *((column(text, width), "") for text, width in cells)))
     if not found:

@@ -10,6 +10,7 @@ from litestar import Response, get
 from litestar.di import NamedDependency
 
 from appliance.accounts.key import Key
+from appliance.api.page import answer_page, is_wanted
 from appliance.api.request import AnyRequest, credential_of
 from appliance.api.routes.public import answer
 from appliance.api.services import Services
@@ -121,13 +122,19 @@ def current_key(key: Key, balance: Balance, usage: Sequence[Usage], today: int) 
 
 @get("/account")
 async def show_account(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
-    """Show the balance and limits of the key of the request, as bearer or as `?key=`."""
+    """Show the balance and limits of the key of the request, as bearer or as `?key=`.
+
+    A browser that has no key yet is sent the page on which it is pasted.
+    """
     text = credential_of(request)
     if text is None:
         text = request.query_params.get("key")
+    if text is None and is_wanted(request):
+        return answer_page(request, services.authenticator.clients, "account.html")
     key = services.authenticator.require(request, text, "usage", "infer")
     response = answer(account_view(key, services.ledger.balance(key.id)))
     response.set_header("cache-control", "no-store")
+    response.set_header("vary", "accept")
     return response
 
 

@@ -7,6 +7,7 @@ from appliance.admin.usage import ALL, as_csv
 from appliance.api.request import AnyRequest
 from appliance.api.routes.public import answer
 from appliance.api.services import Services
+from appliance.wire.usage import UsageReport
 
 CSV = "text/csv"
 """Litestar adds the charset to text of any kind."""
@@ -22,6 +23,12 @@ async def show_usage(request: AnyRequest, services: NamedDependency[Services]) -
         asked.get("key", ALL),
         asked.get("model", ALL),
     )
-    if asked.get("format") == "csv" or request.headers.get("accept", "").startswith("text/csv"):
+    return report_answer(request, report)
+
+
+def report_answer(request: AnyRequest, report: UsageReport) -> Response[bytes]:
+    """Return a report as JSON, or as a table if that was asked for."""
+    is_table = request.query_params.get("format") == "csv"
+    if is_table or request.headers.get("accept", "").startswith("text/csv"):
         return Response(as_csv(report).encode(), status_code=200, media_type=CSV)
     return answer(report)

@@ -19,7 +19,7 @@ async def create_embeddings(
     """Embed texts; billed by the token."""
     async with services.paid.admitted(request) as paid:
         task = openai.embed_task(paid.body, services.limits)
-        return await paid.answer(await services.token_inputs.resolved(task, paid.key))
+        return await paid.answer(await services.token_inputs.resolved(task, paid.key, paid.meant))
 
 
 @post([f"{AZURE}/{name}/embeddings" for name in NAMES])
@@ -29,4 +29,4 @@ async def create_azure_embeddings(
     """Embed texts with the model that the path names."""
     async with services.paid.admitted(request) as paid:
         task = openai.embed_task(paid.body, services.limits, model=path_model(request))
-        return await paid.answer(await services.token_inputs.resolved(task, paid.key))
+        return await paid.answer(await services.token_inputs.resolved(task, paid.key, paid.meant))

@@ -16,7 +16,7 @@ from appliance.api.routes.admin_events import show_events
 from appliance.api.routes.admin_keys import keys_router
 from appliance.api.routes.admin_log import show_log
 from appliance.api.routes.admin_models import models_router
-from appliance.api.routes.admin_stats import show_stats
+from appliance.api.routes.admin_stats import show_history, show_stats
 from appliance.api.routes.admin_trials import watch_trial
 from appliance.api.routes.admin_usage import show_usage
 from appliance.api.routes.metrics import metrics
@@ -46,6 +46,7 @@ def operator_router(guard: OperatorGuard) -> Router:
             watch_trial,
             show_usage,
             show_stats,
+            show_history,
             show_log,
             show_health,
             show_events,

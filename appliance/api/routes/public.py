@@ -9,8 +9,10 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery
 
 from appliance.admin.operator_api import program_version
-from appliance.api.openapi import document
+from appliance.api.openapi import document, packed
+from appliance.api.page import accepts_gzip
 from appliance.api.paid import JSON
+from appliance.api.request import AnyRequest
 from appliance.api.services import Services
 from appliance.shapes import cohere
 from appliance.wire.json import encode
@@ -23,12 +25,6 @@ WARNING = "models.toml cannot be read: only the shipped models are served"
 def answer(value: Any, status: int = 200) -> Response[bytes]:
     """Return a value as JSON; decimals leave as exact numbers."""
     return Response(encode(value), status_code=status, media_type=JSON)
-
-
-@get("/", sync_to_thread=False)
-def say_hello() -> Response[str]:
-    """Say that this server is there: clients of Ollama ask before they call."""
-    return Response("gigarouter is running", status_code=200, media_type="text/plain")
 
 
 @get(["/v1/models", "/models", "/openai/models", "/openai/v1/models"])
@@ -62,9 +58,13 @@ def _fields(value: msgspec.Struct) -> dict[str, Any]:
 
 
 @get("/v1/openapi.json", sync_to_thread=False)
-def openapi() -> Response[bytes]:
-    """Describe this API."""
-    return Response(document(), status_code=200, media_type=JSON)
+def openapi(request: AnyRequest) -> Response[bytes]:
+    """Describe this API, in gzip for who can read it."""
+    headers, content = {"vary": "accept-encoding"}, document()
+    if accepts_gzip(request):
+        headers["content-encoding"] = "gzip"
+        content = packed()
+    return Response(content, status_code=200, media_type=JSON, headers=headers)
 
 
 @get("/health")

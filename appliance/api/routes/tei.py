@@ -24,7 +24,7 @@ async def create_embed(request: AnyRequest, services: NamedDependency[Services])
                 cohere.embed_task(paid.body, services.limits, request_id=paid.request_id, version=2)
             )
         task = tei.embed_task(paid.body, services.limits)
-        return await paid.answer(await services.token_inputs.resolved(task, paid.key))
+        return await paid.answer(await services.token_inputs.resolved(task, paid.key, paid.meant))
 
 
 @post(below("", "/embed"))
@@ -34,7 +34,7 @@ async def create_embed_below(
     """Embed texts with the model that the path names."""
     async with services.paid.admitted(request) as paid:
         task = tei.embed_task(paid.body, services.limits, model=path_model(request))
-        return await paid.answer(await services.token_inputs.resolved(task, paid.key))
+        return await paid.answer(await services.token_inputs.resolved(task, paid.key, paid.meant))
 
 
 @post(below("/rerank"))

@@ -122,7 +122,14 @@ def test_an_exception_that_another_handler_wrote_first_is_made_visible_all_the_s
 
 @pytest.mark.parametrize(
     ("text", "wide"),
-    [("abc", 3), ("\u65e5\u672c\u8a9e", 6), ("Zo\u00eb", 3), ("Zoe\u0308", 3), ("\uff76\uff85", 2), ("", 0)],
+    [
+        ("abc", 3),
+        ("\u65e5\u672c\u8a9e", 6),
+        ("Zo\u00eb", 3),
+        ("Zoe\u0308", 3),
+        ("\uff76\uff85", 2),
+        ("", 0),
+    ],
 )
 def test_the_columns_of_a_text_are_counted_and_not_its_characters(text, wide):
     assert cells(text) == wide

@@ -19,6 +19,11 @@ from tests.unit.ledger.test_audit import TOMORROW, key
 
 BEFORE = Path(__file__).with_name("books_of_m003.sql")
 """A prepaid key and an unlimited one, three charges of two days, a refund, three repeats."""
+SUMS = (
+    "SELECT day, account, model, tier, calls, units, amount, refunds, refunded FROM usage_days"
+    " ORDER BY 1, 2"
+)
+"""All of a day's sums, but the tokens, which m010 adds."""
 ACCOUNTS = "SELECT id, kind, key_id, posted, day, spent_today FROM accounts ORDER BY id"
 """All of an account, but what was held of it before m006."""
 MILLION = 1_000_000 * PICOCREDITS_PER_CREDIT
@@ -37,8 +42,11 @@ def rows(path):
     with closing(sqlite3.connect(path)) as connection:
         return {
             table: connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall()
-            for table in ("transfers", "usage_days", "prices", "keys")
-        } | {"accounts": connection.execute(ACCOUNTS).fetchall()}
+            for table in ("transfers", "prices", "keys")
+        } | {
+            "accounts": connection.execute(ACCOUNTS).fetchall(),
+            "usage_days": connection.execute(SUMS).fetchall(),
+        }
 
 
 def test_books_of_the_version_before_open_with_every_row_and_take_the_new_rules(tmp_path):
@@ -123,3 +131,21 @@ def test_new_books_and_books_without_room_for_a_copy_have_none(tmp_path, monkeyp
         assert opened.writer.call(recomputed) == []
     assert not list(directory.path.glob("*.after-*"))
     assert "without a copy: the disk has no room" in caplog.text
+
+
+def test_days_of_before_have_the_tokens_that_were_sold_and_none_of_documents(tmp_path):
+    directory = old_books(tmp_path)
+    with closing(sqlite3.connect(directory.database, isolation_level=None)) as connection:
+        connection.execute(
+            "INSERT INTO prices (model, unit, realtime, batch, since_us)"
+            " VALUES ('ranks', 'document', 1, 1, 0)"
+        )
+        connection.execute(
+            "INSERT INTO usage_days (day, account, model, tier, calls, units, amount)"
+            " VALUES (19999, 'A', 'ranks', 'realtime', 1, 4, 4)"
+        )
+        connection.execute("PRAGMA user_version = 0")
+    connect(directory.database, MIGRATIONS).close()
+    with closing(sqlite3.connect(directory.database)) as connection:
+        found = connection.execute("SELECT model, units, tokens FROM usage_days ORDER BY day")
+        assert found.fetchall() == [("ranks", 4, 0), ("m", 6, 6), ("m", 3, 3)]

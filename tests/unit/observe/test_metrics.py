@@ -27,9 +27,9 @@ def record(**changes):
         "key_id": "key_1",
         "model": "m",
         "tier": "realtime",
-        "is_documents": False,
-        "units": 7,
         "tokens": 7,
+        "documents": 0,
+        "is_charged": True,
         "amount": Picocredits(5),
         "total_ms": 12.0,
         "stages": {"tokenize": 1.0, "queue": 2.0, "inference": 6.0, "settle": 3.0},
@@ -81,22 +81,32 @@ def test_a_label_is_read_back_as_it_was_whatever_is_in_it(accept):
     it.note(record(model=HOSTILE, tier=HOSTILE))
     it.read(reading((1, HOSTILE, counters(tokens=3), 4)))
     found = samples(it, accept)
-    assert value(found, "gigarouter_calls_total", model=HOSTILE, tier=HOSTILE, status="200") == 1
+    assert value(found, "gigarouter_calls_total", model=HOSTILE, tier=HOSTILE) == 1
     assert value(found, "gigarouter_engine_tokens_total", model=HOSTILE) == 3
     assert value(found, "gigarouter_engine_waiting_tokens", model=HOSTILE) == 4
 
 
-def test_calls_are_counted_by_model_tier_and_status_and_refusals_by_code():
+def test_what_ended_is_a_call_refused_or_free_and_counted_once():
     it = Metrics()
     it.note(record())
     it.note(record())
     it.note(record(tier="batch"))
-    it.note(record(model="", tier="", status=429, code="queue_full", stages={}))
+    it.note(record(documents=3))
+    it.note(record(tier="", status=429, code="queue_full", is_charged=False, stages={}))
+    it.note(record(model="", status=401, code="missing_api_key", is_charged=False, stages={}))
+    it.note(record(tier="", tokens=0, is_charged=False, stages={}))
     found = samples(it)
-    assert value(found, "gigarouter_calls_total", model="m", tier="realtime", status="200") == 2
-    assert value(found, "gigarouter_calls_total", model="m", tier="batch", status="200") == 1
-    assert value(found, "gigarouter_calls_total", model="", tier="", status="429") == 1
-    assert value(found, "gigarouter_refusals_total", code="queue_full") == 1
+    realtime = {"model": "m", "tier": "realtime"}
+    assert value(found, "gigarouter_calls_total", **realtime) == 3
+    assert value(found, "gigarouter_call_tokens_sum", model="m") == 28
+    assert value(found, "gigarouter_call_tokens_count", model="m") == 4
+    assert value(found, "gigarouter_requests_total", model="m", tier="", status="429") == 1
+    assert value(found, "gigarouter_documents_total", **realtime) == 3
+    assert value(found, "gigarouter_calls_total", model="m", tier="batch") == 1
+    assert value(found, "gigarouter_refusals_total", model="m", code="queue_full") == 1
+    assert value(found, "gigarouter_refusals_total", model="", code="missing_api_key") == 1
+    assert value(found, "gigarouter_free_answers_total", model="m") == 1
+    assert sum(each for (name, _), each in found.items() if name == "gigarouter_calls_total") == 4
 
 
 def test_stages_and_whole_calls_are_histograms_in_seconds_and_refusals_are_not_among_them():
@@ -249,9 +259,12 @@ def test_calls_are_counted_by_key_too_and_their_tokens_by_model():
     it.note(record(key_id="key_2", status=402, code="insufficient_credit", stages={}))
     it.note(record(key_id="", status=401, code="invalid_key", stages={}))
     found = samples(it)
-    assert value(found, "gigarouter_key_calls_total", key="key_1", status="200") == 3
-    assert value(found, "gigarouter_key_calls_total", key="key_2", status="402") == 1
-    assert ("gigarouter_key_calls_total", frozenset({("key", ""), ("status", "401")})) not in found
+    assert value(found, "gigarouter_key_requests_total", key="key_1", status="200") == 3
+    assert value(found, "gigarouter_key_requests_total", key="key_2", status="402") == 1
+    assert (
+        "gigarouter_key_requests_total",
+        frozenset({("key", ""), ("status", "401")}),
+    ) not in found
     tokens = "gigarouter_call_tokens"
     below = [value(found, f"{tokens}_bucket", model="m", le=le) for le in ("4.0", "16.0", "64.0")]
     assert below == [1, 2, 3]

@@ -1,0 +1,19 @@
+"""Navigation: the pages that there are, in the order in which each of them links to all."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page."""
+
+    path: str
+    name: str
+
+
+PAGES = (
+    Page("/", "Models"),
+    Page("/docs", "API"),
+    Page("/playground", "Playground"),
+    Page("/account", "Account"),
+)
