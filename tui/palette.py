@@ -3,6 +3,7 @@
 Owns the words of these commands. What they do is what the tab's key does: nothing is done here.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from appliance.client import verbs
 from appliance.core.errors import ServerUnreachable
 from tui.connection import Connection
 from tui.inert import plain
+from tui.screens.keys import Keys
+from tui.screens.models import Models
 from tui.screens.pane import Pane
 from tui.tabs import TABS, Tab
 
@@ -67,11 +70,22 @@ class Commands(Provider):
         self._rows: list[Row] = []
         with suppress(ServerUnreachable):
             client = self._host.client
-            models = (await client.do(verbs.LIST_MODELS)).data
-            keys = [k for k in (await client.do(verbs.LIST_KEYS)).data if k.revoked is None]
+            models, downloads, additions, engines, keys, stats = await asyncio.gather(
+                client.do(verbs.LIST_MODELS),
+                client.do(verbs.LIST_DOWNLOADS),
+                client.do(verbs.LIST_ADDITIONS),
+                client.do(verbs.LIST_ENGINES),
+                client.do(verbs.LIST_KEYS),
+                client.do(verbs.STATS, "60"),
+            )
+            # The tabs know then what can be done with each row, opened or not.
+            base = self.app.screen_stack[0]
+            base.query_one(Models).show(models.data, downloads.data, additions.data, engines)
+            base.query_one(Keys).show(keys.data, stats)
+            live = [key for key in keys.data if key.revoked is None]
             self._rows = [
-                *(Row("Model", "models", m.id, _short(m.id)) for m in models[:ROWS_MAX]),
-                *(Row("Key", "keys", k.id, _short(k.name)) for k in keys[:ROWS_MAX]),
+                *(Row("Model", "models", m.id, _short(m.id)) for m in models.data[:ROWS_MAX]),
+                *(Row("Key", "keys", k.id, _short(k.name)) for k in live[:ROWS_MAX]),
             ]
 
     @property
@@ -120,7 +134,7 @@ class Commands(Provider):
             verbs_ = [each for each in bindings_of(content) if each.action not in content.FREE]
             for row in self._rows:
                 if row.tab == tab.name and any(word in row.name.casefold() for word in words):
-                    for each in verbs_:
+                    for each in (v for v in verbs_ if content.can(v.action, row.id)):
                         run = partial(self._open, row, each.action)
                         yield Command(f"{each.description} {row.name}", _help(each), run)
 

@@ -126,7 +126,7 @@ def test_a_key_that_is_over_is_not_rotated_and_an_unlimited_one_not_topped_up():
     async def story(app, pilot, _):
         await keys(app, pilot)
         footer = lambda: drawn(app).splitlines()[-1]  # noqa: E731 - read again each time
-        await settled(pilot, lambda: "x Expiry" in footer())
+        await settled(pilot, lambda: "e Limits" in footer())
         assert "Rotate" not in footer()
         await pilot.press("down")
         await settled(pilot, lambda: "o Rotate" in footer())

@@ -55,7 +55,10 @@ def test_every_model_and_every_live_key_is_a_command_before_its_tab_was_opened()
         assert "Key alice" in found
         assert "Key bob" in found
         assert not [title for title in found if "evil" in title and title.startswith("Key")]
-        assert "Unload sentence-transformers/all-MiniLM-L6-v2" in await offered(app, "unload mini")
+        mini = "sentence-transformers/all-MiniLM-L6-v2"
+        assert f"Unload {mini}" in await offered(app, "unload mini")
+        assert f"Load {mini}" not in await offered(app, "load mini")  # it is loaded
+        assert f"Models: Unload {mini}" in await offered(app)
         gateway.lost = True  # what needs no names is offered all the same
         assert "Keys: Mint" in await offered(app)
 
@@ -93,8 +96,8 @@ def test_what_a_command_does_with_a_key_still_asks_first():
 
 def test_what_cannot_be_done_now_is_said():
     async def story(app, pilot, gateway):
-        await chosen(app, pilot, "pull all-MiniLM", "Pull sentence-transformers/all-MiniLM-L6-v2")
-        await settled(pilot, lambda: "not for sentence-transformers" in said(app))
+        await chosen(app, pilot, "models pull", "Models: Pull")
+        await settled(pilot, lambda: "Pull does nothing here now; its key is p" in said(app))
         assert not gateway.sent
 
     play(story)

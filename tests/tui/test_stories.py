@@ -81,7 +81,7 @@ def test_a_first_key_that_works_is_two_key_presses_from_launch():
     async def story(app, pilot, gateway):
         await settled(pilot, lambda: isinstance(app.screen, Welcome))
         here = text_of(app.screen, "#here")
-        assert "A processor, 25.0 GB" in here
+        assert "A processor, 4 cores, 25.0 GB" in here
         assert "sentence-transformers/all-MiniLM-L6-v2: works now" in here
         assert "Qwen/Qwen3-Embedding-0.6B" in here
         assert "the first, me, is unlimited" in here

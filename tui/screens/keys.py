@@ -44,7 +44,7 @@ class Keys(Pane):
         Column("credit", 15, 18),
         Column("today", 9),
         Column("state", 12),
-        Column("limits", 17, 31),
+        Column("limits", 17, 29),
         Column("key", 14, since=120),
         Column("models", 14, 20, since=140),
         Column("last used", 10, since=160),
@@ -55,7 +55,7 @@ class Keys(Pane):
         Binding("m", "mint", "Mint", tooltip="Make a key"),
         Binding("t", "top_up", "Top up", tooltip="Add credit"),
         Binding("e", "limit", "Limits", tooltip="Change what it may spend and call"),
-        Binding("x", "expire", "Expiry", tooltip="Change when it ends"),
+        Binding("x", "expire", "Expiry", show=False, tooltip="Change when it ends"),
         Binding("o", "rotate", "Rotate", tooltip="A new secret; the old one works for a while"),
         Binding("r", "revoke", "Revoke", tooltip="Refuse it from now on"),
         Binding("d", "forget", "Forget", show=False, tooltip="Remove its name for good"),
@@ -97,7 +97,7 @@ class Keys(Pane):
             *([f"with {plain(text, width=20)} (esc shows all)"] if text else ["/ filters"]),
             f"by {self._order} (b)",
             *([f"{ended} revoked (a)"] if ended else []),
-            "enter opens",
+            *([] if text else ["x expiry", "d forget"]),
         ]
         self.query_one("#keys-hint", Label).update(Text("   ".join(said)))
 
@@ -132,9 +132,13 @@ class Keys(Pane):
             return True
         if action == "show_all":
             return self.query_one(".search", Input).has_class("shown")
-        key = self._chosen()
+        return self._chosen() is not None and self.can(action, self.under_cursor())
+
+    def can(self, action: str, row: str) -> bool:
+        """Say whether an action can be done with a key now."""
+        key = self._keys.get(row)
         if key is None:
-            return False
+            return True
         is_live = key.revoked is None
         is_over = bool(key.expires and self._stats and key.expires <= self._stats.now)
         return {

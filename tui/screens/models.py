@@ -181,16 +181,26 @@ class Models(Pane):
             return True
         if action == "show_all":
             return self.query_one(".search", Input).has_class("shown")
-        model, download = self._chosen(), self._downloads.get(self.under_cursor())
-        is_coming = download is not None and download.state in RUNNING
+        row = self.under_cursor()
         if action == "cancel":
-            return is_coming or self.under_cursor() in self._additions
+            return self._is_coming(row) or row in self._additions
+        return row in self._models and self.can(action, row)
+
+    def _is_coming(self, row: str) -> bool:
+        download = self._downloads.get(row)
+        return download is not None and download.state in RUNNING
+
+    def can(self, action: str, row: str) -> bool:
+        """Say whether an action can be done with a model now."""
+        model, engine = self._models.get(row), self._engines.get(row)
+        download = self._downloads.get(row)
         if model is None:
-            return False
-        engine = self._engines.get(model.id)
+            return True
+        is_coming = self._is_coming(row)
         is_pinned = engine is not None and engine.pinned
         is_partial = download is not None and download.state in STOPPED and not model.available
         return {
+            "cancel": is_coming or row in self._additions,
             "pull": not model.available and not is_coming and not is_partial,
             "resume": is_partial,
             "verify": not model.missing,

@@ -47,7 +47,7 @@ class Pane(Widget):
     """Actions that need no row."""
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "search", "Filter", show=False, tooltip="Rows that have some words"),
-        Binding("escape", "show_all", "Show all", show=False, tooltip="Every row again"),
+        Binding("escape", "show_all", "Show all", tooltip="Every row again"),
     ]
 
     def __init__(self) -> None:
@@ -103,6 +103,11 @@ class Pane(Widget):
         """
         self._sought, self._then = row, then
         self.action_show_all()
+
+    def can(self, action: str, row: str) -> bool:
+        """Say whether an action can be done with a row now; it may be with one not known."""
+        del action, row
+        return True
 
     def name_of_row(self) -> str:
         """Return what the row under the cursor is called; empty: there is none."""

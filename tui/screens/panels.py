@@ -124,7 +124,7 @@ def refusals(stats: Stats, width: int) -> list[Line]:
 
 
 def _activity(rows: Sequence[tuple[str, Activity]], width: int, what: str) -> list[Line]:
-    refused = ("refused", 8) if width >= ROOMY else ("bad", 4)
+    refused = ("refused", 8) if width >= ROOMY else ("err", 4)
     columns = [("calls", 6), ("tokens", 7), ("docs", 6 if width >= COUNTED else 0), refused]
     name = max(NAME_MIN, width - sum(each for _, each in columns))
     lines: list[Line] = [_head(*zip((what, name), *columns, strict=True))]

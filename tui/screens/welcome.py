@@ -61,10 +61,11 @@ class Welcome(ModalScreen[None]):
     def _here(self) -> Text:
         text = Text()
         for device in self._engines.devices:
-            text.append(f"{device.kind.upper():4} ", style="bold")
-            text.append(
-                f"{plain(device.description or device.name)}, {figures.size(device.memory)}\n"
-            )
+            text.append(f"{device.kind.upper():5} ", style="bold")
+            cores = self._engines.cores if device.kind == "cpu" else 0
+            cores_ = f", {cores} core{'s' * (cores != 1)}" if cores else ""
+            name = plain(device.description or device.name)
+            text.append(f"{name}{cores_}, {figures.size(device.memory)}\n")
         text.append("Here  ", style="bold")
         text.append(f"{plain(self._starter)}: works now\n")
         for model in suggested(self._models, self._engines, SUGGESTED_MAX):
