@@ -32,10 +32,8 @@ class OperatorGuard:
             InvalidKey, TooManyInvalidKeys: with another token.
             InsufficientScope: with a key without the scope `admin`.
         """
+        self.require_place(connection)
         address = self._clients.address(connection)
-        if not self._clients.is_local(connection) and not self._allow_remote:
-            self._authenticator.refused.count(address, UnknownPath.code)
-            raise UnknownPath(path=connection.scope["path"][:200], valid=("/v1/models",))
         text = credential_of(connection)
         if text is not None and hmac.compare_digest(text.encode(), self._token):
             note_known(connection)
@@ -43,6 +41,16 @@ class OperatorGuard:
         else:
             key = self._authenticator.require(connection, text, "admin")
             note_operator(connection, f"key {key.id}", address)
+
+    def require_place(self, connection: ASGIConnection[Any, Any, Any, Any]) -> None:
+        """Refuse connections from where the operator never is.
+
+        Raises:
+            UnknownPath: from another machine, which does not learn that the path exists.
+        """
+        if not self._clients.is_local(connection) and not self._allow_remote:
+            self._authenticator.refused.count(self._clients.address(connection), UnknownPath.code)
+            raise UnknownPath(path=connection.scope["path"][:200], valid=("/v1/models",))
 
     def require_unless_local(self, connection: ASGIConnection[Any, Any, Any, Any]) -> None:
         """Accept this machine without a token, and other machines as the operator.

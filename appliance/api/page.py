@@ -82,6 +82,7 @@ def answer_page(
             secure=url.startswith("https:"),
             here=request.scope["path"],
             version=program_version(),
+            has_admin=clients.is_local(request),
             **context,
         )
         .encode()

@@ -17,3 +17,5 @@ PAGES = (
     Page("/playground", "Playground"),
     Page("/account", "Account"),
 )
+ADMIN = Page("/admin", "Admin")
+"""For the operator alone: other machines do not learn of it."""

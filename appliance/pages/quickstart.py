@@ -49,7 +49,12 @@ def snippets(url: str, embed: str | None, rerank: str | None) -> list[Snippet]:
             "In the admin panel, Settings, Documents:",
             _open_webui(url, embed, rerank),
         ),
-        Snippet("continue", "Continue", "In config.yaml:", _continue(url, embed, rerank)),
+        Snippet(
+            "continue",
+            "Continue",
+            "In config.yaml, beside its name, version and schema:",
+            _continue(url, embed, rerank),
+        ),
     ]
 
 

@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from appliance.pages import figures
 from appliance.pages.assets import Assets
-from appliance.pages.navigation import PAGES
+from appliance.pages.navigation import ADMIN, PAGES
 
 FOLDER = Path(__file__).with_name("html")
 
@@ -26,6 +26,7 @@ def environment(assets: Assets) -> Environment:
     )
     made.globals["asset"] = assets.url
     made.globals["pages"] = PAGES
+    made.globals["admin"] = ADMIN
     made.filters["count"] = figures.count_text
     made.filters["bytes"] = figures.bytes_text
     made.filters["grouped"] = figures.grouped

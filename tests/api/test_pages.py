@@ -13,7 +13,7 @@ import pytest
 
 from appliance.api.openapi import document
 from appliance.pages.navigation import PAGES
-from tests.api.test_authorization import ask
+from tests.api.test_authorization import PEOPLES, ask
 from tests.appliance import bench
 from tests.server import EMBED, RERANK
 
@@ -59,7 +59,7 @@ def test_a_program_at_the_root_is_told_that_the_server_runs(tmp_path, accept):
     asyncio.run(story())
 
 
-@pytest.mark.parametrize("path", [each for each in PATHS if each != "/"])
+@pytest.mark.parametrize("path", sorted(PEOPLES))
 @pytest.mark.parametrize("accept", PROGRAMS)
 def test_programs_are_told_what_they_always_were(tmp_path, path, accept):
     async def story():

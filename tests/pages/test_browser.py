@@ -7,24 +7,15 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
-from appliance.pages.navigation import PAGES
-from tests.bench.hostile_page import browser as installed
-from tests.pages.browser import SIZES, THEMES, browsing, visiting
+from appliance.pages.navigation import ADMIN, PAGES
+from tests.pages.browser import SIZES, THEMES, visiting
 from tests.server import EMBED
 
-PATHS = tuple(each.path for each in PAGES)
+PATHS = tuple(each.path for each in (*PAGES, ADMIN))
 STORED = """async () => JSON.stringify([
-  {...localStorage}, {...sessionStorage}, document.cookie, location.href, history.length,
+  ...[localStorage, sessionStorage].map((kept) => Array.from(kept, (_, at) => [kept.key(at), kept.getItem(kept.key(at))])),
+  document.cookie, location.href, history.length,
   await indexedDB.databases(), await caches.keys()])"""
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    program = installed()
-    if program is None:
-        pytest.skip("there is no browser here")
-    with browsing(program) as started:
-        yield started
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +93,33 @@ def test_the_two_themes_are_two(chromium, server, path):
             grounds.append(visit.page.evaluate(f"{ground}.match(/\\d+/g).map(Number)"))
     assert min(grounds[0]) > 200
     assert max(grounds[1]) < 60
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_nothing_moves_for_who_asked_for_that(chromium, server, path):
+    moving = """() => [...document.querySelectorAll("*")].filter((each) => {
+      const style = getComputedStyle(each);
+      return style.animationName !== "none" || parseFloat(style.transitionDuration) > 0;
+    }).map((each) => each.outerHTML.slice(0, 100))"""
+    found = []
+    for wish in ("reduce", "no-preference"):
+        with visiting(chromium, server.url + path, reduced_motion=wish) as visit:
+            if path == "/docs":
+                visit.page.wait_for_selector(".opblock")
+            found.append(visit.page.evaluate(moving))
+    assert found[0] == []
+    assert found[1] != []
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_page_is_read_without_scrolling_sideways_on_the_smallest_screens(chromium, server, path):
+    """320 pixels, or 1,280 at four times their size (WCAG 2.2, 1.4.10)."""
+    with visiting(chromium, server.url + path) as visit:
+        visit.page.set_viewport_size({"width": 320, "height": 256})
+        if path == "/docs":
+            visit.page.click(".opblock-summary-control >> nth=0")
+            visit.page.wait_for_selector(".btn.execute")
+        assert not visit.is_wide()
 
 
 def test_what_is_wrong_would_be_found(chromium, server):
@@ -315,7 +333,7 @@ def test_a_key_is_in_the_tabs_memory_alone(chromium, server, key, path):
         stored = visit.page.evaluate(STORED)
         assert key not in stored
         kept = json.loads(stored)
-        assert kept[0] == kept[1] == {}
+        assert kept[0] == kept[1] == []
         assert kept[2] == ""
         assert not any(key in url for url in visit.asked)
         visit.page.reload()

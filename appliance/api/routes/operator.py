@@ -16,6 +16,7 @@ from appliance.api.routes.admin_events import show_events
 from appliance.api.routes.admin_keys import keys_router
 from appliance.api.routes.admin_log import show_log
 from appliance.api.routes.admin_models import models_router
+from appliance.api.routes.admin_page import show_admin
 from appliance.api.routes.admin_stats import show_history, show_stats
 from appliance.api.routes.admin_trials import watch_trial
 from appliance.api.routes.admin_usage import show_usage
@@ -32,6 +33,9 @@ def operator_router(guard: OperatorGuard) -> Router:
 
     async def scraper(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
         guard.require_unless_local(connection)
+
+    async def place(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+        guard.require_place(connection)
 
     admin = Router(
         "/admin/v1",
@@ -53,4 +57,5 @@ def operator_router(guard: OperatorGuard) -> Router:
         ],
     )
     scraped = Router("/metrics", guards=[scraper], route_handlers=[metrics])
-    return Router("/", route_handlers=[admin, scraped])
+    page = Router("/admin", guards=[place], route_handlers=[show_admin])
+    return Router("/", route_handlers=[admin, scraped, page])
