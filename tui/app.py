@@ -24,10 +24,11 @@ from appliance.core.clock import SystemClock
 from appliance.core.errors import ServerUnreachable
 from appliance.store.datadir import ServerNote
 from appliance.wire.stats import Stats
-from tui import figures
+from tui import figures, tabs
 from tui.base import BaseApp
 from tui.connection import Caller, Connection
 from tui.inert import inert, plain
+from tui.palette import Commands
 from tui.screens.dialogs import Confirm
 from tui.screens.ended import Ended
 from tui.screens.home import Home
@@ -51,7 +52,9 @@ END_SHOWN_S = 20.0
 STARTER = "all-minilm-l6-v2"
 FOCUSED = ("Home", "DataTable", "Lan", "Scrollback")
 """Widgets that have the keyboard focus when their tab is opened."""
-TABS = ("home", "models", "keys", "lan", "log")
+
+
+TABS = tuple(tab.name for tab in tabs.TABS)
 
 
 class Console(BaseApp):
@@ -59,10 +62,11 @@ class Console(BaseApp):
 
     TITLE = "gigarouter"
     CSS_PATH = "console.tcss"
+    COMMANDS = BaseApp.COMMANDS | {Commands}
     BINDINGS: ClassVar[list[BindingType]] = [
         *(
-            Binding(str(n), f"tab('{name}')", name.capitalize(), show=False)
-            for n, name in enumerate(TABS, 1)
+            Binding(str(n), f"tab('{tab.name}')", tab.title, show=False)
+            for n, tab in enumerate(tabs.TABS, 1)
         ),
         Binding("question_mark", "help", "Help", tooltip="Every key of what is in focus"),
         Binding("s", "start", "Start the server"),

@@ -1,9 +1,11 @@
 """Base: what the console does as any application: notifications, help, theme, pictures."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from textual import events, on
-from textual.app import App
+from textual.app import App, SystemCommand
+from textual.binding import ActiveBinding
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
 from textual.widgets import Label
@@ -21,6 +23,13 @@ class Base(Screen[None]):
 
     AUTO_FOCUS = ""
     """None: the open tab takes the focus, and not the row of tabs."""
+
+    @property
+    def active_bindings(self) -> dict[str, ActiveBinding]:
+        """Every key that does something now: the console's own first, then those of its widgets."""
+        found = super().active_bindings
+        is_own = {key: type(each.node).__module__.startswith("tui.") for key, each in found.items()}
+        return {key: found[key] for own in (True, False) for key in found if is_own[key] is own}
 
     def on_resize(self, event: events.Resize) -> None:
         """Ignore a size that the terminal no longer has, and say when one is too small.
@@ -98,6 +107,15 @@ class BaseApp(App[None]):
     def get_default_screen(self) -> Base:
         """Return the screen below all dialogs."""
         return Base(id="_default")
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """Yield the commands of any application; help and the end are the console's own words."""
+        own = {"Keys": "Help", "Quit": "Quit"}
+        for command in super().get_system_commands(screen):
+            if command.title not in own:
+                yield command
+        yield SystemCommand("Help", "What each key does", self.action_help)
+        yield SystemCommand("Quit", "Leave the console", self.action_quit)
 
     def action_help(self) -> None:
         """Show or hide the keys of the focused widget."""

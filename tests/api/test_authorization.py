@@ -95,6 +95,7 @@ DECLARED = {
     ("POST", "/account/rotate"): HOLDER,
     ("GET", "/v1/key"): HOLDER,
     ("GET", "/metrics"): THIS_MACHINE,
+    ("GET", "/admin"): THIS_MACHINE,
     ("GET", "/docs"): PUBLIC,
     ("GET", "/playground"): PUBLIC,
     ("GET", "/static/{name:str}"): PUBLIC,
@@ -103,7 +104,7 @@ DECLARED = {
 
 OPERATORS = "/admin/v1/"
 """Whatever lies below is the operator's, without being listed."""
-PEOPLES = {"/docs", "/playground"}
+PEOPLES = {"/docs", "/playground", "/admin"}
 """Pages that nobody gets who does not ask for HTML."""
 BY_QUERY = {"/account"}
 """Where `?key=` counts as a credential."""

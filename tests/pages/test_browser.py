@@ -7,25 +7,15 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
-from appliance.pages.navigation import PAGES
-from tests.bench.hostile_page import browser as installed
-from tests.pages.browser import SIZES, THEMES, browsing, visiting
+from appliance.pages.navigation import ADMIN, PAGES
+from tests.pages.browser import SIZES, THEMES, visiting
 from tests.server import EMBED
 
-PATHS = tuple(each.path for each in PAGES)
+PATHS = tuple(each.path for each in (*PAGES, ADMIN))
 STORED = """async () => JSON.stringify([
   ...[localStorage, sessionStorage].map((kept) => Array.from(kept, (_, at) => [kept.key(at), kept.getItem(kept.key(at))])),
   document.cookie, location.href, history.length,
   await indexedDB.databases(), await caches.keys()])"""
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    program = installed()
-    if program is None:
-        pytest.skip("there is no browser here")
-    with browsing(program) as started:
-        yield started
 
 
 @pytest.fixture(scope="module")

@@ -14,13 +14,12 @@ MEANINGS = (
     ("calls", "embeddings or rerank, answered and charged; a line of a batch is one"),
     ("tokens", "usage.total_tokens of the calls, those of rerank included"),
     ("docs", "documents that rerank charged for"),
-    ("refused", "ended with an error, or the client hung up; of its model, if it named one"),
+    ("refused, err", "ended with an error, or the client hung up; of its model, if it named one"),
     ("free", "about tokens, dry runs, and a charged call that is sent again"),
     ("a second", "over the last five; panels say what they are over"),
-    ("highest", "in one step of the graph"),
-    ("highest minute", "where a step is longer, its minutes are looked at"),
+    ("highest", "one step of the graph, or one minute where steps are longer"),
     ("graphs", "from 1 h on they outlive a restart: 1 h in minutes, 30 d in hours"),
-    ("usage", "calls of the books; what was given back is in refunds, too"),
+    ("usage", "calls of the books, with those that were given back (refunds)"),
 )
 
 
@@ -35,6 +34,7 @@ class Meanings(ModalScreen[None]):
             yield Label("What the figures count", classes="heading")
             yield Static("Each request counts once: as a call, as refused, or as free.\n")
             yield Static(_table(), id="meanings")
+            yield Label("esc closes", classes="hint")
 
     def action_leave(self) -> None:
         """Close the dialog."""

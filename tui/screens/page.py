@@ -65,8 +65,10 @@ class Page(ModalScreen[None]):
         with VerticalScroll(classes="dialog"):
             yield Label(inert(self._subject.name), classes="heading")
             yield Static(id="facts")
-            yield Static(id="limits")
-            yield Static(id="history")
+            if self._subject.limited is not None:
+                yield Static(id="limits")
+            if self._subject.model != ALL:
+                yield Static(id="history")
             yield Static("reading\u2026", id="by-day")
             yield Static(id="by-other")
             yield Static(id="of-calls")
@@ -112,11 +114,11 @@ class Page(ModalScreen[None]):
         """Draw the model's day."""
         values = [point.tokens for point in found.data]
         highest = figures.number(found.highest.tokens)
-        text = Text(f"\ntokens/s, 24 h, highest minute {highest}\n", style="italic")
+        text = Text(f"\ntokens/s, 24 h, highest minute {highest}", style="italic")
         for line in chart(values, CHART_WIDTH, CHART_HEIGHT, "24 h"):
+            text.append("\n")
             for piece, look in line:
                 text.append(piece, "not italic dim" if look == "dim" else "not italic")
-            text.append("\n")
         self.query_one("#history", Static).update(text)
 
     def _fail(self, reason: str) -> None:
@@ -148,7 +150,7 @@ def _bars(report: UsageReport, title: str) -> Table:
         title_justify="left",
         header_style="dim",
     )
-    for column in (report.by, "", "credits", "calls", "tokens", "docs"):
+    for column in (report.by, "", "spent", "calls", "tokens", "docs"):
         is_number = column not in (report.by, "")
         table.add_column(column, no_wrap=True, justify="right" if is_number else "left")
     highest = max((row.credits for row in report.data), default=Decimal(0))

@@ -109,7 +109,7 @@ def _of_device(device: DeviceView, width: int) -> Line:
 
 
 def _gauge(name: str, share: float, said: str, width: int) -> Line:
-    room = width - 8 - len(said) - 1
+    room = width - 8 - cell_len(said) - 1
     look = "bad" if share >= TIGHT and name not in ("workers", "batches") else "middle"
     bar = figures.bar(share, room) + " " if room >= 4 else ""  # noqa: PLR2004 - less says nothing
     return (cut(name, 8), ""), (bar, look), (said, "dim")
@@ -126,7 +126,7 @@ def refusals(stats: Stats, width: int) -> list[Line]:
 
 
 def _activity(rows: Sequence[tuple[str, Activity]], width: int, what: str) -> list[Line]:
-    refused = ("refused", 8) if width >= ROOMY else ("bad", 4)
+    refused = ("refused", 8) if width >= ROOMY else ("err", 4)
     columns = [("calls", 6), ("tokens", 7), ("docs", 6 if width >= COUNTED else 0), refused]
     name = max(NAME_MIN, width - sum(each for _, each in columns))
     lines: list[Line] = [_head(*zip((what, name), *columns, strict=True))]

@@ -22,9 +22,11 @@ function does(label, work, about) {
 // -- dialogs -------------------------------------------------------------------------------------
 
 let chosen = null; // the key that an open dialog is about
+let order = ""; // the name of what it orders: sent twice, it adds credit once
 
 function open(id, key) {
   chosen = key;
+  order = crypto.getRandomValues(new Uint32Array(4)).join("-");
   element(id).querySelector("form")?.reset();
   const status = element(id).querySelector(".result");
   if (status) status.textContent = "";
@@ -61,9 +63,8 @@ const limitsOf = (prefix) => ({
   concurrency: countOf(`${prefix}-concurrency`),
 });
 
-// Sent twice, an order that adds credit adds it once.
-changes("mint", () => send("/keys", { name: textOf("mint-name"), credit: textOf("mint-credit"), expires: textOf("mint-expires"), ...limitsOf("mint"), idempotency_key: crypto.getRandomValues(new Uint32Array(4)).join("-") }));
-changes("topup", () => send(`/keys/${chosen.id}/topup`, { credit: textOf("topup-credit"), idempotency_key: crypto.getRandomValues(new Uint32Array(4)).join("-") }));
+changes("mint", () => send("/keys", { name: textOf("mint-name"), credit: textOf("mint-credit"), expires: textOf("mint-expires"), ...limitsOf("mint"), idempotency_key: order }));
+changes("topup", () => send(`/keys/${chosen.id}/topup`, { credit: textOf("topup-credit"), idempotency_key: order }));
 changes("rotate", () => send(`/keys/${chosen.id}/rotate`, { overlap: element("overlap").value }));
 changes("revoke", () => send(`/keys/${chosen.id}/revoke`, {}));
 changes("limit", () => send(`/keys/${chosen.id}/limits`, limitsOf("limit")));
