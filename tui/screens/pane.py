@@ -75,7 +75,7 @@ class Pane(Widget):
         """Ask for the words that rows must have."""
         field = self.query_one(".search", Input)
         field.add_class("shown")
-        field.focus()
+        self.screen.set_focus(field)  # at once: keys that are typed ahead belong to it
 
     def action_show_all(self) -> None:
         """Drop the filter."""
