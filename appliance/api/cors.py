@@ -10,7 +10,7 @@ from litestar.types import Send
 
 from appliance.api.request import AnyRequest
 
-OPERATORS = ("/admin/", "/metrics")
+OPERATORS = ("/admin", "/metrics")
 """Whom no page may call, whatever its origin."""
 METHODS = "GET, POST, DELETE, OPTIONS"
 MAX_AGE_S = 600
@@ -39,9 +39,15 @@ class Cors:
         )
 
     def headers(self, request: AnyRequest) -> dict[str, str]:
-        """Return what lets a browser hand the answer to its page; empty for all other requests."""
-        if not self.allows(request):
+        """Return what lets a browser hand the answer to its page.
+
+        Other requests are told no more than that it depends on `Origin`, where it does: a cache
+        must not hand their answers to such a page, nor its answers to others.
+        """
+        if not self._origins or request.scope["path"].startswith(OPERATORS):
             return {}
+        if not self.allows(request):
+            return {"vary": "origin"}
         return {
             "access-control-allow-origin": request.headers["origin"],
             "access-control-expose-headers": "*",
