@@ -39,13 +39,20 @@ class Cors:
         )
 
     def headers(self, request: AnyRequest) -> dict[str, str]:
-        """Return what lets a browser hand the answer to its page; empty for all other requests."""
-        if not self.allows(request):
+        """Return what lets a browser hand the answer to its page, and that it depends on that.
+
+        Empty where no page of any origin may call.
+        """
+        if not self._origins or request.scope["path"].startswith(OPERATORS):
             return {}
+        # A cache must not hand the answer for one origin, or for none, to a page of another.
+        vary = {"vary": "origin"}
+        if not self.allows(request):
+            return vary
         return {
             "access-control-allow-origin": request.headers["origin"],
             "access-control-expose-headers": "*",
-            "vary": "origin",
+            **vary,
         }
 
     async def answer_preflight(self, request: AnyRequest, send: Send) -> None:

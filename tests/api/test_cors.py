@@ -65,3 +65,24 @@ def test_no_other_page_and_no_page_of_the_operators_api(tmp_path, origins, origi
             assert "access-control-allow-origin" not in preflight.headers
 
     asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("origins", "headers", "path", "varies"),
+    [
+        ((APP,), {}, "/v1/models", True),
+        ((APP,), {"origin": OTHER, **CROSS}, "/v1/models", True),
+        ((APP,), {"origin": APP, **CROSS}, "/v1/models", True),
+        ((APP,), {"origin": OTHER, **CROSS}, "/metrics", False),
+        ((), {}, "/v1/models", False),
+    ],
+)
+def test_an_answer_says_that_it_depends_on_the_origin_where_it_does(
+    tmp_path, origins, headers, path, varies
+):
+    async def story():
+        async with bench(tmp_path, cors_origins=origins) as it:
+            answer = await it.client.get(path, headers=headers)
+            assert ("origin" in answer.headers.get("vary", "").lower()) is varies
+
+    asyncio.run(story())
