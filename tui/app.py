@@ -136,12 +136,11 @@ class Console(BaseApp):
                 note = await self.server.start()
             await self.client.use(self.server.caller(note))
         except ServerUnreachable as error:
-            self._is_restarting = False
             self._say(f"the server did not start: {plain(str(error))}", lost=True)
             self._died("the server did not start")
             return
         finally:
-            self._is_changing = False
+            self._is_changing = self._is_restarting = False
         self._look()
 
     # -- polls ---------------------------------------------------------------------------------
@@ -281,7 +280,6 @@ class Console(BaseApp):
     def _answered(self) -> None:
         """Take note that the server answers."""
         self._answered_ns = CLOCK.monotonic_ns()
-        self._is_restarting = self._is_changing
         if self._lost or self._is_dead:
             self._lost = self._is_dead = self._checked = False
             self._end = ""

@@ -21,7 +21,7 @@ NAME_MIN = 8
 THOUSAND = 1000
 STATUS_MIN, STATUS_MAX = 15, 26
 """Widths of the column for a status: with its code cut, and with the longest in full."""
-LEAST = 13
+LEAST = 11
 """Cells of both names: their titles, and a gap after each."""
 COUNTED, ROOMY = 31, 36
 """Widths of a panel in cells from which documents have a column, and words are in full."""
