@@ -8,13 +8,12 @@ import os
 import signal
 from contextlib import suppress
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 from textual import on, work
 from textual.app import ComposeResult, ScreenStackError
 from textual.binding import Binding, BindingType
 from textual.css.query import NoMatches
-from textual.widget import Widget
 from textual.widgets import Footer, Label, TabbedContent, TabPane, Tabs
 
 from appliance.client import verbs
@@ -27,7 +26,7 @@ from appliance.wire.stats import Stats
 from tui import figures, tabs
 from tui.base import BaseApp
 from tui.connection import Caller, Connection
-from tui.inert import inert, plain
+from tui.inert import plain
 from tui.palette import Commands
 from tui.screens.dialogs import Confirm
 from tui.screens.ended import Ended
@@ -40,8 +39,6 @@ from tui.screens.pane import TALL_FROM, WIDE_FROM
 from tui.screens.questions import STOP, leaving, stopping
 from tui.screens.welcome import Welcome
 
-W = TypeVar("W", bound=Widget)
-
 CLOCK = SystemClock()
 POLL_S = 0.5
 """Seconds between two polls; one costs the server far less than a call."""
@@ -52,8 +49,6 @@ END_SHOWN_S = 20.0
 STARTER = "all-minilm-l6-v2"
 FOCUSED = ("Home", "DataTable", "Lan", "Scrollback")
 """Widgets that have the keyboard focus when their tab is opened."""
-
-
 TABS = tuple(tab.name for tab in tabs.TABS)
 
 
@@ -141,12 +136,11 @@ class Console(BaseApp):
                 note = await self.server.start()
             await self.client.use(self.server.caller(note))
         except ServerUnreachable as error:
-            self._is_restarting = False
             self._say(f"the server did not start: {plain(str(error))}", lost=True)
             self._died("the server did not start")
             return
         finally:
-            self._is_changing = False
+            self._is_changing = self._is_restarting = False
         self._look()
 
     # -- polls ---------------------------------------------------------------------------------
@@ -233,12 +227,6 @@ class Console(BaseApp):
         except (NoMatches, ScreenStackError):
             pass  # the console is closing
 
-    def _base(self, kind: type[W]) -> W:
-        """Return a pane of the base screen, also while a dialog covers it."""
-        if not self.screen_stack:
-            raise NoMatches("the console is closing")
-        return self.screen_stack[0].query_one(kind)
-
     async def _welcome(self) -> None:
         keys = await self.client.do(verbs.LIST_KEYS)
         self._welcomed = True
@@ -292,7 +280,6 @@ class Console(BaseApp):
     def _answered(self) -> None:
         """Take note that the server answers."""
         self._answered_ns = CLOCK.monotonic_ns()
-        self._is_restarting = self._is_changing
         if self._lost or self._is_dead:
             self._lost = self._is_dead = self._checked = False
             self._end = ""
@@ -310,12 +297,6 @@ class Console(BaseApp):
     async def on_unmount(self) -> None:
         """Close the connections to the server."""
         await self.client.close()
-
-    def _say(self, text: str, *, lost: bool = False) -> None:
-        for screen in self.screen_stack[:1]:
-            for label in screen.query("#status").results(Label):
-                label.update(inert(text), layout=False)
-                label.set_class(lost, "lost")
 
     # -- actions -------------------------------------------------------------------------------
 

@@ -2,16 +2,21 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeVar
 
 from textual import events, on
 from textual.app import App, SystemCommand
 from textual.binding import ActiveBinding
+from textual.css.query import NoMatches
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
+from textual.widget import Widget
 from textual.widgets import Label
 
 from tui import theme
-from tui.inert import plain
+from tui.inert import inert, plain
+
+W = TypeVar("W", bound=Widget)
 
 WIDTH_MIN, HEIGHT_MIN = 80, 24
 """Cells and lines of the smallest terminal that everything fits into."""
@@ -127,3 +132,15 @@ class BaseApp(App[None]):
     def action_help_quit(self) -> None:
         """Say which key quits, to whoever presses Ctrl-C."""
         self.notify("q quits")
+
+    def _base(self, kind: type[W]) -> W:
+        """Return a pane of the base screen, also while a dialog covers it."""
+        if not self.screen_stack:
+            raise NoMatches("the console is closing")
+        return self.screen_stack[0].query_one(kind)
+
+    def _say(self, text: str, *, lost: bool = False) -> None:
+        for screen in self.screen_stack[:1]:
+            for label in screen.query("#status").results(Label):
+                label.update(inert(text), layout=False)
+                label.set_class(lost, "lost")

@@ -21,6 +21,8 @@ NAME_MIN = 8
 THOUSAND = 1000
 STATUS_MIN, STATUS_MAX = 15, 26
 """Widths of the column for a status: with its code cut, and with the longest in full."""
+LEAST = 11
+"""Cells of both names: their titles, and a gap after each."""
 COUNTED, ROOMY = 31, 36
 """Widths of a panel in cells from which documents have a column, and words are in full."""
 
@@ -165,7 +167,7 @@ def calls(found: Sequence[CallView], width: int, height: int, nothing: str) -> l
     numbers = tuple(1 + most for most in kinds)
     rest = width - 9 - tier - sum(numbers)
     status = STATUS_MAX if tier else _status_width(found, rest)
-    left = max(2 * NAME_MIN, rest - status)
+    left = max(LEAST, rest - status)
     key, model = left * 2 // 5, left - left * 2 // 5
     head = (
         cut("time", 9)
@@ -203,9 +205,10 @@ def _status_width(found: Sequence[CallView], room: int) -> int:
     longest = max(
         (len(f"{call.status} {plain(call.code) or 'ok'}") + 1 for call in found), default=0
     )
-    names = max((len(plain(call.key)) + len(_short(call.model)) + 2 for call in found), default=0)
-    least = max(STATUS_MIN, min(room - names, room - 2 * NAME_MIN))
-    return min(STATUS_MAX, max(STATUS_MIN, longest), least)
+    # The key has two fifths of what is left, the model three.
+    halves = [(len(plain(c.key)) + 1, len(_short(c.model)) + 1) for c in found]
+    names = max((max(-(-5 * key // 2), -(-5 * model // 3)) for key, model in halves), default=0)
+    return min(STATUS_MAX, max(STATUS_MIN, longest), max(STATUS_MIN, room - max(names, LEAST)))
 
 
 def _short(name: str) -> str:
