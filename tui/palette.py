@@ -68,7 +68,7 @@ class Commands(Provider):
     async def startup(self) -> None:
         """Ask the server for the names of models and keys; without them the rest is offered."""
         self._rows: list[Row] = []
-        with suppress(ServerUnreachable):
+        with suppress(ServerUnreachable, ArithmeticError, LookupError, ValueError):
             client = self._host.client
             models, downloads, additions, engines, keys, stats = await asyncio.gather(
                 client.do(verbs.LIST_MODELS),
