@@ -3,7 +3,9 @@
 Owns the shapes that the HTTP side and the pipeline hand each other.
 """
 
-from contextlib import ExitStack
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Protocol
@@ -11,12 +13,27 @@ from typing import Protocol
 from appliance.accounts.held_bytes import CallBytes
 from appliance.accounts.key import Key
 from appliance.catalog.spec import ModelSpec
+from appliance.core.errors import InferenceFailed
 from appliance.core.units import Picocredits
 from appliance.ledger.entry import BatchLine, Charge, Repeatable
 from appliance.pricing.tariff import Tier
 from appliance.tasks.plan import Plan
 
 NS_PER_MS = 1_000_000
+
+
+@asynccontextmanager
+async def within(seconds: float) -> AsyncIterator[None]:
+    """Give up what takes longer than so many seconds.
+
+    Raises:
+        InferenceFailed: it took too long.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise InferenceFailed("it took too long") from None
 
 
 class Client(Protocol):

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 from appliance.accounts.key import Key
 from appliance.accounts.limiter import Limiter
-from appliance.call import Answer, Call, Meant, Quote, Timings
+from appliance.call import Answer, Call, Meant, Quote, Timings, within
 from appliance.catalog.spec import ModelSpec
 from appliance.core.clock import Clock
 from appliance.core.errors import Draining, InferenceFailed, InvalidKey
@@ -116,7 +116,10 @@ class Pipeline:
         """
         spec = self._admitted(call, task)
         with self._limiter.call(call.key), self._residency.lease(spec) as lease:
-            plan, purchase = await self._price(call, task, spec, lease, Timings(), is_quote=True)
+            async with within(self.limits.call_seconds_max):
+                plan, purchase = await self._price(
+                    call, task, spec, lease, Timings(), is_quote=True
+                )
         return Quote(spec, plan, purchase.units, credits_of(purchase.amount))
 
     async def run(self, call: Call, task: Task) -> Answer:

@@ -19,7 +19,7 @@ from appliance.api.edge import Edge, answer_refusal
 from appliance.api.guard import OperatorGuard
 from appliance.api.head import answer_head, check_head
 from appliance.api.page import template_config
-from appliance.api.request import AnyRequest, request_id_of
+from appliance.api.request import AnyRequest, note_headers, request_id_of
 from appliance.api.routes import (
     account,
     account_calls,
@@ -62,6 +62,7 @@ class Application(Litestar):
             self.edge.check(request)
         except ApplianceError as error:
             self.on_refused(request, error)
+            note_headers(request, self.edge.cors.headers(request))
             await self.edge.slow_down(request)
             await answer_refusal(error, scope, send)
             return

@@ -36,7 +36,7 @@ from appliance.api.request import (
     tier_of,
     trace_parent_of,
 )
-from appliance.call import PATIENCE_BATCH_S, PATIENCE_S, Answer, Call, Meant, Quote
+from appliance.call import PATIENCE_BATCH_S, PATIENCE_S, Answer, Call, Meant, Quote, within
 from appliance.core.clock import Clock
 from appliance.core.errors import ApplianceError, DailyBudgetExceeded, DailyBudgetSpent
 from appliance.core.failpoint import reach
@@ -216,7 +216,8 @@ class PaidCalls:
         """
         wait_s = self._default_wait_s if paid.wait_s is None else paid.wait_s
         with watched(paid.request):
-            answer = await work(FreeCall(paid.key, wait_s, paid.held, paid.meant))
+            async with within(self.limits.call_seconds_max):
+                answer = await work(FreeCall(paid.key, wait_s, paid.held, paid.meant))
         self._note(paid.request, paid.began_ns, key=paid.key, model=answer.model)
         headers = {"x-cost": "0", **self._limiter.headers(paid.key)}
         return Response(answer.body, status_code=200, media_type=JSON, headers=headers)

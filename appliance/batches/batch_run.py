@@ -8,7 +8,7 @@ not written is computed again for nothing, and everything else has not happened.
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, BinaryIO
 
@@ -16,8 +16,8 @@ import msgspec
 
 from appliance.batches.line_call import LineCall, expired
 from appliance.batches.lines import Line, check, unanswered_lines
+from appliance.batches.result_files import ResultFiles, found, stored
 from appliance.batches.result_writer import RETRY_S, ResultWriter
-from appliance.batches.results import ResultFile
 from appliance.batches.work import LOOK_S, Work, pause
 from appliance.core.cancellation import uninterrupted
 from appliance.core.clock import MICROSECONDS_PER_DAY
@@ -26,7 +26,6 @@ from appliance.core.failpoint import reach
 from appliance.ledger import batches, files
 from appliance.ledger.batches import Batch, BatchError, Status
 from appliance.ledger.entry import Charge
-from appliance.ledger.files import StoredFile
 from appliance.store.regular_file import open_private
 
 log = logging.getLogger("gigarouter.batches")
@@ -35,6 +34,8 @@ PACE_S = 0.01
 """Between the beginnings of two lines while realtime calls come."""
 BEHIND_MAX = 4
 """So often a line waits for that while a realtime call is being answered: batches go on, too."""
+SETTLE_S = 60.0
+"""So long a batch that is over waits for a disk that takes nothing."""
 NOT_LIVE = BatchError("invalid_api_key", "the key of this batch was revoked or has expired")
 INPUT_GONE = BatchError("input_file_missing", "the input file cannot be read", "input_file_id")
 OUR_FAULT = BatchError("server_error", "unexpected error; the server's log says more")
@@ -135,6 +136,11 @@ class BatchRun:
         """Whether nothing is computed any more that is not charged for."""
         return self._is_cancelled or self._is_expired or self._fault is not None
 
+    @property
+    def _is_short(self) -> bool:
+        """Whether lines have no result."""
+        return self.batch.completed + self.batch.failed < self.batch.total
+
     def _require_live(self) -> None:
         try:
             key = self._work.keyring.get(self.batch.key_id)
@@ -181,13 +187,16 @@ class BatchRun:
             lambda connection: batches.owed(connection, batch.id), durable=False
         )
         try:
-            output, errors, done, (good, bad) = await asyncio.to_thread(self._open_results)
+            opened = await asyncio.to_thread(
+                ResultFiles.open, self._work.folder, batch, self._work.limits.batch_lines_max
+            )
         except (StoreFailed, OSError) as error:
             raise Ended(RESULTS_GONE, error) from None
+        output, errors, done = opened.output, opened.errors, opened.done
         self.batch = msgspec.structs.replace(
             self.batch,
-            completed=good,
-            failed=bad,
+            completed=opened.counts[0],
+            failed=opened.counts[1],
             output_bytes=output.size,
             error_bytes=errors.size,
         )
@@ -197,39 +206,15 @@ class BatchRun:
             with self._open_input() as file:
                 await self._take_lines(file, done, writer)
             await self._settle_down(writer)
+            await self._begin_to_end()
         finally:
-            await uninterrupted(self._stop(writing, writer, output, errors))
+            await uninterrupted(self._stop(writing, writer, opened))
         if self._fault is not None:
             raise Ended(self._fault)
         if not self._is_stopping:
-            over: Status = "expired" if self._is_cut else "completed"
+            is_cut = self._is_cut or (self._is_expired and self._is_short)
+            over: Status = "expired" if is_cut else "completed"
             await self._end("cancelled" if self._is_cancelled else over)
-
-    def _open_results(self) -> tuple[ResultFile, ResultFile, bytearray, list[int]]:
-        """Open both files and find which lines are answered, and how many in each.
-
-        Seconds of work at most.
-
-        Raises:
-            StoreFailed, OSError: what was written is not there.
-        """
-        batch = self.batch
-        done = bytearray(self._work.limits.batch_lines_max + 1)
-        counts = []
-        output = ResultFile(self._work.folder / batch.output_file)
-        errors = ResultFile(self._work.folder / batch.error_file)
-        known = (output, batch.output_bytes), (errors, batch.error_bytes)
-        try:
-            for mark, (file, size) in enumerate(known, start=1):
-                counts.append(0)
-                for number in file.recover(batch.id, size):
-                    counts[-1] += not done[number]
-                    done[number] = mark
-        except (StoreFailed, OSError):
-            output.close()
-            errors.close()
-            raise
-        return output, errors, done, counts
 
     def _written(self, done: bytearray) -> list[int]:
         """Return the charges whose answers were found in the file: they are owed no more."""
@@ -255,8 +240,8 @@ class BatchRun:
         while some := await asyncio.to_thread(next, lines, None):
             for line in some:
                 is_given_up = self._is_over and line.number not in self._owed
-                await (self._backlog() if is_given_up else self._room(line))
-                if self._is_stopping:
+                await (self._backlog(writer) if is_given_up else self._room(line, writer))
+                if self._is_stopping or self._is_late(writer):
                     return
                 if self._is_over and line.number not in self._owed:
                     if self._fault is None and not self._is_cancelled:
@@ -267,13 +252,17 @@ class BatchRun:
                     continue
                 self._begin(line, writer)
 
-    async def _backlog(self) -> None:
+    def _is_late(self, writer: ResultWriter) -> bool:
+        """Say whether it is over, and its last results cannot be written."""
+        return self._is_over and writer.failing_s > SETTLE_S
+
+    async def _backlog(self, writer: ResultWriter) -> None:
         """Return when another line may be given up, which takes nothing but writing."""
         most = self._work.limits.batch_lines_in_flight_max
-        while self._unwritten >= most and not self._is_stopping:
+        while self._unwritten >= most and not self._is_stopping and not self._is_late(writer):
             await self._wait_for_change()
 
-    async def _room(self, line: Line) -> None:
+    async def _room(self, line: Line, writer: ResultWriter) -> None:
         """Return when a line may begin: one that is large alone, others a few at a time."""
         pipeline = self._work.pipeline
         # Calls come between: each line takes a millisecond of the loop, and its turn of the engine.
@@ -284,7 +273,7 @@ class BatchRun:
             await asyncio.sleep(PACE_S)
         limits = self._work.limits
         most = limits.batch_held_bytes_max // limits.batches_running_max
-        while not self._is_stopping and (
+        while not (self._is_stopping or self._is_late(writer)) and (
             self._unwritten >= self._share()
             or (self._in_flight_bytes and self._in_flight_bytes + len(line.body) > most)
         ):
@@ -339,16 +328,21 @@ class BatchRun:
         writer.add(expired(self.batch, line))
 
     async def _settle_down(self, writer: ResultWriter) -> None:
-        """Return when no line is in flight and all answers are written, or the server stops."""
+        """Return when no line is in flight and all answers are written, or the server stops.
+
+        A batch that is over does not wait longer than `SETTLE_S` for a disk that takes nothing:
+        what was charged for an answer that is not written is given back.
+        """
         while self._lines or not (writer.is_idle or self._is_stopping):
+            if self._is_late(writer):
+                return
             await self._wait_for_change()
 
     async def _stop(
         self,
         writing: "asyncio.Task[None]",
         writer: ResultWriter,
-        output: ResultFile,
-        errors: ResultFile,
+        opened: ResultFiles,
     ) -> None:
         """End what is left of the run, so that nothing of it works on."""
         for task in self._lines:
@@ -357,8 +351,17 @@ class BatchRun:
         writing.cancel()
         await asyncio.gather(writing, return_exceptions=True)
         await writer.flush()
-        for file in (output, errors):
-            await asyncio.to_thread(file.close)
+        await asyncio.to_thread(opened.close)
+
+    async def _begin_to_end(self) -> None:
+        """Say that the files are being closed; books that cannot be told now are told the end."""
+        if self.batch.status != "in_progress" or self._is_stopping or self._fault is not None:
+            return
+        self._is_ending = True  # a cancel comes too late
+        try:
+            await self._save(status="finalizing", finalizing_us=self._now_us())
+        except ApplianceError as error:
+            log.warning("%s is being ended, which is not in the books: %s", self.batch.id, error)
 
     # -- its end ----------------------------------------------------------------------------------
 
@@ -367,11 +370,13 @@ class BatchRun:
         reach("before_end")
         self._is_ending = True
         now_us = self._now_us()
+        expires_us = now_us + self._work.limits.file_days * MICROSECONDS_PER_DAY
         changes: dict[str, Any] = {"status": status, f"{status}_us": now_us, "errors": wrong or []}
-        if self.batch.in_progress_us is not None:
+        if self.batch.in_progress_us is not None and self.batch.finalizing_us is None:
             changes["finalizing_us"] = now_us
         batch = msgspec.structs.replace(self.batch, **changes)
-        made = list(self._results(batch, now_us))
+        batch = await asyncio.to_thread(found, self._work.folder, batch)
+        made = list(stored(batch, now_us, expires_us))
 
         while not self._is_stopping:
             try:
@@ -384,16 +389,3 @@ class BatchRun:
             else:
                 self.batch = batch
                 return
-
-    def _results(self, batch: Batch, now_us: int) -> Iterator[StoredFile]:
-        """Yield the files that its key gets."""
-        expires_us = now_us + self._work.limits.file_days * MICROSECONDS_PER_DAY
-        for file_id, size, kind in (
-            (batch.output_file, batch.output_bytes, "output"),
-            (batch.error_file, batch.error_bytes, "error"),
-        ):
-            if size:
-                name = f"{batch.id}_{kind}.jsonl"
-                yield StoredFile(
-                    file_id, batch.key_id, name, "batch_output", size, now_us, expires_us
-                )

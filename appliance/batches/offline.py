@@ -57,7 +57,7 @@ class Offline:
             limits=limits,
             folder=directory.files,
             refusal=refusal,
-            held=HeldBytes(bytes_max=held, per_key_max=held),
+            held=HeldBytes(bytes_max=held, per_key_max=limits.batch_held_bytes_per_key_max),
             checking=asyncio.Lock(),
         )
         runner = BatchRunner(work)

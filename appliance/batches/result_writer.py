@@ -58,6 +58,7 @@ class ResultWriter:
         self._unmarked = unmarked
         self._waiting = asyncio.Event()
         self._has_failed = False
+        self._failing_since: float | None = None
 
     def __repr__(self) -> str:
         """Show how many are not written yet."""
@@ -67,6 +68,12 @@ class ResultWriter:
     def is_idle(self) -> bool:
         """Say whether everything is on the disk and in the books."""
         return not self._results and not self._unmarked
+
+    @property
+    def failing_s(self) -> float:
+        """Return for how many seconds nothing could be written; 0 after what could be."""
+        since = self._failing_since
+        return 0.0 if since is None else asyncio.get_running_loop().time() - since
 
     def add(self, result: Result) -> None:
         """Write a result soon."""
@@ -80,7 +87,11 @@ class ResultWriter:
             await asyncio.sleep(GATHER_S)
             self._waiting.clear()
             on_written(await uninterrupted(self.flush()))
-            if self._has_failed:
+            if not self._has_failed:
+                self._failing_since = None
+            else:
+                if self._failing_since is None:
+                    self._failing_since = asyncio.get_running_loop().time()
                 await asyncio.sleep(RETRY_S)
                 self._waiting.set()
 

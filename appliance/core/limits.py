@@ -93,6 +93,8 @@ class Limits:
     """The same of one key."""
     batch_held_bytes_max: int = 64 * 1024 * 1024
     """Bytes of lines and answers of batches in memory at once, apart from those of calls."""
+    batch_held_bytes_per_key_max: int = 16 * 1024 * 1024
+    """Bytes of them that the batches of one key may hold."""
 
     @classmethod
     def of_machine(cls, memory_bytes: int) -> "Limits":
@@ -106,6 +108,7 @@ class Limits:
         assert self.held_bytes_per_key_max <= self.held_bytes_max
         assert self.request_tokens_max <= self.queue_tokens_max
         assert self.file_bytes_max <= self.files_bytes_per_key_max
+        assert self.batch_held_bytes_per_key_max <= self.batch_held_bytes_max
         assert 0 < self.batches_running_per_key_max <= self.batches_running_max
         assert self.batch_lines_beside_realtime_max <= self.batch_lines_in_flight_max
         assert self.batches_open_per_key_max <= self.batches_kept_per_key_max

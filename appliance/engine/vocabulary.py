@@ -37,6 +37,13 @@ class Vocabulary(Protocol):
         """Say of each token whether it is one that no text can spell, bool[n_tokens]."""
         ...
 
+    def chars_at_least(self, tokens: Ids) -> int:
+        """Return how many characters the text of tokens has at least, a quarter or more of them.
+
+        Nothing is joined for it.
+        """
+        ...
+
     def text(self, tokens: Ids) -> str:
         """Return the text that tokens stand for; special ones are written by their names."""
         ...
@@ -53,6 +60,9 @@ class WordPieceVocabulary:
         """
         named = {token: piece for piece, token in vocabulary.items()} | dict(specials)
         self._pieces = [named.get(token, "") for token in range(max(named, default=-1) + 1)]
+        self._lengths = np.array(
+            [len(piece.removeprefix(_CONTINUES)) for piece in self._pieces], np.int64
+        )
         self._special = np.ones(len(self._pieces), np.bool_)
         self._special[list(vocabulary.values())] = False
 
@@ -72,6 +82,10 @@ class WordPieceVocabulary:
         """Say of each token whether no text can spell it; the unknown token is one that some do."""
         found: npt.NDArray[np.bool_] = self._special[tokens]
         return found
+
+    def chars_at_least(self, tokens: Ids) -> int:
+        """Return the characters of the pieces without the spaces between them."""
+        return int(self._lengths[tokens].sum())
 
     def text(self, tokens: Ids) -> str:
         """Return words with single spaces between them, and none where punctuation needs none."""

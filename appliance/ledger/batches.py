@@ -82,6 +82,7 @@ INSERT = f"INSERT INTO batches ({COLUMNS}) VALUES ({', '.join('?' * len(FIELDS))
 CHANGING = [name for name in FIELDS if name not in ("id", "key_id", "metadata", "created_us")]
 SET = ", ".join(f"{name} = :{name}" for name in CHANGING)
 UPDATE = f"UPDATE batches SET {SET} WHERE id = :id AND {IS_OPEN}"  # noqa: S608 - constants
+OPEN_OF_KEY = f"FROM batches WHERE key_id = ? AND {IS_OPEN}"
 PAGE = """
     WHERE key_id = :key AND (:after IS NULL OR (created_us, id) < (:after_us, :after))
     ORDER BY created_us DESC, id DESC LIMIT :limit
@@ -101,7 +102,7 @@ def insert(connection: sqlite3.Connection, batch: Batch, *, open_max: int, kept_
         InvalidRequest: the key has `open_max` batches that have not ended.
     """
     [(count,)] = connection.execute(
-        f"SELECT COUNT(*) FROM batches WHERE key_id = ? AND {IS_OPEN}",  # noqa: S608 - constants
+        f"SELECT COUNT(*) {OPEN_OF_KEY}",
         (batch.key_id,),
     )
     if count >= open_max:
@@ -172,6 +173,15 @@ def reader(connection: sqlite3.Connection, key_id: str, file_id: str) -> str | N
         (key_id, file_id),
     ).fetchone()
     return None if row is None else str(row[0])
+
+
+def written_bytes(connection: sqlite3.Connection, key_id: str) -> int:
+    """Return how many bytes of answers the batches of a key have that have not ended."""
+    [(size,)] = connection.execute(
+        f"SELECT COALESCE(SUM(output_bytes + error_bytes), 0) {OPEN_OF_KEY}",
+        (key_id,),
+    )
+    return int(size)
 
 
 def owed(connection: sqlite3.Connection, batch_id: str) -> dict[int, Charge]:

@@ -60,11 +60,11 @@ class Used:
 
 
 def used(connection: sqlite3.Connection, key_id: str) -> Used:
-    """Return what a key's files take."""
-    row = connection.execute(
+    """Return what a key's files take, and what batches that have not ended have written so far."""
+    size, count = connection.execute(
         "SELECT COALESCE(SUM(bytes), 0), COUNT(*) FROM files WHERE key_id = ?", (key_id,)
     ).fetchone()
-    return Used(*row)
+    return Used(size + batches.written_bytes(connection, key_id), count)
 
 
 def require_room(taken: Used, size: int, *, bytes_max: int, files_max: int) -> None:

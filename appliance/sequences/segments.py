@@ -16,6 +16,12 @@ Count = Callable[[str], int]
 
 GUESSES = 4
 """So often the next place is guessed from the tokens of the last one; then the rest is halved."""
+GROWTH = 2
+"""How many times as long as what is known to fit, or the last segment was, the next guess may be.
+
+Without it a text whose parts differ in tokens for a character has its whole rest counted for each
+segment, in a time that grows with the square of its length.
+"""
 CHARS_PER_TOKEN = 4.0
 """What the first guess goes by."""
 WINDOW = 8
@@ -71,6 +77,7 @@ class _Cutter:
         self._specials = specials
         self._ratio = CHARS_PER_TOKEN
         """Characters of a token, in the last segment."""
+        self._last_chars = 0
         self._last_start = 0
         """Where the segment before this one begins."""
 
@@ -120,22 +127,27 @@ class _Cutter:
         low, high = bisect_right(ends, at), len(ends)
         if self._cut.chars_max is not None:
             high = min(high, bisect_right(ends, begin + self._cut.chars_max))
-        chars = self._cut.tokens_max * self._ratio
-        guesses = 0
-        # All ends before `low` fit, those from `high` on do not.
+        tokens_max = self._cut.tokens_max
+        usual = max(self._last_chars, int(tokens_max * CHARS_PER_TOKEN))
+        chars = min(tokens_max * self._ratio, GROWTH * usual)
+        guesses, is_over = 0, False
+        # All ends before `low` fit; those from `high` on do not, once one that does not was found.
         while low < high:
-            if guesses < GUESSES:
+            if guesses < GUESSES or not is_over:
                 tried = min(high - 1, max(low, bisect_right(ends, begin + int(chars)) - 1))
             else:
                 tried = (low + high) // 2
             guesses += 1
             found = self._counted(begin, ends[tried])
-            if found.tokens <= self._cut.tokens_max:
+            length = found.end - begin
+            if found.tokens <= tokens_max:
                 fits, low = found, tried + 1
             else:
-                high = tried
-            content = max(1, found.tokens - self._specials)
-            chars = (self._cut.tokens_max - self._specials) * (found.end - begin) / content
+                high, is_over = tried, True
+            chars = GROWTH * length
+            if guesses < GUESSES:
+                content = max(1, found.tokens - self._specials)
+                chars = min(chars, (tokens_max - self._specials) * length / content)
         return fits
 
     def _overlap_from(self, at: int) -> int:
@@ -164,6 +176,7 @@ class _Cutter:
 
     def _learn(self, found: Segment) -> None:
         content = max(1, found.tokens - self._specials)
+        self._last_chars = found.end - found.start
         self._ratio = max(0.25, (found.end - found.start) / content)
 
     def _refuse(self, at: int) -> None:

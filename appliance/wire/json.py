@@ -4,6 +4,7 @@ Owns the decoding, out of which no exception of a library escapes.
 """
 
 import re
+from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -11,13 +12,14 @@ import msgspec
 from appliance.core.errors import InvalidRequest
 
 T = TypeVar("T")
+Body = TypeVar("Body", bound=msgspec.Struct)
 
 ENCODER = msgspec.json.Encoder(decimal_format="number")
 """Decimals leave as exact numbers."""
 
 _TRUNCATED = "Input data was truncated"
 _UNPAIRED = re.compile(
-    rb"(?<!\\)(?:\\\\)*"  # the backslash below is not itself escaped
+    rb"(?<!\\)(?:\\\\)*+"  # the backslash below is not itself escaped; possessive: no memory
     rb"(\\u[dD](?:"
     rb"[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})"
     rb"|[c-fC-F][0-9a-fA-F]{2}(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"
@@ -27,13 +29,36 @@ _UNPAIRED = re.compile(
 _AT = re.compile(r" - at `\$\.?([^`]*)`$")
 
 
-def decode_leniently(body: bytes | msgspec.Raw, kind: type[T]) -> T:
+def decode_leniently(body: bytes | msgspec.Raw, kind: type[Body]) -> Body:
     """Return the body as `kind`; "1", 1.0 and "true" are taken for 1 and true.
 
     Raises:
         InvalidRequest: as `decode` says.
     """
-    return decode(body, kind, strict=False)
+    found = decode(body, kind, strict=False)
+    _refuse_text_null(body, found)
+    return found
+
+
+def _refuse_text_null(body: bytes | msgspec.Raw, found: msgspec.Struct) -> None:
+    """Refuse fields that a lenient decoder takes for null though a text was sent: "null"."""
+    missing = [name for name in found.__struct_fields__ if getattr(found, name) is None]
+    if not missing:
+        return
+    sent = msgspec.json.decode(body, type=_as_sent(type(found)))
+    for name in missing:
+        raw = bytes(getattr(sent, name))
+        if raw.lstrip().startswith(b'"'):
+            raise InvalidRequest(
+                f'{name}: "null" is a text; leave it out, or write null without quotes', param=name
+            )
+
+
+@cache
+def _as_sent(kind: type[msgspec.Struct]) -> type[msgspec.Struct]:
+    """Return a type of a body's fields that are not looked into."""
+    fields = [(name, msgspec.Raw, msgspec.Raw()) for name in kind.__struct_fields__]
+    return msgspec.defstruct(f"{kind.__name__}AsSent", fields)
 
 
 SMALL_BYTES_MAX = 4_096

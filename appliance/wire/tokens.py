@@ -58,7 +58,7 @@ class DetokenizeBody(msgspec.Struct):
 class SegmentBody(msgspec.Struct):
     """`POST /v1/segment` as sent."""
 
-    model: ModelName
+    model: ModelName | None = None
     text: str | None = None
     input: str | None = None
     content: str | None = None
@@ -106,7 +106,8 @@ class DetokenizeRequest(msgspec.Struct, frozen=True):
 class SegmentRequest(msgspec.Struct, frozen=True):
     """A checked request for the segments of a text."""
 
-    model: str
+    model: str | None
+    """None: the body names none."""
     text: str
     by: By
     tokens_max: int | None

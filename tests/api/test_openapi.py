@@ -64,7 +64,7 @@ def spelled(path):
 
 def schema_of(path):
     operation = OPERATIONS["POST", path]
-    schema = operation["requestBody"]["content"]["application/json"]["schema"]
+    schema = resolved(operation["requestBody"], DOCUMENT)["content"]["application/json"]["schema"]
     return {**schema, "components": DOCUMENT["components"]}
 
 

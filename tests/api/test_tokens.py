@@ -315,6 +315,9 @@ def test_without_a_model_the_default_one_is_meant(tmp_path):
         for path in ("/v1/tokenize", "/tokenize"):
             answer = await post(path, input="a")
             assert (answer.status_code, answer.json()["model"]) == (200, EMBED)
+        for path, body in BODIES.items():
+            answer = await post(path, **body)
+            assert (answer.status_code, answer.json()["model"]) == (200, EMBED)
 
     asked(tmp_path, story)
 
@@ -357,3 +360,28 @@ def test_bodies_of_a_key_are_held_within_its_bounds(tmp_path, path):
         assert held_of(on).total == 0
 
     asked(tmp_path, story, limits=HELD)
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_what_takes_too_long_is_given_up(tmp_path, path, monkeypatch):
+    """The deadline is that of paid calls, and so is the refusal."""
+
+    async def story(post, on):
+        async def forever(*_, **__):
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(on.appliance.residency, "encoder", forever)
+        answer = await asyncio.wait_for(post(path, model=EMBED, **BODIES[path]), 60)
+        assert error_of(answer)[:2] == (500, "inference_failed")
+        assert "too long" in answer.json()["detail"]
+        assert on.appliance.pipeline.in_flight == 0
+        asked = {"model": EMBED, "input": "a"}
+        quote = await asyncio.wait_for(
+            on.client.post(
+                "/v1/embeddings", json=asked, headers={**await on.key(), "x-dry-run": "true"}
+            ),
+            60,
+        )
+        assert error_of(quote)[:2] == (500, "inference_failed"), "a price is asked for nothing, too"
+
+    asked(tmp_path, story, limits=Limits(call_seconds_max=0.05))

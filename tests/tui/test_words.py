@@ -47,7 +47,7 @@ def test_money_is_in_dollars_wherever_it_is_shown():
         await pilot.press("3")
         await settled(pilot, lambda: "$5.00" in drawn(app))
         await pilot.press("enter")
-        await settled(pilot, lambda: "$10.00 granted" in drawn(app))
+        await settled(pilot, lambda: "$0.01 of $5.01 granted" in drawn(app))
 
     play(story, size=(120, 40))
 

@@ -21,6 +21,8 @@ NO_VOCABULARY = 0
 HIDDEN = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNUSED
 PIECE_BYTES = 128
 """Room for an entry at first; a longer one is asked for again."""
+UTF8_BYTES_MAX = 4
+"""Of a character."""
 _CONTINUATION, _CONTINUATION_MASK = 0x80, 0xC0
 
 
@@ -61,6 +63,11 @@ class LlamaVocabulary:
             self._looked[token] = True  # last: other threads go by it
         found: npt.NDArray[np.bool_] = self._hidden[tokens]
         return found
+
+    def chars_at_least(self, tokens: Ids) -> int:
+        """Return a quarter of the bytes: no character of UTF-8 has more than four."""
+        joined = sum(map(len, self._bytes(tokens)))
+        return max(0, joined - 1) // UTF8_BYTES_MAX
 
     def text(self, tokens: Ids) -> str:
         """Return the text that tokens stand for, less a space that the tokenizer puts first."""

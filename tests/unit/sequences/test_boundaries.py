@@ -1,5 +1,7 @@
 """Where texts may be cut: whatever is cut, nothing is lost, and people would cut there."""
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -131,3 +133,25 @@ def test_a_long_run_of_marks_is_read_once(run):
     # Read again from each of its characters, a million of them would take hours.
     text = "One." + run * (300_000 // len(run)) + "a"
     assert boundaries.sentences(text, 0, len(text))[-1] == len(text)
+
+
+@pytest.mark.parametrize(
+    "line", ["-" * 300_000 + "x", "- " * 150_000 + "x", "a\n" + "=" * 300_000 + "x", " " * 300_000]
+)
+def test_a_line_of_marks_takes_no_memory_for_each_of_them(line):
+    tracemalloc.start()
+    try:
+        boundaries.markdown(line)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 6 * len(line)
+
+
+@pytest.mark.parametrize(
+    ("line", "is_rule"),
+    [("---", True), ("* * *  ", True), (" _\t_ _", True), ("--", False), ("--- x", False)],
+)
+def test_a_rule_is_three_marks_of_one_kind_and_nothing_else(line, is_rule):
+    marks = boundaries.markdown(f"# a\n{line}\n{line}")
+    assert (len(marks) == 3) is is_rule

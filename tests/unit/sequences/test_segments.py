@@ -122,3 +122,18 @@ def test_the_work_grows_with_the_text_and_not_with_its_square(by):
         found = list(segments(text, Cut(by, 64), count, SPECIALS))
         assert len(found) < 1_000
         assert counted < 12 * len(text) + len(levels(by, "")) * len(text)
+
+
+@pytest.mark.parametrize("repeats", [10, 160])
+def test_a_text_whose_parts_differ_in_tokens_is_not_counted_again_for_each_segment(repeats):
+    text = ("x" * 15 + " " * 2_000) * repeats
+    counted = 0
+
+    def dense(part):
+        nonlocal counted
+        counted += len(part)
+        return len(part) - part.count(" ") + SPECIALS
+
+    found = list(segments(text, Cut("tokens", 16), dense, SPECIALS))
+    assert "".join(text[each.start : each.end] for each in found) == text
+    assert counted <= 15 * len(text)

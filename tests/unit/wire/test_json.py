@@ -1,4 +1,5 @@
 import re
+import tracemalloc
 from decimal import Decimal
 
 import msgspec
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.core.errors import InvalidRequest
-from appliance.wire.json import decode, encode
+from appliance.wire.json import decode, decode_leniently, encode
 
 
 class Item(msgspec.Struct):
@@ -146,3 +147,35 @@ def test_whole_pairs_and_escaped_backslashes_are_no_halves(text):
 def test_looking_for_halves_takes_no_long_time_whatever_the_body():
     for piece in (rb"\\", rb"\ud83d\ude00", b"\\", rb"\u"):
         refused(b'{"items": "' + piece * (2_000_000 // len(piece)))
+
+
+class Asked(msgspec.Struct):
+    dimensions: int | None = None
+    normalized: bool | None = None
+    word: str | None = None
+
+
+@pytest.mark.parametrize("text", ["null", "Null", "NULL", "\\u006eull"])
+@pytest.mark.parametrize("field", ["dimensions", "normalized"])
+def test_the_text_null_is_no_null(field, text):
+    with pytest.raises(InvalidRequest, match=f'{field}: "null" is a text') as error:
+        decode_leniently(f'{{"{field}": "{text}"}}'.encode(), Asked)
+    assert error.value.param == field
+
+
+def test_null_itself_and_the_word_null_are_taken_as_they_are():
+    found = decode_leniently(b'{"dimensions": null, "word": "null", "x": "null"}', Asked)
+    assert found == Asked(word="null")
+    assert decode_leniently(b'{"dimensions": "3", "normalized": "true"}', Asked).dimensions == 3
+
+
+def test_a_body_of_backslashes_takes_no_memory_for_each_of_them():
+    body = b'{"x": "' + b"\\\\" * 300_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidRequest):
+            decode(body, Asked)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 6 * len(body)
