@@ -5,19 +5,13 @@
 Writes packaging/screenshots/tour.cast (asciicast v2): `asciinema play` shows it.
 """
 
-import fcntl
 import json
-import os
-import pty
 import re
-import select
-import struct
+import shlex
 import subprocess
 import sys
 import tempfile
-import termios
 import time
-from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,63 +24,63 @@ WIDTH, HEIGHT = 80, 24
 BYTES_MAX = 200_000
 KEY = re.compile(r"gr-[0-9A-Za-z]{38}")
 STEPS = (
-    ("", 3.0),
-    ("\r", 3.0),  # the first key, and a call with it
-    ("\r", 2.0),
-    ("h", 1.5),
-    ("2", 2.0),
-    ("\r", 2.0),  # a model's page
-    ("\x1b", 1.0),
-    ("3", 1.5),
-    ("\r", 2.0),  # a key's page
-    ("\x1b", 1.0),
-    ("4", 1.5),
-    ("5", 2.0),
-    ("f", 0.5),
-    ("listen", 0.5),
-    ("\r", 2.0),
-    ("q", 1.5),
+    ("", 4),
+    ("Enter", 3),  # the first key, and a call with it
+    ("Enter", 3),
+    ("h", 2),
+    ("2", 2),
+    ("Enter", 2),  # a model's page
+    ("Escape", 1),
+    ("3", 2),
+    ("Enter", 2),  # a key's page
+    ("Escape", 1),
+    ("4", 2),
+    ("5", 2),
+    ("f", 1),
+    ("listen", 1),
+    ("Enter", 2),
 )
 """What is typed, and the seconds that it is looked at."""
+LOOKS_A_SECOND = 2
 
 
 def record(data_dir: Path) -> list[tuple[float, str]]:
-    """Return what the console wrote to its terminal, with the seconds since its start."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", HEIGHT, WIDTH, 0, 0))
-    console = subprocess.Popen(
-        [sys.executable, "-P", "-m", "tui", "--data-dir", str(data_dir)],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        cwd=ROOT,
-        env={**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"},
-        start_new_session=True,
+    """Return how the terminal changed, each time with the seconds since the start."""
+
+    def tmux(*words: str) -> str:
+        # A server of its own, without anybody's settings.
+        command = ["tmux", "-L", f"tour-{data_dir.parent.name}", "-f", "/dev/null", *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    console = shlex.join([sys.executable, "-P", "-m", "tui", "--data-dir", str(data_dir)])
+    size = ("-x", str(WIDTH), "-y", str(HEIGHT))
+    start = f"cd {shlex.quote(str(ROOT))} && exec {console}"
+    tmux("new-session", "-d", "-s", "tour", *size, start)
+    began, changes, before = time.monotonic(), [], [""] * HEIGHT
+    try:
+        for key, seconds in STEPS:
+            if key:
+                tmux("send-keys", "-t", "tour", key)
+            for _ in range(seconds * LOOKS_A_SECOND):
+                time.sleep(1 / LOOKS_A_SECOND)
+                now = tmux("capture-pane", "-e", "-p", "-t", "tour").splitlines()
+                now += [""] * (HEIGHT - len(now))
+                changed = changes_of(before, now)
+                if changed:
+                    changes.append((time.monotonic() - began, changed))
+                before = now
+    finally:
+        tmux("kill-server")
+    return changes
+
+
+def changes_of(before: list[str], now: list[str]) -> str:
+    """Return what draws the lines that changed."""
+    return "".join(
+        f"\x1b[{n};1H\x1b[0m{line}\x1b[0m\x1b[K"
+        for n, (old, line) in enumerate(zip(before, now, strict=True), 1)
+        if old != line
     )
-    os.close(theirs)
-    began, raw = time.monotonic(), []
-    with suppress(OSError):  # the console ended
-        for keys, look_s in STEPS:
-            os.write(ours, keys.encode())
-            until = time.monotonic() + look_s
-            while (left := until - time.monotonic()) > 0:
-                if select.select([ours], [], [], left)[0]:
-                    raw.append((time.monotonic() - began, os.read(ours, 65_536)))
-    console.terminate()
-    console.wait(10)
-    os.close(ours)
-    return joined(raw)
-
-
-def joined(raw: list[tuple[float, bytes]]) -> list[tuple[float, str]]:
-    """Return whole characters, with reads of the same fifth of a second in one."""
-    frames: list[tuple[float, bytes]] = []
-    for at, data in raw:
-        if frames and at - frames[-1][0] < 0.2:  # noqa: PLR2004 - as said
-            frames[-1] = (frames[-1][0], frames[-1][1] + data)
-        else:
-            frames.append((at, data))
-    return [(at, data.decode("utf-8", "replace")) for at, data in frames]
 
 
 def main() -> None:

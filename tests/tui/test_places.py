@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from textual.widgets import DataTable, Tabs
 
+from appliance.wire.doctor import Report
 from appliance.wire.stats import CallView
 from tests.tui.fake import FakeServer, key
 from tests.tui.test_stories import drawn, play, settled
@@ -159,3 +160,24 @@ def test_a_restart_that_the_console_asked_for_is_no_crash():
         await settled(pilot, lambda: "up 1h" in drawn(app))
 
     play(story)
+
+
+def test_only_who_asks_for_the_check_has_the_hub_asked():
+    gateway = FakeServer()
+    asked, answer = [], gateway.answer
+
+    def noted(path, names, kind, order):
+        if kind is Report:
+            asked.append(names)
+        return answer(path, names, kind, order)
+
+    gateway.answer = noted
+
+    async def story(app, pilot, _):
+        await pilot.press("5")
+        await settled(pilot, lambda: asked)
+        assert asked[0] == ("false",)
+        await pilot.press("c")
+        await settled(pilot, lambda: asked[-1] == ("true",))
+
+    play(story, gateway)

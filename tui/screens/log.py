@@ -42,7 +42,7 @@ class Log(Widget):
         Binding("F", "follow", "Follow", tooltip="Stay at the newest line, or where you are"),
         Binding("w", "wrap", "Wrap", show=False, tooltip="Wrap long lines, or scroll sideways"),
         Binding("c", "check", "Check", tooltip="Look again, and ask the hub, too"),
-        Binding("escape", "leave", "Show all", tooltip="Without filter and search"),
+        Binding("escape", "leave", "All", tooltip="Without filter and search"),
     ]
 
     class CheckWanted(Message):

@@ -8,7 +8,7 @@ from appliance.admin import doctor
 from appliance.core.errors import InvalidSettings
 from appliance.descriptors import Descriptors
 from appliance.ledger.books_health import BooksHealth
-from appliance.settings import Settings, TlsSettings
+from appliance.settings import HubSettings, Settings, TlsSettings
 from appliance.store.datadir import DataDir
 from appliance.wire.engines import DeviceView, EngineList, EngineView
 from tests.tui.fake import model
@@ -200,3 +200,11 @@ def test_what_keeps_it_from_opening_is_a_finding():
     found = doctor.refused(InvalidSettings("config.toml", "port", "is no number"))
     assert status(found) == "fail"
     assert "config.toml" in found.said
+
+
+def test_a_hub_that_does_not_answer_is_named_with_what_to_do():
+    found = doctor.hub(Settings(hub=HubSettings(endpoint="http://127.0.0.1:9")))
+    assert status(found) == "warn"
+    assert "http://127.0.0.1:9 cannot be reached" in found.said
+    assert "hub.endpoint" in found.said
+    assert status(doctor.hub(Settings(hub=HubSettings(offline=True)))) == "ok"

@@ -130,3 +130,17 @@ def behind(error, cause):
 )
 def test_only_what_passes_by_itself_is_worth_another_attempt(error, can):
     assert connection.passes(error) is can
+
+
+def test_a_hub_that_is_not_reached_is_named_with_what_to_do():
+    where = "http://user:s3cret@127.0.0.1:9"
+    found = connection.unreached(socket.gaierror(-2, "Name or service not known"), where)
+    assert found.startswith("http://127.0.0.1:9 cannot be reached: ")
+    assert "Name or service not known" in found
+    assert "network" in found
+    assert "hub.endpoint" in found
+    assert SECRET not in found
+    # A redirect leads elsewhere: what failed is named.
+    request = httpx2.Request("GET", "https://user:s3cret@cdn.example/file")
+    found = connection.unreached(httpx2.ConnectError("refused", request=request), where)
+    assert found.startswith("https://cdn.example cannot be reached: refused")
