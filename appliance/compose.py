@@ -75,6 +75,7 @@ class Appliance:
     admin: OperatorApi
     models: Models
     loader: Loader
+    connections: Connections
 
     async def preload(self) -> None:
         """Load the models that the catalogue marks for it."""
@@ -140,7 +141,7 @@ async def open_appliance(
     watching = FileWatch(residency.pool)
     chores = (*counting, *own, *_of_books(directory, books, settings), watching)
     async with _running(chores, downloads, billing, residency, pools, screening):
-        yield Appliance(app, pipeline, residency, admin, models, loader)
+        yield Appliance(app, pipeline, residency, admin, models, loader, edge.connections)
 
 
 def _paid(

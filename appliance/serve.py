@@ -5,7 +5,6 @@ port have one server.
 """
 
 import asyncio
-import faulthandler
 import gc
 import logging
 import os
@@ -38,6 +37,7 @@ from appliance.port import claimed
 from appliance.scheduler.heartbeat import Heartbeat
 from appliance.settings import Settings
 from appliance.start import checked
+from appliance.stop_deadline import StopDeadline
 from appliance.store.database import WAY_OUT
 from appliance.store.datadir import DataDir, ServerNote, pid_namespace
 from appliance.store.writer import Writer
@@ -49,11 +49,11 @@ STOP_SECONDS = 3.0
 """How long Granian may take once no call is in flight: a stalled body holds it for ever."""
 CLOSE_SECONDS = 5.0
 """How long models, downloads and threads may take to end, once no call is in flight."""
-BOOKS_SECONDS = 2.0
-"""How long the books may take to close after that, before the process ends all the same."""
-NATIVE_SECONDS = 8.0
-"""How long after that the process ends even if native code keeps every Python thread waiting."""
-STANDARD_ERROR = 2
+LINGER_SECONDS = 1.0
+"""How long connections that are kept stay open when the drain begins: a request that is on its way
+on one of them is answered, and told that the connection ends, instead of being cut."""
+LINGER_LOOKS = 20
+"""How often it is looked meanwhile whether any is left."""
 BROKEN_SECONDS = 0.5
 """How long calls in flight may take to be told that the books are closed."""
 SWITCH_INTERVAL_S = 0.001
@@ -164,49 +164,6 @@ def _arm(text: str) -> None:
 
 def _nothing(_: object) -> None:
     """Change nothing in the books."""
-
-
-class StopDeadline:
-    """Ends the process when stopping takes longer than it may.
-
-    Python waits at its end for threads that compute, try a model file or download, and some of
-    them take minutes. Nothing that they do then is worth the wait: what was acknowledged is in the
-    books, and the books are closed first.
-    """
-
-    def __init__(self, directory: DataDir, writer: Writer) -> None:
-        self._directory = directory
-        self._writer = writer
-        self._timer: threading.Timer | None = None
-        self.exit_code = 0
-        """Of a process that is ended here with its books closed."""
-
-    def within(self, seconds: float) -> None:
-        """End the process so many seconds from now, in the place of what was said before."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = threading.Timer(seconds, self._end)
-        self._timer.daemon = True  # Python must not wait for it, too
-        self._timer.start()
-        with suppress(OSError, ValueError):
-            # Needs neither a Python thread nor the GIL, for the case that native code keeps both.
-            faulthandler.dump_traceback_later(
-                seconds + NATIVE_SECONDS, exit=True, file=STANDARD_ERROR
-            )
-
-    def _end(self) -> None:
-        """Say what runs, close the books and leave; on the timer's thread."""
-        running = [each for each in threading.enumerate() if each is not threading.current_thread()]
-        names = ", ".join(f"{each.name} (0x{each.ident or 0:016x})" for each in running)
-        log.error("stopping took too long, and the process ends now; still running: %s", names)
-        with suppress(OSError, ValueError):
-            faulthandler.dump_traceback(file=STANDARD_ERROR)
-        closing = threading.Thread(target=self._writer.close, daemon=True)
-        closing.start()
-        closing.join(BOOKS_SECONDS)
-        with suppress(OSError):
-            self._directory.remove_note()
-        os._exit(1 if closing.is_alive() or self._writer.broken.done() else self.exit_code)
 
 
 class _Serving:
@@ -377,11 +334,13 @@ class _Serving:
             self._deadline.within(CLOSE_SECONDS)
             return
         log.info("stopping: %d calls in flight", pipeline.in_flight)
-        # The listener closes at once; calls in flight go on.
         self._listener.close()
+        until_s = asyncio.get_running_loop().time() + self._limits.drain_seconds_max
+        await self._linger()
+        # It accepts no more, and ends connections that are idle; calls in flight go on.
         server.stop()  # type: ignore[no-untyped-call]  # Granian's is not annotated
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._limits.drain_seconds_max):
+            async with asyncio.timeout_at(until_s):
                 await pipeline.idle()
         done, _ = await asyncio.wait((serving,), timeout=STOP_SECONDS)
         self._deadline.within(CLOSE_SECONDS)
@@ -392,3 +351,9 @@ class _Serving:
         else:
             with suppress(ApplianceError):
                 serving.exception()
+
+    async def _linger(self) -> None:
+        for _ in range(LINGER_LOOKS):
+            if not self._appliance.connections.are_open():
+                return
+            await asyncio.sleep(LINGER_SECONDS / LINGER_LOOKS)

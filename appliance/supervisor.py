@@ -3,7 +3,7 @@
 Owns the lock of the data directory, the listening socket, and when a server that died is started
 again. It loads no model and no web framework, so that what kills the server does not kill it.
 While no server runs, callers wait in the kernel's queue of connections; if that would take long,
-each is told to come back.
+each is told to come back. So is whoever calls while the last server drains.
 """
 
 import json
@@ -41,6 +41,12 @@ SILENT_S = 120.0
 PATIENCE_S = 1.5
 """Callers wait so long for the next server without a word."""
 HEAD_BYTES, HEAD_S = 65_536, 0.2
+READ_S = 1.0
+"""A caller that is sent away may go on sending for so long, so that it can read why."""
+LEAVING_S = 1.0
+"""How long, at most, the last callers in the queue are answered before the port is closed."""
+DRAINING_S = 5
+"""After which a caller of a server that drains may come back."""
 LOOK_AGAIN_S = 1.0
 NS_PER_S = 1_000_000_000
 
@@ -136,15 +142,27 @@ class Supervisor:
         self._heard_s.clear()
         try:
             while server.poll() is None:
-                select.select([reader, ours.fileno()], [], [], LOOK_AGAIN_S)
+                # A server that drains accepts nobody any more, and they would wait for its end.
+                port = [self._listener.fileno()] * (self._is_stopping and not self._is_secure)
+                found, _, _ = select.select([reader, ours.fileno(), *port], [], [], LOOK_AGAIN_S)
                 _drain(reader)
                 self._pass_on(ours)
                 self._hear(ours)
                 self._end_one_that_hangs(server)
+                if self._listener.fileno() in found:
+                    self._send_away(draining())
             self._hear(ours)
         finally:
             ours.close()
+        if self._is_stopping and not self._is_secure:
+            self._empty_the_queue()
         return server.returncode
+
+    def _empty_the_queue(self) -> None:
+        """Answer those that connected and were accepted by nobody: a closed port would cut them."""
+        until_s = self._now_s() + LEAVING_S
+        while self._now_s() < until_s and select.select([self._listener], [], [], 0)[0]:
+            self._send_away(draining())
 
     def _hear(self, line: socket.socket) -> None:
         with suppress(OSError):
@@ -185,20 +203,23 @@ class Supervisor:
             if self._asked:
                 return False
             if self._listener.fileno() in found:
-                self._send_away(left_s)
+                self._send_away(come_back(max(1, round(left_s + 1))))
         return not self._asked
 
-    def _send_away(self, left_s: float) -> None:
+    def _send_away(self, answer: bytes) -> None:
         with suppress(OSError):
             caller, _ = self._listener.accept()
             with caller:
                 caller.settimeout(HEAD_S)
                 with suppress(TimeoutError):
                     caller.recv(HEAD_BYTES)
-                caller.sendall(come_back(max(1, round(left_s + 1))))
+                caller.sendall(answer)
                 caller.shutdown(socket.SHUT_WR)
+                until_s = self._now_s() + READ_S
+                # Closed while something is unread, the connection would be reset.
                 with suppress(TimeoutError):
-                    caller.recv(HEAD_BYTES)
+                    while caller.recv(HEAD_BYTES) and self._now_s() < until_s:
+                        pass
 
     def _note_signal(self, number: int, _: FrameType | None) -> None:
         self._asked.append(number)
@@ -208,16 +229,25 @@ class Supervisor:
 
 
 def come_back(seconds: int) -> bytes:
-    """Return the answer to whoever calls while no server runs, in the shape of every error."""
-    message = "The server is being started again."
+    """Return the answer to whoever calls while no server runs."""
+    return _not_now("engine_restarting", "The server is being started again.", seconds)
+
+
+def draining() -> bytes:
+    """Return the answer to whoever calls while the last server ends."""
+    return _not_now("draining", "The server is shutting down.", DRAINING_S)
+
+
+def _not_now(code: str, message: str, seconds: int) -> bytes:
+    """Return a 503 in the shape of every error."""
     error = {
-        "code": "engine_restarting",
+        "code": code,
         "message": message,
         "type": "server_error",
         "param": None,
         "retry_after_s": seconds,
     }
-    body = json.dumps({"error": error, "detail": message}).encode()
+    body = json.dumps({"error": error, "detail": message, "message": message}).encode()
     head = (
         "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n"
         f"retry-after: {seconds}\r\nx-should-retry: true\r\ncache-control: no-store\r\n"

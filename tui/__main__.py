@@ -26,6 +26,7 @@ from appliance.client.caller import AsyncCaller  # noqa: E402
 from appliance.client.errors import ServerLost  # noqa: E402
 from appliance.client.local_server import LocalServer  # noqa: E402
 from appliance.hardening import harden  # noqa: E402
+from tui import theme  # noqa: E402
 from tui.app import Console  # noqa: E402
 from tui.terminal import end_with_terminal  # noqa: E402
 
@@ -49,9 +50,10 @@ def main(
         _serve(web_port)
     elif url is None or token_file is None:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        Console(server=LocalServer(data_dir)).run()
+        Console(server=LocalServer(data_dir), kept=data_dir / theme.FILE).run()
     else:
-        Console(server=None, caller=_remote(url.rstrip("/"), token_file)).run()
+        kept = data_dir / theme.FILE if data_dir.is_dir() else None
+        Console(server=None, caller=_remote(url.rstrip("/"), token_file), kept=kept).run()
 
 
 def _remote(url: str, token_file: Path) -> AsyncCaller:

@@ -7,14 +7,14 @@ import asyncio
 import os
 import signal
 from contextlib import suppress
-from typing import ClassVar, TypeVar
+from pathlib import Path
+from typing import ClassVar
 
 from textual import on, work
 from textual.app import ComposeResult, ScreenStackError
 from textual.binding import Binding, BindingType
 from textual.css.query import NoMatches
-from textual.widget import Widget
-from textual.widgets import Footer, Label, TabbedContent, TabPane
+from textual.widgets import Footer, Label, TabbedContent, TabPane, Tabs
 
 from appliance.client import verbs
 from appliance.client.errors import DidNotStop, ServerLost
@@ -23,10 +23,11 @@ from appliance.core.clock import SystemClock
 from appliance.core.errors import ServerUnreachable
 from appliance.store.datadir import ServerNote
 from appliance.wire.stats import Stats
-from tui import figures
-from tui.base import HIGH_CONTRAST, BaseApp
+from tui import figures, tabs
+from tui.base import BaseApp
 from tui.connection import Caller, Connection
-from tui.inert import inert, plain
+from tui.inert import plain
+from tui.palette import Commands
 from tui.screens.dialogs import Confirm
 from tui.screens.ended import Ended
 from tui.screens.home import Home
@@ -38,8 +39,6 @@ from tui.screens.pane import TALL_FROM, WIDE_FROM
 from tui.screens.questions import STOP, leaving, stopping
 from tui.screens.welcome import Welcome
 
-W = TypeVar("W", bound=Widget)
-
 CLOCK = SystemClock()
 POLL_S = 0.5
 """Seconds between two polls; one costs the server far less than a call."""
@@ -48,9 +47,9 @@ COUNT_EVERY = 20
 END_SHOWN_S = 20.0
 """Seconds that a notification about the end of a server is shown."""
 STARTER = "all-minilm-l6-v2"
-FOCUSED = ("Home", "DataTable", "Lan", "RichLog")
+FOCUSED = ("Home", "DataTable", "Lan", "Scrollback")
 """Widgets that have the keyboard focus when their tab is opened."""
-TABS = ("home", "models", "keys", "lan", "log")
+TABS = tuple(tab.name for tab in tabs.TABS)
 
 
 class Console(BaseApp):
@@ -58,18 +57,22 @@ class Console(BaseApp):
 
     TITLE = "gigarouter"
     CSS_PATH = "console.tcss"
+    COMMANDS = BaseApp.COMMANDS | {Commands}
     BINDINGS: ClassVar[list[BindingType]] = [
         *(
-            Binding(str(n), f"tab('{name}')", name.capitalize(), show=False)
-            for n, name in enumerate(TABS, 1)
+            Binding(str(n), f"tab('{tab.name}')", tab.title, show=False)
+            for n, tab in enumerate(tabs.TABS, 1)
         ),
         Binding("question_mark", "help", "Help", tooltip="Every key of what is in focus"),
         Binding("s", "start", "Start the server"),
         Binding("q", "leave", "Quit"),
     ]
 
-    def __init__(self, *, server: LocalServer | None, caller: Caller | None = None) -> None:
-        super().__init__()
+    def __init__(
+        self, *, server: LocalServer | None, caller: Caller | None = None, kept: Path | None = None
+    ) -> None:
+        """Prepare; `kept`: the file that keeps the theme between runs."""
+        super().__init__(kept)
         self.HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (WIDE_FROM, "-wide"), (180, "-wider")]
         self.VERTICAL_BREAKPOINTS = [(0, "-short"), (TALL_FROM, "-tall")]
         self.server = server
@@ -87,6 +90,9 @@ class Console(BaseApp):
         self._answered_ns: int | None = None
         self._polls_uncounted = 0
         self._is_changing = False
+        self._is_restarting = False
+        """The console ended the server to start it again, and has not heard of it since."""
+        self._asks_hub = False
         self._starter_pid = os.getppid()
 
     def compose(self) -> ComposeResult:
@@ -104,11 +110,12 @@ class Console(BaseApp):
                 yield Lan(self.client, self.server.data_dir if self.server else None)
             with TabPane("5 Log", id="tab-log"):
                 yield Log()
+        yield Label("", id="small", markup=False)
         yield Footer()
 
     def on_mount(self) -> None:
         """Find or start the server, and start to poll."""
-        self.register_theme(HIGH_CONTRAST)
+        self.query_one(Tabs).can_focus = False  # it would take the keys, and has none to offer
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self.exit)
@@ -123,7 +130,9 @@ class Console(BaseApp):
         try:
             note = self.server.note()
             if note is None:
-                self._say("starting the server: the first time it measures this machine\u2026")
+                again = "restarting the server, with its new settings\u2026"
+                first = "starting the server: the first time it measures this machine\u2026"
+                self._say(again if self._is_restarting else first)
                 note = await self.server.start()
             await self.client.use(self.server.caller(note))
         except ServerUnreachable as error:
@@ -131,7 +140,7 @@ class Console(BaseApp):
             self._died("the server did not start")
             return
         finally:
-            self._is_changing = False
+            self._is_changing = self._is_restarting = False
         self._look()
 
     # -- polls ---------------------------------------------------------------------------------
@@ -141,7 +150,7 @@ class Console(BaseApp):
         if os.getppid() != self._starter_pid:
             self.exit()  # the process that started the console is gone, and its terminal with it
         end = self.server.unexpected_end() if self.server else None
-        if end is not None and self.server is not None:
+        if end is not None and self.server is not None and not self._is_restarting:
             self._end = end
             if self._is_dead:  # its lock is free a moment before how it ended is known
                 self._base(Ended).show(end, self.server.tail())
@@ -210,18 +219,13 @@ class Console(BaseApp):
     async def _check(self) -> None:
         """Ask for the health check, which may take longer than a poll and does not hold it up."""
         try:
-            report = await self.client.do(verbs.DOCTOR)
+            report = await self.client.do(verbs.DOCTOR, "true" if self._asks_hub else "false")
+            self._asks_hub = False
             self._base(Log).check(report)
         except ServerUnreachable:
             self._checked = False  # the next poll says why
         except (NoMatches, ScreenStackError):
             pass  # the console is closing
-
-    def _base(self, kind: type[W]) -> W:
-        """Return a pane of the base screen, also while a dialog covers it."""
-        if not self.screen_stack:
-            raise NoMatches("the console is closing")
-        return self.screen_stack[0].query_one(kind)
 
     async def _welcome(self) -> None:
         keys = await self.client.do(verbs.LIST_KEYS)
@@ -241,6 +245,9 @@ class Console(BaseApp):
 
     async def _gone(self, reason: str) -> None:
         """Show why the server does not answer, and connect again if its address changed."""
+        if self._is_restarting:
+            await self._follow()
+            return
         server = self.server
         if server is not None and server.is_gone():
             self._say(f"no server runs: s starts one   {self._age()}", lost=True)
@@ -291,17 +298,12 @@ class Console(BaseApp):
         """Close the connections to the server."""
         await self.client.close()
 
-    def _say(self, text: str, *, lost: bool = False) -> None:
-        for screen in self.screen_stack[:1]:
-            for label in screen.query("#status").results(Label):
-                label.update(inert(text), layout=False)
-                label.set_class(lost, "lost")
-
     # -- actions -------------------------------------------------------------------------------
 
     @on(TabbedContent.TabActivated)
     def tab_changed(self) -> None:
-        """Poll at once for the tab that was opened."""
+        """Poll at once for the tab that was opened, and give its content the keys."""
+        self._focus_inside()
         self._polls_uncounted = 0
         self._checked = False
         self._look()
@@ -314,7 +316,8 @@ class Console(BaseApp):
 
     @on(Log.CheckWanted)
     def check_again(self) -> None:
-        """Run the health check with the next poll."""
+        """Run the health check with the next poll; who asks for it has the hub asked, too."""
+        self._asks_hub = True
         self._checked = False
 
     @on(Lan.Changed)
@@ -330,10 +333,12 @@ class Console(BaseApp):
         ):
             self.notify("The settings are written; the server follows them when it starts again")
             return
-        self._say("starting the server again\u2026")
+        self._is_restarting = True
+        self._say("restarting the server: it finishes its calls first\u2026")
         try:
             await self._stop(server, foreign)
         except DidNotStop as error:
+            self._is_restarting = False
             self.notify(error.message, severity="error", timeout=END_SHOWN_S)
             return
         self._connect()
@@ -369,7 +374,8 @@ class Console(BaseApp):
         tab = self._base(TabbedContent).active
         inside = self.query(", ".join(f"#{tab} {kind}" for kind in FOCUSED))
         if inside:
-            inside.first().focus()
+            # At once: keys that are typed ahead belong to the tab.
+            self.screen_stack[0].set_focus(inside.first())
 
     @work(group="leave")
     async def action_leave(self) -> None:

@@ -1,25 +1,26 @@
-"""Base: what the console does as any application: notifications, help, its theme."""
+"""Base: what the console does as any application: notifications, help, theme, pictures."""
 
-from textual import events
-from textual.app import App
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TypeVar
+
+from textual import events, on
+from textual.app import App, SystemCommand
+from textual.binding import ActiveBinding
+from textual.css.query import NoMatches
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
-from textual.theme import Theme
+from textual.widget import Widget
+from textual.widgets import Label
 
-HIGH_CONTRAST = Theme(
-    name="high-contrast",
-    dark=True,
-    primary="#ffff00",
-    secondary="#00ffff",
-    accent="#ffffff",
-    foreground="#ffffff",
-    background="#000000",
-    surface="#000000",
-    panel="#222222",
-    success="#00ff00",
-    warning="#ffff00",
-    error="#ff4444",
-)
+from tui import theme
+from tui.inert import inert, plain
+
+W = TypeVar("W", bound=Widget)
+
+WIDTH_MIN, HEIGHT_MIN = 80, 24
+"""Cells and lines of the smallest terminal that everything fits into."""
+REASON_WIDTH = 300
 
 
 class Base(Screen[None]):
@@ -28,17 +29,72 @@ class Base(Screen[None]):
     AUTO_FOCUS = ""
     """None: the open tab takes the focus, and not the row of tabs."""
 
+    @property
+    def active_bindings(self) -> dict[str, ActiveBinding]:
+        """Every key that does something now: the console's own first, then those of its widgets."""
+        found = super().active_bindings
+        is_own = {key: type(each.node).__module__.startswith("tui.") for key, each in found.items()}
+        return {key: found[key] for own in (True, False) for key in found if is_own[key] is own}
+
     def on_resize(self, event: events.Resize) -> None:
-        """Ignore a size that the terminal no longer has.
+        """Ignore a size that the terminal no longer has, and say when one is too small.
 
         A layout posts its size again, so that two pending sizes would alternate for ever.
         """
         if event.size != self.app.size:
             event.prevent_default()
+            return
+        width, height = event.size
+        for label in self.query("#small").results(Label):
+            label.update(f"{width}x{height} cuts what is shown: 80x24 or more has room for it")
+            label.set_class(width < WIDTH_MIN or height < HEIGHT_MIN, "shown")
 
 
 class BaseApp(App[None]):
-    """An application whose words are never markup."""
+    """An application whose words are never markup, and whose theme is kept."""
+
+    def __init__(self, kept: Path | None) -> None:
+        """Prepare; `kept` is the file of the theme, None where it is not kept."""
+        super().__init__()
+        self._kept = kept
+        self.register_theme(theme.HIGH_CONTRAST)
+        chosen = theme.read(kept) if kept else ""
+        if chosen in self.available_themes:
+            self.theme = chosen
+
+    def watch_theme(self, chosen: str) -> None:
+        """Keep the theme that was chosen for the next run."""
+        if not self.is_running or self._kept is None or theme.read(self._kept) == chosen:
+            return
+        try:
+            theme.write(self._kept, chosen)
+        except OSError as error:
+            why = f"{self._kept.parent}: {error.strerror or error}"
+            self.notify(f"The theme is not kept: {why}", severity="warning")
+
+    def deliver_screenshot(
+        self, filename: str | None = None, path: str | None = None, time_format: str | None = None
+    ) -> str | None:
+        """Save a picture of the console; why there is none is said."""
+        try:
+            return super().deliver_screenshot(filename, path, time_format)
+        except OSError as error:
+            self._say_no_picture(error)
+            return None
+
+    @on(events.DeliveryFailed)
+    def delivery_failed(self, event: events.DeliveryFailed) -> None:
+        """Say why a picture was not saved, in place of textual's word that it was not."""
+        event.prevent_default()
+        self._say_no_picture(event.exception)
+
+    def _say_no_picture(self, error: BaseException) -> None:
+        where = getattr(error, "filename", None) or "this machine"
+        why = plain(f"{where}: {getattr(error, 'strerror', None) or error}", width=REASON_WIDTH)
+        self.notify(
+            f"The picture was not saved: {why}. Let this user write there, then try again",
+            severity="error",
+        )
 
     def notify(
         self,
@@ -57,6 +113,15 @@ class BaseApp(App[None]):
         """Return the screen below all dialogs."""
         return Base(id="_default")
 
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """Yield the commands of any application; help and the end are the console's own words."""
+        own = {"Keys": "Help", "Quit": "Quit"}
+        for command in super().get_system_commands(screen):
+            if command.title not in own:
+                yield command
+        yield SystemCommand("Help", "What each key does", self.action_help)
+        yield SystemCommand("Quit", "Leave the console", self.action_quit)
+
     def action_help(self) -> None:
         """Show or hide the keys of the focused widget."""
         if self.screen.query("HelpPanel"):
@@ -67,3 +132,15 @@ class BaseApp(App[None]):
     def action_help_quit(self) -> None:
         """Say which key quits, to whoever presses Ctrl-C."""
         self.notify("q quits")
+
+    def _base(self, kind: type[W]) -> W:
+        """Return a pane of the base screen, also while a dialog covers it."""
+        if not self.screen_stack:
+            raise NoMatches("the console is closing")
+        return self.screen_stack[0].query_one(kind)
+
+    def _say(self, text: str, *, lost: bool = False) -> None:
+        for screen in self.screen_stack[:1]:
+            for label in screen.query("#status").results(Label):
+                label.update(inert(text), layout=False)
+                label.set_class(lost, "lost")

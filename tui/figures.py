@@ -11,10 +11,14 @@ HUNDRED = 100.0
 """From this value on no decimals are shown."""
 LEAST = 0.0005
 """What is smaller rounds to nothing in the digits that there are."""
-NUMBER_WIDTH, SIZE_WIDTH, MS_WIDTH, MONEY_WIDTH = 5, 7, 7, 9
+NUMBER_WIDTH, SIZE_WIDTH, MS_WIDTH, MONEY_WIDTH = 5, 7, 7, 12
 """Cells that each kind of figure takes at most."""
 CENTS_UP_TO = 100_000
 MILLION = 1_000_000
+DIGITS = 3
+"""Leading digits of an amount below a dollar."""
+DECIMALS = 9
+"""Decimals of an amount at most: a token costs some billionths of a dollar."""
 
 
 def size(count: float) -> str:
@@ -45,21 +49,34 @@ def ms(value: float) -> str:
     return f"{minutes:.0f} min" if round(minutes) < KILO else f"{number(minutes / 60)} h"
 
 
-def money(value: Decimal | str | None) -> str:
-    """Return credits with their leading digits; None is `unlimited`, and no number is `?`."""
+def money(value: Decimal | str | None, *, decimals: int = DECIMALS) -> str:
+    """Return credits in dollars (`$5.00`, `$0.0123`): one credit is one US dollar.
+
+    An amount below the last of so many decimals is said to be less than that; None is
+    `unlimited`, and no number is `?`.
+    """
     if value is None:
         return "unlimited"
     amount = _amount(value)
-    if amount is None or amount == 0:
-        return "?" if amount is None else "0"
-    if abs(amount) >= CENTS_UP_TO:
-        return f"{amount:,.0f}" if abs(amount) < MILLION - 1 else number(float(amount))
-    if abs(amount) >= 1:
-        return f"{amount:,.2f}"
-    if abs(amount) >= Decimal("0.0001"):
-        return f"{amount:.3g}"
-    millionths = f"{Decimal(f'{amount:.3g}') * MILLION:f}".rstrip("0").rstrip(".")
-    return f"{millionths}\u00b5"
+    if amount is None:
+        return "?"
+    if amount < 0:
+        return f"-{money(-amount, decimals=decimals)}"
+    if amount >= CENTS_UP_TO:
+        return f"${amount:,.0f}" if amount < MILLION - 1 else f"${number(float(amount))}"
+    if amount >= 1:
+        return f"${amount:,.2f}"
+    return "$0" if amount == 0 else _part_of_a_dollar(amount, decimals)
+
+
+def _part_of_a_dollar(amount: Decimal, decimals: int) -> str:
+    least = Decimal(1).scaleb(-decimals)
+    if amount < least:
+        shown = Decimal(1).scaleb(-min(decimals, DECIMALS - 1))
+        return f"<${shown:f}"  # a digit less, for the room of the sign
+    exponent = max(-decimals, min(-2, amount.adjusted() - DIGITS + 1))
+    whole, _, rest = f"{amount.quantize(Decimal(1).scaleb(exponent)):f}".partition(".")
+    return f"${whole}.{rest.rstrip('0'):0<2}"
 
 
 def _scaled(value: float, units: Sequence[str], step: float) -> tuple[str, float]:

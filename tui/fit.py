@@ -1,10 +1,11 @@
-"""Fit: whether a model has room on the server's machine.
+"""Fit: whether a model has room on the server's machine, and whether that computes it quickly.
 
-Owns the estimate, which is rough: the server knows the exact need only once it has the file.
+Owns the estimates, which are rough: the server knows the exact need only once it has the file.
 """
 
 from appliance.wire.engines import EngineList
 from appliance.wire.models import ModelView
+from tui import figures
 
 BYTES_A_WEIGHT = {"F32": 4.0, "F16": 2.0, "BF16": 2.0, "Q8_0": 1.07}
 OTHERS = 0.7
@@ -12,8 +13,14 @@ OTHERS = 0.7
 WORKING = 1.3
 """Factor for the buffers that a model needs beside its weights."""
 PROGRAM_BYTES = 100_000_000
-FITS, SWAPS, TOO_LARGE, UNKNOWN = "\u2713 fits", "~ swaps", "\u2717 large", "?"
-"""There is free memory; there is memory if other models are unloaded; there is not enough."""
+WEIGHTS_A_CORE = 150_000_000
+"""Weights of a model of which one core computes about a hundred tokens a second."""
+CORES = 4
+"""Cores of a server that does not say how many it has."""
+GRAPHICS = ("gpu", "accelerator")
+"""Kinds of devices that are no matter of cores; a processor's own graphics are."""
+FITS, TIGHT, SLOW, TOO_LARGE, UNKNOWN = "\u2713 fits", "~ tight", "~ slow", "\u2717 large", "?"
+"""There is room and speed; room if other models are unloaded; room and no speed; no room."""
 
 
 def size_of(model: ModelView) -> int:
@@ -24,20 +31,38 @@ def size_of(model: ModelView) -> int:
 
 
 def fit_of(model: ModelView, engines: EngineList) -> str:
-    """Return whether a model fits: `FITS`, `SWAPS`, `TOO_LARGE` or `UNKNOWN`."""
-    size = size_of(model)
-    room = room_of(engines)
-    if not size or not room:
+    """Return whether a model fits: `FITS`, `TIGHT`, `SLOW`, `TOO_LARGE` or `UNKNOWN`."""
+    needed, room = _needed(model), room_of(engines)
+    if not needed or not room:
         return UNKNOWN
-    needed = size * WORKING + PROGRAM_BYTES
-    if model.loaded or needed <= room - engines.memory_taken:
-        return FITS
-    return SWAPS if needed <= room else TOO_LARGE
+    if not model.loaded and needed > room:
+        return TOO_LARGE
+    if is_slow(model, engines):
+        return SLOW
+    return FITS if model.loaded or needed <= room - engines.memory_taken else TIGHT
 
 
 def room_of(engines: EngineList) -> int:
     """Return how many bytes all models together may take; 0: not known."""
     return engines.memory_max or max((device.memory for device in engines.devices), default=0)
+
+
+def is_slow(model: ModelView, engines: EngineList) -> bool:
+    """Return whether a text takes seconds: a large model that no graphics card has room for."""
+    if any(d.kind in GRAPHICS and _needed(model) <= d.memory for d in engines.devices):
+        return False
+    return model.params > (engines.cores or CORES) * WEIGHTS_A_CORE
+
+
+def explained(model: ModelView, engines: EngineList) -> str:
+    """Return what `fit_of` found in words; empty: nothing stands against the model."""
+    needed, room = figures.size(_needed(model)), figures.size(room_of(engines))
+    cores = f"{engines.cores or 'few'} core{'s' * (engines.cores != 1)}"
+    return {
+        TIGHT: f"It needs about {needed}: other models leave the memory for it",
+        SLOW: f"A text takes seconds: {cores} and no graphics card that has room for it",
+        TOO_LARGE: f"It needs about {needed}, and models may take {room}",
+    }.get(fit_of(model, engines), "")
 
 
 def suggested(models: list[ModelView], engines: EngineList, count: int) -> list[ModelView]:
@@ -47,3 +72,9 @@ def suggested(models: list[ModelView], engines: EngineList, count: int) -> list[
     best = [next((m for m in ranked if m.task == task), None) for task in ("embeddings", "rerank")]
     small = [m for m in reversed(ranked) if m not in best]
     return [model for model in (*best, *small) if model is not None][:count]
+
+
+def _needed(model: ModelView) -> int:
+    """Return the memory that a model needs, in bytes; 0: not known."""
+    size = size_of(model)
+    return int(size * WORKING) + PROGRAM_BYTES if size else 0

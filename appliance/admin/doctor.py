@@ -18,6 +18,8 @@ from appliance.core.clock import Clock
 from appliance.core.errors import ApplianceError, InvalidSettings, LoadFailed
 from appliance.descriptors import Descriptors
 from appliance.engine.devices import native_facts
+from appliance.hub.connection import without_secrets
+from appliance.hub.remote import Hub
 from appliance.ledger.backup_schedule import BackupSchedule
 from appliance.ledger.books import Books
 from appliance.ledger.books_health import BooksHealth, look
@@ -67,11 +69,13 @@ class Doctor:
         self._settings = settings
         self._clock = clock
 
-    async def report(self) -> Report:
-        """Return what a look at everything finds."""
+    async def report(self, asks_hub: str = "false") -> Report:
+        """Return what a look at everything finds; `true`: the hub is asked whether it answers."""
         found = await asyncio.to_thread(of_machine, self._directory)
         found.append(environment(injected_variables()))
         found.append(await asyncio.to_thread(network, self._settings))
+        if asks_hub == "true":
+            found.append(await asyncio.to_thread(hub, self._settings))
         now_us = self._clock.wall_us()
         if self._settings.tls.cert:
             found.append(
@@ -214,6 +218,18 @@ def network(settings: Settings) -> Finding:
     if missing:
         return Finding("network", "fail", f"there is no {missing[0]}", "name another in tls")
     return Finding("network", "ok", f"{settings.host} is open to the network, with TLS")
+
+
+def hub(settings: Settings) -> Finding:
+    """Ask the hub whether it answers, in 5 s."""
+    where = without_secrets(settings.hub.endpoint)
+    if settings.hub.offline:
+        return Finding("hub", "ok", "offline is set (hub.offline): nothing is fetched")
+    try:
+        Hub(settings.hub).ask()
+    except ApplianceError as error:
+        return Finding("hub", "warn", error.message, "models that are here are served without it")
+    return Finding("hub", "ok", f"{where} answers")
 
 
 def certificate(directory: DataDir, settings: Settings, now_us: int) -> Finding:

@@ -30,11 +30,13 @@ class EngineAdmin:
         residency: Residency | None,
         clock: Clock,
         devices: Callable[[], list[Device]],
+        cores: int,
     ) -> None:
         self._models = models
         self._residency = residency
         self._clock = clock
         self._devices = devices
+        self._cores = cores
 
     @property
     def serves(self) -> bool:
@@ -54,6 +56,7 @@ class EngineAdmin:
             memory_taken=pool.taken_bytes,
             memory_max=pool.memory_bytes,
             devices=await self.devices(),
+            cores=self._cores,
         )
 
     async def devices(self) -> list[DeviceView]:
@@ -131,6 +134,11 @@ class EngineAdmin:
             reason=(entry.reason or None) if entry else None,
             step=entry.trial.trial.step if entry and entry.trial else None,
             note=file_note(entry) if entry else None,
+            also=tuple(
+                each.id
+                for each in self._models.catalog
+                if each.id != spec.id and weights_key(each) == weights_key(spec)
+            ),
         )
 
 

@@ -331,7 +331,7 @@ def _retired(key: Key, now_us: int, ends_us: int) -> tuple[Retired, ...]:
     working = tuple(old for old in retired if now_us < old.ends_us)
     if len(working) > RETIRED_MAX:
         raise InvalidRequest(
-            f"{RETIRED_MAX} older credentials of this key work until {iso(working[0].ends_us)}; "
+            f"{RETIRED_MAX} older secrets of this key work until {iso(working[0].ends_us)}; "
             "rotate it then, or with overlap 0 to end them",
             param="overlap",
         )

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import msgspec
 
+from appliance import machine
 from appliance.admin.books import BooksAdmin
 from appliance.admin.doctor import Doctor
 from appliance.admin.downloads import DownloadAdmin
@@ -70,7 +71,9 @@ class OperatorApi:
         offline = OfflineStatus(directory.models, settings.engine, screening)
         keyring, clock = books.keyring, books.clock
         model_admin = ModelAdmin(models, residency or offline, screen)
-        engines = EngineAdmin(models, residency, clock, native_devices)
+        engines = EngineAdmin(
+            models, residency, clock, native_devices, settings.threads or machine.cores()
+        )
         return cls(
             keys=KeyAdmin(books, keyring, models, clock=clock, limits=limits),
             models=model_admin,

@@ -140,6 +140,11 @@ def create_app(services: Services, guard: OperatorGuard, edge: Edge) -> Applicat
         if message["type"] == "http.response.start":
             await edge.slow_down(Request(scope))
 
+    async def told_to_leave(message: Message, _: Scope) -> None:
+        # Who keeps its connection while the server drains would send its next call into its end.
+        if message["type"] == "http.response.start" and services.pipeline.draining:
+            MutableScopeHeaders.from_message(message)["connection"] = "close"
+
     async def shared(message: Message, scope: Scope) -> None:
         if message["type"] == "http.response.start":
             headers = MutableScopeHeaders.from_message(message)
@@ -154,7 +159,7 @@ def create_app(services: Services, guard: OperatorGuard, edge: Edge) -> Applicat
             ClientGone: _client_gone,
             Exception: error_responses.respond,
         },
-        before_send=[slowed_down, _complete_headers, shared, written_down],
+        before_send=[slowed_down, _complete_headers, told_to_leave, shared, written_down],
         # Our own document is served; Litestar's would load pages from the network.
         openapi_config=None,
         template_config=template_config(),

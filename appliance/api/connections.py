@@ -10,7 +10,7 @@ import logging
 import os
 import socket
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -62,6 +62,13 @@ class Connections:
         finally:
             self._asking.discard(peer)
             self._note(peer, self._clock.monotonic_ns())
+
+    def are_open(self) -> bool:
+        """Say whether any client is connected, idle or not."""
+        found = _open(self._port)
+        is_one = next(found, None) is not None
+        found.close()
+        return is_one
 
     async def run(self) -> None:
         """Look each second until cancelled."""
@@ -122,7 +129,7 @@ def _descriptors() -> int:
     return sum(1 for _ in DESCRIPTORS.iterdir())
 
 
-def _open(port: int) -> Iterator[tuple[socket.socket, Peer]]:
+def _open(port: int) -> Generator[tuple[socket.socket, Peer]]:
     """Yield each connection of this process to a port of its own; closes its handle after that."""
     for each in DESCRIPTORS.iterdir():
         connection = _socket(int(each.name))

@@ -10,7 +10,7 @@ from litestar.types import Send
 
 from appliance.api.request import AnyRequest
 
-OPERATORS = ("/admin/", "/metrics")
+OPERATORS = ("/admin", "/metrics")
 """Whom no page may call, whatever its origin."""
 METHODS = "GET, POST, DELETE, OPTIONS"
 MAX_AGE_S = 600
@@ -39,20 +39,19 @@ class Cors:
         )
 
     def headers(self, request: AnyRequest) -> dict[str, str]:
-        """Return what lets a browser hand the answer to its page, and that it depends on that.
+        """Return what lets a browser hand the answer to its page.
 
-        Empty where no page of any origin may call.
+        Other requests are told no more than that it depends on `Origin`, where it does: a cache
+        must not hand their answers to such a page, nor its answers to others.
         """
         if not self._origins or request.scope["path"].startswith(OPERATORS):
             return {}
-        # A cache must not hand the answer for one origin, or for none, to a page of another.
-        vary = {"vary": "origin"}
         if not self.allows(request):
-            return vary
+            return {"vary": "origin"}
         return {
             "access-control-allow-origin": request.headers["origin"],
             "access-control-expose-headers": "*",
-            **vary,
+            "vary": "origin",
         }
 
     async def answer_preflight(self, request: AnyRequest, send: Send) -> None:

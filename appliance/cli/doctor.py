@@ -13,15 +13,16 @@ from appliance.wire.doctor import Report
 
 @click.command()
 @everywhere
+@click.option("--hub", is_flag=True, help="Ask the hub, too, whether it answers (5 s at most).")
 @click.pass_context
-def doctor(ctx: click.Context, directory: DataDir, *, as_json: bool) -> None:
+def doctor(ctx: click.Context, directory: DataDir, *, as_json: bool, hub: bool) -> None:
     """Look at files, disk, engine, network, keys, books, backups, models and memory.
 
     Exit code 1: a check failed. A data directory that cannot be opened is a failed check, too.
     """
     try:
         with reach(directory) as operator:
-            report = operator.do(verbs.DOCTOR)
+            report = operator.do(verbs.DOCTOR, "true" if hub else "false")
     except ApplianceError as error:
         from appliance.admin.doctor import of_machine, refused  # noqa: PLC0415 - as in operator
 

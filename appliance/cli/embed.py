@@ -75,7 +75,7 @@ def embed(directory: DataDir, *, as_json: bool, source: str, **options: Any) -> 
     resumed = f", {made.resumed_rows:,} of them by an earlier run" if made.resumed_rows else ""
     click.echo(
         f"{made.rows:,} vectors of {made.dimensions} dimensions in {made.out}{resumed}: "
-        f"{made.tokens:,} tokens, {made.cost} credits, {made.seconds:.1f} s "
+        f"{made.tokens:,} tokens, ${made.cost}, {made.seconds:.1f} s "
         f"({made.rows_per_s:,.0f} rows/s)",
         err=True,
     )

@@ -28,8 +28,8 @@ def keys() -> None:
 
 @keys.command()
 @click.argument("name")
-@click.option("--credit", default="0", help="Credits (USD) to begin with, or 'unlimited'.")
-@click.option("--daily-budget", help="Credits a UTC day.")
+@click.option("--credit", default="0", help="USD to begin with, or 'unlimited'.")
+@click.option("--daily-budget", help="USD a UTC day.")
 @click.option("--rpm", type=int, help="Requests a minute.")
 @click.option("--tpm", type=int, help="Tokens a minute.")
 @click.option("--concurrency", type=int, help="Calls at one time.")
@@ -111,10 +111,10 @@ def revoke(directory: DataDir, *, as_json: bool, key_id: str) -> None:
 
 @keys.command()
 @click.argument("key_id", metavar="ID")
-@click.option("--overlap", default="24h", show_default=True, help="0 ends the old one at once.")
+@click.option("--overlap", default="24h", show_default=True, help="How long the old one works.")
 @everywhere
 def rotate(directory: DataDir, *, as_json: bool, key_id: str, overlap: str) -> None:
-    """Give a key a new credential; it is printed once."""
+    """Give a key a new secret; it is printed once."""
     with reach(directory) as operator:
         key = operator.do(verbs.ROTATE, key_id, order=RotateOrder(overlap=overlap))
     printing.document(key) if as_json else printing.rotated(key)
@@ -133,7 +133,7 @@ def expire(directory: DataDir, *, as_json: bool, key_id: str, when: str) -> None
 
 @keys.command()
 @click.argument("key_id", metavar="ID")
-@click.option("--daily-budget", metavar="USD|none", help="Credits a UTC day.")
+@click.option("--daily-budget", metavar="USD|none", help="USD a UTC day.")
 @click.option("--rpm", metavar="N|none", help="Requests a minute.")
 @click.option("--tpm", metavar="N|none", help="Tokens a minute.")
 @click.option("--concurrency", metavar="N|none", help="Calls at one time.")
@@ -152,7 +152,7 @@ def limit(directory: DataDir, *, as_json: bool, key_id: str, **limits: str | Non
 @click.argument("key_id", metavar="ID")
 @everywhere
 def forget(directory: DataDir, *, as_json: bool, key_id: str) -> None:
-    """Revoke a key and remove its name and credentials for good."""
+    """Revoke a key and remove its name and secrets for good."""
     with reach(directory) as operator:
         view = operator.do(verbs.FORGET, key_id)
     printing.document(view) if as_json else printing.key(view)

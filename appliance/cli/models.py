@@ -197,14 +197,14 @@ def remove_model(directory: DataDir, *, as_json: bool, model_id: str) -> None:
     if as_json:
         printing.document(view)
     elif view.freed:
-        click.echo(f"{view.id}: {view.freed:,} bytes are free")
+        click.echo(f"{view.id} is removed: that freed {view.freed:,} bytes of the disk")
     else:
-        click.echo(f"{view.id} is removed; nothing is freed, because its file has other names")
+        click.echo(f"{view.id} is removed; its file stays on the disk under other names")
 
 
 @models.command()
 @click.argument("model_id", metavar="ID")
-@click.option("--realtime", required=True, help="Credits for 1M tokens or 1k documents.")
+@click.option("--realtime", required=True, help="USD for 1M tokens or 1k documents.")
 @click.option("--batch", help="The same for the batch tier.  [default: half of it]")
 @everywhere
 def price(

@@ -11,7 +11,8 @@ import click
 
 from appliance.cli import progress
 from appliance.core.clock import SystemClock, iso
-from appliance.core.text import visible, visible_lines
+from appliance.core.text import cells, padded, visible, visible_lines
+from appliance.core.units import dollars
 from appliance.wire.books import BackupList
 from appliance.wire.doctor import Report
 from appliance.wire.json import encode
@@ -39,7 +40,7 @@ def rotated(key: RotatedKey) -> None:
     click.echo(key.key)
     click.echo(
         f"Key {key.id} ({key.name}): this is shown once: keep it. "
-        f"The credential before it works until {key.replaced_until}.",
+        f"The secret before it works until {key.replaced_until}.",
         err=True,
     )
 
@@ -48,7 +49,7 @@ def keys(views: Sequence[KeyView]) -> None:
     """Print keys as a table."""
     table(
         ("ID", "NAME", "KEY", "CREDIT", "SPENT TODAY", "STATE"),
-        [(v.id, v.name, v.hint, credit(v.credit), f"{v.spent_today:f}", state(v)) for v in views],
+        [(v.id, v.name, v.hint, credit(v.credit), dollars(v.spent_today), state(v)) for v in views],
     )
 
 
@@ -60,7 +61,7 @@ def key(view: KeyView) -> None:
         "key": view.hint,
         "state": state(view),
         "credit": credit(view.credit),
-        "spent today": f"{view.spent_today:f}",
+        "spent today": dollars(view.spent_today),
         "last used": view.last_used or "never",
         "daily budget": credit(view.daily_budget, none="none"),
         "requests/min": view.rpm or "any",
@@ -70,7 +71,7 @@ def key(view: KeyView) -> None:
         "scopes": ", ".join(view.scopes),
         "created": view.created,
         "expires": view.expires or "never",
-        "older credentials": ", ".join(f"until {at}" for at in view.retiring) or "none",
+        "older secrets": ", ".join(f"until {at}" for at in view.retiring) or "none",
     }
     pairs(facts)
 
@@ -78,13 +79,13 @@ def key(view: KeyView) -> None:
 def models(views: Sequence[ModelView]) -> None:
     """Print models as a table."""
     table(
-        ("ID", "TASK", "SIZE", "PRICE", "STATE"),
+        ("ID", "TASK", "VECTOR", "PRICE", "STATE"),
         [
             (
                 view.id,
                 view.task,
-                f"{view.dimensions} dims" if view.dimensions else "-",
-                f"{view.pricing.realtime:f} / {view.pricing.unit}",
+                f"{view.dimensions} dimensions" if view.dimensions else "-",
+                f"{dollars(view.pricing.realtime)} for {view.pricing.unit}",
                 "loaded" if view.loaded else "available" if view.available else "not here",
             )
             for view in views
@@ -107,13 +108,17 @@ def model(view: ModelView) -> None:
             "parameters": f"{view.params:,}",
             "quantization": view.quantization or "-",
             "license": view.license or "not stated",
-            "price": f"{view.pricing.realtime:f} / {view.pricing.unit}{_each(view.pricing)}",
-            "batch price": f"{view.pricing.batch:f} / {view.pricing.unit}",
+            "price": _price(view.pricing.realtime, view.pricing) + _each(view.pricing),
+            "batch price": _price(view.pricing.batch, view.pricing),
             "tuning": tuning(view.tuning),
         }
     )
     if view.trial is not None:
         trial(view.trial)
+
+
+def _price(amount: Decimal, price: PriceView) -> str:
+    return f"{dollars(amount)} for {price.unit}"
 
 
 def _each(price: PriceView) -> str:
@@ -142,9 +147,15 @@ def tuning(view: TuningView | None) -> str:
         return "measured at its first load"
     flash = {None: "auto", True: "on", False: "off"}[view.flash_attention]
     return (
-        f"{view.workers} workers x {view.threads} threads, {view.threads_alone} for a call alone, "
-        f"batches of {view.max_batch_tokens} tokens, flash attention {flash} ({view.origin})"
+        f"{_count(view.workers, 'worker')} with {_count(view.threads, 'thread')} each, "
+        f"{_count(view.threads_alone, 'thread')} for a call alone, "
+        f"batches of up to {view.max_batch_tokens:,} tokens, flash attention {flash} "
+        f"({view.origin})"
     )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + "s" * (number != 1)
 
 
 def backups(found: BackupList) -> None:
@@ -161,7 +172,7 @@ def usage(report: UsageReport) -> None:
     """Print usage as a table, with the total in its last row."""
     rows = [*report.data, report.total]
     table(
-        (report.by.upper(), "NAME", "CALLS", "TOKENS", "DOCUMENTS", "CREDITS", "REFUNDED"),
+        (report.by.upper(), "NAME", "CALLS", "TOKENS", "DOCUMENTS", "SPENT", "REFUNDED"),
         [
             (
                 row.group,
@@ -169,8 +180,8 @@ def usage(report: UsageReport) -> None:
                 f"{row.calls:,}",
                 f"{row.tokens:,}",
                 f"{row.documents:,}",
-                f"{row.credits:f}",
-                f"{row.refunded:f}",
+                dollars(row.credits),
+                dollars(row.refunded),
             )
             for row in rows
         ],
@@ -178,8 +189,8 @@ def usage(report: UsageReport) -> None:
 
 
 def credit(amount: Decimal | None, *, none: str = "unlimited") -> str:
-    """Return an amount of credits with its unit, or `none` where there is no limit."""
-    return none if amount is None else f"{amount:f} credits"
+    """Return an amount in dollars, or `none` where there is no limit."""
+    return none if amount is None else dollars(amount)
 
 
 def state(view: KeyView) -> str:
@@ -196,17 +207,17 @@ def state(view: KeyView) -> str:
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print aligned columns; control characters in cells are replaced."""
     shown = [[_inert(cell) for cell in row] for row in (head, *rows)]
-    widths = [max(len(row[column]) for row in shown) for column in range(len(head))]
+    widths = [max(cells(row[column]) for row in shown) for column in range(len(head))]
     for row in shown:
-        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        line = "  ".join(padded(cell, width) for cell, width in zip(row, widths, strict=True))
         click.echo(line.rstrip())
 
 
 def pairs(facts: dict[str, Any]) -> None:
     """Print one fact on each line; control characters are replaced."""
-    width = max(map(len, facts))
+    width = max(map(cells, facts))
     for name, value in facts.items():
-        click.echo(f"{name.ljust(width)}  {_inert(str(value))}")
+        click.echo(f"{padded(name, width)}  {_inert(str(value))}")
 
 
 def _inert(text: str) -> str:

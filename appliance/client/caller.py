@@ -160,7 +160,8 @@ class AsyncCaller:
             self._say_late(error, method, deadline_s)
         except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, OSError) as error:
             reason = str(error) or type(error).__name__
-            raise ServerLost(f"the server at {self.url} does not answer: {reason}") from None
+            fix = "" if self._is_local else ". Check the address, the network, and that it runs"
+            raise ServerLost(f"the server at {self.url} does not answer: {reason}{fix}") from None
 
     def _say_late(self, error: Exception, method: str, deadline_s: float) -> NoReturn:
         if isinstance(error, httpx2.ConnectTimeout):

@@ -115,7 +115,10 @@ class EmbeddingCalls:
             except httpx2.UnsupportedProtocol as error:
                 raise ServerLost(f"{self._url} cannot be called: {error}") from None
             except httpx2.TransportError as error:
-                last = ServerLost(f"{self._url} does not answer: {str(error) or repr(error)}")
+                last = ServerLost(
+                    f"{self._url} does not answer: {str(error) or repr(error)}. Check --url, the "
+                    "network, and that the server runs (gigarouter serve)"
+                )
             else:
                 if answer.status_code == OK:
                     return _read(answer)

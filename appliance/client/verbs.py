@@ -112,7 +112,7 @@ UNLOAD_MODEL = Verb("POST", "/engines/unload", EngineView, ModelOrder, deadline_
 PIN_MODEL = Verb("POST", "/engines/pin", EngineView, PinOrder)
 BACK_UP = Verb("POST", "/backup", BackupView, BackupOrder, deadline_s=LONG_S)
 LIST_BACKUPS = Verb("GET", "/backup", BackupList)
-DOCTOR = Verb("GET", "/doctor", Report, deadline_s=LOOK_S)
+DOCTOR = Verb("GET", "/doctor", Report, query=("hub",), deadline_s=LOOK_S)
 USAGE = Verb("GET", "/usage", UsageReport, query=("by", "since", "key", "model"), deadline_s=LOOK_S)
 STATS = Verb("GET", "/stats", Stats, query=("span",), deadline_s=POLL_S)
 HISTORY = Verb("GET", "/history", ModelHistory, query=("span", "model"), deadline_s=POLL_S)

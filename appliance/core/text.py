@@ -11,6 +11,7 @@ characters stay, brackets and backslashes too: the result is plain text and has 
 interpreting markup.
 """
 
+import unicodedata
 from itertools import accumulate
 
 CHARS_MAX = 4_000
@@ -40,6 +41,22 @@ def visible(text: str, *, chars_max: int = CHARS_MAX) -> str:
 def visible_lines(text: str, *, chars_max: int = LINES_CHARS_MAX) -> str:
     """Return a text of several lines, each of which is visible; only line feeds separate lines."""
     return "\n".join(visible(line) for line in text[:chars_max].split("\n"))
+
+
+def cells(text: str) -> int:
+    """Return how many columns of a terminal a visible text takes: a Japanese character takes two.
+
+    The widths are those of Unicode's East Asian Width (UAX #11); combining marks take none.
+    """
+    if text.isascii():
+        return len(text)
+    wide = sum(unicodedata.east_asian_width(char) in "WF" for char in text)
+    return len(text) + wide - sum(unicodedata.category(char) in ("Mn", "Me") for char in text)
+
+
+def padded(text: str, width: int) -> str:
+    """Return text with spaces behind it, in `width` columns of a terminal or more."""
+    return text + " " * (width - cells(text))
 
 
 def _escaped(char: str) -> str:

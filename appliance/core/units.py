@@ -59,6 +59,11 @@ def credits_text(amount: int) -> str:
     return format(credits_of(amount), "f")
 
 
+def dollars(amount: Decimal) -> str:
+    """Return decimal credits as people write them, exact: `"$0.000072"`."""
+    return f"{'-' * (amount < 0)}${abs(amount):f}"
+
+
 def ceil_div(numerator: int, denominator: int) -> int:
     """Return the quotient rounded up, in integers."""
     return -(-numerator // denominator)

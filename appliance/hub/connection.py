@@ -57,6 +57,23 @@ def passes(error: BaseException) -> bool:
     return True
 
 
+def unreached(error: Exception, endpoint: str) -> str:
+    """Return where a request went that failed, why it did, and what to do.
+
+    A redirect may lead elsewhere than to the hub, so the host of the failed request is named.
+    """
+    try:
+        url = error.request.url  # type: ignore[attr-defined]  # errors of HTTP have it
+        where = f"{url.scheme}://{url.netloc.decode('ascii', 'replace').rpartition('@')[2]}"
+    except (AttributeError, RuntimeError):
+        where = endpoint
+    said = without_secrets(str(error)).rstrip(".") or type(error).__name__
+    return (
+        f"{without_secrets(where)} cannot be reached: {said}. Check this machine's network, and "
+        "HTTPS_PROXY where it needs a proxy; hub.endpoint names a mirror"
+    )
+
+
 def without_secrets(text: str) -> str:
     """Return a text without the users and passwords of addresses in it."""
     return _USER.sub("//", text)

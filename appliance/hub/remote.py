@@ -20,6 +20,8 @@ from appliance.settings import HubSettings
 
 TIMEOUT_S = 20.0
 """Longest wait for a connection, and between two chunks of a body."""
+ASK_S = 5.0
+"""Longest wait for the word that the hub is there."""
 REDIRECTS_MAX = 5
 FILES_MAX = 10_000
 """Files of one repository that are listed."""
@@ -109,6 +111,22 @@ class Hub:
             api = HfApi(endpoint=self._endpoint, token=self._authorization())
             found = api.model_info(repo, revision=revision, timeout=TIMEOUT_S)
         return [sibling.rfilename for sibling in (found.siblings or [])[:FILES_MAX]]
+
+    def ask(self) -> None:
+        """Ask the hub for nothing, to learn whether it answers.
+
+        Raises:
+            DownloadFailed: it does not, or offline is set; the message says where and what to do.
+        """
+        with self._speaking("the hub was asked whether it answers"):
+            import httpx2  # noqa: PLC0415 - late
+
+            answer = httpx2.head(self._endpoint, timeout=ASK_S, follow_redirects=False)
+        if answer.status_code >= 500:  # noqa: PLR2004 - its own fault; others are an answer
+            raise DownloadFailed(
+                f"the hub at {connection.without_secrets(self._endpoint)} answers "
+                f"{answer.status_code}: try again later"
+            )
 
     @contextmanager
     def open(self, file: RemoteFile, offset: int, end: int | None = None) -> Iterator[Body]:
@@ -225,9 +243,8 @@ class Hub:
         except errors.HfHubHTTPError as error:
             raise _refused(what, error.response) from None
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
-            said = connection.without_secrets(str(error)) or type(error).__name__
             kind = Interrupted if connection.passes(error) else DownloadFailed
-            raise kind(f"{what}: {said}") from None
+            raise kind(f"{what}: {connection.unreached(error, self._endpoint)}") from None
 
 
 def _require_start(what: str) -> None:

@@ -32,6 +32,8 @@ class EngineView(msgspec.Struct, frozen=True):
     """What the trial of its file does now."""
     note: str | None = None
     """What was done to its file since it was loaded, which the next load will meet."""
+    also: tuple[str, ...] = ()
+    """Other models that are computed with the same weights: they come, stay and leave with it."""
 
 
 class DeviceView(msgspec.Struct, frozen=True):
@@ -53,3 +55,5 @@ class EngineList(msgspec.Struct, frozen=True):
     memory_taken: int
     memory_max: int | None
     devices: list[DeviceView]
+    cores: int = 0
+    """Processor cores that models are computed on; 0: not known."""

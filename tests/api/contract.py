@@ -161,6 +161,11 @@ def missing(published: Any, ours: Any, document: Json, at: str = "$") -> list[st
     `ours` may say more. Words for people and the servers' addresses are not compared.
     """
     ours = resolved(ours, document)
+    may_vary = isinstance(published, dict) and "oneOf" not in published
+    if may_vary and isinstance(ours, dict) and "oneOf" in ours:
+        # One of several is what is published; which of them comes, the request says.
+        tried = [missing(published, each, document, at) for each in ours["oneOf"]]
+        return min(tried, key=len)
     if isinstance(published, dict):
         if not isinstance(ours, dict):
             return [f"{at}: is {ours!r:.60}"]

@@ -59,6 +59,8 @@ def test_use_is_summed_for_the_key_that_asks_and_for_no_other(tmp_path):
         table = await get("/account/usage?by=model&format=csv")
         assert table.headers["content-type"].startswith("text/csv")
         assert {row["model"] for row in csv.DictReader(io.StringIO(table.text))} == {EMBED, RERANK}
+        refused = await get("/account/usage?format=xml")
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "format")
         others = (await on.mint(name="empty")).key
         none = await get("/account/usage", {"authorization": f"Bearer {others}"})
         assert none.json()["data"] == []

@@ -196,3 +196,15 @@ def _mint(server):
         timeout=30,
     )
     return {"authorization": f"Bearer {answer.json()['key']}"}
+
+
+def test_whether_anybody_is_connected_is_known_and_a_listener_is_nobody():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        watch = Connections(HandClock(), port=port, places=PLACES)
+        assert not watch.are_open()
+        with socket.create_connection(("127.0.0.1", port)):
+            accepted, _ = listener.accept()
+            with accepted:
+                assert watch.are_open()
+        assert not watch.are_open()

@@ -243,7 +243,7 @@ def test_the_published_description_names_every_field_that_is_answered(tmp_path):
         auth = await on.key()
         for path in ("/v1/key", "/account"):
             schema = document["paths"][path]["get"]["responses"]["200"]["content"]
-            named = schema["application/json"]["schema"]["properties"]
+            named = contract.resolved(schema["application/json"]["schema"], document)["properties"]
             told = (await on.client.get(path, headers=auth)).json()
             if path == "/v1/key":
                 named, told = named["data"]["properties"], told["data"]

@@ -18,12 +18,14 @@ ANSWER_SECONDS_MAX = 600.0
 
 
 @contextmanager
-def own_server(*flags: str, calibrate: bool = True) -> Iterator[Server]:
+def own_server(
+    *flags: str, calibrate: bool = True, env: dict[str, str] | None = None
+) -> Iterator[Server]:
     """Yield a server with the starter model, in a folder that is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="gigarouter-proof-") as folder:
         server = Server(Path(folder) / "data")
         try:
-            yield server.start(*flags, env=MEASURED if calibrate else None)
+            yield server.start(*flags, env={**(MEASURED if calibrate else {}), **(env or {})})
             assert server.stop() == 0
             assert "Traceback" not in server.log.read_text()
         finally:

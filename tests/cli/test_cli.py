@@ -16,7 +16,9 @@ import httpx2
 import pytest
 
 from appliance.cli import printing
+from appliance.core.text import cells
 from appliance.wire.keys import KeyView
+from appliance.wire.models import TuningView
 from tests.appliance import bench
 from tests.cli.in_process import at_once
 from tests.models import write_tiny_gguf
@@ -252,7 +254,7 @@ def test_people_get_tables_and_a_new_key_is_alone_on_standard_output(idle):
     assert key["id"] in listed
     shown = gigarouter("models", "list", data_dir=data_dir).stdout
     assert EMBED in shown
-    assert "0.008 / 1M tokens" in shown
+    assert "$0.008 for 1M tokens" in shown
 
 
 @pytest.mark.parametrize(
@@ -281,6 +283,24 @@ def test_people_see_whether_a_key_works(expires, revoked, state):
         revoked=revoked,
     )
     assert printing.state(view) == state
+
+
+def test_a_name_of_wide_characters_keeps_the_columns_of_a_table(capsys):
+    printing.table(
+        ("ID", "NAME", "STATE"), [("1", "\u65e5\u672c\u8a9e", "live"), ("2", "abc", "live")]
+    )
+    head, wide, narrow = capsys.readouterr().out.splitlines()
+    at = head.index("STATE")
+    assert narrow.index("live") == at
+    assert cells(wide[: wide.index("live")]) == at
+    printing.pairs({"name": "x", "\u5168\u89d2": "y"})
+    assert capsys.readouterr().out.splitlines() == ["name  x", "\u5168\u89d2  y"]
+
+
+def test_what_a_model_is_tuned_to_is_said_in_words():
+    view = TuningView(2, 1, 2, 512, None, "calibrated")
+    said = printing.tuning(view)
+    assert said.startswith("2 workers with 1 thread each, 2 threads for a call alone, ")
 
 
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("keys", "--help"), ("serve", "--help")])

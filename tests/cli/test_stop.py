@@ -188,6 +188,39 @@ def test_sighup_under_load_drains_like_sigterm(tmp_path):
     assert sorted(books.charges.elements()) == sorted(heard)
 
 
+def test_a_call_on_a_connection_that_was_kept_is_answered_while_the_server_drains(tmp_path):
+    server = Server(tmp_path / "data").start("--fake")
+    headers = {"authorization": f"Bearer {server.mint()['key']}"}
+    content = json.dumps({"model": EMBED, "input": "a"})
+    kept = [HTTPConnection("127.0.0.1", server.port, timeout=60) for _ in range(8)]
+    try:
+        for each in kept:
+            each.request("POST", "/v1/embeddings", content, headers)
+            answer = each.getresponse()
+            assert (answer.status, answer.headers["connection"]) == (200, None)
+            answer.read()
+        server.process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + 20
+        while "stopping:" not in server.log.read_text() and time.monotonic() < deadline:
+            time.sleep(0.005)
+        told = []
+        for each in kept:
+            each.auto_open = 0  # on this connection or not at all
+            each.request("POST", "/v1/embeddings", content, headers)
+            answer = each.getresponse()
+            told.append((answer.status, answer.headers["connection"]))
+            assert json.loads(answer.read())["error"]["code"] == "draining"
+        assert told == [(503, "close")] * len(kept)
+        # Nobody is connected any more: nobody is waited for.
+        assert server.process.wait(BOUND_S) == 0
+    finally:
+        server.close()
+        for each in kept:
+            each.close()
+    books = Books(server.data_dir)
+    assert (books.problems, books.charges.total()) == ([], len(kept))
+
+
 def test_a_server_under_nohup_outlives_its_terminal(tmp_path):
     server = Server(tmp_path / "data")
     command = [sys.executable, "-m", "appliance", "serve", "--fake", "--port", str(server.port)]

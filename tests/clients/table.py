@@ -337,7 +337,6 @@ ALIASES = {
 
 INFINITY = "it wants bare strings as `results[].document`, where Cohere's and Jina's clients want objects with `text`; with `return_documents=False` it works"
 KNOWN: dict[str, str] = {
-    "huggingface_hub InferenceClient: sentence_similarity": "only the hub's own API has it at a model's URL; TEI does not either",
     "litellm infinity/: rerank()": INFINITY,
     "litellm infinity/: rerank(), top_n, return_documents": INFINITY,
     "llama-index voyageai: wrong key": "voyageai 0.3.7, which it pins, stumbles over any error body that has `error`",

@@ -101,6 +101,7 @@ class FakeServer:
         self.spent = {"key_alice": Decimal(5)}
         self.downloads = []
         self.additions = []
+        self.cores = 4
         self.run = "first"
         self.lines = [
             LogLine(1, "2026-11-25T08:59:59Z", "info", "gigarouter.serve", "listening"),
@@ -204,7 +205,7 @@ class FakeServer:
             return ModelList("list", list(self.models))
         if kind is EngineList:
             devices = [DeviceView("CPU", "A processor", "cpu", 25_000_000_000, 24_000_000_000)]
-            return EngineList(list(self.engines), 208_000_000, 19_000_000_000, devices)
+            return EngineList(list(self.engines), 208_000_000, 19_000_000_000, devices, self.cores)
         if kind is AdditionList:
             return AdditionList(list(self.additions))
         if kind is AdditionView:
@@ -262,11 +263,18 @@ class FakeServer:
             return view
         if kind is KeyView:
             found = path.split("/")[2]
+            changed = {}
             if path.endswith("/revoke"):
-                self.keys = [
-                    msgspec.structs.replace(k, revoked="now") if k.id == found else k
-                    for k in self.keys
-                ]
+                changed = {"revoked": "now"}
+            elif path.endswith("/expire"):
+                changed = {"expires": None if order.expires == "never" else "2026-12-25T09:00:00Z"}
+            elif path.endswith("/limits"):
+                changed = msgspec.to_builtins(order)
+            elif order is None:
+                changed = {"name": "forgotten", "revoked": "now", "forgotten": "now"}
+            self.keys = [
+                msgspec.structs.replace(k, **changed) if k.id == found else k for k in self.keys
+            ]
             return next(k for k in self.keys if k.id == found)
         if kind is EngineView:
             return self.engines[0]

@@ -21,13 +21,13 @@ def row_of(app, name):
 def test_a_bar_is_what_is_left_of_what_was_granted_and_no_other_key_changes_it():
     async def story(app, pilot, gateway):
         await pilot.press("3")
-        half = f"{FULL * 3}{NONE * 3} 5.00"
+        half = f"{FULL * 2}{NONE * 3} $5.00"
         await settled(pilot, lambda: app.query_one("#keys", DataTable).row_count == 2)
         await settled(pilot, lambda: row_of(app, "alice")[1] == half)
         gateway.keys.append(key("rich", credit=Decimal(900)))
         await settled(pilot, lambda: app.query_one("#keys", DataTable).row_count == 3)
         assert row_of(app, "alice")[1] == half
-        assert row_of(app, "rich")[1] == f"{FULL * 6} 900.00"
+        assert row_of(app, "rich")[1] == f"{FULL * 5} $900.00"
 
     play(story)
 
@@ -38,8 +38,8 @@ def test_a_key_that_is_refused_for_lack_of_credit_is_empty_and_not_live():
         gateway.keys.append(key("tired", daily_budget=Decimal(1), spent_today=Decimal(1)))
         await pilot.press("3")
         await settled(pilot, lambda: app.query_one("#keys", DataTable).row_count == 4)
-        assert row_of(app, "dry")[3] == "empty"
-        assert row_of(app, "tired")[3] == "day spent"
+        assert row_of(app, "dry")[3] == "no credit"
+        assert row_of(app, "tired")[3] == "budget used"
         assert row_of(app, "alice")[3] == "live"
 
     play(story)
@@ -52,7 +52,7 @@ def test_dust_that_pays_for_no_call_is_empty_once_a_call_was_refused_and_not_aft
     spent = Decimal(5)
     calls = [msgspec.structs.replace(refused, key="dust")]
     assert state_of(dust, spent, stats) == "live"
-    assert state_of(dust, spent, msgspec.structs.replace(stats, recent=calls)) == "empty"
+    assert state_of(dust, spent, msgspec.structs.replace(stats, recent=calls)) == "no credit"
     calls.insert(0, msgspec.structs.replace(answered, key="dust"))
     assert state_of(dust, spent, msgspec.structs.replace(stats, recent=calls)) == "live"
     full = key("dust", credit=Decimal(5))
@@ -65,7 +65,8 @@ def test_dust_that_pays_for_no_call_is_empty_once_a_call_was_refused_and_not_aft
         ({"revoked": "now"}, "revoked"),
         ({"revoked": "now", "forgotten": "now"}, "forgotten"),
         ({"expires": "2026-11-25T09:00:00Z"}, "expired"),
-        ({"expires": "2026-12-25T09:00:00Z"}, "to 12-25"),
+        ({"expires": "2026-12-25T09:00:00Z"}, "until 25 Dec"),
+        ({"expires": "2027-01-05T09:00:00Z"}, "until 2027"),
         ({"credit": None}, "live"),
     ],
 )
@@ -100,7 +101,7 @@ def test_limits_that_do_not_fit_end_with_an_ellipsis_and_the_budget_is_first(siz
         await pilot.press("3")
         await settled(pilot, lambda: app.query_one("#keys", DataTable).row_count == 1)
         shown = cells(app, "#keys")[0][4]
-        assert shown.startswith("2.00/day, 120 req")
+        assert shown.startswith("$2.00 a day, 120")
         assert shown.endswith("\u2026")
         assert limits_of(LIMITED).startswith(shown[:-1])
         assert shown in drawn(app)
@@ -125,8 +126,8 @@ def test_the_page_of_a_key_shows_every_limit_with_what_is_used_of_it(size):
             "infer, usage",
             "owner/a-model, owner/another-model",
             "2026-12-25",
-            "0.01 of 7.51 granted",
-            f"{FULL * 3}{NONE * 9} 0.5 of 2.00 today",
+            "$0.01 of $7.51 granted",
+            f"{FULL * 3}{NONE * 9} $0.50 of $2.00 today",
             f"{FULL * 3}{NONE * 9} 30 of 120 in the last minute",
             "9.0k of 50.0k in the last minute",
         ):

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
 from tests.tui.fake import FakeServer
 from tui import figures
@@ -102,8 +103,10 @@ def test_money_keeps_its_width_and_its_value(amount):
     said = figures.money(value)
     assert len(said) <= figures.MONEY_WIDTH
     assert "E" not in said.upper()
-    said_value = read(said.removesuffix("\u00b5")) / (1e6 if said.endswith("\u00b5") else 1)
-    assert abs(said_value - float(value)) <= 0.051 * float(value)
+    if said.startswith("<"):
+        assert value < Decimal("0.00000001")
+    else:
+        assert abs(read(said.removeprefix("$")) - float(value)) <= max(0.051 * float(value), 5e-10)
 
 
 @given(MAGNITUDES, st.integers(min_value=0, max_value=12))
@@ -141,3 +144,34 @@ def test_the_cells_of_the_last_calls_never_touch(units, cost, took, width):
         *figures.ms(took).split(),
     ]
     assert words.split()[-len(figures_) :] == figures_
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [
+        ("0", "$0"),
+        ("5", "$5.00"),
+        ("0.5", "$0.50"),
+        ("0.0123", "$0.0123"),
+        ("0.000001848", "$0.00000185"),
+        ("0.000000024", "$0.000000024"),
+        ("0.0000000001", "<$0.00000001"),
+        ("1234.5", "$1,234.50"),
+        ("1234567", "$1.2M"),
+        ("-0.5", "-$0.50"),
+        (None, "unlimited"),
+        ("no number", "?"),
+    ],
+)
+def test_money_has_one_notation_with_its_unit(value, wanted):
+    assert figures.money(value) == wanted
+
+
+def test_a_table_with_less_room_says_that_an_amount_is_below_its_last_decimal():
+    assert figures.money("0.000001848", decimals=4) == "<$0.0001"
+    assert figures.money("0.00341", decimals=4) == "$0.0034"
+
+
+def test_a_column_of_wide_characters_is_as_wide_as_one_of_others():
+    assert cell_len(right("\u65e5\u672c", 8)) == 8
+    assert cell_len(right("\u65e5\u672c\u8a9e\u306e\u9375", 6)) == 6

@@ -40,7 +40,7 @@ def test_the_footer_follows_the_row(size):
         await settled(pilot, lambda: "c Cancel" in footer(app))
         assert "p Pull" not in footer(app)
         moved(gateway, state="cancelled")
-        await settled(pilot, lambda: "p Pull" in footer(app))
+        await settled(pilot, lambda: "p Go on" in footer(app))
 
     play(story, size=size)
 

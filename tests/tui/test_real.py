@@ -56,7 +56,7 @@ async def first_key(app, pilot):
     """Mint the first key and make the first call; return the key."""
     await settled(pilot, lambda: isinstance(app.screen, Welcome))
     await pilot.press("enter")
-    await settled(pilot, lambda: "credits in" in text_of(app.screen, "#first-call"))
+    await settled(pilot, lambda: "$0.0" in text_of(app.screen, "#first-call"))
     secret = text_of(app.screen, "#secret")
     await pilot.press("enter")
     return secret

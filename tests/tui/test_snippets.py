@@ -43,7 +43,7 @@ def test_every_snippet_of_the_first_run_is_whole_at_80_columns():
         await settled(pilot, lambda: isinstance(app.screen, Welcome))
         await settled(pilot, lambda: "unlimited" in drawn(app))
         await pilot.press("enter")
-        await settled(pilot, lambda: "credits in" in text_of(app.screen, "#first-call"))
+        await settled(pilot, lambda: "$0.0" in text_of(app.screen, "#first-call"))
         for number, text in enumerate(ALL.values(), 1):
             await pilot.press(str(number))
             app.screen.query_one("#how").scroll_visible(animate=False)

@@ -81,12 +81,12 @@ def test_a_first_key_that_works_is_two_key_presses_from_launch():
     async def story(app, pilot, gateway):
         await settled(pilot, lambda: isinstance(app.screen, Welcome))
         here = text_of(app.screen, "#here")
-        assert "A processor, 25.0 GB" in here
+        assert "A processor, 4 cores, 25.0 GB" in here
         assert "sentence-transformers/all-MiniLM-L6-v2: works now" in here
         assert "Qwen/Qwen3-Embedding-0.6B" in here
         assert "the first, me, is unlimited" in here
         await pilot.press("enter")
-        await settled(pilot, lambda: "credits in" in text_of(app.screen, "#first-call"))
+        await settled(pilot, lambda: "$0.0" in text_of(app.screen, "#first-call"))
         assert text_of(app.screen, "#secret") == KEY
         assert "[+0.6000, +0.8000" in text_of(app.screen, "#first-call")
         how = text_of(app.screen, "#how")
@@ -119,7 +119,7 @@ def test_the_home_shows_what_happens_and_fits(size):
     async def story(app, pilot, gateway):
         await settled(pilot, lambda: "alice" in panel(app, "recent"))
         assert "4.4k" in panel(app, "figures")
-        assert "0.0123" in panel(app, "figures")
+        assert "$0.0123" in panel(app, "figures")
         assert "208 MB" in panel(app, "figures")
         rows = panel(app, "recent").splitlines()
         assert rows[0].split() == [
@@ -227,7 +227,7 @@ def test_a_pull_is_begun_watched_and_cancelled():
         await settled(pilot, lambda: len(gateway.sent) == 2)
         assert gateway.sent[1][:2] == ("DELETE", "/downloads/dl_1")
         moved(gateway, state="failed", error="the hub answers 503")
-        await settled(pilot, lambda: "failed: p again" in cells(app, "#models")[1][4])
+        await settled(pilot, lambda: "failed: p goes on" in cells(app, "#models")[1][4])
         await settled(pilot, lambda: "the hub answers 503" in text_of(app, "#model-detail"))
 
     play(story)
@@ -302,6 +302,9 @@ def test_a_model_that_is_being_added_is_shown_with_its_stage_and_cancelled():
         await settled(pilot, lambda: "Being added from /tmp/" in text_of(app, "#model-detail"))
         await pilot.press("p", "l", "d", "enter")  # of a model that is not there yet
         await pilot.press("c")
+        await settled(pilot, lambda: isinstance(app.screen, Confirm))
+        assert not gateway.sent
+        await pilot.press("y")
         await settled(pilot, lambda: gateway.sent)
         assert gateway.sent == [("DELETE", "/additions/add_2", None)]
         gateway.additions = [AdditionView("add_1", name, "/tmp/new.gguf", "try", 0, 0)]
@@ -350,7 +353,7 @@ def test_a_model_is_tried_with_a_key_that_is_revoked_afterwards():
 # -- keys ----------------------------------------------------------------------------------------
 
 
-def test_a_key_is_minted_and_its_plaintext_shown_once():
+def test_a_key_is_minted_and_its_secret_is_shown_once():
     async def story(app, pilot, gateway):
         await pilot.press("3")
         await settled(pilot, lambda: app.query_one("#keys", DataTable).row_count == 2)
@@ -360,7 +363,7 @@ def test_a_key_is_minted_and_its_plaintext_shown_once():
             app.screen.query_one(f"#field-{field}", Input).value = value
         await pilot.press("enter")
         await settled(pilot, lambda: isinstance(app.screen, Secret))
-        assert text_of(app.screen, "#plaintext") == KEY
+        assert text_of(app.screen, "#secret") == KEY
         await pilot.press("c")
         assert app.clipboard == KEY
         await pilot.press("2", "s", "escape")
@@ -385,8 +388,8 @@ def test_topping_up_rotating_and_revoking_with_a_question_before():
         await pilot.press("enter")
         await settled(pilot, lambda: len(gateway.sent) == 1)
         await pilot.press("o")
-        await settled(pilot, lambda: isinstance(app.screen, Confirm))
-        await pilot.press("y")
+        await settled(pilot, lambda: isinstance(app.screen, Form))
+        await pilot.press("enter")
         await settled(pilot, lambda: isinstance(app.screen, Secret))
         await pilot.press("escape", "r")
         await settled(pilot, lambda: isinstance(app.screen, Confirm))
@@ -400,7 +403,7 @@ def test_topping_up_rotating_and_revoking_with_a_question_before():
             "/keys/key_alice/revoke",
         ]
         await settled(pilot, lambda: app.query_one("#keys", DataTable).row_count == 1)
-        assert "1 key; 2 revoked (a)" in drawn(app)
+        assert "1 key   / filters   by age (b)   2 revoked (a)" in drawn(app)
         await pilot.press("a")
         await settled(pilot, lambda: app.query_one("#keys", DataTable).row_count == 3)
         assert cells(app, "#keys")[0][3] == "revoked"
@@ -433,7 +436,13 @@ def test_a_models_page_shows_what_it_did_and_for_whom():
         await pilot.press("enter")
         await settled(pilot, lambda: "no calls lately" in drawn(app))
         seen = drawn(app)
-        for words in ("Model sentence-transformers/", "0.004 batch", "208 MB", "by key", "0.01"):
+        for words in (
+            "Model sentence-transformers/",
+            "$0.004 in a batch",
+            "208 MB",
+            "by key",
+            "0.01",
+        ):
             assert words in seen, seen
         await pilot.press("escape")
         await settled(pilot, lambda: len(app.screen_stack) == 1)

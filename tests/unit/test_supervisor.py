@@ -14,6 +14,7 @@ from appliance.supervisor import (
     PAUSE_S_MAX,
     STEADY_S,
     come_back,
+    draining,
     pause_s,
     program,
 )
@@ -207,6 +208,59 @@ def test_no_connection_is_refused_while_servers_die_and_a_long_wait_is_a_503(sup
     assert b"engine_restarting" in answer
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 1
+
+
+DRAINS = """
+from pathlib import Path
+import threading
+def on_signal(number):
+    Path(os.environ["OUT"]).write_text("drains")
+    threading.Timer(DRAIN_S, os._exit, (0,)).start()
+server.attend(on_signal)
+Path(os.environ["OUT"]).write_text("ready")
+threading.Event().wait()
+"""
+
+
+def call(caller, body=b""):
+    """Send a request and return the whole answer; a connection that is cut raises."""
+    caller.settimeout(30)
+    caller.sendall(b"POST /v1/embeddings HTTP/1.1\r\nhost: x\r\n\r\n" + body)
+    answer = b""
+    while piece := caller.recv(65_536):
+        answer += piece
+    return answer
+
+
+def test_whoever_calls_while_the_last_server_drains_is_told_so_and_not_left_waiting(supervised):
+    # A drain that never ends by itself: whoever is answered was not answered by its end.
+    process, port = supervised(DRAINS.replace("DRAIN_S", "600"))
+    wait_until(lambda: supervised.out.exists() and supervised.out.read_text() == "ready")
+    with socket.create_connection(("127.0.0.1", port), 30) as waiting:
+        process.send_signal(signal.SIGTERM)
+        wait_until(lambda: supervised.out.read_text() == "drains")
+        # One who waited in the queue, one who comes now, and one with a body that is not read.
+        assert call(waiting) == draining()
+    for body in (b"", b"x" * 300_000):
+        with socket.create_connection(("127.0.0.1", port), 30) as caller:
+            assert call(caller, body) == draining()
+    assert json.loads(draining().split(b"\r\n\r\n")[1])["error"]["code"] == "draining"
+    assert process.poll() is None
+
+
+def test_who_stands_in_the_queue_when_the_last_server_ends_is_answered(supervised):
+    body = DRAINS.replace("DRAIN_S", "1")
+    process, port = supervised(body)
+    wait_until(lambda: supervised.out.exists() and supervised.out.read_text() == "ready")
+    process.send_signal(signal.SIGTERM)
+    wait_until(lambda: supervised.out.read_text() == "drains")
+    callers = [socket.create_connection(("127.0.0.1", port), 30) for _ in range(8)]
+    answers = []
+    for caller in callers:
+        with caller:
+            answers.append(call(caller))
+    assert answers == [draining()] * len(callers)
+    assert process.wait(30) == 0
 
 
 @pytest.mark.parametrize(("word", "most"), [("WELL", "QUIET_S"), ("ALIVE", "SILENT_S")])

@@ -15,6 +15,7 @@ from tui import figures
 BAR = 12
 EMPTY_SHARE = 0.05
 """Below this share of what was granted, a key that was just refused for lack of credit is empty."""
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 NO_CREDIT = "insufficient_credit"
 
 
@@ -38,10 +39,18 @@ def state_of(key: KeyView, spent: Decimal, stats: Stats | None) -> str:
     if key.credit is not None and (
         key.credit <= 0 or (share_left(key, spent) < EMPTY_SHARE and _is_refused(key, stats))
     ):
-        return "empty"
+        return "no credit"
     if key.daily_budget is not None and key.spent_today >= key.daily_budget:
-        return "day spent"
-    return f"to {key.expires[5:10]}" if key.expires else "live"
+        return "budget used"
+    return f"until {_day(key.expires, stats)}" if key.expires else "live"
+
+
+def _day(moment: str, stats: Stats | None) -> str:
+    """Return the day of a moment as in `25 Dec`, or its year if that is another one."""
+    year, month, day = moment[:10].split("-")
+    if stats is not None and not stats.now.startswith(year):
+        return year
+    return f"{int(day)} {MONTHS[int(month) - 1]}"
 
 
 def _is_refused(key: KeyView, stats: Stats | None) -> bool:
@@ -51,12 +60,12 @@ def _is_refused(key: KeyView, stats: Stats | None) -> bool:
 
 def limits_of(key: KeyView) -> str:
     """Return the limits of a key in a few words, the daily budget first."""
-    limits = [] if key.daily_budget is None else [f"{figures.money(key.daily_budget)}/day"]
+    limits = [] if key.daily_budget is None else [f"{figures.money(key.daily_budget)} a day"]
     limits += [
         f"{figures.number(value)}{unit}"
         for value, unit in (
-            (key.rpm, " req/min"),
-            (key.tpm, " tok/min"),
+            (key.rpm, " requests/min"),
+            (key.tpm, " tokens/min"),
             (key.concurrency, " at once"),
         )
         if value is not None

@@ -64,6 +64,16 @@ def optional_time(text: str) -> str:
     return f"like 90m, 12h, 30d or 2w, or never{_not(text)}"
 
 
+def needed_time(text: str) -> str:
+    """Accept a time from now on, or `never`."""
+    return optional_time(text) if text else "a time like 30d, or never"
+
+
+def overlap(text: str) -> str:
+    """Accept how long an older secret works: a time from now on, or 0."""
+    return "" if text == "0" or seconds_of(text) else f"like 90m, 24h or 7d, or 0{_not(text)}"
+
+
 def port(text: str) -> str:
     """Accept a port that a server can listen on."""
     if text.isascii() and text.isdecimal() and 0 < int(text[:30]) <= PORT_MAX:

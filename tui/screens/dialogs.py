@@ -1,6 +1,6 @@
 """Dialogs: questions above a screen, each with a typed answer.
 
-Owns confirmations, choices, and the display of a key's plaintext.
+Owns confirmations, choices, and the display of a key's secret.
 """
 
 from collections.abc import Sequence
@@ -100,7 +100,7 @@ class Choice(ModalScreen[str | None]):
 
 
 class Secret(ModalScreen[None]):
-    """A key's plaintext, which is shown once, and snippets that use it."""
+    """A key's secret, which is shown once, and snippets that use it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("c", "copy", "Copy the key"),
@@ -117,7 +117,7 @@ class Secret(ModalScreen[None]):
         """Lay out the key and the first snippet."""
         with VerticalScroll(classes="dialog"):
             yield Label(inert(f"Key of {self._name}: shown this once"), classes="heading")
-            yield Static(inert(self._key), classes="secret", id="plaintext")
+            yield Static(inert(self._key), classes="secret", id="secret")
             yield Label(COPIES, classes="hint")
             yield Snippets(id="how")
             with Horizontal(classes="buttons"):
@@ -145,7 +145,7 @@ class Secret(ModalScreen[None]):
 
     @on(Button.Pressed, "#close")
     def action_leave(self) -> None:
-        """Close the dialog; the plaintext is not kept."""
+        """Close the dialog; the secret is not kept."""
         self.dismiss(None)
 
 

@@ -14,7 +14,7 @@ MEANINGS = (
     ("calls", "embeddings or rerank, answered and charged; a line of a batch is one"),
     ("tokens", "usage.total_tokens of the calls, those of rerank included"),
     ("docs", "documents that rerank charged for"),
-    ("refused", "ended with an error, or the client hung up; of its model, if it named one"),
+    ("refused, err", "ended with an error, or the client hung up; of its model, if it named one"),
     ("free", "about tokens, dry runs, and a charged call that is sent again"),
     ("a second", "over the last five; panels say what they are over"),
     ("highest", "one step of the graph, or one minute where steps are longer"),

@@ -3,6 +3,7 @@
 Pure: views in, text out.
 """
 
+from rich.cells import cell_len
 from rich.text import Text
 
 from appliance.wire.additions import AdditionView
@@ -10,7 +11,7 @@ from appliance.wire.downloads import DownloadView
 from appliance.wire.engines import EngineList, EngineView
 from appliance.wire.models import ModelView
 from tui import figures
-from tui.fit import fit_of, size_of
+from tui.fit import explained, fit_of, size_of
 from tui.inert import inert, plain
 from tui.screens.page import Subject
 
@@ -20,6 +21,8 @@ ADDING_BAR = 6
 SOURCE_CHARS_MAX = 200
 RUNNING = ("waiting", "fetching", "checking", "trying")
 """States of a download that has not ended."""
+STOPPED = ("cancelled", "failed")
+"""States of one that a pull goes on with."""
 
 
 def row_of(
@@ -31,7 +34,7 @@ def row_of(
     name_width: int,
 ) -> tuple[Text, ...]:
     """Return the cells of a model's row."""
-    price = f"{figures.money(model.pricing.realtime)}/{model.pricing.unit.split()[0]}"
+    price = f"{figures.money(model.pricing.realtime)}/{model.pricing.unit}"
     size = size_of(model)
     about = "" if model.size_bytes else "~"
     return (
@@ -67,7 +70,7 @@ def addition_detail_of(addition: AdditionView) -> Text:
 
 def _named(name: str, width: int) -> str:
     """Return a name, without its owner if it is too long with it."""
-    return name if len(name) <= width else f"\u2026/{name.rpartition('/')[2]}"
+    return name if cell_len(name) <= width else f"\u2026/{name.rpartition('/')[2]}"
 
 
 def state_of(model: ModelView, download: DownloadView | None, engine: EngineView | None) -> Text:
@@ -80,13 +83,13 @@ def state_of(model: ModelView, download: DownloadView | None, engine: EngineView
         state = "pinned" if engine.pinned and engine.state == "loaded" else engine.state
         return Text(f"\u25cf {state} {figures.size(engine.bytes)}", style="bold")
     if model.loaded:
-        return Text("\u25cf loaded, shared", style="bold")
+        return Text("\u25cf loaded", style="bold")
     if model.available:
         return Text("\u25cb here, not loaded")
     return _absent(model, download)
 
 
-def detail_of(model: ModelView, download: DownloadView | None) -> Text:
+def detail_of(model: ModelView, download: DownloadView | None, engines: EngineList | None) -> Text:
     """Return the details of a model, in a few lines."""
     facts = [f"{model.max_input_tokens:,} tokens"]
     facts += [f"{model.dimensions} dimensions"] if model.dimensions else []
@@ -101,18 +104,22 @@ def detail_of(model: ModelView, download: DownloadView | None) -> Text:
         text.append("\nc cancels; what is here is kept, and p goes on", style="dim")
     if why:
         text.append(f"\n{plain(why)}", style="bold")
+    if engines is not None and (fit := explained(model, engines)):
+        text.append(f"\n{fit}")
     return text
 
 
 def subject_of(model: ModelView, engine: EngineView | None) -> Subject:
     """Return the subject of a model's page."""
     price, tuning = model.pricing, model.tuning
-    prices = f"{figures.money(price.realtime)} for {price.unit}, {figures.money(price.batch)} batch"
+    prices = (
+        f"{figures.money(price.realtime)} for {price.unit}, {figures.money(price.batch)} in a batch"
+    )
     workers = "not measured yet"
     if tuning:
         workers = (
-            f"{tuning.workers} x {tuning.threads} threads, "
-            f"batches of {tuning.max_batch_tokens} tokens"
+            f"{_count(tuning.workers, 'worker')} with {_count(tuning.threads, 'thread')} each, "
+            f"batches of up to {tuning.max_batch_tokens:,} tokens"
         )
     return Subject(
         name=f"Model {model.id}",
@@ -131,6 +138,10 @@ def subject_of(model: ModelView, engine: EngineView | None) -> Subject:
         model=model.id,
         is_its=lambda call: call.model == model.id,
     )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + "s" * (number != 1)
 
 
 def _coming(download: DownloadView) -> Text:
@@ -152,7 +163,7 @@ def _adding(addition: AdditionView) -> Text:
 
 def _absent(model: ModelView, download: DownloadView | None) -> Text:
     if download is not None and download.state == "failed":
-        return Text("! failed: p again", style="bold red")
+        return Text("! failed: p goes on", style="bold red")
     if download is not None and download.state == "cancelled":
         return Text("\u00bd stopped: p goes on")
     return Text("\u2193 can be pulled" if model.missing else "! unusable")

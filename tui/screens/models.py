@@ -3,30 +3,30 @@
 Owns the table, and the pairing of key presses with verbs.
 """
 
-import asyncio
-from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar
 
 from rich.text import Text
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.widgets import DataTable, Label, Static
+from textual.widgets import DataTable, Input, Label, Static
 
 from appliance.client import verbs
 from appliance.core.errors import ServerUnreachable
 from appliance.wire.additions import AdditionView
-from appliance.wire.downloads import DownloadView, HubModelOrder
+from appliance.wire.downloads import DownloadView
 from appliance.wire.engines import EngineList, EngineView, PinOrder
-from appliance.wire.models import AliasOrder, ModelOrder, ModelView, PriceOrder
+from appliance.wire.models import ModelOrder, ModelView
 from tui import figures
 from tui.connection import Connection
+from tui.fit import size_of
 from tui.inert import plain
-from tui.screens import checks
+from tui.screens import model_forms
 from tui.screens.dialogs import Confirm
-from tui.screens.form import Field, Form
 from tui.screens.model import (
     RUNNING,
+    STOPPED,
     added_row_of,
     addition_detail_of,
     detail_of,
@@ -35,29 +35,9 @@ from tui.screens.model import (
 )
 from tui.screens.page import Page
 from tui.screens.pane import Column, Pane
+from tui.screens.selection import TASKS, Wanted, models_shown
 from tui.screens.trial import Trial
 
-ANYWHERE = ("verify", "remove", "edit", "page")
-"""Actions on any model of the catalogue; without a row they do nothing."""
-PROMPT_S = 3.0
-"""Seconds that the form waits for a refusal of what it sent."""
-ADD_FIELDS = (
-    Field(
-        "repo",
-        "Repository",
-        hint="owner/name or owner/name:file.gguf",
-        check=checks.repository,
-        params=("file",),
-    ),
-    Field("id", "Id for clients", hint="the repository's name if empty"),
-    Field("pooling", "Pooling", hint="mean, cls, last, or what files say"),
-    Field(
-        "replace",
-        "Replace that model",
-        hint="yes: if there is one with this id",
-        check=checks.yes_or_no,
-    ),
-)
 NOTE_CHARS_MAX = 400
 NOTE_S = 15.0
 """Seconds that is shown what was assumed of a model."""
@@ -66,19 +46,21 @@ NOTE_S = 15.0
 class Models(Pane):
     """The table of models."""
 
+    FREE = ("add", "search", "task", "fits", "here")
     COLUMNS = (
         Column("model", 28, 42),
         Column("task", 6),
         Column("size", 7),
         Column("fit", 7),
         Column("state", 20, 28),
-        Column("price", 12, since=100),
+        Column("price", 16, since=100),
         Column("license", 14, since=140),
         Column("context", 7, since=150),
         Column("dims", 5, since=160),
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("p", "pull", "Pull", tooltip="Fetch the model from the hub, or go on with it"),
+        Binding("p", "pull", "Pull", tooltip="Fetch the model from the hub"),
+        Binding("p", "resume", "Go on", tooltip="Fetch the rest of it"),
         Binding("c", "cancel", "Cancel", tooltip="End the download or the addition"),
         Binding("l", "load", "Load", tooltip="Bring it into memory"),
         Binding("l", "unload", "Unload", tooltip="Free the memory that it takes"),
@@ -87,7 +69,10 @@ class Models(Pane):
         Binding("t", "try", "Try it", tooltip="Embed two texts, or rank lines"),
         Binding("a", "add", "Add", tooltip="Add a repository of the hub"),
         Binding("e", "edit", "Edit", tooltip="Change what it costs and its other names"),
-        Binding("v", "verify", "Verify", show=False, tooltip="Hash its file"),
+        Binding("k", "task", "Task", show=False, tooltip="Show embeddings, rerank, or both"),
+        Binding("f", "fits", "Fits", show=False, tooltip="Show only what fits this machine"),
+        Binding("h", "here", "Here", show=False, tooltip="Show only what is on this machine"),
+        Binding("v", "verify", "Verify", show=False, tooltip="Compare its file with its sha256"),
         Binding("d", "remove", "Remove", show=False, tooltip="Remove its file"),
         Binding("enter", "page", "Page", show=False, tooltip="What this model did, and for whom"),
     ]
@@ -99,9 +84,13 @@ class Models(Pane):
         self._downloads: dict[str, DownloadView] = {}
         self._additions: dict[str, AdditionView] = {}
         self._engines: dict[str, EngineView] = {}
+        self._machine: EngineList | None = None
+        self._wanted = Wanted()
 
     def compose(self) -> ComposeResult:
         """Lay out the table above the details of one model."""
+        yield Label("", id="models-hint", classes="hint")
+        yield Input(placeholder="words of a name or a license", classes="search", compact=True)
         yield DataTable(id="models", cursor_type="row", zebra_stripes=True)
         yield Static(id="model-detail", classes="detail")
         yield Label("", id="devices", classes="hint")
@@ -120,18 +109,9 @@ class Models(Pane):
         self._models = {model.id: model for model in models}
         self._downloads = {each.model: each for each in downloads}
         self._additions = {each.model: each for each in additions}
-        self._engines = {each.model: each for each in engines.data}
-        width, rows = self.width_of("model"), {}
-        for name, model in self._models.items():
-            download, engine = self._downloads.get(name), self._engines.get(name)
-            addition = self._additions.get(name)
-            rows[name] = row_of(model, download, addition, engine, engines, width)
-        for name, addition in self._additions.items():
-            if name not in rows:
-                rows[name] = added_row_of(addition, width)
-        self.fill(rows)
-        self._show_detail()
-        self.offer()
+        self._engines = {name: each for each in engines.data for name in (each.model, *each.also)}
+        self._machine = engines
+        self.draw()
         free = ", ".join(
             f"{plain(d.description or d.name)} ({d.kind}, {figures.size(d.free)} free)"
             for d in engines.devices
@@ -140,6 +120,51 @@ class Models(Pane):
         self.query_one("#devices", Label).update(
             Text(f"{free}   models take {figures.size(engines.memory_taken)} of {limit}")
         )
+
+    def draw(self) -> None:
+        """Draw the models that are wanted, and how many others there are."""
+        machine, text = self._machine, self.searched
+        if machine is None:
+            return
+        width, rows = self.width_of("model"), {}
+        shown = models_shown(self._models.values(), self._wanted, machine, text=text)
+        for model in shown:
+            name = model.id
+            download, engine = self._downloads.get(name), self._engines.get(name)
+            rows[name] = row_of(model, download, self._additions.get(name), engine, machine, width)
+        for name, addition in self._additions.items():
+            if name not in self._models:
+                rows[name] = added_row_of(addition, width)
+        self.fill(rows)
+        self._show_detail()
+        self.offer()
+        search = f"with {plain(text, width=20)} (esc: all)" if text else "/ filters"
+        counted = f"{len(shown)} of {len(self._models)}"
+        self.query_one("#models-hint", Label).update(
+            Text("   ".join((counted, *self._wanted.said(), search)))
+        )
+
+    def action_task(self) -> None:
+        """Show the models of the next task, or of all."""
+        task = TASKS[(TASKS.index(self._wanted.task) + 1) % len(TASKS)]
+        self._want(replace(self._wanted, task=task))
+
+    def action_fits(self) -> None:
+        """Show only what this machine has room and speed for, or everything."""
+        self._want(replace(self._wanted, fits=not self._wanted.fits))
+
+    def action_here(self) -> None:
+        """Show only what is on this machine, or everything."""
+        self._want(replace(self._wanted, here=not self._wanted.here))
+
+    def _want(self, wanted: Wanted) -> None:
+        self._wanted = wanted
+        self.draw()
+
+    def seek(self, row: str, then: str = "") -> None:
+        """Put the cursor on a model, whatever is filtered."""
+        self._wanted = Wanted()
+        super().seek(row, then)
 
     def _chosen(self) -> ModelView | None:
         return self._models.get(self.under_cursor())
@@ -152,18 +177,34 @@ class Models(Pane):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Offer what can be done with the row under the cursor."""
         del parameters
-        if not self.is_mounted or action in ("add", *ANYWHERE):
+        if not self.is_mounted or action in self.FREE:
             return True
-        model, download = self._chosen(), self._downloads.get(self.under_cursor())
-        is_coming = download is not None and download.state in RUNNING
+        if action == "show_all":
+            return self.query_one(".search", Input).has_class("shown")
+        row = self.under_cursor()
         if action == "cancel":
-            return is_coming or self.under_cursor() in self._additions
+            return self._is_coming(row) or row in self._additions
+        return row in self._models and self.can(action, row)
+
+    def _is_coming(self, row: str) -> bool:
+        download = self._downloads.get(row)
+        return download is not None and download.state in RUNNING
+
+    def can(self, action: str, row: str) -> bool:
+        """Say whether an action can be done with a model now."""
+        model, engine = self._models.get(row), self._engines.get(row)
+        download = self._downloads.get(row)
         if model is None:
-            return False
-        engine = self._engines.get(model.id)
+            return True
+        is_coming = self._is_coming(row)
         is_pinned = engine is not None and engine.pinned
+        is_partial = download is not None and download.state in STOPPED and not model.available
         return {
-            "pull": not model.available and not is_coming,
+            "cancel": is_coming or row in self._additions,
+            "pull": not model.available and not is_coming and not is_partial,
+            "resume": is_partial,
+            "verify": not model.missing,
+            "remove": not model.missing,
             "load": model.available and not model.loaded,
             "unload": model.loaded,
             "pin": not is_pinned,
@@ -177,7 +218,7 @@ class Models(Pane):
             self.query_one("#model-detail", Static).update(addition_detail_of(addition))
         elif model is not None:
             self.query_one("#model-detail", Static).update(
-                detail_of(model, self._downloads.get(model.id))
+                detail_of(model, self._downloads.get(model.id), self._machine)
             )
 
     # -- verbs ---------------------------------------------------------------------------------
@@ -191,15 +232,30 @@ class Models(Pane):
                 lambda: self._client.do(verbs.PULL_MODEL, order=ModelOrder(model.id)),
             )
 
-    def action_cancel(self) -> None:
-        """Cancel its addition, or its download."""
+    def action_resume(self) -> None:
+        """Fetch the rest of the model."""
+        self.action_pull()
+
+    @work(group="verb")
+    async def action_cancel(self) -> None:
+        """Cancel its addition, after a confirmation, or its download, which can go on later."""
         model, addition = self._chosen(), self._additions.get(self.under_cursor())
         if addition is not None:
+            asked = Confirm(
+                f"End the addition of {plain(addition.model)}? What was done for it is lost.",
+                yes="End it",
+                no="Go on",
+            )
+            if not await self.app.push_screen_wait(asked):
+                return
             self.order("Cancelled", lambda: self._client.do(verbs.CANCEL_ADDITION, addition.id))
             return
         download = self._downloads.get(model.id) if model else None
         if download is not None and download.state in RUNNING:
-            self.order("Cancelled", lambda: self._client.do(verbs.CANCEL_DOWNLOAD, download.id))
+            self.order(
+                "Stopped: what is here is kept",
+                lambda: self._client.do(verbs.CANCEL_DOWNLOAD, download.id),
+            )
 
     def action_load(self) -> None:
         """Load the model."""
@@ -218,14 +274,17 @@ class Models(Pane):
             return
         engine = self._engines.get(model.id)
         if engine is not None and engine.pinned:
+            others = [name for name in (engine.model, *engine.also) if name != model.id]
+            with_it = f" {plain(', '.join(others))} leaves with it." if others else ""
             asked = Confirm(
-                f"{plain(model.id)} is pinned: somebody wants it to stay in memory. Unload it?",
+                f"{plain(model.id)} is pinned: somebody wants it to stay in memory.{with_it} "
+                "Unload it?",
                 yes="Unload",
             )
             if not await self.app.push_screen_wait(asked):
                 return
         self.order(
-            f"{plain(model.id)} is out of memory",
+            f"{plain(model.id)} is unloaded",
             lambda: self._client.do(verbs.UNLOAD_MODEL, order=ModelOrder(model.id)),
         )
 
@@ -258,8 +317,8 @@ class Models(Pane):
         except ServerUnreachable as error:
             self.refused(error)
             return
-        good = {True: "is what the catalogue names", None: "has no sha256 in the catalogue"}
-        said = good.get(found.matches, "is NOT what the catalogue names: remove it and pull again")
+        good = {True: "is the catalogue's file", None: "has no sha256 in the catalogue"}
+        said = good.get(found.matches, "is NOT the catalogue's file: remove it and pull again")
         self.notify(
             f"{plain(found.file)} {said}",
             severity="error" if found.matches is False else "information",
@@ -271,7 +330,10 @@ class Models(Pane):
         model = self._chosen()
         if model is None:
             return
-        asked = Confirm(f"Remove the file of {plain(model.id)}?", yes="Remove")
+        size = figures.size(size_of(model))
+        asked = Confirm(
+            f"Remove the file of {plain(model.id)} ({size}) from this machine?", yes="Remove"
+        )
         if await self.app.push_screen_wait(asked):
             self.order(
                 f"{plain(model.id)} is removed",
@@ -281,19 +343,7 @@ class Models(Pane):
     @work(group="verb")
     async def action_add(self) -> None:
         """Add a repository of the hub."""
-
-        async def send(given: Mapping[str, str]) -> asyncio.Task[ModelView]:
-            # A conversion takes minutes: only what is refused at once is said in the form.
-            adding = asyncio.ensure_future(
-                self._client.do(verbs.ADD_FROM_HUB, order=_hub_order(given))
-            )
-            done, _ = await asyncio.wait({adding}, timeout=PROMPT_S)
-            for each in done:
-                each.result()
-            return adding
-
-        form = Form("Add a model from the hub", ADD_FIELDS, send, done="Add")
-        adding = await self.app.push_screen_wait(form)
+        adding = await self.app.push_screen_wait(model_forms.adding(self._client))
         if adding is None:
             return
         try:
@@ -314,31 +364,8 @@ class Models(Pane):
         model = self._chosen()
         if model is None:
             return
-        price, names = f"{model.pricing.realtime:f}", ", ".join(model.aliases)
-        set_already: set[str] = set()
-        """What was done before the rest was refused: it is not sent again."""
-
-        async def send(given: Mapping[str, str]) -> list[str]:
-            said = []
-            if given["price"] not in (price, *set_already):
-                order = PriceOrder(model.id, given["price"])
-                await self._client.do(verbs.PRICE_MODEL, order=order)
-                set_already.add(given["price"])
-            if set_already:
-                said.append("New calls pay the new price")
-            if given["aliases"] != names:
-                wanted = [name.strip() for name in given["aliases"].split(",") if name.strip()]
-                await self._client.do(verbs.ALIAS_MODEL, order=AliasOrder(model.id, wanted))
-                said.append(f"{plain(model.id)} has other names")
-            return said
-
-        unit = model.pricing.unit
-        fields = [
-            Field("price", f"Credits for {unit}", price, check=checks.amount, params=("realtime",)),
-            Field("aliases", "Other names, by commas", names, hint="none"),
-        ]
-        title = f"{plain(model.id)} (half the price in the batch tier)"
-        for said in await self.app.push_screen_wait(Form(title, fields, send, done="Set")) or ():
+        form = model_forms.editing(self._client, model)
+        for said in await self.app.push_screen_wait(form) or ():
             self.notify(said)
 
     def on_data_table_row_selected(self) -> None:
@@ -356,14 +383,3 @@ class Models(Pane):
         model = self._chosen()
         if model is not None:
             self.app.push_screen(Trial(self._client, model))
-
-
-def _hub_order(given: Mapping[str, str]) -> HubModelOrder:
-    repo, _, file = given["repo"].partition(":")
-    return HubModelOrder(
-        repo=repo,
-        file=file or None,
-        id=given["id"] or None,
-        pooling=given["pooling"] or None,
-        replace=given["replace"].lower() in checks.YES,
-    )

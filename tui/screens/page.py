@@ -150,7 +150,7 @@ def _bars(report: UsageReport, title: str) -> Table:
         title_justify="left",
         header_style="dim",
     )
-    for column in (report.by, "", "credits", "calls", "tokens", "docs"):
+    for column in (report.by, "", "spent", "calls", "tokens", "docs"):
         is_number = column not in (report.by, "")
         table.add_column(column, no_wrap=True, justify="right" if is_number else "left")
     highest = max((row.credits for row in report.data), default=Decimal(0))

@@ -10,10 +10,11 @@ from itertools import chain
 from typing import ClassVar
 
 from rich.text import Text
-from textual import work
+from textual import on, work
+from textual.binding import Binding, BindingType
 from textual.coordinate import Coordinate
 from textual.widget import Widget
-from textual.widgets import DataTable
+from textual.widgets import DataTable, Input
 
 from appliance.core.errors import ServerUnreachable
 from tui.inert import plain
@@ -42,6 +43,12 @@ class Pane(Widget):
     """A tab with one table."""
 
     COLUMNS: ClassVar[tuple[Column, ...]] = ()
+    FREE: ClassVar[tuple[str, ...]] = ()
+    """Actions that need no row."""
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("slash", "search", "Filter", show=False, tooltip="Rows that have some words"),
+        Binding("escape", "show_all", "Show all", tooltip="Every row again"),
+    ]
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,6 +57,73 @@ class Pane(Widget):
         """The columns that the table has now, each with its index in `COLUMNS`."""
         self._drawn: dict[str, tuple[Text, ...]] = {}
         self._offered: tuple[bool, ...] = ()
+        self._sought, self._then = "", ""
+        """The row that the cursor goes to as soon as it is there, and what is done with it."""
+
+    def draw(self) -> None:
+        """Draw the rows that are wanted."""
+        raise NotImplementedError
+
+    # -- the filter ----------------------------------------------------------------------------
+
+    @property
+    def searched(self) -> str:
+        """What rows must have; empty: nothing."""
+        return self.query_one(".search", Input).value.strip()
+
+    def action_search(self) -> None:
+        """Ask for the words that rows must have."""
+        field = self.query_one(".search", Input)
+        field.add_class("shown")
+        self.screen.set_focus(field)  # at once: keys that are typed ahead belong to it
+
+    def action_show_all(self) -> None:
+        """Drop the filter."""
+        field = self.query_one(".search", Input)
+        field.value = ""
+        field.remove_class("shown")
+        self.query_one(DataTable).focus()
+        self.draw()
+
+    @on(Input.Changed, ".search")
+    def searching(self) -> None:
+        """Draw the rows that have what was typed."""
+        self.draw()
+
+    @on(Input.Submitted, ".search")
+    def search_done(self) -> None:
+        """Go on among the rows that were found."""
+        self.query_one(".search", Input).set_class(bool(self.searched), "shown")
+        self.query_one(DataTable).focus()
+
+    def seek(self, row: str, then: str = "") -> None:
+        """Put the cursor on a row as soon as it is there, and do an action with it; empty: none.
+
+        Whatever is filtered is shown again.
+        """
+        self._sought, self._then = row, then
+        self.action_show_all()
+
+    def can(self, action: str, row: str) -> bool:
+        """Say whether an action can be done with a row now; it may be with one not known."""
+        del action, row
+        return True
+
+    def name_of_row(self) -> str:
+        """Return what the row under the cursor is called; empty: there is none."""
+        return self.under_cursor()
+
+    @work(group="palette")
+    async def _found(self) -> None:
+        """Do with the row that was sought what it was sought for."""
+        self._go_to(self._sought)
+        action, self._sought, self._then = self._then, "", ""
+        if action and self.check_action(action, ()):
+            await self.run_action(action)
+        elif action:
+            self.notify(f"{action.replace('_', ' ')}: not for {plain(self.name_of_row())} now")
+
+    # -- the table -----------------------------------------------------------------------------
 
     def on_mount(self) -> None:
         """Add the columns."""
@@ -94,6 +168,8 @@ class Pane(Widget):
                     if cells[n] != self._drawn[key][n]:
                         table.update_cell(key, column.title, self._cut(cells[n], column))
         self._drawn = {key: tuple(cells) for key, cells in rows.items()}
+        if self._sought in rows:
+            self._found()
 
     def _cut(self, cell: Text, column: Column) -> Text:
         """Return a cell that fits into its column; what was cut ends with an ellipsis."""

@@ -19,6 +19,10 @@ TIGHT = 0.9
 """Share of a memory from which on it is drawn as nearly full."""
 NAME_MIN = 8
 THOUSAND = 1000
+STATUS_MIN, STATUS_MAX = 15, 26
+"""Widths of the column for a status: with its code cut, and with the longest in full."""
+LEAST = 11
+"""Cells of both names: their titles, and a gap after each."""
 COUNTED, ROOMY = 31, 36
 """Widths of a panel in cells from which documents have a column, and words are in full."""
 
@@ -107,7 +111,7 @@ def _of_device(device: DeviceView, width: int) -> Line:
 
 
 def _gauge(name: str, share: float, said: str, width: int) -> Line:
-    room = width - 8 - len(said) - 1
+    room = width - 8 - cell_len(said) - 1
     look = "bad" if share >= TIGHT and name not in ("workers", "batches") else "middle"
     bar = figures.bar(share, room) + " " if room >= 4 else ""  # noqa: PLR2004 - less says nothing
     return (cut(name, 8), ""), (bar, look), (said, "dim")
@@ -124,7 +128,7 @@ def refusals(stats: Stats, width: int) -> list[Line]:
 
 
 def _activity(rows: Sequence[tuple[str, Activity]], width: int, what: str) -> list[Line]:
-    refused = ("refused", 8) if width >= ROOMY else ("bad", 4)
+    refused = ("refused", 8) if width >= ROOMY else ("err", 4)
     columns = [("calls", 6), ("tokens", 7), ("docs", 6 if width >= COUNTED else 0), refused]
     name = max(NAME_MIN, width - sum(each for _, each in columns))
     lines: list[Line] = [_head(*zip((what, name), *columns, strict=True))]
@@ -158,11 +162,12 @@ def is_refusal(call: CallView) -> bool:
 
 def calls(found: Sequence[CallView], width: int, height: int, nothing: str) -> list[Line]:
     """Return the last calls, newest first, below a row of titles."""
-    status = 26 if width >= 100 else 15  # noqa: PLR2004 - the longest code in full
-    tier = 10 if width >= 100 else 0  # noqa: PLR2004 - as above
+    tier = 10 if width >= 100 else 0  # noqa: PLR2004 - the longest code and the tier in full
     kinds = (len("tokens"), figures.NUMBER_WIDTH, figures.MONEY_WIDTH, figures.MS_WIDTH)
     numbers = tuple(1 + most for most in kinds)
-    left = max(2 * NAME_MIN, width - 9 - status - tier - sum(numbers))
+    rest = width - 9 - tier - sum(numbers)
+    status = STATUS_MAX if tier else _status_width(found, rest)
+    left = max(LEAST, rest - status)
     key, model = left * 2 // 5, left - left * 2 // 5
     head = (
         cut("time", 9)
@@ -193,6 +198,17 @@ def calls(found: Sequence[CallView], width: int, height: int, nothing: str) -> l
     if not found:
         lines.append(((nothing, "dim"),))
     return lines
+
+
+def _status_width(found: Sequence[CallView], room: int) -> int:
+    """Return the width for a status and its code: all of the longest that leaves names theirs."""
+    longest = max(
+        (len(f"{call.status} {plain(call.code) or 'ok'}") + 1 for call in found), default=0
+    )
+    # The key has two fifths of what is left, the model three.
+    halves = [(len(plain(c.key)) + 1, len(_short(c.model)) + 1) for c in found]
+    names = max((max(-(-5 * key // 2), -(-5 * model // 3)) for key, model in halves), default=0)
+    return min(STATUS_MAX, max(STATUS_MIN, longest), max(STATUS_MIN, room - max(names, LEAST)))
 
 
 def _short(name: str) -> str:

@@ -113,5 +113,5 @@ def outcome(found: Vectors | Ranking) -> Text:
         for other in found.rows[1:2]:
             cosine = math.fsum(a * b for a, b in zip(first, other, strict=True))
             text.append(f"cosine {cosine:.3f} {figures.bar(cosine, 20)}\n")
-    text.append(f"{plain(found.cost)} credits in {figures.ms(found.ms)}", style="bold")
+    text.append(f"{figures.money(found.cost)} in {figures.ms(found.ms)}", style="bold")
     return text

@@ -61,15 +61,17 @@ class Welcome(ModalScreen[None]):
     def _here(self) -> Text:
         text = Text()
         for device in self._engines.devices:
-            text.append(f"{device.kind.upper():4} ", style="bold")
-            text.append(
-                f"{plain(device.description or device.name)}, {figures.size(device.memory)}\n"
-            )
+            text.append(f"{device.kind.upper():5} ", style="bold")
+            cores = self._engines.cores if device.kind == "cpu" else 0
+            cores_ = f", {cores} core{'s' * (cores != 1)}" if cores else ""
+            name = plain(device.description or device.name)
+            text.append(f"{name}{cores_}, {figures.size(device.memory)}\n")
         text.append("Here  ", style="bold")
         text.append(f"{plain(self._starter)}: works now\n")
         for model in suggested(self._models, self._engines, SUGGESTED_MAX):
             text.append("Fits  ", style="bold")
-            text.append(f"{plain(model.id)} ({figures.size(size_of(model))}): 2, then p\n")
+            about = f"{model.task}, {figures.size(size_of(model))}"
+            text.append(f"{plain(model.id)} ({about}): 2, then p\n")
         text.append("Key   ", style="bold")
         text.append(UNLIMITED)
         return text
@@ -126,5 +128,5 @@ class Welcome(ModalScreen[None]):
 
     @on(Button.Pressed, "#close")
     def action_leave(self) -> None:
-        """Close the dialog; the plaintext is not kept."""
+        """Close the dialog; the key is not kept."""
         self.dismiss(None)

@@ -7,7 +7,7 @@ that are too long are cut and not wrapped.
 from collections.abc import Sequence
 from typing import ClassVar
 
-from rich.cells import set_cell_size
+from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 from textual.geometry import Region
@@ -82,9 +82,10 @@ def cut(text: str, width: int) -> str:
 
 def right(text: str, width: int) -> str:
     """Return text in exactly `width` cells, padded on the left; cut text ends with an ellipsis."""
-    if len(text) > width:
-        return text[: max(0, width - 1)] + "\u2026" * (width > 0)
-    return text.rjust(width)
+    room = width - cell_len(text)
+    if room < 0:
+        return set_cell_size(text, max(0, width - 1)) + "\u2026" * (width > 0)
+    return " " * room + text
 
 
 def column(text: str, width: int) -> str:

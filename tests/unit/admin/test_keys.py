@@ -109,7 +109,7 @@ def test_two_older_texts_may_work_and_a_third_rotation_waits_or_ends_them(tmp_pa
         keys = on.appliance.admin.keys
         texts = [(minted := await on.mint()).key]
         texts += [(await keys.rotate(minted.id, RotateOrder("1h"))).key for _ in range(2)]
-        with pytest.raises(InvalidRequest, match=r"2 older credentials .* work until") as refusal:
+        with pytest.raises(InvalidRequest, match=r"2 older secrets .* work until") as refusal:
             await keys.rotate(minted.id, RotateOrder(overlap="1h"))
         assert refusal.value.param == "overlap"
         assert await works(on, *texts) == [True, True, True]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.core.errors import InvalidModelFile, InvalidRequest
-from appliance.core.text import visible, visible_lines
+from appliance.core.text import cells, padded, visible, visible_lines
 from appliance.logs import JsonFormatter, TextFormatter
 from appliance.observe.log_buffer import LogBuffer
 
@@ -118,3 +118,20 @@ def test_an_exception_that_another_handler_wrote_first_is_made_visible_all_the_s
     made = record("read", exc=ValueError("\x1b[2J"))
     logging.Formatter().format(made)  # keeps its own text in the record
     assert "\x1b" not in TextFormatter().format(made)
+
+
+@pytest.mark.parametrize(
+    ("text", "wide"),
+    [
+        ("abc", 3),
+        ("\u65e5\u672c\u8a9e", 6),
+        ("Zo\u00eb", 3),
+        ("Zoe\u0308", 3),
+        ("\uff76\uff85", 2),
+        ("", 0),
+    ],
+)
+def test_the_columns_of_a_text_are_counted_and_not_its_characters(text, wide):
+    assert cells(text) == wide
+    assert cells(padded(text, 8)) == 8
+    assert padded(text, 0) == text

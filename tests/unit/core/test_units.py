@@ -11,6 +11,7 @@ from appliance.core.units import (
     ceil_div,
     credits_of,
     credits_text,
+    dollars,
     picocredits,
 )
 
@@ -122,3 +123,11 @@ def test_ceil_div_is_the_smallest_integer_that_covers(numerator, denominator):
     quotient = ceil_div(numerator, denominator)
     assert quotient * denominator >= numerator
     assert (quotient - 1) * denominator < numerator
+
+
+@pytest.mark.parametrize(
+    ("amount", "shown"),
+    [("5", "$5"), ("0", "$0"), ("0.000000000001", "$0.000000000001"), ("-0.5", "-$0.5")],
+)
+def test_dollars_are_exact_and_have_their_sign(amount, shown):
+    assert dollars(Decimal(amount)) == shown
