@@ -90,6 +90,8 @@ HANDLERS = (
     tei.create_embed,
     tei.create_embed_below,
     tei.create_ranking_below,
+    tei.create_similarity,
+    tei.create_prediction,
     tei.show_info,
     tei.show_info_below,
     tei.show_health_below,

@@ -40,7 +40,7 @@ VALID_PATHS = (
 OLLAMA = "/api/"
 """Below it an error is a text, which Ollama's clients print."""
 TEI = "/tei/"
-TEI_AT_THE_ROOT = {"/", "/embed", "/info", "/decode"}
+TEI_AT_THE_ROOT = {"/", "/embed", "/info", "/decode", "/similarity", "/predict"}
 """TEI's clients print `error` as a text too."""
 
 

@@ -91,11 +91,14 @@ def require_text(text: str, limits: Limits, *, param: str) -> None:
     _require_bounds([text], limits, param=param)
 
 
-def _require_count(body: bytes, limits: Limits, *, param: str, each: int = 1) -> None:
+def require_count(body: bytes, limits: Limits, *, param: str, each: int = 1) -> None:
     """Refuse millions of strings before any of them becomes an object.
 
     A string has two quotes without a backslash before them, so this never counts more strings
     than there are. `each` is how many of them an item may have.
+
+    Raises:
+        InvalidRequest: as said.
     """
     strings = (body.count(b'"') - body.count(b'\\"')) // 2
     if strings > limits.inputs_max * each:
@@ -121,7 +124,7 @@ def _require_bounds(texts: list[str], limits: Limits, *, param: str) -> None:
 
 def _texts_of_list(body: bytes, limits: Limits, *, param: str, fields: list[str]) -> list[str]:
     has_objects = b"{" in body
-    _require_count(body, limits, param=param, each=OBJECT_STRINGS_MAX if has_objects else 1)
+    require_count(body, limits, param=param, each=OBJECT_STRINGS_MAX if has_objects else 1)
     if has_objects:
         return _texts_of_objects(body, limits, param=param, fields=fields)
     return decode(body, list[str], param=param)

@@ -271,3 +271,46 @@ def test_a_call_that_names_a_model_by_its_path_is_not_repeated_for_another(clien
     other = client.post("/tei/nobody/embed", json={"inputs": "a"}, headers=headers)
     assert (first.status_code, again.headers.get("idempotent-replayed")) == (200, "true")
     assert other.status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/similarity", f"/tei/{NAME}/similarity", f"/tei/{OWNED}", "/"])
+def test_tei_says_how_near_sentences_are_for_the_price_of_their_vectors(client, unit, path):
+    inputs = {"source_sentence": TEXTS[0], "sentences": [TEXTS[1], TEXTS[0]]}
+    answer = client.post(path, json={"inputs": inputs, "parameters": {"truncate": True}})
+    assert answer.status_code == 200, answer.text
+    np.testing.assert_allclose(answer.json(), [unit[0] @ unit[1], 1], atol=1e-5)
+    same = client.post("/v1/embeddings", json={"model": EMBED, "input": [TEXTS[0], *TEXTS]})
+    assert answer.headers["x-cost"] == same.headers["x-cost"]
+
+
+@pytest.mark.parametrize("path", ["/predict", f"/tei/{RERANK}/predict"])
+def test_tei_predicts_the_scores_of_pairs(client, path):
+    body = {"query": TEXTS[0], "texts": TEXTS, "raw_scores": True}
+    ranks = posted(client, f"/tei/{RERANK}/rerank", **body)
+    scores = [rank["score"] for rank in sorted(ranks, key=lambda rank: rank["index"])]
+    pairs = [[TEXTS[0], text] for text in TEXTS]
+    told = posted(client, path, inputs=pairs, raw_scores=True)
+    assert [[each["label"] for each in one] for one in told] == [["LABEL_0"]] * 2
+    np.testing.assert_allclose([one[0]["score"] for one in told], scores, atol=1e-5)
+    [one] = posted(client, path, inputs=pairs[1], raw_scores=True)
+    assert one["score"] == pytest.approx(scores[1], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("path", "inputs"),
+    [
+        ("/predict", "a text"),
+        ("/predict", ["a"]),
+        ("/predict", [["a", "b"], ["c", "d"]]),
+        ("/predict", [["a", ""]]),
+        ("/predict", []),
+        ("/similarity", "a"),
+        ("/similarity", {"source_sentence": "a", "sentences": []}),
+        ("/similarity", {"source_sentence": "", "sentences": ["a"]}),
+        ("/similarity", None),
+    ],
+)
+def test_tei_refuses_what_is_no_pair_and_no_sentences(client, path, inputs):
+    answer = client.post(path, json={"inputs": inputs})
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"].startswith("inputs")

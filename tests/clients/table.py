@@ -335,11 +335,8 @@ ALIASES = {
 }
 """Other names of the models while the clients are tried: some clients know only their own names."""
 
-INFINITY = (
-    "it wants documents that come back as bare strings; with `return_documents=False` it works"
-)
+INFINITY = "it wants bare strings as `results[].document`, where Cohere's and Jina's clients want objects with `text`; with `return_documents=False` it works"
 KNOWN: dict[str, str] = {
-    "huggingface_hub InferenceClient: sentence_similarity": "only the hub's own API has it at a model's URL; TEI does not either",
     "litellm infinity/: rerank()": INFINITY,
     "litellm infinity/: rerank(), top_n, return_documents": INFINITY,
     "llama-index voyageai: wrong key": "voyageai 0.3.7, which it pins, stumbles over any error body that has `error`",

@@ -23,6 +23,8 @@ async def create_embed(request: AnyRequest, services: NamedDependency[Services])
             return await paid.answer(
                 cohere.embed_task(paid.body, services.limits, request_id=paid.request_id, version=2)
             )
+        if tei.is_similarity(paid.body):
+            return await paid.answer(tei.similarity_task(paid.body, services.limits))
         task = tei.embed_task(paid.body, services.limits)
         return await paid.answer(await services.token_inputs.resolved(task, paid.key, paid.meant))
 
@@ -33,8 +35,31 @@ async def create_embed_below(
 ) -> Response[bytes]:
     """Embed texts with the model that the path names."""
     async with services.paid.admitted(request) as paid:
-        task = tei.embed_task(paid.body, services.limits, model=path_model(request))
+        model = path_model(request)
+        if tei.is_similarity(paid.body):
+            return await paid.answer(tei.similarity_task(paid.body, services.limits, model=model))
+        task = tei.embed_task(paid.body, services.limits, model=model)
         return await paid.answer(await services.token_inputs.resolved(task, paid.key, paid.meant))
+
+
+@post(["/similarity", *below("/similarity")])
+async def create_similarity(
+    request: AnyRequest, services: NamedDependency[Services]
+) -> Response[bytes]:
+    """Say how near sentences are to one."""
+    async with services.paid.admitted(request) as paid:
+        model = path_model(request) or None
+        return await paid.answer(tei.similarity_task(paid.body, services.limits, model=model))
+
+
+@post(["/predict", *below("/predict")])
+async def create_prediction(
+    request: AnyRequest, services: NamedDependency[Services]
+) -> Response[bytes]:
+    """Score pairs of texts with a reranker."""
+    async with services.paid.admitted(request) as paid:
+        model = path_model(request) or None
+        return await paid.answer(tei.predict_task(paid.body, services.limits, model=model))
 
 
 @post(below("/rerank"))
