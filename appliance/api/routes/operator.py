@@ -9,6 +9,7 @@ from litestar.handlers import BaseRouteHandler
 from appliance.api.guard import OperatorGuard
 from appliance.api.routes.admin_additions import additions_router
 from appliance.api.routes.admin_books import backup_router
+from appliance.api.routes.admin_description import show_description
 from appliance.api.routes.admin_doctor import show_health
 from appliance.api.routes.admin_downloads import downloads_router
 from appliance.api.routes.admin_engines import engines_router
@@ -54,6 +55,7 @@ def operator_router(guard: OperatorGuard) -> Router:
             show_log,
             show_health,
             show_events,
+            show_description,
         ],
     )
     scraped = Router("/metrics", guards=[scraper], route_handlers=[metrics])
