@@ -269,6 +269,7 @@ def test_head_is_get_without_a_body_and_allow_names_it_on_every_route(tmp_path):
                 actual = re.sub(r"/\{model_id[^}]*\}", f"/{EMBED}", actual)
                 actual = re.sub(r"\{[^}]*\}", "nothing", actual)
                 headers = token if path.startswith("/admin") else user
+                headers = headers | {"accept-encoding": "identity"}  # lengths are compared
                 named = tuple(headers.items())
                 allowed = {*methods, "OPTIONS"} | ({"HEAD"} if "GET" in methods else set())
                 for method in ("OPTIONS", "PATCH"):

@@ -87,7 +87,7 @@ def test_what_is_tried_again_is_said(monkeypatch):
         ask(server, said=said.append)
     assert len(bodies) == TRIES_MAX
     assert len(said) == TRIES_MAX - 1
-    assert all("no way; tried again in" in line for line in said)
+    assert all("no way. Check --url" in line and "; tried again in" in line for line in said)
 
 
 def test_an_address_without_a_scheme_is_not_tried_again():

@@ -43,11 +43,21 @@ function mend() {
   for (const box of reference.querySelectorAll("pre:not([tabindex])")) box.tabIndex = 0;
 }
 
+// The dialog for the key comes last in the page, behind everything that can be reached by keyboard.
+let dialog = null;
+
+function followDialog() {
+  const field = reference.querySelector(".dialog-ux input");
+  if (field && field !== dialog) field.focus();
+  if (!field && dialog && document.activeElement === document.body) reference.querySelector(".btn.authorize")?.focus();
+  dialog = field;
+}
+
 let isDue = false;
 new MutationObserver(() => {
   if (isDue) return;
   isDue = true;
-  requestAnimationFrame(() => { isDue = false; mend(); });
+  requestAnimationFrame(() => { isDue = false; mend(); followDialog(); });
 }).observe(reference, { childList: true, subtree: true });
 
 SwaggerUIBundle({

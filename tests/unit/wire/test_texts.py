@@ -162,7 +162,7 @@ awkward = st.text(
 @example(['\\\\"', '{"', '"}', "\\u0022", '",","'], True)
 def test_a_list_within_the_limits_is_never_refused_whatever_its_strings_hold(values, ascii_only):
     body = json.dumps(values, ensure_ascii=ascii_only).encode()
-    assert texts._require_count(body, LIMITS, param="input") is None
+    assert texts.require_count(body, LIMITS, param="input") is None
     assert rerank_documents(msgspec.Raw(body), LIMITS, param="documents", fields=None) == values
 
 
