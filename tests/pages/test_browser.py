@@ -373,6 +373,9 @@ def test_an_account_shows_what_was_used_call_by_call_and_as_a_table(chromium, se
         assert f"${cost:f} in all, 23 calls" in page.inner_text("#days-note")
         assert f"${2 - cost:f}" in page.inner_text("#facts")
         assert page.locator("#days .column").count() == 30
+        shares = page.locator("#by-model meter, #by-tier meter")
+        assert shares.evaluate_all("all => all.map((each) => each.value)") == [1, 1]
+        assert server.url in page.inner_text("#code-curl")
         assert page.locator("#calls tr").count() == 20
         page.click("#more")
         expect(page.locator("#calls tr")).to_have_count(23)

@@ -10,6 +10,7 @@ from litestar import Response, get
 from litestar.di import NamedDependency
 
 from appliance.accounts.key import Key
+from appliance.api.examples import examples
 from appliance.api.page import answer_page, is_wanted
 from appliance.api.request import AnyRequest, credential_of
 from appliance.api.routes.public import answer
@@ -130,7 +131,9 @@ async def show_account(request: AnyRequest, services: NamedDependency[Services])
     if text is None:
         text = request.query_params.get("key")
     if text is None and is_wanted(request):
-        return answer_page(request, services.authenticator.clients, "account.html")
+        models = (await services.admin.models.all()).data
+        shown = examples(request, services, models)
+        return answer_page(request, services.authenticator.clients, "account.html", snippets=shown)
     key = services.authenticator.require(request, text, "usage", "infer")
     response = answer(account_view(key, services.ledger.balance(key.id)))
     response.set_header("cache-control", "no-store")

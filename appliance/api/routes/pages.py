@@ -7,8 +7,8 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery
 
 from appliance.api.error_responses import VALID_PATHS
+from appliance.api.examples import default_of, examples
 from appliance.api.page import (
-    address_of,
     answer_asset,
     answer_page,
     assets,
@@ -17,10 +17,8 @@ from appliance.api.page import (
 )
 from appliance.api.request import AnyRequest
 from appliance.api.services import Services
-from appliance.core.errors import InvalidRequest, UnknownPath
+from appliance.core.errors import UnknownPath
 from appliance.pages.catalogue import TASKS, Wish, first_of, rows
-from appliance.pages.quickstart import snippets
-from appliance.pricing.tariff import TaskKind
 
 
 @get("/")
@@ -40,25 +38,17 @@ async def show_catalogue(
             headers={"vary": "accept"},
         )
     models = (await services.admin.models.all()).data
-    wish, clients = Wish.of(q, task, here), services.authenticator.clients
-    embed, rerank = (first_of(models, each, _default(services, each)) for each in TASKS)
+    wish = Wish.of(q, task, here)
     return answer_page(
         request,
-        clients,
+        services.authenticator.clients,
         "catalogue.html",
         rows=rows(models, wish),
         total=len(models),
         wish=wish,
         tasks=TASKS,
-        snippets=snippets(address_of(request, clients), embed, rerank),
+        snippets=examples(request, services, models),
     )
-
-
-def _default(services: Services, task: TaskKind) -> str | None:
-    try:
-        return services.pipeline.models.default(task).id
-    except InvalidRequest:  # none, or several
-        return None
 
 
 @get("/docs", sync_to_thread=False)
@@ -79,7 +69,7 @@ async def show_playground(
     choices = {
         task: [row.model.id for row in rows(models, Wish(task=task, here=True))] for task in TASKS
     }
-    defaults = {task: first_of(models, task, _default(services, task)) for task in TASKS}
+    defaults = {task: first_of(models, task, default_of(services, task)) for task in TASKS}
     return answer_page(
         request,
         services.authenticator.clients,

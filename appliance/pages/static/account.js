@@ -42,6 +42,14 @@ function everyDay(report) {
   return days;
 }
 
+/** Return a row's cells with a bar for its share of the cost. */
+function shared(row, total) {
+  const part = Number(total.credits) ? Number(row.credits) / Number(total.credits) : 0;
+  const bar = made("meter", { min: 0, max: 1, value: part, "aria-label": `Share of the cost of ${row.group}` });
+  const [cost, ...others] = cells(row).reverse();
+  return [...others.reverse(), made("span", {}, bar, cost)];
+}
+
 async function showUse() {
   const since = element("since").value;
   const [byDay, byModel, byTier] = await Promise.all(["day", "model", "tier"].map((by) => read(`/account/usage?by=${by}&since=${since}`)));
@@ -50,8 +58,8 @@ async function showUse() {
   const { total } = byDay;
   element("days-note").textContent = `${money(total.credits)} in all, ${number(total.calls)} calls`;
   fillRows(element("by-day"), byDay.data.map(cells).reverse(), "No calls.");
-  fillRows(element("by-model"), byModel.data.map(cells), "No calls.");
-  fillRows(element("by-tier"), byTier.data.map(cells), "No calls.");
+  fillRows(element("by-model"), byModel.data.map((row) => shared(row, total)), "No calls.");
+  fillRows(element("by-tier"), byTier.data.map((row) => shared(row, total)), "No calls.");
 }
 
 wire("use", async () => {
