@@ -12,7 +12,7 @@ const perMinute = (value, of) => (value === null ? "any number" : `${number(valu
 function showFacts(account) {
   const { limits } = account;
   const spent = money(account.spent_today);
-  const facts = [
+  facts("facts", [
     ["Key", `${account.name}, ${account.key}`],
     ["Balance", money(account.balance)],
     ["Spent today", account.daily_budget === null ? spent : `${spent} of ${money(account.daily_budget)}`],
@@ -21,8 +21,7 @@ function showFacts(account) {
     ["Calls at once", limits.concurrency === null ? "any number" : number(limits.concurrency)],
     ["Models", limits.models === null ? "all" : limits.models.join(", ")],
     ["Expires", account.expires ?? "never"],
-  ];
-  element("facts").replaceChildren(...facts.map(([name, value]) => made("div", {}, made("dt", {}, name), made("dd", {}, value))));
+  ]);
 }
 
 // -- use -----------------------------------------------------------------------------------------

@@ -8,10 +8,6 @@ const read = async (path) => (await ask(PREFIX + path, token())).json();
 const send = async (path, body, method = "POST") => (await ask(PREFIX + path, token(), { method, body })).json();
 const done = (state) => ["done", "failed", "cancelled"].includes(state);
 
-function facts(id, pairs) {
-  element(id).replaceChildren(...pairs.map(([name, value]) => made("div", {}, made("dt", {}, name), made("dd", {}, value))));
-}
-
 /** Return a button that does something, and says in a status what came of it. */
 function does(label, work, about) {
   const button = made("button", { type: "button", class: "small-button", "aria-label": `${label} ${about}` }, label);

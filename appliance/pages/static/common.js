@@ -82,6 +82,11 @@ function money(value) {
   return `$${digits}`;
 }
 
+/** Show names and values in a list of definitions. */
+function facts(id, pairs) {
+  element(id).replaceChildren(...pairs.map(([name, value]) => made("div", {}, made("dt", {}, name), made("dd", {}, value))));
+}
+
 /** Fill a table's body; a row is a list of texts and elements, the first of them its head. */
 function fillRows(body, rows, empty) {
   const columns = body.parentElement.querySelectorAll("thead th").length;
