@@ -2,6 +2,8 @@
 
 from decimal import Decimal
 
+from appliance.core.units import dollars
+
 STEP = 1000
 _COUNTS = ("", "k", "M", "B", "T")
 _BYTES = ("B", "kB", "MB", "GB", "TB")
@@ -26,8 +28,8 @@ def grouped(count: int) -> str:
 
 def money_text(amount: Decimal) -> str:
     """Return an exact amount of credits, each one US dollar: `$0.008`, never an exponent."""
-    digits = format(amount, "f")
-    return "$" + (digits.rstrip("0").rstrip(".") if "." in digits else digits)
+    shown = dollars(amount)
+    return shown.rstrip("0").rstrip(".") if "." in shown else shown
 
 
 def _scaled(count: int, names: tuple[str, ...]) -> tuple[str, str]:
