@@ -114,22 +114,23 @@ def test_a_terminal_that_is_too_small_is_told_so(size):
 def test_the_theme_is_there_again_and_one_that_cannot_be_kept_is_said(tmp_path):
     kept = tmp_path / "console.json"
 
-    async def run(chosen, wanted):
+    async def run(chosen, wanted, said):
         app = Console(server=None, caller=FakeServer(), kept=kept)
         async with app.run_test(size=(100, 32), notifications=True) as pilot:
             assert app.theme == wanted
             app.theme = chosen
-            await pilot.pause(0.2)
+            await settled(pilot, lambda: said in drawn(app))
             return drawn(app)
 
-    asyncio.run(run("textual-light", "textual-dark"))
+    refused = "The theme is not kept"
+    assert refused not in asyncio.run(run("textual-light", "textual-dark", "Throughput"))
     assert json.loads(kept.read_text()) == {"theme": "textual-light"}
-    asyncio.run(run("high-contrast", "textual-light"))
+    asyncio.run(run("high-contrast", "textual-light", "Throughput"))
     kept.write_text('{"theme": "none of ours"}')
-    asyncio.run(run("textual-dark", "textual-dark"))
+    asyncio.run(run("textual-dark", "textual-dark", "Throughput"))
     kept.unlink()
     kept.mkdir()
-    assert "The theme is not kept" in asyncio.run(run("nord", "textual-dark"))
+    assert refused in asyncio.run(run("nord", "textual-dark", refused))
 
 
 def test_a_picture_that_cannot_be_saved_says_why(tmp_path):
