@@ -46,6 +46,7 @@ def unpack(archive: Path, folder: Path) -> Path:
     with tarfile.open(archive) as tar:
         tar.extractall(folder, filter="data")
     [source] = [path for path in folder.iterdir() if (path / "pyproject.toml").is_file()]
+    shutil.rmtree(source / ".git", ignore_errors=True)  # more than half of its size
     _put_kernels(source)
     _rename(source)
     return source

@@ -34,7 +34,7 @@ LEFT_OUT = (
 )
 """Of drivers, and of distributions that are required: none is copied into a wheel."""
 UNUSED = ("app", "benches", "docs", "examples", "media", "models", "pocs", "tests", "tools")
-"""Folders of llama.cpp that no build of ours reads: most of its size."""
+"""Folders of llama.cpp that no build of ours reads: most of what is left of its size."""
 
 
 def say(text: str) -> None:
@@ -89,6 +89,7 @@ def sdist(out: Path) -> Path:
         source = build.fetch_source(folder, say, environment=os.environ)
         for name in UNUSED:
             shutil.rmtree(source / "vendor/llama.cpp" / name, ignore_errors=True)
+        shutil.rmtree(source / "examples", ignore_errors=True)
         tools = _tools(folder / "tools")
         out.mkdir(parents=True, exist_ok=True)
         _run(tools / "python", "-m", "build", "--sdist", "--outdir", out, source)
