@@ -24,6 +24,8 @@ SUFFIXES = (".cmake", ".cpp", ".h")
 """Of the files here that are compiled, or say how."""
 FOLDER = "gigarouter"
 """Where they lie in the distribution's source."""
+SME = ("armv9.2_1", "armv9.2_2")
+"""Generations of processors with ARM's Scalable Matrix Extension, which GCC knows since 14."""
 EXCLUDED = ("bin/**", "include/**", "lib/**")
 """What llama.cpp's own rules install a second time, for programs in C."""
 
@@ -49,6 +51,11 @@ def unpack(archive: Path, folder: Path) -> Path:
     shutil.rmtree(source / ".git", ignore_errors=True)  # more than half of its size
     _put_kernels(source)
     _rename(source)
+    # An older compiler knows no SME, and upstream leaves no processor's library out.
+    for variant in SME:
+        line = f"            ggml_add_cpu_backend_variant({variant} "
+        condition = "            if (GIGAROUTER_HAS_SME)\n"
+        _guard(source / "vendor/llama.cpp/ggml/src/CMakeLists.txt", line, condition)
     return source
 
 
@@ -92,6 +99,14 @@ def _named() -> str:
 
 def _listed(words: tuple[str, ...]) -> str:
     return ", ".join(f'"{word}"' for word in words)
+
+
+def _guard(file: Path, line: str, condition: str) -> None:
+    """Put the one line that begins so under a condition."""
+    found = [each for each in file.read_text().splitlines(keepends=True) if each.startswith(line)]
+    if len(found) != 1:
+        raise UnknownSource(f"{file.name} of {BINDING} has no {line.strip()!r}, or more than one")
+    _replace(file, found[0], f"{condition}{found[0]}            endif()\n")
 
 
 def _replace(file: Path, old: str, new: str) -> None:

@@ -16,6 +16,8 @@ set(LLAMA_OPENSSL OFF)
 
 option(GIGAROUTER_KERNELS "Compute with our kernels where they are faster" ON)
 set(GIGAROUTER_FOLDER "${CMAKE_CURRENT_LIST_DIR}")
+include(CheckCCompilerFlag)
+check_c_compiler_flag(-march=armv9.2-a+sme GIGAROUTER_HAS_SME)  # distribution.py puts it to use
 set(GIGAROUTER_REPLACED ggml_cpu_extra_compute_forward ggml_cpu_extra_work_size)
 
 # Compile the kernels for one instruction set into ggml-cpu, if the compiler knows its options.

@@ -28,12 +28,23 @@ Homepage = "https://example.org"
 CMAKE = "cmake_minimum_required(VERSION 3.21)\nproject(llama_cpp)\noption(LLAMA_BUILD ON)\n"
 
 
-def binding(folder, *, needs=NEEDS, cmake=CMAKE, outside=""):
+GGML = """\
+            ggml_add_cpu_backend_variant(armv8.6_1    DOTPROD)
+            ggml_add_cpu_backend_variant(armv9.2_1    DOTPROD SME)
+            ggml_add_cpu_backend_variant(armv9.2_2    DOTPROD SVE2 SME)
+"""
+
+
+def binding(folder, *, needs=NEEDS, cmake=CMAKE, ggml=GGML, outside=""):
     """Write what stands in for the binding's source distribution."""
     written = PYPROJECT.format(needs="".join(f'    "{need}",\n' for need in needs))
     path = folder / "llama_cpp_python-9.tar.gz"
     with tarfile.open(path, "w:gz") as tar:
-        for name, text in (("pyproject.toml", written), ("CMakeLists.txt", cmake)):
+        for name, text in (
+            ("pyproject.toml", written),
+            ("CMakeLists.txt", cmake),
+            ("vendor/llama.cpp/ggml/src/CMakeLists.txt", ggml),
+        ):
             info = tarfile.TarInfo(f"{outside}llama_cpp_python-9/{name}")
             info.size = len(text.encode())
             tar.addfile(info, io.BytesIO(text.encode()))
@@ -58,9 +69,24 @@ def test_it_has_our_name_our_kernels_and_nothing_for_programs_in_c(tmp_path):
     assert all((SOURCES / name).read_bytes() == content for name, content in ours.items())
 
 
+def test_processors_that_a_compiler_does_not_know_are_left_out(tmp_path):
+    source = unpack(binding(tmp_path), tmp_path / "source")
+    lines = (source / "vendor/llama.cpp/ggml/src/CMakeLists.txt").read_text().split("\n")
+    assert [line.split()[0] for line in lines if line] == [
+        "ggml_add_cpu_backend_variant(armv8.6_1",
+        *("if", "ggml_add_cpu_backend_variant(armv9.2_1", "endif()"),
+        *("if", "ggml_add_cpu_backend_variant(armv9.2_2", "endif()"),
+    ]
+
+
 @pytest.mark.parametrize(
     "different",
-    [{"needs": ["numpy>=2"]}, {"cmake": "project(llama)\n"}, {"cmake": CMAKE + CMAKE}],
+    [
+        {"needs": ["numpy>=2"]},
+        {"cmake": "project(llama)\n"},
+        {"cmake": CMAKE + CMAKE},
+        {"ggml": GGML.replace("armv9.2_2", "armv9.3")},
+    ],
 )
 def test_a_source_that_is_not_what_we_change_is_refused(tmp_path, different):
     with pytest.raises(UnknownSource):
