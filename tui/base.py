@@ -1,5 +1,6 @@
 """Base: what the console does as any application: notifications, help, theme, pictures."""
 
+import asyncio
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
@@ -18,6 +19,8 @@ from tui.inert import inert, plain
 
 W = TypeVar("W", bound=Widget)
 
+OPENING_STEPS = 100
+"""Turns of the event loop in which the worker of an action opens its form."""
 WIDTH_MIN, HEIGHT_MIN = 80, 24
 """Cells and lines of the smallest terminal that everything fits into."""
 REASON_WIDTH = 300
@@ -50,6 +53,14 @@ class Base(Screen[None]):
             label.set_class(width < WIDTH_MIN or height < HEIGHT_MIN, "shown")
 
 
+class TypedAhead:
+    """A screen that is given the keys that were pressed before it was there."""
+
+    def take(self, event: events.Key) -> None:
+        """Take a key."""
+        raise NotImplementedError
+
+
 class BaseApp(App[None]):
     """An application whose words are never markup, and whose theme is kept."""
 
@@ -61,6 +72,26 @@ class BaseApp(App[None]):
         chosen = theme.read(kept) if kept else ""
         if chosen in self.available_themes:
             self.theme = chosen
+
+    async def on_event(self, event: events.Event) -> None:
+        """Note for which screen a key was pressed."""
+        if isinstance(event, events.Key) and not event.is_forwarded and self.screen_stack:
+            event.pressed_on = self.screen  # type: ignore[attr-defined]  # read in on_key
+        await super().on_event(event)
+
+    async def on_key(self, event: events.Key) -> None:
+        """Give a key that nothing took to the form that the key before it has opened."""
+        pressed_on = getattr(event, "pressed_on", None)
+        for _ in range(OPENING_STEPS):
+            await asyncio.sleep(0)
+            is_opening = any(worker.group == "verb" for worker in self.workers)
+            if not is_opening or self.screen_stack[-1:] != [pressed_on]:
+                break
+        screen: object = self.screen_stack[-1] if self.screen_stack else None  # it is closing
+        if isinstance(screen, TypedAhead) and pressed_on not in (None, screen):
+            event.prevent_default()
+            event.stop()
+            screen.take(event)
 
     def watch_theme(self, chosen: str) -> None:
         """Keep the theme that was chosen for the next run."""
