@@ -9,6 +9,7 @@ from textual import events, on
 from textual.app import App, SystemCommand
 from textual.binding import ActiveBinding
 from textual.css.query import NoMatches
+from textual.filter import NoColor
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
 from textual.widget import Widget
@@ -67,11 +68,19 @@ class BaseApp(App[None]):
     def __init__(self, kept: Path | None) -> None:
         """Prepare; `kept` is the file of the theme, None where it is not kept."""
         super().__init__()
+        if self.no_color:
+            self.drop_colours()
         self._kept = kept
         self.register_theme(theme.HIGH_CONTRAST)
         chosen = theme.read(kept) if kept else ""
         if chosen in self.available_themes:
             self.theme = chosen
+
+    def drop_colours(self) -> None:
+        """Send no colour at all, as NO_COLOR asks for and a terminal without colours needs."""
+        self.no_color = True
+        # Textual would send shades of grey, which are colours to a terminal all the same.
+        self._filters = [NoColor()]
 
     async def on_event(self, event: events.Event) -> None:
         """Note for which screen a key was pressed."""
