@@ -36,9 +36,16 @@ if ! { "$python" -P -m venv "$work/venv" &&
     say "not looked up: pip-audit cannot be installed here"
     exit 0
 fi
+# The engine carries a binding that no lock has.
+{
+    cat packaging/lock/run.txt
+    "$python" -P -c '
+from appliance.native.distribution import BINDING, BINDING_SHA256, binding_version
+print(f"{BINDING}=={binding_version()} --hash=sha256:{BINDING_SHA256}")'
+} >"$work/run.txt"
 # --disable-pip: the lock is complete, and nothing is fetched to find out more.
 "$work/venv/bin/pip-audit" --require-hashes --disable-pip --progress-spinner off \
-    --format json --output "$work/found.json" --requirement packaging/lock/run.txt >"$work/log" 2>&1 || true
+    --format json --output "$work/found.json" --requirement "$work/run.txt" >"$work/log" 2>&1 || true
 if [ -s "$work/found.json" ]; then
     "$python" packaging/vulnerabilities.py "$work/found.json"
 else

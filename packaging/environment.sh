@@ -80,14 +80,8 @@ install() {
         "$base" -P -m venv "$venv" || die "could not make .venv"
     fi
     : >"$log"
-    if ! "$python" "$root/packaging/engine.py"; then
-        [ -z "${CI:-}" ] || die "the engine with our kernels cannot be built; see above"
-        say "compiling the engine without our kernels, which is slower to run (2 to 10 minutes, once)"
-    fi
+    "$python" "$root/packaging/engine.py" || die "the engine cannot be built; see above"
     say "installing"
-    # Compiles only where our build failed, and then only what we use: no image encoder.
-    CMAKE_ARGS=${CMAKE_ARGS:--DLLAVA_BUILD=OFF}
-    export CMAKE_ARGS
     put --require-hashes --requirement "$lock"
     # The project itself has no hash; all that it and its build need is there by now.
     put --no-deps --no-build-isolation --editable "$root"

@@ -5,6 +5,7 @@
 #   sh packaging/lock.sh --upgrade               the newest versions that fit
 #   sh packaging/lock.sh --upgrade-package NAME  the newest of one
 #
+# The engine is not in them: packaging/engine.py builds it. What it needs is.
 # run.txt holds what the program needs and what builds it; test.txt adds the extra `test`. Both have
 # the same versions. Arguments go to `uv pip compile`.
 set -eu
@@ -17,17 +18,21 @@ base=$(find_python) || exit 1
 "$work/venv/bin/python" -m pip --disable-pip-version-check --quiet install "uv==$UV_VERSION"
 cd "$root"
 "$base" -c '
-import tomllib
+import sys, tomllib
 with open("pyproject.toml", "rb") as file:
     print("\n".join(tomllib.load(file)["build-system"]["requires"]))
-' >"$work/build.in"
+from appliance.native.distribution import NAME, NEEDS
+print("\n".join(NEEDS))
+with open(sys.argv[1], "w") as file:
+    print(f"{NAME}; python_version < \x270\x27", file=file)
+' "$work/override.txt" >"$work/build.in"
 
 # compile NAME OPTIONS...: no index and no other place goes into the file.
 compile() {
     file="packaging/lock/$1.txt"
     shift
     "$work/venv/bin/uv" pip compile pyproject.toml "$work/build.in" --output-file "$file" \
-        --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+        --override "$work/override.txt" --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
         --no-emit-index-url --no-emit-find-links --quiet "$@"
 }
 

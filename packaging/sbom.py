@@ -19,6 +19,8 @@ from licences import licence_of
 from packaging.requirements import Requirement
 from vendor import PACKAGES, STATIC
 
+from appliance.native.distribution import BINDING, BINDING_SHA256, binding_version
+
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = ROOT / "packaging/lock/run.txt"
 HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
@@ -72,6 +74,22 @@ def models() -> list[dict[str, object]]:
     ]
 
 
+def engine() -> list[dict[str, object]]:
+    """Return a component for the binding that our engine carries, which no lock has."""
+    pin = f"pkg:pypi/{BINDING}@{binding_version()}"
+    return [
+        {
+            "type": "library",
+            "bom-ref": pin,
+            "name": BINDING,
+            "version": binding_version(),
+            "purl": pin,
+            "hashes": [{"alg": "SHA-256", "content": BINDING_SHA256}],
+            "licenses": [{"license": {"id": "MIT"}}],
+        }
+    ]
+
+
 def bundled() -> list[dict[str, object]]:
     """Return a component for each package of others' whose files pages load."""
     return [
@@ -96,7 +114,7 @@ def bundled() -> list[dict[str, object]]:
 def document() -> dict[str, object]:
     lock = LOCK.read_text(encoding="utf-8")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    parts = [*components(lock), *bundled(), *models()]
+    parts = [*components(lock), *engine(), *bundled(), *models()]
     name = f"pkg:pypi/{project['name']}@{project['version']}"
     content = hashlib.sha256(json.dumps([name, parts]).encode()).hexdigest()
     return {

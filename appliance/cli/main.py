@@ -16,11 +16,11 @@ from pathlib import Path
 import click
 
 from appliance import settings
-from appliance.cli import printing
 from appliance.cli.audit import audit
 from appliance.cli.books import backup, prove, restore
 from appliance.cli.doctor import doctor
 from appliance.cli.embed import embed
+from appliance.cli.engine import engine
 from appliance.cli.keys import keys
 from appliance.cli.models import models
 from appliance.cli.options import Commands, DirectoryPath, everywhere
@@ -28,7 +28,6 @@ from appliance.cli.service import service
 from appliance.cli.tls import tls
 from appliance.cli.usage import usage
 from appliance.hardening import harden
-from appliance.native import build
 from appliance.store.datadir import DataDir
 
 TERMINAL_AS_IT_WAS = "\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[0m\r\n"
@@ -173,6 +172,7 @@ cli.add_command(restore)
 cli.add_command(prove)
 cli.add_command(doctor)
 cli.add_command(embed)
+cli.add_command(engine)
 cli.add_command(audit)
 cli.add_command(service)
 cli.add_command(tls)
@@ -255,34 +255,6 @@ def bench(
         )
     if earlier is not None:
         command.check(earlier, found, tolerance=tolerance)
-
-
-@cli.group()
-def engine() -> None:
-    """Build and show the compiled engine (llama.cpp)."""
-
-
-@engine.command("install")
-@click.option("--force", is_flag=True, help="Compile even if it was built before.")
-def install_engine(*, force: bool) -> None:
-    """Compile the engine for this processor, with our kernels; CMAKE_ARGS is respected."""
-    changed = build.install(
-        lambda text: click.echo(f"gigarouter: {text}", err=True),
-        environment=settings.environment(),
-        force=force,
-    )
-    click.echo("installed; restart the server to use it" if changed else "up to date")
-
-
-@engine.command("show")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
-def show_engine(*, as_json: bool) -> None:
-    """Show which engine is installed and what it can do."""
-    settings.prepare_native_library()
-    from appliance.engine.llama import library  # noqa: PLC0415 - loads native code
-
-    facts = library.facts()
-    printing.document(facts) if as_json else printing.pairs(facts)
 
 
 def main() -> None:

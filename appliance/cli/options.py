@@ -14,7 +14,7 @@ import click
 from appliance import settings
 from appliance.core.errors import ApplianceError
 from appliance.core.text import visible, visible_lines
-from appliance.native.build import BuildFailed
+from appliance.native.pip import BuildFailed
 from appliance.store.datadir import DataDir
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -1,7 +1,7 @@
 # Engine: builds llama-cpp-python with our kernels and without what we never load.
 #
-# CMake includes this right after llama-cpp-python's own project() call, because the build is given
-# -DCMAKE_PROJECT_llama_cpp_INCLUDE=<this file>. The linker's --wrap leads ggml's calls of a function F
+# The distribution's source includes this right after llama-cpp-python's own project() call
+# (distribution.py). GIGAROUTER_KERNELS=OFF leaves the kernels out. The linker's --wrap leads ggml's calls of a function F
 # to our __wrap_F, and our calls of __real_F to the original. What no kernel of ours is good at goes
 # there, so all that can be lost is speed. Where they cannot help (other systems, a processor without
 # AVX2) the engine keeps its own.
@@ -14,14 +14,17 @@ set(LLAMA_BUILD_COMMON OFF)  # chat templates, sampling, downloads: half of the 
 set(LLAVA_BUILD OFF)         # the image encoder
 set(LLAMA_OPENSSL OFF)
 
+option(GIGAROUTER_KERNELS "Compute with our kernels where they are faster" ON)
 set(GIGAROUTER_FOLDER "${CMAKE_CURRENT_LIST_DIR}")
+include(CheckCCompilerFlag)
+check_c_compiler_flag(-march=armv9.2-a+sme GIGAROUTER_HAS_SME)  # distribution.py puts it to use
 set(GIGAROUTER_REPLACED ggml_cpu_extra_compute_forward ggml_cpu_extra_work_size)
 
 # Compile the kernels for one instruction set into ggml-cpu, if the compiler knows its options.
 #
 # They are objects of their own, because ggml-cpu's options are those of one processor, and ours serve
 # whichever processor the library is started on.
-function(gigarouter_add_kernels name)
+function(gigarouter_compile_kernels name)
     include(CheckCXXSourceCompiles)
     string(TOUPPER "GIGAROUTER_HAS_${name}" has)
     list(JOIN ARGN " " CMAKE_REQUIRED_FLAGS)
@@ -35,16 +38,47 @@ function(gigarouter_add_kernels name)
     # Contracted as the fused multiply-adds that they are written for; nothing else is reordered.
     target_compile_options(gigarouter-${name} PRIVATE -O3 -fvisibility=hidden -fno-exceptions -fno-rtti ${ARGN})
     target_compile_definitions(gigarouter-${name} PRIVATE GIGAROUTER_KERNELS=gigarouter_${name} NDEBUG)
-    target_include_directories(gigarouter-${name} PRIVATE $<TARGET_PROPERTY:ggml-cpu,INCLUDE_DIRECTORIES>)
-    target_sources(ggml-cpu PRIVATE $<TARGET_OBJECTS:gigarouter-${name}>)
+    list(GET GIGAROUTER_LIBRARIES 0 library)
+    target_include_directories(gigarouter-${name} PRIVATE $<TARGET_PROPERTY:${library},INCLUDE_DIRECTORIES>)
     # A function with a weak symbol may stand in for its namesake of a narrower instruction set, and end
     # the process there. There must be none.
     add_custom_target(gigarouter-${name}-symbols VERBATIM COMMAND_EXPAND_LISTS
         COMMAND sh -c "! \"$@\" | grep ' [VWuvw] '" weak "${CMAKE_NM}" -C $<TARGET_OBJECTS:gigarouter-${name}>)
     add_dependencies(gigarouter-${name}-symbols gigarouter-${name})
-    add_dependencies(ggml-cpu gigarouter-${name}-symbols)
-    target_compile_definitions(ggml-cpu PRIVATE ${has})
-    set(GIGAROUTER_HELPS ON PARENT_SCOPE)
+    set(GIGAROUTER_SETS ${GIGAROUTER_SETS} ${name} PARENT_SCOPE)
+endfunction()
+
+# Put the kernels that were compiled, and what chooses among them, into a library of ggml's for the
+# processor.
+function(gigarouter_add_kernels library)
+    foreach(name IN LISTS GIGAROUTER_SETS)
+        string(TOUPPER "GIGAROUTER_HAS_${name}" has)
+        target_sources(${library} PRIVATE $<TARGET_OBJECTS:gigarouter-${name}>)
+        add_dependencies(${library} gigarouter-${name}-symbols)
+        target_compile_definitions(${library} PRIVATE ${has})
+    endforeach()
+    target_sources(${library} PRIVATE "${GIGAROUTER_FOLDER}/dispatch.cpp")
+    foreach(function IN LISTS GIGAROUTER_REPLACED)
+        target_link_options(${library} PRIVATE "LINKER:--wrap=${function}")
+    endforeach()
+    # A function that upstream has renamed fails the build here, not the process at its start.
+    target_link_options(${library} PRIVATE "LINKER:--no-undefined")
+endfunction()
+
+# Install each library once, beside the binding, under the one name that it is loaded by. A wheel has
+# no links: a versioned library would be in it three times.
+function(gigarouter_install)
+    foreach(library IN ITEMS llama ggml ggml-base LISTS GGML_AVAILABLE_BACKENDS)
+        if(TARGET ${library})
+            set_property(TARGET ${library} PROPERTY VERSION)
+            set_property(TARGET ${library} PROPERTY SOVERSION)
+        endif()
+    endforeach()
+    foreach(backend IN LISTS GGML_AVAILABLE_BACKENDS)
+        if(GGML_BACKEND_DL)
+            llama_cpp_python_install_target(${backend})
+        endif()
+    endforeach()
 endfunction()
 
 # A context reserves 4 bytes for each entry of the vocabulary and token of its longest batch, and fills
@@ -80,29 +114,34 @@ endfunction()
 
 function(gigarouter_finish)
     gigarouter_save_memory()
+    if(UNIX)
+        gigarouter_install()
+    endif()
+    # With dynamic backends there is one for each generation of processors; ggml loads the best.
+    set(GIGAROUTER_LIBRARIES ${GGML_AVAILABLE_BACKENDS})
+    list(FILTER GIGAROUTER_LIBRARIES INCLUDE REGEX "^ggml-cpu")
     # --wrap does not see calls that link time optimization has already inlined.
-    if(NOT TARGET ggml-cpu OR NOT CMAKE_SYSTEM_NAME STREQUAL "Linux" OR GGML_LTO)
+    if(NOT GIGAROUTER_KERNELS OR NOT GIGAROUTER_LIBRARIES OR NOT CMAKE_SYSTEM_NAME STREQUAL "Linux" OR GGML_LTO)
         message(STATUS "gigarouter: the engine keeps its own kernels")
         return()
     endif()
     if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
-        gigarouter_add_kernels(avx2 -march=haswell)
-        gigarouter_add_kernels(avx512 -march=skylake-avx512 -mprefer-vector-width=512)
-        gigarouter_add_kernels(amx -march=sapphirerapids -mprefer-vector-width=512)
+        gigarouter_compile_kernels(avx2 -march=haswell)
+        gigarouter_compile_kernels(avx512 -march=skylake-avx512 -mprefer-vector-width=512)
+        gigarouter_compile_kernels(amx -march=sapphirerapids -mprefer-vector-width=512)
+        # None of ours is for a processor without AVX2.
+        list(FILTER GIGAROUTER_LIBRARIES EXCLUDE REGEX "-(x64|sse42|sandybridge|ivybridge|piledriver)$")
     elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
-        gigarouter_add_kernels(neon -march=armv8-a)
+        gigarouter_compile_kernels(neon -march=armv8-a)
     endif()
-    if(NOT GIGAROUTER_HELPS)
+    if(NOT GIGAROUTER_SETS)
         message(STATUS "gigarouter: the engine keeps its own kernels")
         return()
     endif()
-    message(STATUS "gigarouter: adding kernels to ggml-cpu")
-    target_sources(ggml-cpu PRIVATE "${GIGAROUTER_FOLDER}/dispatch.cpp")
-    foreach(function IN LISTS GIGAROUTER_REPLACED)
-        target_link_options(ggml-cpu PRIVATE "LINKER:--wrap=${function}")
+    message(STATUS "gigarouter: adding kernels to ${GIGAROUTER_LIBRARIES}")
+    foreach(library IN LISTS GIGAROUTER_LIBRARIES)
+        gigarouter_add_kernels(${library})
     endforeach()
-    # A function that upstream has renamed fails the build here, not the process at its start.
-    target_link_options(ggml-cpu PRIVATE "LINKER:--no-undefined")
 endfunction()
 
 cmake_language(DEFER CALL gigarouter_finish)  # once all targets exist

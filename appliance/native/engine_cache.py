@@ -43,6 +43,11 @@ def remove_old(used: Path) -> int:
     return sum(_remove(folder) for folder in others if folder not in kept)
 
 
+def remove_all(cache: Path) -> int:
+    """Remove every engine that no process builds or installs now; return the bytes freed."""
+    return sum(map(_remove, _folders(cache))) if cache.is_dir() else 0
+
+
 def _folders(cache: Path) -> list[Path]:
     """Return the folders of this user's engines."""
     return [

@@ -19,7 +19,8 @@ def main() -> None:
     from sentence_transformers import SentenceTransformer  # type: ignore[import-not-found]  # only the peer has it
 
     asked: dict[str, Any] = json.load(sys.stdin)
-    model = SentenceTransformer(asked["model"], device="cpu")
+    # The library's own choice: a graphics card where torch finds one.
+    model = SentenceTransformer(asked["model"])
     found = {}
     for name, texts in asked["loads"].items():
         rows = model.tokenizer(texts, truncation=True, max_length=model.max_seq_length)

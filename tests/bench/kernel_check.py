@@ -27,7 +27,7 @@ import numpy as np
 from appliance.catalog.catalog import load, shipped_path
 from appliance.core.clock import SystemClock
 from appliance.engine.loader import LlamaLoader
-from appliance.native.build import ENGINE, ENGINE_SHA256, SOURCES
+from appliance.native.distribution import BINDING, BINDING_SHA256, SOURCES, binding_version
 from appliance.sequences.sequence import frame_single
 from appliance.settings import EngineSettings
 from tests.bench.reference import cosines
@@ -88,11 +88,11 @@ def run(*command: str | Path, quiet: bool = True) -> str:
 
 def sources(folder: Path) -> Path:
     """Return llama.cpp as the engine has it, downloaded if it is not there yet."""
-    name = ENGINE.replace("==", "-").replace("llama-cpp-python", "llama_cpp_python")
+    name = f"{BINDING.replace('-', '_')}-{binding_version()}"
     found = folder / name / "vendor/llama.cpp"
     if not found.is_dir():
         wanted = folder / "requirements.txt"
-        wanted.write_text(f"{ENGINE} --hash=sha256:{ENGINE_SHA256}\n")
+        wanted.write_text(f"{BINDING}=={binding_version()} --hash=sha256:{BINDING_SHA256}\n")
         options = ["--no-deps", "--no-binary", "llama-cpp-python", "--require-hashes"]
         run(sys.executable, "-P", "-m", "pip", "download", *options, "-r", wanted, "-d", folder)
         with tarfile.open(folder / f"{name}.tar.gz") as archive:

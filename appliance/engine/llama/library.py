@@ -16,6 +16,15 @@ import numpy.typing as npt
 
 from appliance.core.errors import InferenceFailed, LoadFailed
 from appliance.core.once import once
+from appliance.engine.llama.backends import (
+    HANDLE,
+    LLAMA,
+    NAME,
+    PATH,
+    processor,
+    processor_path,
+    registry,
+)
 from appliance.engine.vectors import Matrix
 
 log = logging.getLogger("gigarouter.llama")
@@ -46,9 +55,8 @@ _route = llama_cpp.llama_log_callback(_LogRoute())
 # a native function that ignores its arguments, except while a model is loaded or freed.
 _silent = ctypes.cast(ctypes.CDLL(None).abs, llama_cpp.llama_log_callback)
 
-_library = llama_cpp.llama_cpp._lib  # noqa: SLF001 - published nowhere else
 # PyDLL keeps the GIL: for calls of nanoseconds, giving it up can cost milliseconds.
-quick = ctypes.PyDLL(_library._name, handle=_library._handle)  # noqa: SLF001
+quick = ctypes.PyDLL(NAME, handle=HANDLE)
 quick.llama_get_embeddings_seq.restype = ctypes.c_void_p
 quick.llama_get_embeddings_seq.argtypes = (ctypes.c_void_p, ctypes.c_int32)
 quick.llama_set_n_threads.restype = None
@@ -63,6 +71,7 @@ quick.llama_memory_clear.argtypes = (ctypes.c_void_p, ctypes.c_bool)
 def start() -> None:
     """Prepare the library before its first use; later calls do nothing."""
     llama_cpp.llama_log_set(_silent, ctypes.c_void_p())
+    registry()
     llama_cpp.llama_backend_init()
 
 
@@ -79,8 +88,7 @@ def features() -> str:
 @once
 def build() -> str:
     """Return what identifies this build: a calibration holds for one of them."""
-    path = Path(_library._name)  # noqa: SLF001 - as above
-    stamp = path.stat().st_mtime_ns if path.exists() else 0
+    stamp = PATH.stat().st_mtime_ns if PATH.exists() else 0
     return f"{llama_cpp.__version__} {stamp} {kernels()} {features()}"
 
 
@@ -108,25 +116,25 @@ def peak_operations(steps: int) -> int:
     return int(peak(steps))
 
 
-@once
-def _cpu() -> ctypes.CDLL | None:
+def _cpu() -> ctypes.PyDLL | None:
     """Return the library that computes on the processor, if our kernels are in it."""
-    folder = Path(_library._name).resolve().parent  # noqa: SLF001 - as above
-    path = next(folder.glob("libggml-cpu.*"), None)
-    found = ctypes.CDLL(str(path)) if path is not None else None
+    start()
+    found = processor()
     return found if hasattr(found, "gigarouter_kernels") else None
 
 
 def facts() -> dict[str, str]:
     """Return this build's version, kernels, features and path."""
-    path = Path(_library._name).resolve()  # noqa: SLF001 - as above
+    start()
+    computes = processor_path()
     return {
         "llama-cpp-python": llama_cpp.__version__,
         "kernels": f"gigarouter's ({kernels()})" if kernels() else "llama.cpp's own",
         # Buffers take memory when they are written to, and those that nobody reads are not made.
-        "memory": "gigarouter's" if hasattr(_library, "gigarouter_engine") else "llama.cpp's own",
+        "memory": "gigarouter's" if hasattr(LLAMA, "gigarouter_engine") else "llama.cpp's own",
         "features": features(),
-        "library": str(path),
+        "library": str(PATH),
+        "processor": computes.name if computes else "none",
     }
 
 

@@ -8,13 +8,16 @@ well as one that is old, however the size of the team has changed in between.
 
 import ctypes
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 
 from appliance import machine
+from appliance.engine.llama.backends import processor
 from appliance.engine.llama.library import features, quick
 
 CORES_MAX = 512
 """`GGML_MAX_N_THREADS`: the length of a pool's mask of cores."""
+_Signatures = Mapping[str, tuple[type | None, tuple[type, ...]]]
 POLL_DEFAULT = 50
 """What the library sets `poll` to: a structure of another shape would not show it there."""
 
@@ -41,13 +44,10 @@ class NativeThreads:
         self.can_place = (
             0 <= max(machine.allowed_cores(), default=-1) < CORES_MAX
             and "OPENMP = 1" in features()
-            and all(hasattr(quick, name) for name in _SIGNATURES)
+            and _declared(quick, _SIGNATURES)
+            and _declared(processor(), _POOLS)
+            and _has_expected_shape()
         )
-        if self.can_place:
-            for name, (result, arguments) in _SIGNATURES.items():
-                function = getattr(quick, name)
-                function.restype, function.argtypes = result, arguments
-            self.can_place = _has_expected_shape()
 
     def allowed(self) -> frozenset[int]:
         """Return the cores that the calling thread may run on."""
@@ -76,7 +76,7 @@ class NativeThreads:
         parameters.strict_cpu = True
         for core in cores:
             parameters.cpumask[core] = True
-        return int(quick.ggml_threadpool_new(ctypes.byref(parameters)))
+        return int(_pools().ggml_threadpool_new(ctypes.byref(parameters)))
 
     def attach(self, context: int, pool: int | None) -> None:
         """Place the threads of the context's next calls by a pool, or leave them to the kernel."""
@@ -87,16 +87,35 @@ class NativeThreads:
 
     def free_pool(self, pool: int) -> None:
         """Free a pool that no context computes with."""
-        quick.ggml_threadpool_free(pool)
+        _pools().ggml_threadpool_free(pool)
 
 
 _SIGNATURES = {
     "ggml_threadpool_params_init": (None, (ctypes.c_void_p, ctypes.c_int)),
-    "ggml_threadpool_new": (ctypes.c_void_p, (ctypes.c_void_p,)),
-    "ggml_threadpool_free": (None, (ctypes.c_void_p,)),
     "llama_attach_threadpool": (None, (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)),
     "llama_detach_threadpool": (None, (ctypes.c_void_p,)),
 }
+_POOLS = {
+    "ggml_threadpool_new": (ctypes.c_void_p, (ctypes.c_void_p,)),
+    "ggml_threadpool_free": (None, (ctypes.c_void_p,)),
+}
+"""Of the library that computes on the processor, which may be one that ggml has loaded."""
+
+
+def _declared(library: ctypes.PyDLL | None, signatures: _Signatures) -> bool:
+    """Declare a library's functions; return whether it has all of them."""
+    if not all(hasattr(library, name) for name in signatures):
+        return False
+    for name, (result, arguments) in signatures.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return True
+
+
+def _pools() -> ctypes.PyDLL:
+    library = processor()
+    assert library is not None
+    return library
 
 
 def _has_expected_shape() -> bool:

@@ -1,14 +1,15 @@
 """How the engine is built and remembered, with a stand-in for pip."""
 
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from appliance.native import build
-from appliance.native.build import BuildFailed
+from appliance.native import build, distribution
+from appliance.native.distribution import UnknownSource
+from appliance.native.pip import BuildFailed
+from tests.unit.native.test_distribution import binding
 
 
 class Pip:
@@ -21,20 +22,23 @@ class Pip:
         self.prefix.mkdir()
         monkeypatch.setattr(sys, "prefix", str(self.prefix))
         monkeypatch.setattr(build.subprocess, "run", self.run)
+        monkeypatch.setattr(build, "installed", lambda _: None)
 
     def run(self, command, *, env=None, **_options):
         if command[1:4] != ["-P", "-m", "pip"]:
             return subprocess.CompletedProcess(command, 0, "yes", "")
         self.calls.append((command[5], env))
-        if "--requirement" in command:
-            wanted = Path(command[command.index("--requirement") + 1])
+        if "-r" in command:
+            wanted = Path(command[command.index("-r") + 1])
             self.wanted, self.is_hashed = wanted.read_text(), "--require-hashes" in command
         if self.fails:
             lines = "".join(f"line {number}\n" for number in range(100))
             return subprocess.CompletedProcess(command, 1, lines, "error: no such compiler")
+        if "--dest" in command:
+            binding(Path(command[command.index("--dest") + 1]))
         if "--wheel-dir" in command:
             folder = Path(command[command.index("--wheel-dir") + 1])
-            (folder / "llama_cpp_python-9-py3-none-any.whl").write_bytes(b"wheel")
+            (folder / "gigarouter_engine-9-py3-none-any.whl").write_bytes(b"wheel")
         return subprocess.CompletedProcess(command, 0, "", "")
 
     @property
@@ -61,12 +65,12 @@ def test_it_is_compiled_once_and_then_taken_from_the_cache(pip, environment):
     changed, said = install(environment)
     assert changed
     assert "compiling" in said[0]
-    assert pip.verbs == ["wheel", "install"]
+    assert pip.verbs == ["download", "wheel", "install"]
     assert install(environment) == (False, [])
-    assert pip.verbs == ["wheel", "install"]
+    assert pip.verbs == ["download", "wheel", "install"]
     (pip.prefix / build.STAMP).unlink()  # another environment
     assert install(environment) == (True, [])
-    assert pip.verbs == ["wheel", "install", "install"]
+    assert pip.verbs == ["download", "wheel", "install", "install"]
 
 
 def test_force_compiles_again(pip, environment):
@@ -74,15 +78,29 @@ def test_force_compiles_again(pip, environment):
     changed, said = install(environment, force=True)
     assert changed
     assert "compiling" in said[0]
-    assert pip.verbs == ["wheel", "install"] * 2
+    assert pip.verbs == ["download", "wheel", "install"] * 2
 
 
-def test_what_the_user_asks_of_cmake_stays_and_ours_comes_last(pip, environment):
+def test_what_the_user_asks_of_cmake_stays(pip, environment):
     install({**environment, "CMAKE_ARGS": "-DGGML_CUDA=on"})
-    arguments = pip.calls[0][1]["CMAKE_ARGS"]
-    assert re.fullmatch(
-        r"-DGGML_CUDA=on '?-DCMAKE_PROJECT_llama_cpp_INCLUDE=.*engine\.cmake'?", arguments
-    )
+    [compiling] = [env for verb, env in pip.calls if verb == "wheel"]
+    assert compiling["CMAKE_ARGS"] == "-DGGML_CUDA=on"
+
+
+def test_a_binding_of_another_distribution_makes_room(pip, environment, monkeypatch):
+    monkeypatch.setattr(build, "installed", lambda name: name)
+    install(environment)
+    assert pip.verbs == ["download", "wheel", "uninstall", "install"]
+
+
+def test_a_source_that_is_not_what_we_change_is_refused(pip, environment, monkeypatch):
+    def refuse(_archive, _folder):
+        raise UnknownSource("CMakeLists.txt is another")
+
+    monkeypatch.setattr(build, "unpack", refuse)
+    with pytest.raises(BuildFailed, match="is another"):
+        install(environment)
+    assert pip.verbs == ["download"]
 
 
 def test_a_build_that_fails_says_why_and_leaves_nothing_behind(pip, environment, tmp_path):
@@ -125,7 +143,8 @@ def test_without_a_compiler_it_says_what_to_install(pip, environment, monkeypatc
 def test_pip_is_told_the_version_and_the_digest_of_what_is_compiled(pip, environment):
     install(environment)
     assert pip.is_hashed
-    assert pip.wanted == f"{build.ENGINE} --hash=sha256:{build.ENGINE_SHA256}\n"
+    version = f"{distribution.BINDING}=={distribution.binding_version()}"
+    assert pip.wanted == f"{version} --hash=sha256:{distribution.BINDING_SHA256}\n"
 
 
 def test_no_more_is_compiled_at_once_than_the_process_has_cores(pip, environment, monkeypatch):

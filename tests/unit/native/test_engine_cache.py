@@ -5,7 +5,7 @@ import os
 import pytest
 
 from appliance.native import build, engine_cache
-from appliance.native.engine_cache import KEPT, in_use, remove_old
+from appliance.native.engine_cache import KEPT, in_use, remove_all, remove_old
 
 HOUR_S = 3600
 
@@ -22,7 +22,7 @@ def engine(cache, number, *, wheel=True):
     folder = cache / f"{number:020x}"
     folder.mkdir()
     if wheel:
-        (folder / "llama_cpp_python-9-py3-none-any.whl").write_bytes(b"w" * 1000)
+        (folder / "gigarouter_engine-9-py3-none-any.whl").write_bytes(b"w" * 1000)
     used = 1_700_000_000 - number * HOUR_S
     os.utime(folder, (used, used))
     return folder
@@ -99,13 +99,22 @@ def test_an_install_removes_old_engines(tmp_path, monkeypatch):
     cache.mkdir(parents=True)
     old = [engine(cache, number) for number in range(5)]
     monkeypatch.setattr(build.sys, "prefix", str(tmp_path))
-    monkeypatch.setattr(build, "_pip", lambda *_: None)
+    monkeypatch.setattr(build, "installed", lambda _: None)
+    monkeypatch.setattr(build.pip, "run", lambda *_: None)
     environment = {"XDG_CACHE_HOME": str(tmp_path), "PATH": os.environ["PATH"]}
     mine = cache / build.key_of(environment)
     mine.mkdir()
-    (mine / "llama_cpp_python-9-py3-none-any.whl").write_bytes(b"w")
+    (mine / "gigarouter_engine-9-py3-none-any.whl").write_bytes(b"w")
     said = []
     assert build.install(said.append, environment=environment)
     assert [folder.exists() for folder in old] == [True, True, False, False, False]
     assert mine.exists()
     assert any("removed engines" in line for line in said)
+
+
+def test_all_go_when_asked_for_but_the_one_in_use(cache):
+    folders = [engine(cache, number) for number in range(4)]
+    with in_use(folders[1]):
+        assert remove_all(cache) == 3 * 1000
+    assert [folder.exists() for folder in folders] == [False, True, False, False]
+    assert remove_all(cache / "absent") == 0
