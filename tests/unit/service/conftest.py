@@ -1,6 +1,5 @@
 """A PATH with nothing on it but stand-ins."""
 
-
 import pytest
 
 
