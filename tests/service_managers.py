@@ -1,7 +1,7 @@
-"""Stand-ins for the commands of systemd and launchd: shell scripts that use nothing but the shell.
+"""Stand-ins for the commands of systemd and launchd: shell scripts that use hardly more than the shell.
 
 Each writes its calls into `calls` beside it. A service is loaded if its file is there, and runs
-once it was started.
+once it was started; launchd's is gone a while after it was told to stop.
 """
 
 from pathlib import Path
@@ -25,8 +25,11 @@ esac
 JOURNALCTL = 'echo "listening on http://127.0.0.1:8642"'
 LAUNCHCTL = """
 case "$1" in
-bootstrap) : > "$here/runs" ;;
+bootstrap) [ ! -e "$here/runs" ] || exit 5; : > "$here/runs" ;;
+bootout) [ -e "$here/runs" ] || exit 3; : > "$here/drains" ;;
 print)
+  if [ -e "$here/drains" ] && [ ! -e "$here/seen" ]; then : > "$here/seen"
+  elif [ -e "$here/drains" ]; then /bin/rm "$here/runs" "$here/drains" "$here/seen"; fi
   [ -e "$here/runs" ] || exit 113
   printf 'gui/501/gigarouter = {\\n\\tactive count = 1\\n\\tstate = running\\n\\truns = 3\\n\\tpid = 4321\\n}\\n' ;;
 esac

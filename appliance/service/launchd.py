@@ -5,13 +5,17 @@ Owns the calls of `launchctl`.
 
 import os
 import re
+import subprocess
+import time
 from pathlib import Path
 
-from appliance.service.definition import Definition, Scope
+from appliance.service.definition import STOP_SECONDS, Definition, Scope
 from appliance.service.definition_file import require_own, write_own
 from appliance.service.plist import LABEL, MARK, data_dir_of, launchd_plist
 from appliance.service.state import ServiceState
 from appliance.service.tool import answer, output
+
+LOOK_AGAIN_S = 0.2
 
 
 class Launchd:
@@ -34,12 +38,12 @@ class Launchd:
         """Write the property list and load it, in the place of one that was loaded."""
         (definition.data_dir / "logs").mkdir(mode=0o700, parents=True, exist_ok=True)
         write_own(self.file, self.text(definition), mark=MARK.encode())
-        output(["launchctl", "bootout", f"{self._domain}/{LABEL}"])
+        self._unload()
         answer(["launchctl", "bootstrap", self._domain, str(self.file)])
 
     def state(self) -> ServiceState:
         """Return what `launchctl print` says; launchd keeps no log."""
-        said = output(["launchctl", "print", f"{self._domain}/{LABEL}"])
+        said = self._print()
         is_loaded = said.returncode == 0
         found = dict(re.findall(r"^\t(state|pid|runs|path) = (.+)$", said.stdout, re.MULTILINE))
         return ServiceState(
@@ -56,5 +60,16 @@ class Launchd:
     def remove(self) -> None:
         """Unload and remove the property list."""
         require_own(self.file, mark=MARK.encode())
-        output(["launchctl", "bootout", f"{self._domain}/{LABEL}"])
+        self._unload()
         self.file.unlink()
+
+    def _unload(self) -> None:
+        """Take the job away, and wait for its server: launchd loads none in its place before."""
+        output(["launchctl", "bootout", f"{self._domain}/{LABEL}"])
+        for _ in range(round(STOP_SECONDS / LOOK_AGAIN_S)):
+            if self._print().returncode:
+                return
+            time.sleep(LOOK_AGAIN_S)
+
+    def _print(self) -> "subprocess.CompletedProcess[str]":
+        return output(["launchctl", "print", f"{self._domain}/{LABEL}"])

@@ -45,7 +45,9 @@ def test_an_image_has_a_user_a_volume_and_a_look_at_its_health(recipe):
     last = recipe[recipe.rindex("FROM ") :]
     assert instructions(last, "USER") == ["64642:64642"]
     assert instructions(last, "VOLUME") == ["/data"]
-    assert instructions(last, "HEALTHCHECK")[0].endswith('CMD ["gigarouter", "doctor"]')
+    assert instructions(last, "HEALTHCHECK")[0].endswith(
+        'CMD ["gigarouter", "doctor", "--running"]'
+    )
     assert instructions(last, "ENTRYPOINT") == ['["gigarouter"]']
     assert "GIGAROUTER_DATA_DIR=/data" in last
 
