@@ -76,6 +76,7 @@ class Appliance:
     models: Models
     loader: Loader
     connections: Connections
+    meters: Meters
 
     async def preload(self) -> None:
         """Load the models that the catalogue marks for it."""
@@ -141,7 +142,7 @@ async def open_appliance(
     watching = FileWatch(residency.pool)
     chores = (*counting, *own, *_of_books(directory, books, settings), watching)
     async with _running(chores, downloads, billing, residency, pools, screening):
-        yield Appliance(app, pipeline, residency, admin, models, loader, edge.connections)
+        yield Appliance(app, pipeline, residency, admin, models, loader, edge.connections, meters)
 
 
 def _paid(

@@ -27,6 +27,7 @@ from appliance.core.address import connectable, in_url
 from appliance.core.clock import Clock, SystemClock, iso
 from appliance.core.errors import ApplianceError, InvalidSettings, ServerUnreachable
 from appliance.core.limits import Limits
+from appliance.core.process_end import end_of
 from appliance.descriptors import Descriptors, raise_limit
 from appliance.http_server import HttpServer, http_server
 from appliance.lan import check_certificate, require_deliberate
@@ -208,6 +209,10 @@ class _Serving:
                 # own, and that ends the process before the books are closed.
                 signal.signal(number, partial(self._signalled, loop))
         if self._supervised is not None:
+            if self._supervised.before:
+                ended = end_of(self._supervised.before)
+                log.warning("the server before this one %s", ended)
+                self._appliance.meters.before = ended
             self._supervised.attend(partial(self._hears, loop))
         self._writer.broken.add_done_callback(self._books_closed)
         server = http_server(

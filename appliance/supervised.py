@@ -31,6 +31,8 @@ class Supervised:
     listener: socket.socket
     lock: int
     """Of the data directory: locked for as long as either process has it open."""
+    before: int = 0
+    """How the server before this one ended: negative for a signal; 0: this is the first one."""
 
     @classmethod
     def from_words(cls, words: str) -> Self:
@@ -39,12 +41,14 @@ class Supervised:
         Raises:
             ValueError: it did not.
         """
-        supervisor, line, listener, lock = map(int, words.split(","))
-        return cls(supervisor, socket.socket(fileno=line), socket.socket(fileno=listener), lock)
+        supervisor, line, listener, lock, before = map(int, words.split(","))
+        sockets = socket.socket(fileno=line), socket.socket(fileno=listener)
+        return cls(supervisor, *sockets, lock, before)
 
     def words(self) -> str:
         """Return it for the command line of the process that inherits it."""
-        return f"{self.supervisor},{self.line.fileno()},{self.listener.fileno()},{self.lock}"
+        sockets = f"{self.line.fileno()},{self.listener.fileno()}"
+        return f"{self.supervisor},{sockets},{self.lock},{self.before}"
 
     def say(self, word: bytes) -> None:
         """Tell the supervisor; one that is gone needs no telling."""

@@ -107,8 +107,9 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             if signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self._note_signal)
+        code = 0
         while True:
-            code = self._run_one(reader)
+            code = self._run_one(reader, code)
             if self._is_stopping or code == 0:
                 return code if code >= 0 else 1
             if code > 0:
@@ -128,10 +129,13 @@ class Supervisor:
             if not self._wait(reader, wait_s):
                 return 1
 
-    def _run_one(self, reader: int) -> int:
-        """Run one server to its end; return its code, negative for a signal."""
+    def _run_one(self, reader: int, before: int) -> int:
+        """Run one server to its end; return its code, negative for a signal.
+
+        `before` is the code of the one before, 0 if there was none.
+        """
         ours, theirs = socket.socketpair()
-        inherited = Supervised(os.getpid(), theirs, self._listener, self._lock)
+        inherited = Supervised(os.getpid(), theirs, self._listener, self._lock, before)
         kept = (theirs.fileno(), self._listener.fileno(), self._lock)
         # A session of its own: Ctrl-C in a terminal reaches this process alone, and is passed on.
         server = subprocess.Popen(  # noqa: S603 - our own program

@@ -28,7 +28,7 @@ from appliance.client.local_server import LocalServer  # noqa: E402
 from appliance.hardening import harden  # noqa: E402
 from tui import theme  # noqa: E402
 from tui.app import Console  # noqa: E402
-from tui.terminal import end_with_terminal  # noqa: E402
+from tui.terminal import abilities, end_with_terminal  # noqa: E402
 
 
 @click.command()
@@ -48,12 +48,23 @@ def main(
         end_with_terminal()
     if web:
         _serve(web_port)
-    elif url is None or token_file is None:
+        return
+    can_draw, has_colours = abilities()
+    if not can_draw:
+        raise click.ClickException(
+            "this terminal cannot place text (TERM names it): use the commands of `gigarouter "
+            "--help`, or set TERM to what the terminal is"
+        )
+    kept: Path | None = data_dir / theme.FILE
+    if url is None or token_file is None:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        Console(server=LocalServer(data_dir), kept=data_dir / theme.FILE).run()
+        console = Console(server=LocalServer(data_dir), kept=kept)
     else:
-        kept = data_dir / theme.FILE if data_dir.is_dir() else None
-        Console(server=None, caller=_remote(url.rstrip("/"), token_file), kept=kept).run()
+        caller = _remote(url.rstrip("/"), token_file)
+        console = Console(server=None, caller=caller, kept=kept if data_dir.is_dir() else None)
+    if not has_colours:
+        console.drop_colours()
+    console.run()
 
 
 def _remote(url: str, token_file: Path) -> AsyncCaller:

@@ -28,6 +28,7 @@ from tui.base import BaseApp
 from tui.connection import Caller, Connection
 from tui.inert import plain
 from tui.palette import Commands
+from tui.restart import age_of, restarted
 from tui.screens.dialogs import Confirm
 from tui.screens.ended import Ended
 from tui.screens.home import Home
@@ -135,6 +136,7 @@ class Console(BaseApp):
                 self._say(again if self._is_restarting else first)
                 note = await self.server.start()
             await self.client.use(self.server.caller(note))
+            self._stats = None  # of a server that somebody wanted ended
         except ServerUnreachable as error:
             self._say(f"the server did not start: {plain(str(error))}", lost=True)
             self._died("the server did not start")
@@ -164,7 +166,10 @@ class Console(BaseApp):
             if not self.client.is_open:
                 await self._follow()
                 return
-            self._stats = await self.client.do(verbs.STATS, str(self._span_s))
+            stats = await self.client.do(verbs.STATS, str(self._span_s))
+            if said := restarted(self._stats, stats):
+                self.notify(said, severity="warning", timeout=END_SHOWN_S)
+            self._stats = stats
             self._answered()
             active = self._base(TabbedContent).active
             await self._look_at(active.removeprefix("tab-"))
@@ -264,11 +269,7 @@ class Console(BaseApp):
         await self._follow()
 
     def _age(self) -> str:
-        """Return how old what is drawn is, in words; empty: nothing was ever answered."""
-        if self._answered_ns is None:
-            return ""
-        age_s = (CLOCK.monotonic_ns() - self._answered_ns) / 1e9
-        return f"what you see is {figures.duration(age_s)} old"
+        return age_of(self._answered_ns, CLOCK.monotonic_ns())
 
     def _died(self, how: str) -> None:
         """Offer to start a server, once; what the last one wrote stands beside the offer."""

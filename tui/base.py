@@ -1,5 +1,6 @@
 """Base: what the console does as any application: notifications, help, theme, pictures."""
 
+import asyncio
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
@@ -8,6 +9,7 @@ from textual import events, on
 from textual.app import App, SystemCommand
 from textual.binding import ActiveBinding
 from textual.css.query import NoMatches
+from textual.filter import NoColor
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
 from textual.widget import Widget
@@ -18,6 +20,8 @@ from tui.inert import inert, plain
 
 W = TypeVar("W", bound=Widget)
 
+OPENING_STEPS = 100
+"""Turns of the event loop in which the worker of an action opens its form."""
 WIDTH_MIN, HEIGHT_MIN = 80, 24
 """Cells and lines of the smallest terminal that everything fits into."""
 REASON_WIDTH = 300
@@ -50,17 +54,53 @@ class Base(Screen[None]):
             label.set_class(width < WIDTH_MIN or height < HEIGHT_MIN, "shown")
 
 
+class TypedAhead:
+    """A screen that is given the keys that were pressed before it was there."""
+
+    def take(self, event: events.Key) -> None:
+        """Take a key."""
+        raise NotImplementedError
+
+
 class BaseApp(App[None]):
     """An application whose words are never markup, and whose theme is kept."""
 
     def __init__(self, kept: Path | None) -> None:
         """Prepare; `kept` is the file of the theme, None where it is not kept."""
         super().__init__()
+        if self.no_color:
+            self.drop_colours()
         self._kept = kept
         self.register_theme(theme.HIGH_CONTRAST)
         chosen = theme.read(kept) if kept else ""
         if chosen in self.available_themes:
             self.theme = chosen
+
+    def drop_colours(self) -> None:
+        """Send no colour at all, as NO_COLOR asks for and a terminal without colours needs."""
+        self.no_color = True
+        # Textual would send shades of grey, which are colours to a terminal all the same.
+        self._filters = [NoColor()]
+
+    async def on_event(self, event: events.Event) -> None:
+        """Note for which screen a key was pressed."""
+        if isinstance(event, events.Key) and not event.is_forwarded and self.screen_stack:
+            event.pressed_on = self.screen  # type: ignore[attr-defined]  # read in on_key
+        await super().on_event(event)
+
+    async def on_key(self, event: events.Key) -> None:
+        """Give a key that nothing took to the form that the key before it has opened."""
+        pressed_on = getattr(event, "pressed_on", None)
+        for _ in range(OPENING_STEPS):
+            await asyncio.sleep(0)
+            is_opening = any(worker.group == "verb" for worker in self.workers)
+            if not is_opening or self.screen_stack[-1:] != [pressed_on]:
+                break
+        screen: object = self.screen_stack[-1] if self.screen_stack else None  # it is closing
+        if isinstance(screen, TypedAhead) and pressed_on not in (None, screen):
+            event.prevent_default()
+            event.stop()
+            screen.take(event)
 
     def watch_theme(self, chosen: str) -> None:
         """Keep the theme that was chosen for the next run."""

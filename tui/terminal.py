@@ -12,10 +12,26 @@ import sys
 import threading
 import time
 
+POSITION, COLOURS = "cup", "colors"
+"""What terminfo calls the move of the cursor, and the number of colours."""
 GRACE_S = 3.0
 """Seconds for the console to end by itself, as it does on SIGHUP while its loop still runs."""
 HUNG_UP = 129
 """128 and the number of SIGHUP: what a shell reports for it."""
+
+
+def abilities() -> tuple[bool, bool]:
+    """Return whether the terminal can place text, and whether it has colours, as terminfo says.
+
+    A terminal that terminfo does not know is taken for one of today's.
+    """
+    try:
+        import curses  # noqa: PLC0415 - not every Python has it
+
+        curses.setupterm()
+        return curses.tigetstr(POSITION) is not None, curses.tigetnum(COLOURS) >= 8  # noqa: PLR2004 - the ANSI eight
+    except (ImportError, OSError, ValueError, curses.error):
+        return True, True
 
 
 def end_with_terminal() -> None:

@@ -141,7 +141,7 @@ def bench_engines(*, names: Sequence[str], workloads: str, seconds: float, round
 def clean() -> None:
     """Remove the engines that were compiled before; the one that is installed stays."""
     freed = remove_all(build.cache(settings.environment()))
-    click.echo(f"{freed / 1e6:.0f} MB are free again")
+    click.echo(f"{freed / 1e6:.0f} MB were freed")
 
 
 def _say(text: str) -> None:

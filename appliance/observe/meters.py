@@ -109,6 +109,8 @@ class Meters:
         """By the second: what each model, each key and each refusal had."""
         self.charged = Picocredits(0)
         """Since the start."""
+        self.before = ""
+        """How the server ended that this one was started in the place of; empty: there was none."""
 
     def __repr__(self) -> str:
         """Say how much is remembered."""

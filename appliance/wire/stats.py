@@ -114,3 +114,5 @@ class Stats(msgspec.Struct, frozen=True):
     devices: list[DeviceView]
     process_bytes: int
     """Resident, of the whole server."""
+    ended_before: str = ""
+    """How the server ended in whose place this one was started by itself; empty: none did."""

@@ -45,7 +45,7 @@ TARGETS = (
     Target(
         "vulkan",
         f"{PLAIN} -DGGML_VULKAN=ON",
-        "on Debian: apt install libvulkan-dev glslc spirv-headers",
+        "on Debian 13 or newer: apt install libvulkan-dev glslc spirv-headers",
         added="ggml-vulkan",
     ),
     Target(

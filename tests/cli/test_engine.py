@@ -193,5 +193,5 @@ def test_the_cache_is_cleaned(monkeypatch, tmp_path):
     old = tmp_path / "gigarouter/engine" / ("0" * 20)
     old.mkdir(parents=True)
     (old / "gigarouter_engine-9-py3-none-any.whl").write_bytes(b"w" * 2_000_000)
-    assert run("clean") == (0, "2 MB are free again\n")
+    assert run("clean") == (0, "2 MB were freed\n")
     assert not old.exists()

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import httpx2
@@ -48,6 +49,23 @@ def test_the_supervisor_is_the_process_that_people_see_and_its_signal_drains_the
     assert not Path(f"/proc/{child}").exists()
     assert "stopping: 0 calls in flight" in server.log.read_text()
     assert not (server.data_dir / "server.json").exists()
+
+
+def test_the_operator_is_told_how_the_server_before_ended(server):
+    with server.admin() as client:
+        assert client.get("/stats").json()["ended_before"] == ""
+        os.kill(child_of(server.process.pid), signal.SIGKILL)
+        until = time.monotonic() + 60
+        while True:
+            with suppress(httpx2.TransportError):
+                answer = client.get("/stats")
+                if answer.status_code == 200 and answer.json()["ended_before"]:
+                    break
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        assert answer.json()["ended_before"] == "was ended by SIGKILL"
+    assert server.stop() == 0
+    assert "the server before this one was ended by SIGKILL" in server.log.read_text()
 
 
 def test_a_directory_whose_supervisor_was_killed_can_be_served_again_at_once(server):

@@ -62,10 +62,11 @@ def test_whoever_calls_between_two_servers_is_told_when_to_come_back():
 def test_what_a_server_inherits_is_the_same_after_the_command_line():
     ours, theirs = socket.socketpair()
     listener = listen("127.0.0.1", free_port())
-    words = Supervised(os.getpid(), theirs, listener, 9).words()
+    words = Supervised(os.getpid(), theirs, listener, 9, -11).words()
     again = Supervised.from_words(words)
     assert again.words() == words
     assert again.supervisor == os.getpid()
+    assert (again.lock, again.before) == (9, -11)
     for each in (ours, theirs, listener):
         each.close()
     again.line.detach()

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
-from textual import on, work
+from textual import events, on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
@@ -15,6 +15,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Label
 
 from appliance.core.errors import ApplianceError
+from tui.base import TypedAhead
 from tui.inert import inert
 from tui.screens.checks import Check, anything
 
@@ -37,7 +38,7 @@ class Field:
     """What the server calls the field, where that is not its name."""
 
 
-class Form(ModalScreen[T | None]):
+class Form(ModalScreen[T | None], TypedAhead):
     """A form; its answer is what `send` returned, or None if it was cancelled."""
 
     AUTO_FOCUS = "Input"
@@ -56,6 +57,38 @@ class Form(ModalScreen[T | None]):
         super().__init__()
         self._title, self._fields, self._send, self._done = title, fields, send, done
         self._is_sending = False
+        self._ahead: list[events.Key] | None = []
+        """Keys that were pressed before a field could take them; None: one can."""
+
+    def on_mount(self) -> None:
+        """Give the first field what was typed ahead, as soon as it is there."""
+        self.call_after_refresh(self._replay)
+
+    def on_key(self, event: events.Key) -> None:
+        """Keep a key for the first field until it is there."""
+        if self._ahead is not None:
+            event.prevent_default()
+            event.stop()
+            self.take(event)
+
+    def take(self, event: events.Key) -> None:
+        """Take a key that was pressed before the form was there."""
+        if self._ahead is not None:
+            self._ahead.append(event)
+        else:
+            self._give(event)
+
+    def _replay(self) -> None:
+        if self.focused is None:
+            self.set_focus(self.query(Input).first())
+        ahead, self._ahead = self._ahead or [], None
+        for event in sorted(ahead, key=lambda each: each.time):
+            self._give(event)
+
+    def _give(self, event: events.Key) -> None:
+        # In the application's name: what its sender's child does not handle goes no further.
+        key = events.Key(event.key, event.character).set_sender(self.app)
+        (self.focused or self)._forward_event(key)  # noqa: SLF001 - as App.on_event does
 
     def compose(self) -> ComposeResult:
         """Lay out a line for each field, with room below it for what is wrong."""

@@ -34,7 +34,8 @@ def row_of(
     name_width: int,
 ) -> tuple[Text, ...]:
     """Return the cells of a model's row."""
-    price = f"{figures.money(model.pricing.realtime)}/{model.pricing.unit}"
+    unit = model.pricing.unit.replace("documents", "docs")
+    price = f"{figures.money(model.pricing.realtime)}/{unit}"
     size = size_of(model)
     about = "" if model.size_bytes else "~"
     return (

@@ -88,4 +88,5 @@ async def stats_of(services: Services, span_s: int) -> Stats:
         memory_max=pool.memory_bytes,
         devices=devices,
         process_bytes=resident_bytes(),
+        ended_before=meters.before,
     )

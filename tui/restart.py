@@ -1,0 +1,21 @@
+"""Restart: what is said of a server that was started again, or that does not answer."""
+
+from appliance.wire.stats import Stats
+from tui import figures
+from tui.inert import plain
+
+
+def restarted(before: Stats | None, now: Stats) -> str:
+    """Return what to say of a server that runs for less long than it did; empty: it does not."""
+    if before is None or now.uptime_s >= before.uptime_s:
+        return ""
+    how = plain(now.ended_before) or "ended"
+    ago = figures.duration(now.uptime_s)
+    return f"The server {how} and was started again {ago} ago. The log (5) says what it died of"
+
+
+def age_of(answered_ns: int | None, now_ns: int) -> str:
+    """Return how old what is drawn is, in words; empty: nothing was ever answered."""
+    if answered_ns is None:
+        return ""
+    return f"what you see is {figures.duration((now_ns - answered_ns) / 1e9)} old"
