@@ -48,6 +48,8 @@ LEAVING_S = 1.0
 DRAINING_S = 5
 """After which a caller of a server that drains may come back."""
 LOOK_AGAIN_S = 1.0
+WATCHDOG_S = 5.0
+"""Between two signs of life for systemd while no server runs."""
 NS_PER_S = 1_000_000_000
 
 
@@ -200,9 +202,10 @@ class Supervisor:
         """Wait, telling callers to come back; return False if told to stop meanwhile."""
         until_s = self._now_s() + seconds
         while (left_s := until_s - self._now_s()) > 0:
+            sd_notify.notify("WATCHDOG=1")  # no server runs that could say so
             answers = left_s > PATIENCE_S and not self._is_secure
             watched = [reader, *[self._listener.fileno()] * answers]
-            found, _, _ = select.select(watched, [], [], left_s)
+            found, _, _ = select.select(watched, [], [], min(left_s, WATCHDOG_S))
             _drain(reader)
             if self._asked:
                 return False

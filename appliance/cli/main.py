@@ -24,6 +24,7 @@ from appliance.cli.engine import engine
 from appliance.cli.keys import keys
 from appliance.cli.models import models
 from appliance.cli.options import Commands, DirectoryPath, everywhere
+from appliance.cli.service import service
 from appliance.cli.tls import tls
 from appliance.cli.usage import usage
 from appliance.hardening import harden
@@ -173,6 +174,7 @@ cli.add_command(doctor)
 cli.add_command(embed)
 cli.add_command(engine)
 cli.add_command(audit)
+cli.add_command(service)
 cli.add_command(tls)
 
 

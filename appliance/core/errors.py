@@ -575,3 +575,7 @@ class DataDirBusy(ApplianceError):
 
 class ServerUnreachable(ApplianceError):
     """The running server did not answer, or refused the command."""
+
+
+class ServiceRefused(ApplianceError):
+    """The service manager of this machine cannot, or shall not, run a server as asked."""

@@ -4,7 +4,6 @@ Owns where it comes from: an environment that was made by another installer has 
 then the one that travels with Python is used as it lies there. Needs the standard library alone.
 """
 
-import ensurepip
 import subprocess
 import sys
 import threading
@@ -56,7 +55,11 @@ def run(arguments: Sequence[str], say: Say, environment: Mapping[str, str]) -> N
 def _program() -> list[str]:
     if find_spec("pip") is not None:
         return ["-m", "pip"]
-    for folder in (Path(ensurepip.__file__).parent / "_bundled", DEBIAN):
+    # Debian's Python has no such module where its package for virtual environments is missing.
+    bundling = find_spec("ensurepip")
+    origin = None if bundling is None else bundling.origin
+    bundled = [] if origin is None else [Path(origin).parent / "_bundled"]
+    for folder in (*bundled, DEBIAN):
         wheel = next(folder.glob("pip-*.whl"), None)
         if wheel is not None:
             return [str(wheel / "pip")]

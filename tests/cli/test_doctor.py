@@ -42,6 +42,22 @@ def test_a_look_finds_the_same_things_with_a_server_and_without(tmp_path):
     assert "\u2713 files" in people.stdout
 
 
+def test_that_no_server_runs_is_a_finding_where_one_is_wanted(tmp_path):
+    directory = tmp_path / "data"
+    end = gigarouter("doctor", "--running", data_dir=directory)
+    assert end.returncode == 1
+    assert f"no server runs on {directory}" in end.stdout
+    assert not (directory / "gigarouter.db").exists(), (
+        "a look opens no books beside a server's start"
+    )
+    server = Server(directory).start("--fake")
+    try:
+        assert gigarouter("doctor", "--running", data_dir=directory).returncode == 0
+    finally:
+        server.close()
+    assert gigarouter("doctor", "--running", data_dir=directory).returncode == 1
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [("config.toml", 'port = "x"'), ("gigarouter.db", "no books")],

@@ -15,6 +15,7 @@ CLI_ONLY = {
     errors.InvalidSettings: "raised before the server listens",
     errors.DataDirBusy: "raised before the server listens",
     errors.ServerUnreachable: "raised by commands that call a server",
+    errors.ServiceRefused: "raised by commands of the service manager",
 }
 """Errors that no request can meet, and why."""
 

@@ -211,6 +211,17 @@ def test_no_connection_is_refused_while_servers_die_and_a_long_wait_is_a_503(sup
     assert process.wait(30) == 1
 
 
+def test_while_no_server_runs_the_supervisor_tells_systemd_that_it_lives(
+    supervised, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(15)
+        supervised("os.kill(os.getpid(), signal.SIGKILL)", pause_s=20.0)
+        assert [manager.recv(100) for _ in range(2)] == [b"WATCHDOG=1"] * 2
+
+
 DRAINS = """
 from pathlib import Path
 import threading

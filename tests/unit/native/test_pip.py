@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
@@ -42,8 +43,8 @@ def test_its_last_lines_are_the_reason_of_a_failure(ran):
 def test_an_environment_without_it_uses_the_one_that_travels_with_python(
     ran, monkeypatch, tmp_path
 ):
-    monkeypatch.setattr(pip, "find_spec", lambda _: None)
-    monkeypatch.setattr(pip.ensurepip, "__file__", str(tmp_path / "__init__.py"))
+    bundling = ModuleSpec("ensurepip", None, origin=str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(pip, "find_spec", {"pip": None, "ensurepip": bundling}.get)
     monkeypatch.setattr(pip, "DEBIAN", tmp_path / "wheels")
     with pytest.raises(BuildFailed, match="needs pip"):
         pip.run(["install"], lambda _: None, {})
@@ -52,3 +53,23 @@ def test_an_environment_without_it_uses_the_one_that_travels_with_python(
         (folder / "pip-26.0-py3-none-any.whl").write_bytes(b"")
         pip.run(["install"], lambda _: None, {})
         assert Path(ran[-1][0][2]) == folder / "pip-26.0-py3-none-any.whl/pip"
+
+
+def test_a_python_whose_distributor_took_ensurepip_out_runs_the_program():
+    """As Debian's, where the package for virtual environments is not installed."""
+    script = """
+import sys
+sys.modules["ensurepip"] = None
+import appliance.native.pip as pip
+pip.find_spec = {}.get
+from pathlib import Path
+pip.DEBIAN = Path("/nowhere")
+try:
+    pip.run(["install"], print, {})
+except pip.BuildFailed as error:
+    print(error)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.startswith("needs pip in this environment")
