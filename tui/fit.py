@@ -60,7 +60,7 @@ def explained(model: ModelView, engines: EngineList) -> str:
     cores = f"{engines.cores or 'few'} core{'s' * (engines.cores != 1)}"
     return {
         TIGHT: f"It needs about {needed}: other models leave the memory for it",
-        SLOW: f"A text takes seconds: {cores} and no graphics card that has room for it",
+        SLOW: f"A text probably takes seconds: {cores} and no graphics card that has room for it",
         TOO_LARGE: f"It needs about {needed}, and models may take {room}",
     }.get(fit_of(model, engines), "")
 

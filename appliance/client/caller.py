@@ -17,6 +17,7 @@ from appliance.client.paid import Ranking, Vectors, ranking_of, vectors_of
 from appliance.client.verbs import Verb, target
 from appliance.client.watch import Watch, watched
 from appliance.core.clock import SystemClock
+from appliance.core.text import words_of
 from appliance.wire.keys import MintOrder, TopUpOrder
 
 T = TypeVar("T")
@@ -159,7 +160,7 @@ class AsyncCaller:
         except (TimeoutError, httpx2.TimeoutException) as error:
             self._say_late(error, method, deadline_s)
         except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, OSError) as error:
-            reason = str(error) or type(error).__name__
+            reason = words_of(error)
             fix = "" if self._is_local else ". Check the address, the network, and that it runs"
             raise ServerLost(f"the server at {self.url} does not answer: {reason}{fix}") from None
 

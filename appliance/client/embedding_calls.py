@@ -20,6 +20,7 @@ import msgspec
 from appliance.client.caller import CONNECT_S, PAID_S, UNDECODABLE, reason_of
 from appliance.client.errors import ServerLost, ServerRefused, StrangeAnswer
 from appliance.client.paid import COST_CHARS_MAX
+from appliance.core.text import words_of
 from appliance.core.units import credits_of, picocredits
 
 TRIES_MAX = 12
@@ -116,7 +117,7 @@ class EmbeddingCalls:
                 raise ServerLost(f"{self._url} cannot be called: {error}") from None
             except httpx2.TransportError as error:
                 last = ServerLost(
-                    f"{self._url} does not answer: {str(error) or repr(error)}. Check --url, the "
+                    f"{self._url} does not answer: {words_of(error)}. Check --url, the "
                     "network, and that the server runs (gigarouter serve)"
                 )
             else:

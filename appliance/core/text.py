@@ -11,6 +11,7 @@ characters stay, brackets and backslashes too: the result is plain text and has 
 interpreting markup.
 """
 
+import re
 import unicodedata
 from itertools import accumulate
 
@@ -19,6 +20,9 @@ CHARS_MAX = 4_000
 LINES_CHARS_MAX = 100_000
 """Characters of a text of several lines: a long traceback, or the end of a compiler's output."""
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
+
+
+_NUMBER = re.compile(r"\[Errno -?\d+\] ")
 
 
 def visible(text: str, *, chars_max: int = CHARS_MAX) -> str:
@@ -57,6 +61,11 @@ def cells(text: str) -> int:
 def padded(text: str, width: int) -> str:
     """Return text with spaces behind it, in `width` columns of a terminal or more."""
     return text + " " * (width - cells(text))
+
+
+def words_of(error: BaseException) -> str:
+    """Return what an error says, without the system's number before it; its name if nothing."""
+    return _NUMBER.sub("", str(error)) or type(error).__name__
 
 
 def _escaped(char: str) -> str:

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from appliance.core.text import words_of
+
 SCHEMES = ("http", "https", "socks5", "socks5h")
 CAUSES_MAX = 20
 """Errors behind an error that are looked at."""
@@ -67,7 +69,7 @@ def unreached(error: Exception, endpoint: str) -> str:
         where = f"{url.scheme}://{url.netloc.decode('ascii', 'replace').rpartition('@')[2]}"
     except (AttributeError, RuntimeError):
         where = endpoint
-    said = without_secrets(str(error)).rstrip(".") or type(error).__name__
+    said = without_secrets(words_of(error)).rstrip(".")
     return (
         f"{without_secrets(where)} cannot be reached: {said}. Check this machine's network, and "
         "HTTPS_PROXY where it needs a proxy; hub.endpoint names a mirror"
