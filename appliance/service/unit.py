@@ -57,7 +57,6 @@ def data_dir_in(unit: str) -> str:
 def _about(definition: Definition) -> Iterator[str]:
     yield "[Unit]"
     yield "Description=gigarouter: embeddings and reranking behind an OpenAI-compatible API"
-    yield "Documentation=man:systemd.service(5)"
     if definition.scope == "system":
         # An address of the network can be bound only once it is there.
         yield "Wants=network-online.target"
