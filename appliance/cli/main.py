@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 
 from appliance import settings
+from appliance.cli.archive import export, import_
 from appliance.cli.audit import audit
 from appliance.cli.books import backup, prove, restore
 from appliance.cli.doctor import doctor
@@ -169,6 +170,8 @@ cli.add_command(models)
 cli.add_command(usage)
 cli.add_command(backup)
 cli.add_command(restore)
+cli.add_command(export)
+cli.add_command(import_)
 cli.add_command(prove)
 cli.add_command(doctor)
 cli.add_command(embed)
