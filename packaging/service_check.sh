@@ -97,7 +97,11 @@ end() {
     kill -9 "$leader" 2>/dev/null || true
     wait "$leader" 2>/dev/null || true
     echo $$ >"$cgroup/cgroup.procs"
-    find "$cgroup/gigarouter-check" -depth -type d -exec rmdir {} \; || true
+    # What ran there ends with its first process, a moment later.
+    for _ in $(seq 20); do
+        find "$cgroup/gigarouter-check" -depth -type d -exec rmdir {} \; 2>/dev/null && break
+        sleep 0.5
+    done
     rm -rf "$work"
 }
 trap end EXIT
