@@ -99,7 +99,7 @@ end() {
     echo $$ >"$cgroup/cgroup.procs"
     # What ran there ends with its first process, a moment later.
     for _ in $(seq 20); do
-        find "$cgroup/gigarouter-check" -depth -type d -exec rmdir {} \; 2>/dev/null
+        find "$cgroup/gigarouter-check" -depth -type d -exec rmdir {} \; 2>/dev/null || true
         [ -d "$cgroup/gigarouter-check" ] || break
         sleep 0.5
     done
