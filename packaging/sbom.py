@@ -137,12 +137,16 @@ def document() -> dict[str, object]:
     }
 
 
+def text() -> str:
+    """Return the document as it is published."""
+    return json.dumps(document(), indent=1) + "\n"
+
+
 def main() -> None:
-    made = json.dumps(document(), indent=1) + "\n"
     if len(sys.argv) > 1:
-        Path(sys.argv[1]).write_text(made, encoding="utf-8")
+        Path(sys.argv[1]).write_text(text(), encoding="utf-8")
     else:
-        sys.stdout.write(made)
+        sys.stdout.write(text())
 
 
 if __name__ == "__main__":
