@@ -93,7 +93,19 @@ mkdir "$work/system"
 unshare --pid --mount --cgroup --uts --ipc --fork --kill-child \
     sh "$work/boot" "$work/system" "$deb" &
 leader=$!
-trap 'kill -9 "$leader" 2>/dev/null; wait "$leader" 2>/dev/null || true; rm -rf "$work"' EXIT
+end() {
+    kill -9 "$leader" 2>/dev/null || true
+    wait "$leader" 2>/dev/null || true
+    echo $$ >"$cgroup/cgroup.procs"
+    # What ran there ends with its first process, a moment later.
+    for _ in $(seq 20); do
+        find "$cgroup/gigarouter-check" -depth -type d -exec rmdir {} \; 2>/dev/null || true
+        [ -d "$cgroup/gigarouter-check" ] || break
+        sleep 0.5
+    done
+    rm -rf "$work"
+}
+trap end EXIT
 sleep 5
 systemd=$(pgrep -P "$leader" | head -n 1)
 status=0
