@@ -12,6 +12,7 @@ from pathlib import Path
 
 from appliance import descriptors
 from appliance.admin.engines import EngineAdmin
+from appliance.admin.model_findings import loaded, memory, models
 from appliance.admin.models import ModelAdmin
 from appliance.core.address import is_loopback
 from appliance.core.clock import Clock
@@ -28,22 +29,16 @@ from appliance.settings import Settings, injected_variables
 from appliance.store.database import WAY_OUT
 from appliance.store.datadir import DataDir
 from appliance.wire.doctor import Finding, Report
-from appliance.wire.engines import DeviceView, EngineList
-from appliance.wire.models import ModelView
 
 GB = 1_000_000_000
 DISK_LOW_BYTES = 2 * GB
 DISK_FULL_BYTES = GB // 5
-MEMORY_LOW_BYTES = GB
-FULL = 0.9
-"""Of the room for models, from which on little is left."""
 US_PER_MIN = 60_000_000
 US_PER_H = 3_600_000_000
 AUDIT_OLD_US = 3 * US_PER_H
 """Three audits were missed."""
 LOG_LARGE_BYTES = 64_000_000
 """Sixteen times as long as it is when no program reads the books for long."""
-UNREAD = "mend the file, then start the server again; only the shipped models are served"
 GUARD_BEHIND_MAX = 1_000
 """Transfers that may be committed between the looks at both files."""
 
@@ -84,7 +79,8 @@ class Doctor:
         found.append(keys(has_live=self._books.keyring.has_live(now_us)))
         found += books(await asyncio.to_thread(look, self._directory, self._books), now_us)
         found.append(await asyncio.to_thread(self._backups))
-        found += models((await self._models.all()).data, self._models.fault)
+        views, damaged = (await self._models.all()).data, await self._models.damaged()
+        found += models(views, self._models.fault, damaged)
         found += await self._memory()
         return Report(all(each.status != "fail" for each in found), found)
 
@@ -315,70 +311,3 @@ def backups(every_h: int, age_us: int | None, last_error: str | None) -> Finding
             "backups", "warn", f"the last one is {age_h:.0f} h old", "gigarouter backup FILE"
         )
     return Finding("backups", "ok", f"the last one is {age_h:.0f} h old")
-
-
-def models(views: Sequence[ModelView], fault: str | None = None) -> list[Finding]:
-    """Say which models can be called, which files are bad, and why the user's own are missing."""
-    usable = [view for view in views if view.available]
-    bad = [view for view in views if not view.available and not view.missing]
-    first = (
-        Finding("models", "ok", f"{len(usable)} of {len(views)} can be called")
-        if usable
-        else Finding("models", "fail", "none can be called", "gigarouter models pull ID")
-    )
-    broken = [] if fault is None else [Finding("models", "fail", fault, UNREAD)]
-    return [
-        first,
-        *broken,
-        *(
-            Finding(
-                "models",
-                "warn",
-                f"{view.id}: {view.reason}",
-                f"try it again: gigarouter models try {view.id} (models show says more)",
-            )
-            for view in bad
-        ),
-    ]
-
-
-def memory(devices: Sequence[DeviceView]) -> Finding:
-    """Say what is free where models are computed."""
-    said = ", ".join(
-        f"{each.description or each.name}: {each.free / GB:.1f} of {each.memory / GB:.1f} GB free"
-        for each in devices
-    )
-    if not devices:
-        return Finding("memory", "warn", "no device is known", "gigarouter engine install")
-    if any(device.memory and device.free < MEMORY_LOW_BYTES for device in devices):
-        return Finding("memory", "warn", said, "unload a model: gigarouter models unload ID")
-    return Finding("memory", "ok", said)
-
-
-def loaded(engines: EngineList) -> list[Finding]:
-    """Say what models take of their room, and which could not be loaded."""
-    failed = [
-        Finding(
-            "engines",
-            "warn",
-            f"{engine.model}: {engine.reason}",
-            f"gigarouter models verify {engine.model}",
-        )
-        for engine in engines.data
-        if engine.state == "failed"
-    ]
-    failed += [
-        Finding(
-            "engines",
-            "warn",
-            f"{engine.model}: {engine.note}",
-            f"gigarouter models unload {engine.model}, then load; or put the file back",
-        )
-        for engine in engines.data
-        if engine.note
-    ]
-    taken, room = engines.memory_taken, engines.memory_max
-    said = f"models take {taken / GB:.1f} GB" + (f" of {room / GB:.1f} GB" if room else "")
-    if room and taken > FULL * room:
-        return [Finding("engines", "warn", said, "raise engine.memory_mb, or unload one"), *failed]
-    return [Finding("engines", "ok", said), *failed]

@@ -17,12 +17,14 @@ from appliance.admin.additions import Additions
 from appliance.catalog.addition import Addition
 from appliance.catalog.catalog import BUILTIN, Catalog, load, shipped_path
 from appliance.catalog.entry_edit import EntryEdit
+from appliance.catalog.headers import header_of
 from appliance.catalog.leftovers import Leftovers
 from appliance.catalog.limit import limit_reason_of_file
 from appliance.catalog.spec import ModelSpec
 from appliance.catalog.user_catalog import UserCatalog, remove
 from appliance.core.errors import (
     InvalidCatalog,
+    InvalidModelFile,
     InvalidRequest,
     ModelNotFound,
     ModelNotServed,
@@ -151,6 +153,26 @@ class ModelAdmin:
         # Reads the headers of files that are new: not on the loop's thread.
         await asyncio.to_thread(lambda: [self._status.tokens_max(s) for s in self._models.catalog])
         return ModelList(object="list", data=[self.view(s) for s in self._models.catalog])
+
+    async def damaged(self) -> dict[str, str]:
+        """Return what is wrong with models' files: cut off, no model at all, or gone for good.
+
+        One that the hub has is fetched, and is not gone.
+        """
+
+        def look() -> dict[str, str]:
+            found = {}
+            for spec in self._models.catalog:
+                try:
+                    if spec.path.exists():
+                        header_of(spec.path)
+                    elif spec.entry.source is None:
+                        found[spec.id] = f"its file {spec.path.name} is not on this machine"
+                except (InvalidModelFile, OSError) as error:
+                    found[spec.id] = str(error)
+            return found
+
+        return await asyncio.to_thread(look)
 
     async def all_and_fault(self) -> ModelList:
         """Return the same for the operator, who is told why the user's own models are missing."""
