@@ -76,7 +76,7 @@ for each in devices():
     print(f"{each.kind:12} {each.name:12} {each.description}  {each.free / 1e9:.1f} of {each.memory / 1e9:.1f} GB free")'
 
 step "Without HTTP"
-shown "$gigarouter" bench --engine --data-dir "$work/data" --workloads short-64,b32x64,long-1,mixed
+shown "$gigarouter" bench --engine --data-dir "$work/data" --workloads short-64,b32x64,mixed
 
 port=$("$python" -P -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 GIGAROUTER_DATA_DIR="$work/data" GIGAROUTER_PORT="$port"

@@ -109,7 +109,7 @@ def show_engine(*, as_json: bool) -> None:
 
 @engine.command("bench")
 @click.argument("names", nargs=-1)
-@click.option("--workloads", default="short-64,long-1", show_default=True)
+@click.option("--workloads", default="short-64,b32x64", show_default=True)
 @click.option("--seconds", default=3.0, help="Of each run.", show_default=True)
 @click.option("--rounds", default=3, help="Runs of each engine, in turn.", show_default=True)
 def bench_engines(*, names: Sequence[str], workloads: str, seconds: float, rounds: int) -> None:

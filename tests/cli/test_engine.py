@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from appliance.bench.workload import WORKLOADS
 from appliance.cli import engine as command
 from appliance.cli.main import cli
 from appliance.native import build, staging, wheels
@@ -186,6 +187,11 @@ def test_engines_are_compared_in_turn(tmp_path):
     missing = gigarouter("engine", "bench", tmp_path / "absent.whl")
     assert missing.returncode == 1
     assert "there are: installed, before, native or a wheel's path" in missing.stderr
+
+
+def test_what_is_measured_without_being_asked_for_exists():
+    [given] = [each for each in command.bench_engines.params if each.name == "workloads"]
+    assert set(given.default.split(",")) <= {workload.name for workload in WORKLOADS}
 
 
 def test_the_cache_is_cleaned(monkeypatch, tmp_path):
