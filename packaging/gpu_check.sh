@@ -71,8 +71,8 @@ step "Engine, and known vectors (cosine to sentence-transformers in float32)"
 shown "$gigarouter" engine show
 shown "$python" -P -m appliance.bench.golden
 shown "$python" -P -c '
-from appliance.engine.devices import devices
-for each in devices():
+from appliance.engine.devices import native_devices
+for each in native_devices():
     print(f"{each.kind:12} {each.name:12} {each.description}  {each.free / 1e9:.1f} of {each.memory / 1e9:.1f} GB free")'
 
 step "Without HTTP"
