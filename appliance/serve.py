@@ -28,6 +28,7 @@ from appliance.core.clock import Clock, SystemClock, iso
 from appliance.core.errors import ApplianceError, InvalidSettings, ServerUnreachable
 from appliance.core.limits import Limits
 from appliance.core.process_end import end_of
+from appliance.core.version import program_version
 from appliance.descriptors import Descriptors, raise_limit
 from appliance.http_server import HttpServer, http_server
 from appliance.lan import check_certificate, require_deliberate
@@ -280,6 +281,7 @@ class _Serving:
                 os.getpid() if self._supervised is None else self._supervised.supervisor,
                 started,
                 connect_url=self._connect_url,
+                version=program_version(),
                 pid_namespace=pid_namespace(),
             )
         )

@@ -5,8 +5,6 @@ when no server runs, so both do the same.
 """
 
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 
 import msgspec
 
@@ -95,12 +93,3 @@ class OperatorApi:
         view = await self.models.show(name)
         spec = self.models.catalog.find(view.id)
         return msgspec.structs.replace(view, trial=self.trials.find(spec))
-
-
-@cache
-def program_version() -> str:
-    """Return this program's version, `"0"` when it runs uninstalled."""
-    try:
-        return version("gigarouter")
-    except PackageNotFoundError:
-        return "0"

@@ -12,11 +12,11 @@ from litestar import Response
 from litestar.plugins.jinja import JinjaTemplateEngine
 from litestar.template.config import TemplateConfig
 
-from appliance.admin.operator_api import program_version
 from appliance.api.clients import Clients
 from appliance.api.error_responses import VALID_PATHS
 from appliance.api.request import AnyRequest
 from appliance.core.errors import UnknownPath
+from appliance.core.version import program_version
 from appliance.pages.accept import prefers_page, takes_gzip
 from appliance.pages.assets import Asset, Assets
 from appliance.pages.policy import file_headers, new_nonce, page_headers

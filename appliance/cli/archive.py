@@ -3,7 +3,6 @@
 import secrets
 import tempfile
 import tomllib
-from importlib.metadata import version
 from pathlib import Path
 
 import click
@@ -15,6 +14,7 @@ from appliance.cli.options import everywhere
 from appliance.client import verbs
 from appliance.core.clock import SystemClock, iso
 from appliance.core.errors import StoreFailed
+from appliance.core.version import program_version
 from appliance.store import archive
 from appliance.store.archive import BOOKS, CATALOGUE, FORMAT, SETTINGS, Manifest, Model
 from appliance.store.audit_log import AuditLog, this_user
@@ -50,7 +50,7 @@ def export(directory: DataDir, *, as_json: bool, file: Path, overwrite: bool) ->
     files = {BOOKS: books, SETTINGS: directory.path / SETTINGS, CATALOGUE: directory.catalog}
     about = Manifest(
         format=FORMAT,
-        version=version("gigarouter"),
+        version=program_version(),
         created=iso(SystemClock().wall_us()) or "",
         members={},
         models=_models_here(directory),

@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Protocol, TypeVar
 
+import click
 import msgspec
 
 from appliance.cli.local import opened
 from appliance.client.verbs import Verb
 from appliance.client.watch import Watch
 from appliance.core.errors import DataDirBusy, ServerUnreachable
+from appliance.core.version import program_version, skew
 from appliance.store.datadir import DataDir
 
 T = TypeVar("T")
@@ -66,6 +68,8 @@ def _enter(directory: DataDir, stack: ExitStack) -> Operator:
             from appliance.client.caller import Caller  # noqa: PLC0415
             from appliance.client.local_server import LocalServer  # noqa: PLC0415
 
+            if said := skew(note.version, program_version()):
+                click.echo(f"gigarouter: {said}", err=True)
             token = LocalServer(directory.path).token()
             return stack.enter_context(Caller(note.url, token, connect_url=note.connect_url))
         time.sleep(0.1)

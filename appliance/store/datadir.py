@@ -44,6 +44,8 @@ class ServerNote(msgspec.Struct, frozen=True):
     started: str
     connect_url: str = ""
     """Where this machine reaches it; empty in the note of an older server."""
+    version: str = ""
+    """Of the server; empty in the note of one that is too old to say it."""
     pid_namespace: str = ""
     """In which `pid` is a process (Linux); empty: of the whole machine."""
 

@@ -18,6 +18,7 @@ def stats(uptime_s, ended_before=""):
     ("before", "now", "said"),
     [
         (None, stats(3, "was ended by SIGKILL"), ""),
+        (None, msgspec.structs.replace(STATS, version="9.9"), "the server that runs is 9.9, and"),
         (stats(100), stats(100), ""),
         (stats(100), stats(101, "was ended by SIGKILL"), ""),
         (stats(100), stats(2, "was ended by SIGKILL"), "The server was ended by SIGKILL and was"),

@@ -3,7 +3,7 @@
 from litestar import Response, get
 
 from appliance.admin.description import document
-from appliance.admin.operator_api import program_version
+from appliance.core.version import program_version
 
 
 @get("/openapi.json", sync_to_thread=False)

@@ -6,13 +6,13 @@ And `/admin/v1/history`: what one model did.
 from litestar import Response, get
 from litestar.di import NamedDependency
 
-from appliance.admin.operator_api import program_version
 from appliance.api.request import AnyRequest
 from appliance.api.routes.public import answer
 from appliance.api.services import Services
 from appliance.core.clock import iso
 from appliance.core.errors import InvalidRequest
 from appliance.core.units import credits_text
+from appliance.core.version import program_version
 from appliance.machine import resident_bytes
 from appliance.observe import history
 from appliance.observe.meters import SPANS

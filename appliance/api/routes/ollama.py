@@ -3,10 +3,10 @@
 from litestar import Response, get, post
 from litestar.di import NamedDependency
 
-from appliance.admin.operator_api import program_version
 from appliance.api.request import AnyRequest
 from appliance.api.routes.public import answer
 from appliance.api.services import Services
+from appliance.core.version import program_version
 from appliance.shapes import ollama
 
 

@@ -8,12 +8,12 @@ from litestar import Response, get
 from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery
 
-from appliance.admin.operator_api import program_version
 from appliance.api.openapi import document, packed
 from appliance.api.page import accepts_gzip
 from appliance.api.paid import JSON
 from appliance.api.request import AnyRequest
 from appliance.api.services import Services
+from appliance.core.version import program_version
 from appliance.shapes import cohere
 from appliance.wire.json import encode
 from appliance.wire.models import Health, ModelView

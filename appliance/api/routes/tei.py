@@ -7,11 +7,11 @@ root the default model of each task answers.
 from litestar import Response, get, post
 from litestar.di import NamedDependency
 
-from appliance.admin.operator_api import program_version
 from appliance.api.request import AnyRequest
 from appliance.api.routes.model_path import below, path_model
 from appliance.api.routes.public import answer
 from appliance.api.services import Services
+from appliance.core.version import program_version
 from appliance.shapes import cohere, rerank, tei
 
 
