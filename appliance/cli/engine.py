@@ -4,6 +4,7 @@ A server that runs goes on with the one that it has loaded, until it is started 
 """
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -91,7 +92,10 @@ def rollback() -> None:
     engine = staging.before()
     if not engine:
         raise BuildFailed("no engine was replaced in this environment: there is none to go back to")
-    checked = staging.switch(engine, _say, settings.environment())
+    with tempfile.TemporaryDirectory() as temporary:
+        # Copies: where they lie, the engine that is left now is put.
+        copies = [Path(shutil.copy(wheel, temporary)) for wheel in engine]
+        checked = staging.switch(copies, _say, settings.environment())
     build.forget()
     click.echo(_done(current(), checked))
 

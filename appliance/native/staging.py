@@ -25,8 +25,9 @@ CHECK = "appliance.bench.golden"
 CHECK_S = 300
 """Seconds that the check may take: a machine that is slow, or emulated."""
 COSINE_MIN = 0.999
-KEPT = ".engine.before"
-"""Folder in the environment's own with the wheels of the engine before."""
+KEPT, LEAVING = ".engine.before", ".engine.leaving"
+"""Folders in the environment's own with the wheels of the engine before: that of the last switch,
+and that of one which is going on, or was cut off."""
 ENGINES = (NAME, BINDING, *(f"{NAME}-{variant}" for variant in GRAPHICS))
 """Distributions that are an engine, or a part of one; the second is the binding's own."""
 
@@ -48,28 +49,33 @@ def switch(engine: Sequence[Path], say: Say, environment: Mapping[str, str]) -> 
     """
     with staged(engine, say, environment) as folder:
         check(environment, folder)
-    kept = Path(sys.prefix, KEPT)
-    with tempfile.TemporaryDirectory(dir=sys.prefix, prefix=".engine.") as temporary:
-        before = [wheels.pack(found, Path(temporary)) for found in parts()]
-        _replace(engine, say, environment)
-        try:
-            checked = check(environment)
-        except BuildFailed:
-            if before:
-                say("it is not right where it was installed; going back")
-                _replace(before, say, environment)
-            raise
-        # Those that `engine` itself names may lie in the folder that is removed here: last of all.
-        shutil.rmtree(kept, ignore_errors=True)
-        kept.mkdir()
-        for wheel in before:
-            shutil.move(wheel, kept / wheel.name)
+    kept, leaving = Path(sys.prefix, KEPT), Path(sys.prefix, LEAVING)
+    shutil.rmtree(leaving, ignore_errors=True)
+    leaving.mkdir()
+    # Kept under a name that says so until it is over: a switch that is killed can be gone back on.
+    previous = [wheels.pack(found, leaving) for found in parts()]
+    _replace(engine, say, environment)
+    try:
+        checked = check(environment)
+    except BuildFailed:
+        if previous:
+            say("it is not right where it was installed; going back")
+            _replace(previous, say, environment)
+            shutil.rmtree(leaving, ignore_errors=True)
+        raise
+    shutil.rmtree(kept, ignore_errors=True)
+    leaving.replace(kept)
     return checked
 
 
 def before() -> list[Path]:
-    """Return the wheels of the engine that was installed before; empty: there was none."""
-    return sorted(Path(sys.prefix, KEPT).glob("*.whl"))
+    """Return the wheels of the engine that was installed before; empty: there was none.
+
+    After a switch that was cut off, those of the engine that it was about to replace.
+    """
+    folders = (Path(sys.prefix, name) for name in (LEAVING, KEPT))
+    found = (sorted(folder.glob("*.whl")) for folder in folders)
+    return next((wheels_ for wheels_ in found if wheels_), [])
 
 
 def parts() -> list[Distribution]:

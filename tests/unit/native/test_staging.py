@@ -13,15 +13,27 @@ from appliance.native.distribution import NAME
 from tests.server import ROOT
 
 STEPS = """\
-import json, os, sys
+import json, os, shutil, sys, tempfile
 sys.path.insert(0, {root!r})
 from pathlib import Path
 from appliance.native import staging
 from appliance.native.pip import BuildFailed
 staging.CHECK = "enginecheck"
+if os.environ.get("KILLED"):
+    run = staging.pip.run
+
+    def cut_off(arguments, say, environment):
+        run(arguments, say, environment)
+        if arguments[0] == "uninstall":
+            os._exit(9)
+
+    staging.pip.run = cut_off
 said = []
 try:
-    engine = [Path(name) for name in sys.argv[1:]] or staging.before()
+    engine = [Path(name) for name in sys.argv[1:]]
+    if not engine:
+        folder = Path(tempfile.mkdtemp())
+        engine = [Path(shutil.copy(wheel, folder)) for wheel in staging.before()]
     found = staging.switch(engine, said.append, dict(os.environ))
     print(json.dumps({{"cosine": found.cosine, "facts": dict(found.facts), "said": said}}))
 except BuildFailed as failure:
@@ -60,11 +72,20 @@ def wheel(folder, version, answer, *, name=NAME, module="fake_engine"):
     )
 
 
-def switch(program, *given):
+def run(program, *given):
     command = [program / "venv/bin/python", "-c", STEPS.format(root=str(ROOT)), *given]
-    ran = subprocess.run(
+    return subprocess.run(
         [str(word) for word in command], capture_output=True, text=True, check=False, timeout=300
     )
+
+
+def killed(program, *given):
+    """Return the exit code of a switch that ends in the middle."""
+    return run(program, *given).returncode
+
+
+def switch(program, *given):
+    ran = run(program, *given)
     assert ran.returncode == 0, ran.stderr
     return json.loads(ran.stdout)
 
@@ -121,6 +142,17 @@ def test_one_that_is_wrong_where_it_is_installed_is_taken_back(program, tmp_path
     assert "cosine 0.0000" in found["failed"]
     assert any("going back" in line for line in found["said"])
     assert installed(program) == "5.0"
+    assert leftovers(program) == []
+
+
+def test_a_switch_that_was_killed_can_be_gone_back_on(program, tmp_path, monkeypatch):
+    switch(program, wheel(tmp_path, "11.0", "lambda installed: 1.0"))
+    monkeypatch.setenv("KILLED", "1")
+    assert killed(program, wheel(tmp_path, "12.0", "lambda installed: 1.0")) == 9
+    assert installed(program) is None
+    monkeypatch.delenv("KILLED")
+    switch(program)
+    assert installed(program) == "11.0"
     assert leftovers(program) == []
 
 
