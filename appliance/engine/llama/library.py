@@ -21,7 +21,6 @@ from appliance.engine.llama.backends import (
     LLAMA,
     NAME,
     PATH,
-    processor,
     processor_path,
     registry,
 )
@@ -116,10 +115,14 @@ def peak_operations(steps: int) -> int:
     return int(peak(steps))
 
 
-def _cpu() -> ctypes.PyDLL | None:
-    """Return the library that computes on the processor, if our kernels are in it."""
+def _cpu() -> ctypes.CDLL | None:
+    """Return the library that computes on the processor, if our kernels are in it.
+
+    It gives up the GIL: what is computed in registers takes long, on several threads at once.
+    """
     start()
-    found = processor()
+    path = processor_path()
+    found = ctypes.CDLL(str(path)) if path is not None else None
     return found if hasattr(found, "gigarouter_kernels") else None
 
 
