@@ -164,10 +164,11 @@ class ModelAdmin:
             found = {}
             for spec in self._models.catalog:
                 try:
-                    if spec.path.exists():
+                    gone = file_reason(spec)
+                    if gone is None:
                         header_of(spec.path)
                     elif spec.entry.source is None:
-                        found[spec.id] = f"its file {spec.path.name} is not on this machine"
+                        found[spec.id] = gone
                 except (InvalidModelFile, OSError) as error:
                     found[spec.id] = str(error)
             return found

@@ -9,9 +9,9 @@ import click
 
 from appliance import settings
 from appliance.cli import printing
+from appliance.cli.books import copied
 from appliance.cli.operator import reach
 from appliance.cli.options import everywhere
-from appliance.client import verbs
 from appliance.core.clock import SystemClock, iso
 from appliance.core.errors import StoreFailed
 from appliance.core.version import program_version
@@ -20,7 +20,6 @@ from appliance.store.archive import BOOKS, CATALOGUE, FORMAT, SETTINGS, Manifest
 from appliance.store.audit_log import AuditLog, this_user
 from appliance.store.datadir import HANDED_OVER, DataDir, write_private
 from appliance.store.placement import place, require_place
-from appliance.wire.books import BackupOrder
 
 OF_THE_MACHINE = (
     *("host", "port", "threads", "tls.cert", "tls.key"),
@@ -42,12 +41,6 @@ def export(directory: DataDir, *, as_json: bool, file: Path, overwrite: bool) ->
     """
     target = file.absolute()
     require_place(target, directory.path, overwrite=overwrite)
-    with reach(directory) as operator:
-        order = BackupOrder(name=f"{HANDED_OVER}{secrets.token_hex(8)}.db")
-        operator.do(verbs.BACK_UP, order=order)
-    books = directory.backups / order.name
-    part = directory.backups / f"{HANDED_OVER}{secrets.token_hex(8)}.zip"
-    files = {BOOKS: books, SETTINGS: directory.path / SETTINGS, CATALOGUE: directory.catalog}
     about = Manifest(
         format=FORMAT,
         version=program_version(),
@@ -55,12 +48,15 @@ def export(directory: DataDir, *, as_json: bool, file: Path, overwrite: bool) ->
         members={},
         models=_models_here(directory),
     )
-    try:
-        archive.write(part, {name: path for name, path in files.items() if path.exists()}, about)
-        place(part, target, overwrite=overwrite)
-    finally:
-        books.unlink(missing_ok=True)
-        part.unlink(missing_ok=True)
+    part = directory.backups / f"{HANDED_OVER}{secrets.token_hex(8)}.zip"
+    with reach(directory) as operator, copied(directory, operator) as (books, _):
+        files = {BOOKS: books, SETTINGS: directory.path / SETTINGS, CATALOGUE: directory.catalog}
+        try:
+            there = {name: path for name, path in files.items() if path.exists()}
+            archive.write(part, there, about)
+            place(part, target, overwrite=overwrite)
+        finally:
+            part.unlink(missing_ok=True)
     with archive.opened(target) as (written, _):
         pass
     if as_json:

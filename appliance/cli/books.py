@@ -1,6 +1,8 @@
 """Books: `gigarouter backup`, `gigarouter restore` and `gigarouter prove`."""
 
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -8,14 +10,14 @@ import click
 import msgspec
 
 from appliance.cli import printing
-from appliance.cli.operator import reach
+from appliance.cli.operator import Operator, reach
 from appliance.cli.options import everywhere
 from appliance.client import verbs
 from appliance.core.clock import SystemClock
 from appliance.store.audit_log import AuditLog, this_user
 from appliance.store.datadir import HANDED_OVER, DataDir
 from appliance.store.placement import place, require_place
-from appliance.wire.books import BackupOrder, ProofView, RestoredView
+from appliance.wire.books import BackupOrder, BackupView, ProofView, RestoredView
 
 PROBLEMS_MAX = 10
 """Named in one report."""
@@ -34,20 +36,29 @@ def backup(directory: DataDir, *, as_json: bool, file: Path | None, overwrite: b
             return
         target = file.absolute()
         require_place(target, directory.path, overwrite=overwrite)
-        # A server writes into its own folder alone. What is put elsewhere is put there by this
-        # process, with the rights of whoever runs it.
-        order = BackupOrder(name=f"{HANDED_OVER}{secrets.token_hex(8)}.db")
-        view = operator.do(verbs.BACK_UP, order=order)
-        made = directory.backups / order.name
-        try:
+        with copied(directory, operator) as (made, view):
             place(made, target, overwrite=overwrite)
-        finally:
-            made.unlink(missing_ok=True)
         view = msgspec.structs.replace(view, path=str(target))
     if as_json:
         printing.document(view)
     else:
         click.echo(f"{view.path}: {view.bytes} bytes, whole, and its books add up")
+
+
+@contextmanager
+def copied(directory: DataDir, operator: Operator) -> Iterator[tuple[Path, BackupView]]:
+    """Yield a checked copy of the books, which goes at the end of the block if it is there still.
+
+    A server writes into its own folder alone. What is put elsewhere is put there by this process,
+    with the rights of whoever runs it.
+    """
+    order = BackupOrder(name=f"{HANDED_OVER}{secrets.token_hex(8)}.db")
+    view = operator.do(verbs.BACK_UP, order=order)
+    made = directory.backups / order.name
+    try:
+        yield made, view
+    finally:
+        made.unlink(missing_ok=True)
 
 
 @click.command()

@@ -17,6 +17,7 @@ import click
 
 from appliance import settings
 from appliance.cli import printing
+from appliance.cli.options import as_document
 from appliance.native import build, pip, staging
 from appliance.native.distribution import NAME, binding_version
 from appliance.native.engine_cache import remove_all
@@ -39,7 +40,7 @@ def engine() -> None:
 
 
 @engine.command("list")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+@as_document
 def list_engines(*, as_json: bool) -> None:
     """List the engines for this kind of machine, the best first, and why one is of no use here."""
     found = variants(settings.environment())
@@ -101,7 +102,7 @@ def rollback() -> None:
 
 
 @engine.command("show")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+@as_document
 def show_engine(*, as_json: bool) -> None:
     """Show which engine is installed and what it can do."""
     settings.prepare_native_library()

@@ -35,11 +35,17 @@ class DirectoryPath(click.Path):
         return super().convert(value, param, ctx)
 
 
+as_document = click.option(
+    "--json", "as_json", is_flag=True, help="One JSON document on standard output."
+)
+"""Adds `--json` to a command, which receives `as_json`."""
+
+
 def everywhere(command: F) -> F:
     """Add `--data-dir` and `--json` to a command, which receives `directory` and `as_json`."""
 
     @click.option("--data-dir", type=DirectoryPath(), help=DATA_DIR_HELP)
-    @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+    @as_document
     @wraps(command)
     def run(*arguments: Any, data_dir: Path | None, **options: Any) -> Any:
         return command(*arguments, directory=DataDir(settings.data_dir(data_dir)), **options)

@@ -14,7 +14,7 @@ import click
 
 from appliance import settings
 from appliance.cli import printing
-from appliance.cli.options import DATA_DIR_HELP, Commands, DirectoryPath
+from appliance.cli.options import DATA_DIR_HELP, Commands, DirectoryPath, as_document
 from appliance.core.errors import ServiceRefused
 from appliance.lan import require_deliberate
 from appliance.service.definition import (
@@ -43,9 +43,6 @@ which = click.option(
     "is_system",
     default=None,
     help="Of the machine, or of this user alone.  [default: --system for root]",
-)
-as_document = click.option(
-    "--json", "as_json", is_flag=True, help="One JSON document on standard output."
 )
 
 

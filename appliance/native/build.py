@@ -160,13 +160,18 @@ def cache(environment: Mapping[str, str]) -> Path:
     return Path(caches, "gigarouter", "engine")
 
 
+def has_compiler(environment: Mapping[str, str]) -> bool:
+    """Say whether there is a C++ compiler."""
+    return any(map(shutil.which, (environment.get("CXX") or "c++", "g++", "clang++")))
+
+
 def require_compiler(environment: Mapping[str, str]) -> None:
     """Refuse to begin without a C++ compiler.
 
     Raises:
         BuildFailed: there is none.
     """
-    if not any(shutil.which(name) for name in (environment.get("CXX") or "c++", "g++", "clang++")):
+    if not has_compiler(environment):
         raise BuildFailed(
             "needs a C++ compiler to build the engine "
             "(on Debian: apt install g++; on macOS: xcode-select --install)"

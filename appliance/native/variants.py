@@ -6,12 +6,12 @@ compiled here for this one, the others add a library for graphics cards to `cpu`
 
 import ctypes
 import platform
-import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from appliance.native.build import has_compiler
 from appliance.native.distribution import NAME
 from appliance.native.wheels import installed
 
@@ -65,13 +65,12 @@ def called(name: str, environment: Mapping[str, str]) -> str:
 
     Empty: there is none of this name for this kind of machine.
     """
-    known = [variant.name for variant in variants(environment)]
+    there = variants(environment)
     if name == "cuda":
-        usable = [v.name for v in variants(environment) if v.name[:4] == name and not v.reason]
-        return usable[0] if usable else ""
+        return next((v.name for v in there if v.name.startswith(name) and not v.reason), "")
     if name == "cpu":
         return _portable()
-    return name if name in known else ""
+    return name if name in {variant.name for variant in there} else ""
 
 
 def _portable() -> str:
@@ -126,5 +125,4 @@ def _vulkan() -> str:
 
 
 def _compiler(environment: Mapping[str, str]) -> str:
-    names = (environment.get("CXX") or "c++", "g++", "clang++")
-    return "" if any(map(shutil.which, names)) else "no C++ compiler is here"
+    return "" if has_compiler(environment) else "no C++ compiler is here"

@@ -6,12 +6,14 @@ ggml loads the best that this processor can run.
 """
 
 import ctypes
+from collections.abc import Mapping
 from pathlib import Path
 
 from llama_cpp import llama_cpp
 
 from appliance.core.once import once
 
+Signatures = Mapping[str, tuple[type | None, tuple[type, ...]]]
 LLAMA: ctypes.CDLL = llama_cpp._lib  # noqa: SLF001 - published nowhere else
 NAME: str = LLAMA._name  # noqa: SLF001 - as above
 HANDLE: int = LLAMA._handle  # noqa: SLF001 - as above
@@ -30,14 +32,22 @@ class _SymbolInfo(ctypes.Structure):
     )
 
 
+def declare(library: ctypes.CDLL | None, signatures: Signatures) -> bool:
+    """Declare a library's functions by name; return whether it has all of them, else none is."""
+    if not all(hasattr(library, name) for name in signatures):
+        return False
+    for name, (result, arguments) in signatures.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return True
+
+
 @once
 def registry() -> ctypes.CDLL:
     """Return ggml's registry with every backend of this build in it."""
     # Found through llama.cpp's own library, so that it is the registry that llama.cpp asks.
     library = ctypes.CDLL(NAME, handle=HANDLE)
-    for name, (result, arguments) in _SIGNATURES.items():
-        function = getattr(library, name)
-        function.restype, function.argtypes = result, arguments
+    declare(library, _SIGNATURES)
     if library.ggml_backend_reg_count() == 0:
         library.ggml_backend_load_all_from_path(str(PATH.parent).encode())
     return library

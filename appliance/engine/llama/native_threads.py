@@ -8,16 +8,14 @@ well as one that is old, however the size of the team has changed in between.
 
 import ctypes
 import os
-from collections.abc import Mapping
 from contextlib import suppress
 
 from appliance import machine
-from appliance.engine.llama.backends import processor
+from appliance.engine.llama.backends import declare, processor
 from appliance.engine.llama.library import features, quick
 
 CORES_MAX = 512
 """`GGML_MAX_N_THREADS`: the length of a pool's mask of cores."""
-_Signatures = Mapping[str, tuple[type | None, tuple[type, ...]]]
 POLL_DEFAULT = 50
 """What the library sets `poll` to: a structure of another shape would not show it there."""
 
@@ -44,8 +42,8 @@ class NativeThreads:
         self.can_place = (
             0 <= max(machine.allowed_cores(), default=-1) < CORES_MAX
             and "OPENMP = 1" in features()
-            and _declared(quick, _SIGNATURES)
-            and _declared(processor(), _POOLS)
+            and declare(quick, _SIGNATURES)
+            and declare(processor(), _POOLS)
             and _has_expected_shape()
         )
 
@@ -100,16 +98,6 @@ _POOLS = {
     "ggml_threadpool_free": (None, (ctypes.c_void_p,)),
 }
 """Of the library that computes on the processor, which may be one that ggml has loaded."""
-
-
-def _declared(library: ctypes.PyDLL | None, signatures: _Signatures) -> bool:
-    """Declare a library's functions; return whether it has all of them."""
-    if not all(hasattr(library, name) for name in signatures):
-        return False
-    for name, (result, arguments) in signatures.items():
-        function = getattr(library, name)
-        function.restype, function.argtypes = result, arguments
-    return True
 
 
 def _pools() -> ctypes.PyDLL:

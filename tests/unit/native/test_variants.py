@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from appliance.native import variants
+from appliance.native import build, variants
 from appliance.native.distribution import NAME
 from appliance.native.variants import called, current, distributions
 
@@ -33,7 +33,7 @@ def machine(monkeypatch):
 
     monkeypatch.setattr(variants.sys, "platform", "linux")
     monkeypatch.setattr(variants.ctypes, "CDLL", load)
-    monkeypatch.setattr(variants.shutil, "which", lambda name: name == "c++")
+    monkeypatch.setattr(build.shutil, "which", lambda name: name == "c++")
     monkeypatch.setattr(variants, "installed", machine.here.get)
     monkeypatch.setattr(variants, "CARDS", Path("/nowhere"))
     return machine
@@ -79,7 +79,7 @@ def test_a_driver_that_does_not_answer_is_none(machine):
 
 
 def test_without_a_compiler_nothing_is_compiled(machine, monkeypatch):
-    monkeypatch.setattr(variants.shutil, "which", lambda _: None)
+    monkeypatch.setattr(build.shutil, "which", lambda _: None)
     assert "compiler" in reasons()["native"]
 
 
